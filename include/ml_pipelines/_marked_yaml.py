@@ -1,0 +1,279 @@
+"""YAML read into plain data, with the place of every key and value.
+
+Scalars are read as YAML 1.2 has them: only `true` and `false` are booleans, so that `no`, `NO` and `on` stay text;
+`1e-3` is a number; dates stay text. Keys are text. Tags and merge keys are mistakes, and what an alias repeats counts
+again, so a small file can't grow large.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import yaml
+
+__all__ = ["Document", "Finding", "Loc", "Span", "Unreadable", "read", "split_lines"]
+
+Loc = tuple[str | int, ...]
+
+MAX_DEPTH = 20
+MAX_VALUES = 10_000
+
+_LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_WORDS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+
+# Part of the parser's words -> what to tell, and whether the place is where the thing began.
+_SYNTAX = {
+    "mapping values are not allowed": (
+        '": " where no mapping can begin',
+        'put text that holds ": " in quotes, or check the indentation',
+        False,
+    ),
+    "cannot start any token": ("text can't begin with this character", "put it in quotes", False),
+    "could not find expected ':'": ('this line has no ": "', "write it as name: value", True),
+    "expected node content": ("a value is missing", "write it, or close what is opened above", False),
+    "',' or": ("a bracket is not closed, or a comma is missing", "close what is opened here", True),
+    "end of stream": ("a quote is not closed", "close what is opened here", True),
+    "expected key": ("this does not fit the lines above", "check the indentation", False),
+    "'-' indicator": ("this does not fit the lines above", "check the indentation", False),
+}
+
+
+class Span(NamedTuple):
+    """Where something stands: line and column from 1, and how many characters of that line."""
+
+    line: int
+    column: int
+    width: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A mistake on its way to the reader.
+
+    Attributes:
+        loc: keys and positions that lead to the value concerned.
+        message: what is wrong.
+        hint: how to mend it.
+        at_key: the key is wrong, not its value.
+        span: where, if `loc` does not tell.
+    """
+
+    loc: Loc
+    message: str
+    hint: str = ""
+    at_key: bool = False
+    span: Span | None = None
+
+
+class Unreadable(Exception):
+    """The text can't be read any further. Carries the one finding that says why."""
+
+    def __init__(self, finding: Finding) -> None:
+        self.finding = finding
+        super().__init__(finding.message)
+
+
+@dataclass(slots=True)
+class Document:
+    """What was read.
+
+    Attributes:
+        data: plain data: dict, list, str, int, float, bool, None.
+        values: where each value begins.
+        keys: where each key begins, under the value's loc.
+        findings: mistakes that did not keep the rest from being read.
+    """
+
+    data: Any = None
+    values: dict[Loc, Span] = field(default_factory=dict)
+    keys: dict[Loc, Span] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    def span(self, loc: Loc, *, at_key: bool) -> Span:
+        """Where to point: at a value, or at the key if that is wrong, the value is long or empty, or not there."""
+        value = self.data
+        for depth, part in enumerate(loc):
+            if loc[: depth + 1] not in self.values:  # a missing field, or something within an alias
+                loc, at_key = loc[:depth], True
+                break
+            value = value[part]
+        if at_key or value is None or isinstance(value, dict | list):
+            return self.keys.get(loc, self.values[loc])
+        return self.values[loc]
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of a text as YAML counts them, without their ends."""
+    return _LINE_BREAK.split(text)
+
+
+def read(text: str) -> Document:
+    """Read one YAML document.
+
+    Raises:
+        Unreadable: it is not YAML, not one document, or nests or repeats without measure.
+    """
+    if found := _UNPRINTABLE.search(text):
+        before = split_lines(text[: found.start()])
+        message = f"the character U+{ord(found[0]):04X} can't be part of a YAML file"
+        span = Span(len(before), len(before[-1]) + 1)
+        raise Unreadable(Finding(loc=(), message=message, hint="remove it", span=span))
+    try:
+        return _Reader(text).document()
+    except yaml.MarkedYAMLError as exc:
+        raise Unreadable(_syntax(exc, split_lines(text))) from exc
+
+
+def _syntax(exc: yaml.MarkedYAMLError, lines: list[str]) -> Finding:
+    known = (value for part, value in _SYNTAX.items() if part in (exc.problem or ""))
+    message, hint, at_start = next(known, (str(exc.problem), "", False))
+    mark = exc.context_mark if at_start and exc.context_mark else exc.problem_mark or exc.context_mark
+    line, column = (mark.line, mark.column) if mark else (0, 0)
+    if line < len(lines) and lines[line][column : column + 1] == "\t":
+        message, hint = "a tab where only spaces may indent", "indent with spaces"
+    return Finding(loc=(), message=message, hint=hint, span=Span(line + 1, column + 1))
+
+
+class _Reader:
+    """Builds a document from parser events.
+
+    That keeps depth and size in hand; the composer of libyaml crashes the process on deep nesting.
+    """
+
+    def __init__(self, text: str) -> None:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        self._events: Iterator[Any] = yaml.parse(text, Loader=loader)
+        self._document = Document()
+        self._anchors: dict[str, Any] = {}
+        self._count = 0
+
+    def document(self) -> Document:
+        next(self._events)
+        if isinstance(next(self._events), yaml.StreamEndEvent):
+            self._document.values[()] = Span(1, 1)
+            return self._document
+        self._document.data = self._value(next(self._events), ())
+        next(self._events)
+        if not isinstance(event := next(self._events), yaml.StreamEndEvent):
+            self._stop((), "a second document begins here", "remove the --- line and what follows", _span(event))
+        return self._document
+
+    def _value(self, event: Any, loc: Loc) -> Any:
+        self._document.values[loc] = _span(event)
+        self._grow(1, len(loc), event)
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event, loc)
+        if event.tag is not None:
+            self._report(loc, f"tags such as {_short_tag(event.tag)} are not read", "remove it", span=_span(event))
+        if isinstance(event, yaml.MappingStartEvent):
+            value: Any = self._mapping(loc)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            value = self._sequence(loc)
+        else:
+            value = self._scalar(event, loc)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = value
+        return value
+
+    def _mapping(self, loc: Loc) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            key = self._key(event, loc)
+            child = (*loc, key)
+            if key in data:
+                message = f'"{key}" is given twice, first on line {self._document.keys[child].line}'
+                self._report(child, message, "remove one", span=_span(event), at_key=True)
+                self._value(next(self._events), (*loc, f"{key} (again)"))
+            else:
+                self._document.keys[child] = _span(event)
+                data[key] = self._value(next(self._events), child)
+        return data
+
+    def _key(self, event: Any, loc: Loc) -> str:
+        span = _span(event)
+        if not isinstance(event, yaml.ScalarEvent):
+            self._stop(loc, "a key must be plain text", "write it as name: value", span)
+        if event.value == "<<" and event.implicit[0]:
+            self._report((*loc, "<<"), "merge keys (<<) are not read", "write the fields out", span=span, at_key=True)
+        return str(event.value)
+
+    def _sequence(self, loc: Loc) -> list[Any]:
+        data: list[Any] = []
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            data.append(self._value(event, (*loc, len(data))))
+        return data
+
+    def _scalar(self, event: Any, loc: Loc) -> Any:
+        text = event.value
+        if not event.implicit[0]:
+            return text
+        try:
+            value = _plain(text)
+        except ValueError:
+            value = math.inf
+        if isinstance(value, float) and not math.isfinite(value):
+            self._report(loc, f"expected a finite number, got {text[:40]}", span=_span(event))
+            return None
+        return value
+
+    def _alias(self, event: Any, loc: Loc) -> Any:
+        if event.anchor not in self._anchors:
+            self._stop(loc, f"*{event.anchor} repeats nothing: no &{event.anchor} ends above", "", _span(event))
+        value = self._anchors[event.anchor]
+        count, height = _measure(value)
+        self._grow(count, len(loc) + height, event)
+        return value
+
+    def _grow(self, count: int, depth: int, event: Any) -> None:
+        self._count += count
+        if depth > MAX_DEPTH:
+            self._stop((), f"nested deeper than {MAX_DEPTH} levels", "", _span(event))
+        if self._count > MAX_VALUES:
+            self._stop((), f"more than {MAX_VALUES} values, with what aliases repeat", "", _span(event))
+
+    def _report(self, loc: Loc, message: str, hint: str = "", *, span: Span, at_key: bool = False) -> None:
+        self._document.findings.append(Finding(loc=loc, message=message, hint=hint, span=span, at_key=at_key))
+
+    def _stop(self, loc: Loc, message: str, hint: str, span: Span) -> None:
+        raise Unreadable(Finding(loc=loc, message=message, hint=hint, span=span))
+
+
+def _plain(text: str) -> str | int | float | bool | None:
+    """An unquoted scalar as YAML 1.2 reads it. ValueError: an integer of more digits than Python converts."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return math.nan if _NOT_FINITE.fullmatch(text) else text
+
+
+def _measure(value: Any) -> tuple[int, int]:
+    """How many values a value holds, itself included, and how many levels below it."""
+    if not isinstance(value, dict | list):
+        return 1, 0
+    parts = [_measure(part) for part in (value.values() if isinstance(value, dict) else value)]
+    return 1 + sum(count for count, _ in parts), max((height + 1 for _, height in parts), default=0)
+
+
+def _span(event: Any) -> Span:
+    start, end = event.start_mark, event.end_mark
+    width = end.column - start.column if start.line == end.line else 10_000
+    return Span(start.line + 1, start.column + 1, max(width, 1))
+
+
+def _short_tag(tag: str) -> str:
+    return tag.replace("tag:yaml.org,2002:", "!!")

@@ -1,0 +1,1 @@
+"""The changes, in the order that each tells by `down_revision`."""

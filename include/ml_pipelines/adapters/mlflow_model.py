@@ -1,0 +1,78 @@
+"""A trained model as the folder that MLflow calls a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml_pipelines.codecs import load_model
+from ml_pipelines.errors import ModelError
+from ml_pipelines.ports import Training
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.entities import LoggedModel
+
+__all__ = ["MODEL_FILE", "write_model"]
+
+MODEL_FILE = "model.skops"
+
+
+def write_model(training: Training, logged: LoggedModel, directory: Path) -> None:
+    """Write the folder of a model that MLflow has an entry for; its model file is the artifact, byte for byte.
+
+    Requirements are taken as they are: to infer them MLflow would load the model in another process.
+
+    Raises:
+        ModelError: MLflow can't describe the model.
+    """
+    import mlflow.sklearn
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+
+    frame = example_frame(training.example)
+    described = Model(
+        artifact_path=logged.artifact_location,
+        model_uuid=logged.model_id,
+        model_id=logged.model_id,
+        run_id=logged.source_run_id,
+    )
+    try:
+        mlflow.sklearn.save_model(
+            load_model(training.model_bytes),
+            str(directory),
+            mlflow_model=described,
+            serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_SKOPS,
+            skops_trusted_types=training.trusted_types,
+            signature=_signature(frame, training.predictions),
+            input_example=frame,
+            pip_requirements=training.requirements,
+        )
+    except MlflowException as exc:
+        raise ModelError(
+            "the model can't be written in MLflow's format",
+            where=training.candidate,
+            got=str(exc),
+            fix="choose another estimator, or other types for the columns that the text names",
+        ) from exc
+    file = directory / MODEL_FILE
+    described.model_size_bytes = (described.model_size_bytes or 0) + len(training.model_bytes) - file.stat().st_size
+    file.write_bytes(training.model_bytes)
+    described.save(str(directory / "MLmodel"))
+
+
+def example_frame(example: list[dict[str, Any]]) -> pd.DataFrame:
+    """Records as a table. Whole numbers become floats, since a column of them has no way to say that one is missing."""
+    import pandas as pd
+
+    frame = pd.DataFrame(example)
+    empty = [name for name in frame if frame[name].isna().all()]
+    whole = frame.select_dtypes("integer").columns
+    return frame.astype(dict.fromkeys([*whole, *empty], "float64"))
+
+
+def _signature(frame: pd.DataFrame, predictions: list[Any]) -> Any:
+    import numpy as np
+    from mlflow.models import infer_signature
+
+    return infer_signature(frame, np.asarray(predictions))

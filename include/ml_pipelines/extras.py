@@ -1,0 +1,30 @@
+"""Import by name what may not be installed or is too heavy to import before it is needed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from ml_pipelines.errors import MissingExtra
+
+__all__ = ["load"]
+
+
+def load(path: str) -> Any:
+    """The object at `module:name`, imported now.
+
+    Raises:
+        MissingExtra: a third-party package that the module needs is not installed.
+    """
+    module, _, name = path.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as exc:
+        missing = (exc.name or "").partition(".")[0]
+        if missing in ("", "ml_pipelines"):
+            raise
+        raise MissingExtra(
+            f"the package {missing!r} is not installed",
+            where=module,
+            fix='install the extra that brings it: pip install "airflow-provider-ml-pipelines[ml]"',
+        ) from exc

@@ -1,0 +1,129 @@
+"""Run a whole pipeline in this process: the same steps as in Airflow, the same artifacts, the same result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from ml_pipelines.catalog import CATALOG
+from ml_pipelines.contracts import Identity, JsonValue, StepRequest, StepResult
+from ml_pipelines.errors import RequestError
+from ml_pipelines.extras import load
+from ml_pipelines.parameters import Parameters, RunOptions, TrainParameters
+from ml_pipelines.ports import Services
+from ml_pipelines.run import run_step
+from ml_pipelines.spec import Candidate, PipelineSpec
+from ml_pipelines.wiring import needs, wire
+
+__all__ = ["RunResults", "parameters_of", "run_pipeline", "selected"]
+
+RunResults = dict[str, StepResult | list[StepResult] | None]
+
+
+def run_pipeline(
+    spec: PipelineSpec,
+    services: Services,
+    *,
+    store: str,
+    run_id: str,
+    options: RunOptions | None = None,
+    approve: Callable[[StepResult], str | None] = lambda decision: None,
+    on_start: Callable[[str], None] = lambda task: None,
+    on_done: Callable[[str, StepResult], None] = lambda task, result: None,
+) -> RunResults:
+    """Run all steps of a pipeline in order.
+
+    Args:
+        spec: the declaration.
+        services: the outside world.
+        store: URI of the artifact store.
+        run_id: name of the run; the same name again is a retry.
+        options: what to do differently this time.
+        approve: asked if the gate holds the model; a name ships it, and is written down as who approved.
+        on_start: called with the task's label before a step.
+        on_done: called with the task's label and result after it.
+
+    Returns:
+        Results by step; None for a step that was not reached.
+
+    Raises:
+        PipelineError: from the step that failed.
+    """
+    options = options or RunOptions()
+    chosen = selected(spec, options.candidates)
+    results: RunResults = dict.fromkeys(CATALOG)
+
+    approval: dict[str, JsonValue] = {}
+
+    def run(step: str, map_index: int = -1, candidate: Candidate | None = None) -> StepResult:
+        label = f"{step}[{candidate.name}]" if candidate else step
+        on_start(label)
+        wired = wire(CATALOG[step], {name: results[name] for name in needs(step)})
+        if step == "record_decision" and approval:
+            wired["facts"]["approval"] = approval
+        request = StepRequest(
+            step=step,
+            parameters=parameters_of(spec, step, candidate).for_run(options).model_dump(mode="json"),
+            **wired,
+            seed=spec.seed,
+            store=store,
+            identity=Identity(pipeline=spec.name, run_id=run_id, task_id=step, map_index=map_index),
+            force=options.force,
+        )
+        result = run_step(request, services)
+        on_done(label, result)
+        return result
+
+    def run_all(*steps: str) -> None:
+        for step in steps:
+            results[step] = run(step)
+
+    def train_and_decide() -> None:
+        run_all("preprocess", "split")
+        results["train"] = [run("train", index, candidate) for index, candidate in enumerate(chosen)]
+        run_all("evaluate", "decide")
+        decided = results["decide"]
+        assert isinstance(decided, StepResult)
+        outcome = decided.values["outcome"]
+        if outcome == "held" and (approver := approve(decided)):
+            approval["approver"] = approver
+        if outcome == "promoted" or approval:
+            run_all("register", "deploy")
+
+    run_all("ingest", "compare_with_champion")
+    if _value(results["compare_with_champion"], "verdict") == "go_on":
+        run_all("check_quality")
+        if _value(results["check_quality"], "verdict") == "passed":
+            train_and_decide()
+    run_all("record_decision")
+    return results
+
+
+def selected(spec: PipelineSpec, names: tuple[str, ...]) -> tuple[Candidate, ...]:
+    """The candidates of these names, all if none are named.
+
+    Raises:
+        RequestError: no candidate has that name.
+    """
+    known = {candidate.name: candidate for candidate in spec.trained}
+    if unknown := [name for name in names if name not in known]:
+        raise RequestError(
+            f"there is no candidate {unknown[0]!r}",
+            where=f"pipeline {spec.name}",
+            expected=f"some of {', '.join(known)}",
+            got=", ".join(names),
+            fix="name candidates of the declaration",
+        )
+    return tuple(candidate for name, candidate in known.items() if not names or name in names)
+
+
+def parameters_of(spec: PipelineSpec, step: str, candidate: Candidate | None = None) -> Parameters:
+    """What the declaration tells a step; `candidate` is for `train` alone."""
+    if step == "train":
+        return TrainParameters.of(spec, candidate)
+    return cast("Parameters", load(CATALOG[step].parameters).of(spec))
+
+
+def _value(result: StepResult | list[StepResult] | None, name: str) -> Any:
+    assert isinstance(result, StepResult)
+    return result.values.get(name)

@@ -1,0 +1,22 @@
+"""What the steps ask of the outside world, as protocols of a few methods.
+
+:mod:`ml_pipelines.adapters` implements them with real systems, :mod:`ml_pipelines.testing` in memory.
+"""
+
+from ml_pipelines.ports.ledger import Ledger
+from ml_pipelines.ports.registry import ModelVersion, Registry
+from ml_pipelines.ports.services import Services, TaskRecord
+from ml_pipelines.ports.source import DataSource
+from ml_pipelines.ports.tracking import TrackedModel, Tracking, Training
+
+__all__ = [
+    "DataSource",
+    "Ledger",
+    "ModelVersion",
+    "Registry",
+    "Services",
+    "TaskRecord",
+    "TrackedModel",
+    "Tracking",
+    "Training",
+]

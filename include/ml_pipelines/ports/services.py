@@ -1,0 +1,81 @@
+"""The ports in one hand, each made only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Identity, StepResult
+from ml_pipelines.ports.ledger import Ledger
+from ml_pipelines.ports.registry import ModelVersion, Registry
+from ml_pipelines.ports.source import DataSource
+from ml_pipelines.ports.tracking import Tracking
+from ml_pipelines.spec import DvcSource, FileSource, SqlSource
+
+__all__ = ["Services", "TaskRecord"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """What one task of a run got, and when (UTC)."""
+
+    identity: Identity
+    result: StepResult
+    recorded_at: datetime
+
+
+class Services(Protocol):
+    """What `resolve` and `publish` may use."""
+
+    @property
+    def place(self) -> str:
+        """Tells this outside world from others, without credentials: what was published in one is not in another."""
+        ...
+
+    @property
+    def tracking(self) -> Tracking:
+        """The tracking server."""
+        ...
+
+    @property
+    def registry(self) -> Registry:
+        """The model registry."""
+        ...
+
+    @property
+    def ledger(self) -> Ledger:
+        """What became of every run."""
+        ...
+
+    def source(self, declared: DvcSource | FileSource | SqlSource) -> DataSource:
+        """The source that a declaration names."""
+        ...
+
+    def rehearse(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
+        """What a version, as the registry has it, answers to the smoke rows of its training in a process of its own.
+
+        Raises:
+            ArtifactCorrupt: the registry serves other bytes than were registered.
+            RegistryError: the version's file is gone, or nothing tells what its bytes should be.
+            VerificationFailed: the model can't predict, or the process has died.
+            ServiceUnavailable: the registry does not answer, or the process took too long.
+        """
+        ...
+
+    def read(self, ref: ArtifactRef) -> bytes:
+        """The verified bytes of an artifact."""
+        ...
+
+    def adopt(self, ref: ArtifactRef, data: bytes) -> ArtifactRef:
+        """Put bytes that must have `ref`'s digest into this store; returns where they are here."""
+        ...
+
+    def keep(self, data: bytes, kind: ArtifactKind) -> ArtifactRef:
+        """Put bytes into this store."""
+        ...
+
+    def tasks(self, identity: Identity) -> Sequence[TaskRecord]:
+        """What the tasks of a run have got so far, in the order in which they ended."""
+        ...

@@ -1,0 +1,265 @@
+"""Train one candidate: its preprocessing and its estimator as one scikit-learn Pipeline, and what is known about it."""
+
+from __future__ import annotations
+
+import warnings
+from difflib import get_close_matches
+from importlib.metadata import version
+from typing import Any, cast
+
+import joblib
+import numpy as np
+import pandas as pd
+import polars as pl
+from numpy.typing import NDArray
+from sklearn.inspection import permutation_importance
+from sklearn.metrics import log_loss
+from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
+
+from ml_pipelines import __version__
+from ml_pipelines.codecs import TRUSTED_TYPES, load_json
+from ml_pipelines.contracts import ArtifactRef, DataPin, JsonValue
+from ml_pipelines.errors import DataError, ModelError
+from ml_pipelines.estimators import build_estimator
+from ml_pipelines.frames import feature_dtypes, features_frame, records, score
+from ml_pipelines.parameters import TrainParameters
+from ml_pipelines.phases import Publication, StepOutput
+from ml_pipelines.ports import Services, Training
+from ml_pipelines.targets import target_of
+from ml_pipelines.transformers import preprocessing
+
+__all__ = ["publish", "train"]
+
+_SMOKE_ROWS = 10
+_IMPORTANCE_ROWS = 500
+_IMPORTANCE_FEATURES = 100
+_TOP_LEVELS = 20
+_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_PACKAGES = ("scikit-learn", "numpy", "scipy", "pandas", "skops")
+
+
+def train(*, table: pl.LazyFrame, parameters: TrainParameters, seed: int) -> StepOutput:
+    """Fit a candidate on all columns but key and target.
+
+    Args:
+        table: rows to learn from; without missing targets.
+        parameters: the candidate, and how columns become features.
+        seed: for the estimator and its preprocessing.
+
+    Returns:
+        Outputs `model`, a fitted Pipeline that takes the frames of :mod:`ml_pipelines.frames`, and `training`, its
+        record. Values `candidate`, `rows` and `features`, the number of columns.
+
+    Raises:
+        DataError: no rows, no features, or a target that can't be learned.
+        ModelError: the candidate can't be built or fitted.
+    """
+    rows = table.collect()
+    y, positive = target_of(rows, parameters)
+    features = _features(rows, parameters)
+    frame = features_frame(rows.lazy(), features)
+    estimator = build_estimator(parameters.candidate, task=parameters.task, seed=seed)
+    columns = preprocessing(features, outliers=parameters.features.outliers, folds=_folds(y, parameters, seed))
+    model = Pipeline([("features", columns), ("model", estimator)])
+    noted = _fit(model, frame, y, parameters)
+    training = {
+        **_settings(parameters, estimator),
+        "classes": model.classes_.tolist() if parameters.task == "classification" else None,
+        "positive": positive,
+        "rows": len(rows),
+        "features": features,
+        "target_summary": _target_summary(y, parameters),
+        "profile": {feature["name"]: _profile(frame[feature["name"]], feature["dtype"]) for feature in features},
+        "importances": _importances(model, frame, y, seed),
+        "warnings": noted,
+    }
+    training["smoke"] = _smoke(model, frame, training, seed)
+    values: dict[str, JsonValue] = {
+        "candidate": parameters.candidate.name,
+        "rows": len(rows),
+        "features": len(features),
+    }
+    return StepOutput(outputs={"model": model, "training": training}, values=values)
+
+
+def publish(work: Publication, services: Services) -> dict[str, JsonValue]:
+    """Write the training down with the tracking server, the model as the very bytes that are stored."""
+    parameters = cast(TrainParameters, work.parameters)
+    model, record = (cast(ArtifactRef, work.references[name]) for name in ("model", "training"))
+    training = load_json(services.read(record))
+    tracked = services.tracking.log_training(
+        work.identity,
+        Training(
+            model=parameters.model,
+            candidate=training["candidate"],
+            key=work.key,
+            params={"estimator": training["estimator"], **training["params"]},
+            metrics={"train_rows": float(training["rows"])},
+            pin=DataPin.model_validate(cast("dict[str, Any]", work.facts["ingest"])["pin"]),
+            model_ref=model,
+            model_bytes=services.read(model),
+            requirements=training["requirements"],
+            trusted_types=training["trusted_types"],
+            example=training["smoke"]["rows"],
+            predictions=training["smoke"]["answers"],
+        ),
+    )
+    return {
+        "key": work.key,
+        "mlflow_run_id": tracked.run_id,
+        "model_uri": tracked.model_uri,
+        "mlflow_url": tracked.url,
+    }
+
+
+def _features(rows: pl.DataFrame, parameters: TrainParameters) -> list[dict[str, Any]]:
+    names = [name for name in rows.columns if name not in (parameters.key, parameters.target)]
+    if not names:
+        raise DataError(
+            "there is no column to learn from",
+            got=f"columns {', '.join(rows.columns)}",
+            fix="the table needs at least one column beside key and target",
+        )
+    dtypes = feature_dtypes({name: rows.schema[name] for name in names})
+    features = [{"name": name, "dtype": dtype, "encoding": "number"} for name, dtype in dtypes.items()]
+    for feature in features:
+        if feature["dtype"] in ("date", "datetime"):
+            feature["encoding"] = feature["dtype"]
+        elif feature["dtype"] == "string":
+            few = rows[feature["name"]].n_unique() <= parameters.features.max_onehot
+            feature["encoding"] = "onehot" if few else "target"
+    _check_outliers(features, parameters)
+    return features
+
+
+def _check_outliers(features: list[dict[str, Any]], parameters: TrainParameters) -> None:
+    numbers = [feature["name"] for feature in features if feature["encoding"] == "number"]
+    for name in parameters.features.outliers.columns if parameters.features.outliers else ():
+        if name not in numbers:
+            close = get_close_matches(name, numbers, n=1)
+            raise DataError(
+                f"features.outliers names {name!r}, which is no feature of numbers",
+                expected=f"some of {', '.join(numbers) or 'none'}",
+                fix=f"did you mean {close[0]!r}?" if close else "remove the name",
+            )
+
+
+def _folds(y: NDArray[Any], parameters: TrainParameters, seed: int) -> KFold | StratifiedKFold:
+    if parameters.task == "regression":
+        return KFold(min(5, len(y)), shuffle=True, random_state=seed)
+    rarest = int(np.unique(y, return_counts=True)[1].min())
+    return StratifiedKFold(max(2, min(5, rarest)), shuffle=True, random_state=seed)
+
+
+def _fit(model: Pipeline, frame: pd.DataFrame, y: NDArray[Any], parameters: TrainParameters) -> list[str]:
+    """Fit in place; returns what the estimator warned of.
+
+    Independent parts, as the trees of a forest, run on all CPUs that the process may use. What adds floats up runs on
+    one: the order of the sum, and so the last digits of the model, would depend on the number of CPUs.
+    """
+    jobs = joblib.parallel_config("threading", n_jobs=joblib.cpu_count())
+    with warnings.catch_warnings(record=True) as caught, jobs, threadpool_limits(1):
+        warnings.simplefilter("always")
+        try:
+            model.fit(frame, y)
+        except (ValueError, TypeError, ArithmeticError) as exc:
+            raise ModelError(
+                f"{parameters.candidate.estimator} can't be fitted",
+                where=f"candidate {parameters.candidate.name}",
+                got=f"{type(exc).__name__}: {exc}",
+                fix="correct the candidate's params, or choose another estimator",
+            ) from exc
+    told = [each for each in caught if not issubclass(each.category, DeprecationWarning | PendingDeprecationWarning)]
+    texts = (f"{each.category.__name__}: {' '.join(str(each.message).split())}" for each in told)
+    return list(dict.fromkeys(texts))
+
+
+def _settings(parameters: TrainParameters, estimator: Any) -> dict[str, Any]:
+    candidate = parameters.candidate
+    actual = estimator.get_params(deep=False)
+    seeded = {"random_state": actual["random_state"]} if "random_state" in actual else {}
+    return {
+        "candidate": candidate.name,
+        "estimator": candidate.estimator,
+        "params": {**candidate.params, **seeded},
+        "task": parameters.task,
+        "trusted_types": list(TRUSTED_TYPES),
+        "requirements": _requirements(parameters),
+    }
+
+
+def _requirements(parameters: TrainParameters) -> list[str]:
+    """The model file needs this package for its transformers."""
+    package = parameters.candidate.estimator.partition(".")[0]
+    packages = _PACKAGES if package == "sklearn" else (*_PACKAGES, package)
+    return [f"airflow-provider-ml-pipelines=={__version__}", *(f"{name}=={version(name)}" for name in packages)]
+
+
+def _target_summary(y: NDArray[Any], parameters: TrainParameters) -> dict[str, Any]:
+    if parameters.task == "regression":
+        return {"mean": float(y.mean()), "std": float(y.std()), "median": float(np.median(y))}
+    classes, counts = np.unique(y, return_counts=True)
+    shares = (counts / len(y)).tolist()
+    return {"share": {str(label): share for label, share in zip(classes.tolist(), shares, strict=True)}}
+
+
+def _profile(column: pd.Series, dtype: str) -> dict[str, Any]:
+    """What later data is compared with. Times count in days since 1970-01-01."""
+    missing = float(column.isna().mean())
+    present = column.dropna()
+    if dtype in ("string", "boolean"):
+        counts = present.astype(str).value_counts().to_dict()
+        top = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_TOP_LEVELS]
+        return {"levels": {level: count / len(column) for level, count in top}, "missing": missing}
+    if dtype in ("date", "datetime"):
+        present = (present - pd.Timestamp(0)) / pd.Timedelta(days=1)
+    if present.empty:
+        return {**dict.fromkeys(("mean", "std", "min", "max")), "quantiles": {}, "up_to": {}, "missing": missing}
+    quantiles = {str(share): float(present.quantile(share)) for share in _QUANTILES}
+    return {
+        "mean": float(present.mean()),
+        "std": float(present.std(ddof=0)),
+        "min": float(present.min()),
+        "max": float(present.max()),
+        "quantiles": quantiles,
+        # Of whole numbers many are equal to a quantile, so that more than its share of them are at most that.
+        "up_to": {share: float((present <= quantile).mean()) for share, quantile in quantiles.items()},
+        "missing": missing,
+    }
+
+
+def _importances(model: Pipeline, frame: pd.DataFrame, y: NDArray[Any], seed: int) -> dict[str, float] | None:
+    """How much worse some training rows are predicted with a column shuffled: log loss, or mean squared error.
+
+    None for tables so wide that it would take longer than the fit.
+    """
+    if frame.shape[1] > _IMPORTANCE_FEATURES:
+        return None
+    rows = _sample(len(frame), _IMPORTANCE_ROWS, seed)
+    with threadpool_limits(1):  # so few rows cost less than waking the threads
+        found = permutation_importance(
+            model, frame.iloc[rows], y[rows], scoring=_goodness, n_repeats=2, random_state=seed
+        )
+    return dict(zip(frame.columns, found.importances_mean.tolist(), strict=True))
+
+
+def _goodness(model: Pipeline, frame: pd.DataFrame, y: NDArray[Any]) -> float:
+    if hasattr(model, "predict_proba"):
+        return -float(log_loss(y, model.predict_proba(frame), labels=model.classes_))
+    return -float(np.mean((y - model.predict(frame)) ** 2))
+
+
+def _smoke(model: Pipeline, frame: pd.DataFrame, training: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Some rows, their scores, and what `predict` answers: a deployed model must say the same."""
+    rows = frame.iloc[_sample(len(frame), _SMOKE_ROWS, seed)]
+    return {
+        "rows": records(rows),
+        "predictions": score(model, rows, training).tolist(),
+        "answers": model.predict(rows).tolist(),
+    }
+
+
+def _sample(rows: int, at_most: int, seed: int) -> NDArray[np.intp]:
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:at_most])

@@ -1,0 +1,334 @@
+"""The ports in memory, for tests and trials: what they show from outside is what the real systems show.
+
+Set `down` on any of them, and every call says that the server does not answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ml_pipelines import chain
+from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Decision, Identity, JsonValue, LedgerEntry
+from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, RegistryError, ServiceUnavailable, SourceNotFound
+from ml_pipelines.ports import DataSource, ModelVersion, TaskRecord, TrackedModel, Training
+from ml_pipelines.serving import verified
+from ml_pipelines.spec import DvcSource, FileSource, SqlSource
+
+__all__ = ["FakeLedger", "FakeRegistry", "FakeRun", "FakeServices", "FakeTracking"]
+
+
+def _answer(name: str, *, down: bool) -> None:
+    if down:
+        raise ServiceUnavailable(f"the {name} does not answer", fix="start it, then try again")
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeRun:
+    """What was written down for one training.
+
+    Attributes:
+        identity: whose training it is.
+        training: as it was logged last.
+        metrics: of the training and its evaluation.
+        figures: PNG bytes by file name.
+        documents: JSON texts by file name.
+    """
+
+    identity: Identity
+    training: Training
+    metrics: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, bytes] = field(default_factory=dict)
+    documents: dict[str, str] = field(default_factory=dict)
+
+
+class FakeTracking:
+    """:class:`ml_pipelines.ports.Tracking` in memory.
+
+    Attributes:
+        runs: by run id.
+        files: bytes of the logged models, by model URI.
+        open_seconds: for how long runs of a pipeline have been open, by pipeline.
+    """
+
+    def __init__(self) -> None:
+        self.down = False
+        self.runs: dict[str, FakeRun] = {}
+        self.files: dict[str, bytes] = {}
+        self.open_seconds: dict[str, list[float]] = {}
+
+    def log_training(self, identity: Identity, training: Training) -> TrackedModel:
+        """One run and one logged model for an identity."""
+        _answer("tracking server", down=self.down)
+        whose = f"{identity.pipeline}/{identity.run_id}/{identity.task_id}/{identity.map_index}"
+        run_id = hashlib.sha256(whose.encode()).hexdigest()[:32]
+        # A model that is not the one logged before gets an address of its own: a logged model never changes.
+        model = hashlib.sha256(f"{run_id}{training.model_ref.sha256}".encode()).hexdigest()[:32]
+        run = self.runs.setdefault(run_id, FakeRun(identity=identity, training=training))
+        run.training = training
+        run.metrics |= training.metrics
+        self.files[f"models:/m-{model}"] = training.model_bytes
+        return TrackedModel(run_id, f"models:/m-{model}")
+
+    def log_evaluation(
+        self, tracked: TrackedModel, metrics: dict[str, float], figures: dict[str, bytes], documents: dict[str, str]
+    ) -> None:
+        """Add to a run that was logged before."""
+        _answer("tracking server", down=self.down)
+        if tracked.run_id not in self.runs:
+            raise RegistryError("there is no such run", got=tracked.run_id, fix="run the train step again")
+        run = self.runs[tracked.run_id]
+        run.metrics |= metrics
+        run.figures |= figures
+        run.documents |= documents
+
+    def close_abandoned(self, pipeline: str, older_than_seconds: float) -> int:
+        """Close what is in `open_seconds` and old enough."""
+        _answer("tracking server", down=self.down)
+        ages = self.open_seconds.get(pipeline, [])
+        self.open_seconds[pipeline] = [age for age in ages if age <= older_than_seconds]
+        return len(ages) - len(self.open_seconds[pipeline])
+
+
+class FakeRegistry:
+    """:class:`ml_pipelines.ports.Registry` in memory.
+
+    Args:
+        files: bytes by model URI, such as :attr:`FakeTracking.files`; take some away and the artifact is gone.
+
+    Attributes:
+        versions: of each model, the first being version 1.
+        aliases: `(model, alias)` -> version.
+    """
+
+    def __init__(self, files: dict[str, bytes] | None = None) -> None:
+        self.down = False
+        self.files = {} if files is None else files
+        self.versions: dict[str, list[ModelVersion]] = {}
+        self.aliases: dict[tuple[str, str], str] = {}
+        self._uris: dict[tuple[str, str], str] = {}
+
+    def by_alias(self, model: str, alias: str) -> ModelVersion | None:
+        """The version that an alias points to."""
+        _answer("model registry", down=self.down)
+        version = self.aliases.get((model, alias))
+        return None if version is None else self._version(model, version)
+
+    def by_version(self, model: str, version: str) -> ModelVersion | None:
+        """A version by its number."""
+        _answer("model registry", down=self.down)
+        known = {each.version for each in self.versions.get(model, [])}
+        return self._version(model, version) if version in known else None
+
+    def register(
+        self, model: str, tracked: TrackedModel, artifact: ArtifactRef, identity: Identity, tags: dict[str, str]
+    ) -> ModelVersion:
+        """One version for a model URI."""
+        _answer("model registry", down=self.down)
+        versions = self.versions.setdefault(model, [])
+        for known in versions:
+            if self._uris[model, known.version] == tracked.model_uri:
+                return self._version(model, known.version)
+        whose = {"ml_pipelines.pipeline": identity.pipeline, "ml_pipelines.run_id": identity.run_id}
+        made = ModelVersion(model, str(len(versions) + 1), artifact, tags | whose)
+        versions.append(made)
+        self._uris[model, made.version] = tracked.model_uri
+        return made
+
+    def set_alias(self, model: str, version: str, alias: str) -> None:
+        """Point an alias at a version."""
+        _answer("model registry", down=self.down)
+        self._version(model, version)
+        self.aliases[model, alias] = version
+
+    def drop_alias(self, model: str, alias: str) -> None:
+        """Remove an alias."""
+        _answer("model registry", down=self.down)
+        self.aliases.pop((model, alias), None)
+
+    def fetch(self, version: ModelVersion) -> bytes:
+        """The bytes behind a version."""
+        _answer("model registry", down=self.down)
+        data = self.files.get(self._uris.get((version.model, version.version), ""))
+        if data is None:
+            raise RegistryError(
+                f"the file of version {version.version} is gone",
+                where=f"model {version.model}",
+                fix="restore the registry's artifacts, or train and deploy another version",
+            )
+        return data
+
+    def _version(self, model: str, version: str) -> ModelVersion:
+        for known in self.versions.get(model, []):
+            if known.version == version:
+                aliases = tuple(sorted(name for (of, name), to in self.aliases.items() if (of, to) == (model, version)))
+                return replace(known, aliases=aliases)
+        raise RegistryError(f"there is no version {version} of {model}", fix="name a version that is registered")
+
+
+class FakeLedger:
+    """:class:`ml_pipelines.ports.Ledger` in memory.
+
+    Attributes:
+        written: all entries of all models, the oldest first; take some away or replace them, and the chain is broken.
+        heads: where each model's chain ends.
+        moment: of the next entry; a second later with each.
+    """
+
+    def __init__(self) -> None:
+        self.down = False
+        self.written: list[LedgerEntry] = []
+        self.heads: dict[str, chain.Head] = {}
+        self.moment = datetime(2026, 1, 1, tzinfo=UTC)
+        self._turns: set[str] = set()
+
+    def record(self, identity: Identity, decision: Decision, details: dict[str, JsonValue]) -> LedgerEntry:
+        """Write to the end of the model's chain what is not there yet."""
+        _answer("ledger", down=self.down)
+        of_run = [entry for entry in self._of(decision.model) if _is_of(entry, identity.pipeline, identity.run_id)]
+        if of_run and chain.says_the_same(of_run[-1], decision, details):
+            return of_run[-1]
+        entry = chain.link(
+            identity,
+            decision,
+            details,
+            after=self.heads.get(decision.model, chain.START),
+            supersedes=of_run[-1].seq if of_run else None,
+            recorded_at=self.moment.isoformat(timespec="milliseconds"),
+        )
+        self.moment += timedelta(seconds=1)
+        self.heads[entry.model] = chain.Head(entry.seq, entry.hash)
+        self.written.append(entry)
+        return entry
+
+    def entry(self, pipeline: str, run_id: str) -> LedgerEntry | None:
+        """What was recorded last for a run."""
+        _answer("ledger", down=self.down)
+        return next((entry for entry in reversed(self.written) if _is_of(entry, pipeline, run_id)), None)
+
+    def entries(self, model: str, *, limit: int = 100, before: int | None = None) -> tuple[LedgerEntry, ...]:
+        """Entries of a model, the newest first."""
+        _answer("ledger", down=self.down)
+        found = [entry for entry in reversed(self._of(model)) if before is None or entry.seq < before]
+        return tuple(found[:limit])
+
+    def models(self) -> tuple[str, ...]:
+        """The models that have entries."""
+        _answer("ledger", down=self.down)
+        return tuple(sorted(self.heads))
+
+    def verify(self, model: str) -> tuple[str, ...]:
+        """What is wrong with a model's chain."""
+        _answer("ledger", down=self.down)
+        stored = [
+            chain.Stored(
+                model=entry.model,
+                seq=entry.seq,
+                pipeline=entry.pipeline,
+                run_id=entry.run_id,
+                text=chain.text_of(entry),
+                hash=entry.hash,
+            )
+            for entry in sorted(self._of(model), key=lambda entry: entry.seq)
+        ]
+        return tuple(chain.flaws(stored, self.heads.get(model)))
+
+    @contextmanager
+    def turn(self, model: str) -> Iterator[None]:
+        """Have the model's turn, which nobody else has in memory."""
+        _answer("ledger", down=self.down)
+        assert model not in self._turns, "whoever has the turn must not ask for it again"
+        self._turns.add(model)
+        try:
+            yield
+        finally:
+            self._turns.remove(model)
+
+    def _of(self, model: str) -> list[LedgerEntry]:
+        return [entry for entry in self.written if entry.model == model]
+
+
+def _is_of(entry: LedgerEntry, pipeline: str, run_id: str) -> bool:
+    return (entry.pipeline, entry.run_id) == (pipeline, run_id)
+
+
+class FakeServices:
+    """:class:`ml_pipelines.ports.Services` in memory. The registry serves the models that the tracking logged.
+
+    Attributes:
+        blobs: the artifact store: bytes by URI.
+        sources: what :meth:`source` gives, in the order in which they were declared with :meth:`serve`.
+        done: what :meth:`tasks` gives.
+    """
+
+    place = "memory"
+
+    def __init__(self) -> None:
+        self.tracking = FakeTracking()
+        self.registry = FakeRegistry(self.tracking.files)
+        self.ledger = FakeLedger()
+        self.blobs: dict[str, bytes] = {}
+        self.sources: list[tuple[Any, DataSource]] = []
+        self.done: list[TaskRecord] = []
+
+    def serve(self, declared: DvcSource | FileSource | SqlSource, source: DataSource) -> None:
+        """Stand in for a declared source."""
+        self.sources.append((declared, source))
+
+    def source(self, declared: DvcSource | FileSource | SqlSource) -> DataSource:
+        """What was served under an equal declaration."""
+        for known, source in self.sources:
+            if known == declared:
+                return source
+        raise SourceNotFound("no source stands in for this declaration", got=repr(declared), fix="serve() one first")
+
+    def put(self, data: bytes, *, kind: ArtifactKind, rows: int | None = None) -> ArtifactRef:
+        """Store bytes, as :func:`ml_pipelines.run.run_step` would."""
+        digest = hashlib.sha256(data).hexdigest()
+        uri = f"memory://store/{digest}"
+        self.blobs[uri] = data
+        return ArtifactRef(uri=uri, sha256=digest, bytes=len(data), kind=kind, rows=rows)
+
+    def rehearse(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
+        """What a version answers to the smoke rows of its training, in this process."""
+        from ml_pipelines.codecs import load_model
+        from ml_pipelines.frames import frame_of, score
+
+        model = load_model(verified(self.registry, version))
+        return list(score(model, frame_of(training["smoke"]["rows"], training["features"]), training).tolist())
+
+    def read(self, ref: ArtifactRef) -> bytes:
+        """The verified bytes of an artifact."""
+        if ref.uri not in self.blobs:
+            raise ArtifactMissing("there are no bytes at this address", where=ref.uri, fix="run the step again")
+        return _verified(ref, self.blobs[ref.uri])
+
+    def adopt(self, ref: ArtifactRef, data: bytes) -> ArtifactRef:
+        """Store bytes that must have `ref`'s digest."""
+        return self.put(_verified(ref, data), kind=ref.kind, rows=ref.rows)
+
+    def keep(self, data: bytes, kind: ArtifactKind) -> ArtifactRef:
+        """Store bytes."""
+        return self.put(data, kind=kind)
+
+    def tasks(self, identity: Identity) -> list[TaskRecord]:
+        """What is in `done` of the run."""
+        run = (identity.pipeline, identity.run_id)
+        return [each for each in self.done if (each.identity.pipeline, each.identity.run_id) == run]
+
+
+def _verified(ref: ArtifactRef, data: bytes) -> bytes:
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != ref.sha256:
+        raise ArtifactCorrupt(
+            "the bytes are not those that the reference promises",
+            where=ref.uri,
+            expected=f"sha256 {ref.sha256}",
+            got=f"sha256 {digest}",
+            fix="run the step again with force",
+        )
+    return data

@@ -1,0 +1,213 @@
+"""Small scikit-learn transformers that scikit-learn itself lacks. They take and give pandas frames.
+
+All of them treat the columns by name, keep the index, and let missing values pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
+from sklearn.utils.validation import check_is_fitted
+
+from ml_pipelines.errors import DataError
+from ml_pipelines.spec import Outliers
+
+__all__ = ["MISSING", "Clipper", "DateParts", "Numbers", "Texts", "check_columns", "preprocessing"]
+
+MISSING = "<missing>"
+_PARTS = ("year", "month", "day", "weekday", "days")
+
+
+def check_columns(expected: Iterable[str], present: Iterable[str], *, where: str = "") -> None:
+    """Tell which columns a table lacks.
+
+    Args:
+        expected: names of the columns that a model learned from.
+        present: names of the columns that are there.
+        where: what the table is, for the message.
+
+    Raises:
+        DataError: at least one is missing.
+    """
+    there = list(present)
+    if missing := [name for name in expected if name not in there]:
+        raise DataError(
+            f"columns that the model learned from are missing: {', '.join(missing)}",
+            where=where,
+            got=f"columns {', '.join(map(str, there)) or 'none'}",
+            fix="give all columns that the model was trained on, under the same names",
+        )
+
+
+def preprocessing(features: Sequence[Mapping[str, Any]], *, outliers: Outliers | None, folds: Any) -> ColumnTransformer:
+    """What turns the columns of a frame into numbers; all that it learns, it learns in `fit`.
+
+    Args:
+        features: name and encoding of each: `number`, `onehot`, `target`, `date` or `datetime`.
+        outliers: which numbers to clip.
+        folds: splitter with a seed, for the encoding by the mean target.
+
+    Returns:
+        A transformer whose output is dense and holds no missing values.
+    """
+    branches = {
+        "number": [("numbers", Numbers()), *_clipping(outliers), *_filling()],
+        "onehot": [("texts", Texts()), ("encode", _onehot())],
+        "target": [("texts", Texts()), ("encode", TargetEncoder(cv=folds)), ("scale", StandardScaler())],
+        "date": [("parts", DateParts()), *_filling()],
+        "datetime": [("parts", DateParts(hour=True)), *_filling()],
+    }
+    columns = {kind: [each["name"] for each in features if each["encoding"] == kind] for kind in branches}
+    used = [(kind, Pipeline(branches[kind]), names) for kind, names in columns.items() if names]
+    return ColumnTransformer(used, remainder="drop", sparse_threshold=0.0, verbose_feature_names_out=False)
+
+
+def _clipping(outliers: Outliers | None) -> list[tuple[str, Any]]:
+    if outliers is None:
+        return []
+    return [("clip", Clipper(list(outliers.columns), outliers.lower, outliers.upper))]
+
+
+def _filling() -> list[tuple[str, Any]]:
+    imputer = SimpleImputer(strategy="median", keep_empty_features=True, add_indicator=True)
+    return [("fill", imputer), ("scale", StandardScaler())]
+
+
+def _onehot() -> OneHotEncoder:
+    # Levels in less than 1 % of the rows share a column with those that training never saw.
+    return OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=0.01, sparse_output=False)
+
+
+class _ByColumn(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Base: remembers the columns of `fit` and refuses a frame that lacks one."""
+
+    def fit(self, X: pd.DataFrame, y: Any = None) -> Self:
+        """Remember the columns. `y` is not used."""
+        self.feature_names_in_ = np.asarray([str(name) for name in X.columns], dtype=object)
+        self.n_features_in_ = len(self.feature_names_in_)
+        return self
+
+    def _columns(self, X: pd.DataFrame) -> pd.DataFrame:
+        check_is_fitted(self, "feature_names_in_")
+        check_columns(self.feature_names_in_, X.columns, where=type(self).__name__)
+        return X[list(self.feature_names_in_)]
+
+
+class Numbers(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
+    """Numbers and booleans as float64; infinities become missing."""
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Convert all columns."""
+        frame = self._columns(X)
+        numbers = {name: _float(frame[name]) for name in frame.columns}
+        return pd.DataFrame(numbers, index=X.index, columns=frame.columns)
+
+
+class Texts(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
+    """Levels as text; a missing one becomes a level of its own, :data:`MISSING`."""
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Convert all columns."""
+        frame = self._columns(X)
+        texts = {name: _text(frame[name]) for name in frame.columns}
+        return pd.DataFrame(texts, index=X.index, columns=frame.columns)
+
+
+class Clipper(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
+    """Moves values outside the quantiles that `fit` saw to these quantiles. Missing values pass.
+
+    Args:
+        columns: the ones to clip; the others pass.
+        lower: quantile, 0 to 1.
+        upper: quantile, 0 to 1.
+    """
+
+    def __init__(self, columns: Sequence[str] = (), lower: float = 0.01, upper: float = 0.99) -> None:
+        self.columns = columns
+        self.lower = lower
+        self.upper = upper
+
+    def fit(self, X: pd.DataFrame, y: Any = None) -> Self:
+        """Learn the bounds. A column without any value gets none. `y` is not used."""
+        super().fit(X, y)
+        check_columns(self.columns, X.columns, where="outliers")
+        self.bounds_ = {name: _bounds(X[name], self.lower, self.upper) for name in self.columns}
+        return self
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Clip the named columns."""
+        frame = self._columns(X).copy()
+        for name, (low, high) in self.bounds_.items():
+            frame[name] = frame[name].clip(low, high)
+        return frame
+
+
+class DateParts(_ByColumn):
+    """A point in time as year, month, day, weekday (Monday is 0) and days since 1970-01-01.
+
+    Takes datetimes, dates and ISO 8601 texts; those with an offset are read in UTC.
+
+    Args:
+        hour: also give the hour.
+    """
+
+    def __init__(self, hour: bool = False) -> None:
+        self.hour = hour
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Columns as :meth:`get_feature_names_out` names them, float64; missing where the time is."""
+        frame = self._columns(X)
+        parts = [part for name in frame.columns for part in self._parts(_times(frame[name]))]
+        table = pd.DataFrame(dict(enumerate(parts)), index=X.index)
+        return table.set_axis(self.get_feature_names_out(), axis=1)
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """`{column}_{part}`, column by column."""
+        names = self.feature_names_in_ if input_features is None else input_features
+        parts = (*_PARTS, "hour") if self.hour else _PARTS
+        return np.asarray([f"{name}_{part}" for name in names for part in parts], dtype=object)
+
+    def _parts(self, times: pd.Series) -> list[pd.Series]:
+        at = times.dt
+        days = (times - pd.Timestamp(0)) // pd.Timedelta(days=1)
+        parts = [at.year, at.month, at.day, at.day_of_week, days, *([at.hour] if self.hour else [])]
+        return [part.astype("float64") for part in parts]
+
+
+def _float(column: pd.Series) -> NDArray[np.float64]:
+    try:
+        numbers = np.asarray(column.astype("float64"), dtype=np.float64)
+    except (TypeError, ValueError) as exc:
+        raise DataError(
+            f"column {column.name!r} holds something else than numbers", expected="numbers", got=str(exc)
+        ) from exc
+    return np.where(np.isfinite(numbers), numbers, np.nan)
+
+
+def _text(column: pd.Series) -> NDArray[np.object_]:
+    missing = column.isna().to_numpy()
+    texts = [MISSING if absent else str(value) for value, absent in zip(column, missing, strict=True)]
+    return np.asarray(texts, dtype=object)
+
+
+def _bounds(column: pd.Series, lower: float, upper: float) -> tuple[float | None, float | None]:
+    low, high = column.quantile(lower), column.quantile(upper)
+    return (None, None) if pd.isna(low) else (float(low), float(high))
+
+
+def _times(column: pd.Series) -> pd.Series:
+    try:
+        return pd.to_datetime(column, utc=True, format="ISO8601").dt.tz_localize(None)
+    except (TypeError, ValueError) as exc:
+        raise DataError(
+            f"column {column.name!r} holds something else than dates", expected="dates as ISO 8601", got=str(exc)
+        ) from exc
