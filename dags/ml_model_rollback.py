@@ -1,0 +1,5 @@
+"""Go back to an earlier version of a model: an Airflow DAG that is started by hand, with a form."""
+
+from ml_pipelines_airflow.rollback import rollback_dag
+
+dag = rollback_dag()

@@ -1,0 +1,1 @@
+"""How Airflow sees ML Pipelines."""

@@ -1,0 +1,263 @@
+"""From a declaration to a DAG. This file alone knows the wiring; it reads like the pipeline."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.providers.standard.operators.python import BranchPythonOperator, PythonOperator
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetOrTimeSchedule,
+    AssetWatcher,
+    CronTriggerTimetable,
+    ExceptionRetryPolicy,
+    Param,
+    RetryAction,
+    RetryRule,
+)
+from airflow.sdk.definitions.param import ParamsDict
+
+from ml_pipelines import parameters as told
+from ml_pipelines.declaration import load_spec
+from ml_pipelines.errors import PipelineError, RequestError, TransientError
+from ml_pipelines.runtime import Placement
+from ml_pipelines.spec import PipelineSpec
+from ml_pipelines_airflow import tasks
+from ml_pipelines_airflow.alerts import callbacks
+from ml_pipelines_airflow.assets import dataset_asset, model_asset, revision_asset
+from ml_pipelines_airflow.links import links_on
+from ml_pipelines_airflow.sla_argument import silence_removal
+from ml_pipelines_airflow.tasks import TASK_IDS
+
+__all__ = ["build_dag", "training_dag"]
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+# The first rule that fits decides. An error of ours that is not transient would only fail again; what we do not know
+# is retried as the task says.
+RETRY_POLICY = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(exception=TransientError, action=RetryAction.DEFAULT),
+        RetryRule(exception=PipelineError, action=RetryAction.FAIL, reason="trying again would not help"),
+    ]
+)
+
+
+def training_dag(dag_file: str) -> DAG:
+    """The DAG that the YAML file beside a DAG file declares: same folder, same name.
+
+    Args:
+        dag_file: `__file__` of the DAG file.
+
+    Raises:
+        SpecError: with every mistake of the YAML file, its line, and how to mend it.
+    """
+    return build_dag(load_spec(str(Path(dag_file).with_suffix(".yaml"))))
+
+
+def build_dag(spec: PipelineSpec) -> DAG:
+    """The DAG of a declaration."""
+    dataset, model = dataset_asset(spec.name), model_asset(spec.model.name)
+    of_tasks, of_dag = callbacks(spec)
+    with DAG(
+        dag_id=spec.name,
+        description=spec.description or None,
+        doc_md=_document(spec),
+        schedule=_schedule(spec),
+        start_date=START,
+        catchup=False,
+        max_active_runs=1,
+        default_args=_default_args(spec) | of_tasks,
+        **of_dag,
+        tags=set(spec.tags),
+    ) as dag:
+        ingest_data = _task(spec, "ingest", told.IngestParameters.of(spec), outlets=[dataset])
+        compare_with_champion = _branch(
+            spec,
+            "compare_with_champion",
+            told.CompareWithChampionParameters.of(spec),
+            tasks.compare_with_champion,
+        )
+        check_quality = _branch(spec, "check_quality", told.CheckQualityParameters.of(spec), tasks.check_quality)
+        handle_poor_quality = PythonOperator(task_id="handle_poor_quality", python_callable=tasks.handle_poor_quality)
+        preprocess_data = _task(spec, "preprocess", told.PreprocessParameters.of(spec))
+        split_data = _task(spec, "split", told.SplitParameters.of(spec))
+        train_model = PythonOperator.partial(
+            task_id=TASK_IDS["train"],
+            python_callable=tasks.train,
+            map_index_template="{{ task.op_kwargs['parameters']['candidate']['name'] }}",
+            **_placement(spec, "train"),
+        ).expand(op_kwargs=[_arguments(spec, "train", told.TrainParameters.of(spec, each)) for each in spec.trained])
+        train_model.operator_extra_links = links_on("train")
+        evaluate_model = _task(
+            spec, "evaluate", told.EvaluateParameters.of(spec), trigger_rule="none_failed_min_one_success"
+        )
+        decide = _branch(spec, "decide", told.DecideParameters.of(spec), tasks.decide)
+        request_approval = ApprovalOperator(
+            task_id="request_approval",
+            subject=f"Ship the new {spec.model.name}?",
+            body="{{ ti.xcom_pull(task_ids='decide', key='card') }}",
+            defaults="Reject",
+            # A run that waits keeps the next one waiting; without an answer the champion stays.
+            response_timeout=spec.gate.approval.timeout,
+            execution_timeout=None,  # is for tasks that work
+        )
+        keep_champion = PythonOperator(
+            task_id="keep_champion",
+            python_callable=tasks.keep_champion,
+            trigger_rule="none_failed_min_one_success",
+        )
+        register_model = _task(
+            spec, "register", told.RegisterParameters.of(spec), trigger_rule="none_failed_min_one_success"
+        )
+        deploy_model = _task(spec, "deploy", told.DeployParameters.of(spec), outlets=[model])
+        record_decision = _task(
+            spec, "record_decision", told.RecordParameters.of(spec), tasks.record_decision, trigger_rule="none_failed"
+        )
+
+        ingest_data >> compare_with_champion >> [check_quality, keep_champion]
+        check_quality >> [preprocess_data, handle_poor_quality]
+        preprocess_data >> split_data >> train_model >> evaluate_model >> decide
+        decide >> [register_model, request_approval, keep_champion]
+        request_approval >> register_model >> deploy_model
+        [handle_poor_quality, keep_champion, deploy_model] >> record_decision
+    # Given last: every operator made while a DAG has parameters copies them all, and each copy is validated against its
+    # JSON schema again when the DAG is serialised, which took three times as long as everything else together.
+    dag.params = ParamsDict(_form(spec))
+    return dag
+
+
+def _schedule(spec: PipelineSpec) -> CronTriggerTimetable | AssetOrTimeSchedule | list[Asset] | None:
+    """By the clock, on new data, or both."""
+    declared, dvc = spec.schedule, spec.data.dvc
+    if declared is None:
+        return None
+    cron = CronTriggerTimetable(declared.cron, timezone=declared.timezone) if declared.cron else None
+    if not declared.on_new_data:
+        return cron
+    if dvc is None:
+        raise RequestError(
+            "only the revision of data in DVC can be watched",
+            where=f"pipeline {spec.name}",
+            expected="data.dvc, since schedule.on_new_data is given",
+            got=type(spec.data.source).__name__,
+            fix="declare the data under data.dvc, or give schedule.cron instead",
+        )
+    # Not imported for a DAG that watches nothing.
+    from ml_pipelines_airflow.triggers import DvcRevisionTrigger
+
+    name = f"{spec.name}.revision"
+    seconds = declared.on_new_data.total_seconds()
+    trigger = DvcRevisionTrigger(**dvc.model_dump(), poll_seconds=seconds, name=name)
+    revision = revision_asset(spec.name, dvc.path, AssetWatcher(name=name, trigger=trigger))
+    return AssetOrTimeSchedule(timetable=cron, assets=[revision]) if cron else [revision]
+
+
+def _task(
+    spec: PipelineSpec, step: str, parameters: told.Parameters, call: Any = tasks.run_task, **options: Any
+) -> PythonOperator:
+    task = PythonOperator(
+        task_id=TASK_IDS[step],
+        python_callable=call,
+        op_kwargs=_arguments(spec, step, parameters),
+        **_placement(spec, step),
+        **options,
+    )
+    task.operator_extra_links = links_on(step)
+    return task
+
+
+def _branch(spec: PipelineSpec, step: str, parameters: told.Parameters, choose: Any) -> BranchPythonOperator:
+    task = BranchPythonOperator(
+        task_id=TASK_IDS[step],
+        python_callable=choose,
+        op_kwargs=_arguments(spec, step, parameters),
+        **_placement(spec, step),
+    )
+    task.operator_extra_links = links_on(step)
+    return task
+
+
+def _arguments(spec: PipelineSpec, step: str, parameters: told.Parameters) -> dict[str, Any]:
+    docker = spec.runtime.get(step, Placement()).docker
+    contained = {"docker": docker.model_dump(mode="json")} if docker else {}
+    return {"step": step, "parameters": parameters.model_dump(mode="json"), "seed": spec.seed, **contained}
+
+
+def _placement(spec: PipelineSpec, step: str) -> dict[str, Any]:
+    """Queue and pool, where they are declared."""
+    placed = spec.runtime.get(step, Placement())
+    return {name: value for name in ("queue", "pool") if (value := getattr(placed, name)) is not None}
+
+
+def _default_args(spec: PipelineSpec) -> dict[str, Any]:
+    if spec.default_args.sla:
+        silence_removal()
+    given = {name: value for name, value in spec.default_args.model_dump().items() if value not in (None, ())}
+    # Airflow's own arguments for mail are deprecated: callbacks send it.
+    given = {name: value for name, value in given.items() if not name.startswith("email")}
+    return {**given, "retry_policy": RETRY_POLICY}
+
+
+def _form(spec: PipelineSpec) -> dict[str, Param]:
+    names = [candidate.name for candidate in spec.trained]
+    return {
+        "data_revision": _field(
+            None,
+            type=["null", "string"],
+            title="Data revision",
+            description="Branch, tag or commit of the data repository. Empty: the declared one.",
+        ),
+        "candidates": _field(
+            names,
+            type="array",
+            items={"type": "string", "enum": names},
+            minItems=1,
+            examples=names,
+            title="Candidates",
+            description="Which candidates to train.",
+        ),
+        "promote": _field(
+            "auto",
+            type="string",
+            enum=["auto", "hold", "never"],
+            values_display={
+                "auto": "If the gate lets it pass",
+                "hold": "If the gate lets it pass and a person approves",
+                "never": "No, only train and judge",
+            },
+            title="Promote",
+            description="Whether a better model may take over.",
+        ),
+        "force": _field(
+            False,
+            type="boolean",
+            title="Force",
+            description="Compute every step, even where a stored result has the same inputs, parameters and code.",
+        ),
+    }
+
+
+def _field(default: Any, **schema: Any) -> Param:
+    # Parameters are validated at every parse; the older draft's own schema is checked four times as fast.
+    draft: dict[str, Any] = {"$schema": "http://json-schema.org/draft-07/schema#"}
+    return Param(default, **draft, **schema)
+
+
+def _document(spec: PipelineSpec) -> str:
+    rows = "\n".join(f"| {each.name} | `{each.estimator}` |" for each in spec.trained)
+    return f"""{spec.description}
+
+Model **{spec.model.name}** ({spec.model.task}), judged by **{spec.gate.metric}**.
+
+| candidate | estimator |
+|---|---|
+{rows}
+
+A run ends well when the pipeline worked, also with the outcome *rejected*, *stopped* or *no_change*; a failed run means
+that the pipeline is broken.
+"""

@@ -1,0 +1,1 @@
+"""Connections of types that this provider brings: `mlflow` and `dvc`."""

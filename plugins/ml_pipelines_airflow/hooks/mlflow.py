@@ -1,0 +1,200 @@
+"""Connections to MLflow."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import BaseHook
+
+from ml_pipelines.errors import PipelineError
+from ml_pipelines.extras import load
+from ml_pipelines_airflow.hooks.address import address
+
+__all__ = ["MLflowHook"]
+
+_ADAPTERS = "ml_pipelines.adapters"
+_SECONDS = (5, 15)  # to be connected, and for the answer
+_MODELS_ASKED = 1000  # as many as MLflow tells at once
+_SQLITE = "sqlite:///"
+
+
+class MLflowHook(BaseHook):
+    """An MLflow server or database.
+
+    The connection's host is the tracking URI: `https://mlflow.example.com`, or a name with port and, as schema,
+    `https`; or the SQLAlchemy URL of MLflow's own database. Login and password are for a server that asks for them.
+    Extra fields: `token` instead of a password; `ui_url`, where people's browsers find the server; `verify`, the path
+    of a file with certificates to trust, or false to trust any.
+
+    Nothing of this is put into the process's environment but while MLflow is at work.
+
+    Args:
+        mlflow_conn_id: id of the connection.
+    """
+
+    conn_name_attr = "mlflow_conn_id"
+    default_conn_name = "mlflow_default"
+    conn_type = "mlflow"
+    hook_name = "MLflow"
+
+    def __init__(self, mlflow_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.mlflow_conn_id = mlflow_conn_id
+
+    @cached_property
+    def connection(self) -> Any:
+        """Airflow's connection, looked up once.
+
+        Raises:
+            AirflowNotFoundException: there is none of that id.
+        """
+        return self.get_connection(self.mlflow_conn_id)
+
+    @cached_property
+    def tracking_uri(self) -> str:
+        """Address of the server or database; never with a server's user and password.
+
+        Raises:
+            PipelineError: the connection has no host.
+        """
+        return self._separated[0]
+
+    @cached_property
+    def variables(self) -> dict[str, str]:
+        """MLflow's environment variables while it is spoken to: credentials and what to trust. Secret."""
+        extra = self.connection.extra_dejson
+        found = dict(self._separated[1])
+        if token := extra.get("token"):
+            found = {"MLFLOW_TRACKING_TOKEN": str(token)}
+        if self.connection.login:
+            password = self.connection.password or ""
+            found = {"MLFLOW_TRACKING_USERNAME": self.connection.login, "MLFLOW_TRACKING_PASSWORD": password}
+        return found | self._trust(extra.get("verify"))
+
+    @property
+    def ui_url(self) -> str | None:
+        """Where people's browsers find MLflow; None for a database of which the connection does not say it."""
+        told = self.connection.extra_dejson.get("ui_url")
+        return str(told).rstrip("/") if told else (self.tracking_uri.rstrip("/") if self._is_remote else None)
+
+    def get_conn(self) -> Any:
+        """A `mlflow.MlflowClient`; each of its calls is signed in, and its errors are MLflow's own."""
+        return load(f"{_ADAPTERS}.mlflow_credentials:signing_client")(self.tracking_uri, self.variables)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Whether MLflow is there and lets us in, and a sentence for people; within half a minute for a server."""
+        try:
+            if self._is_remote:
+                return self._test_server()
+            if self.tracking_uri.startswith(_SQLITE):
+                return _test_sqlite(self.tracking_uri)
+            with load(f"{_ADAPTERS}.mlflow_server:MlflowServer")(self.tracking_uri).client() as client:
+                return True, f"MLflow's database has {_models(client.search_registered_models(max_results=100))}"
+        except PipelineError as exc:
+            return False, " - ".join(part for part in (exc.what, exc.got, exc.fix) if part)
+
+    @cached_property
+    def _separated(self) -> tuple[str, dict[str, str]]:
+        found = address(self.connection, protocol="http")
+        if not found:
+            raise PipelineError(
+                "the connection has no host",
+                where=f"connection {self.mlflow_conn_id!r}",
+                expected="MLflow's tracking URI, such as http://mlflow:5000 or sqlite:////data/mlflow.db",
+                fix="enter MLflow's tracking URI as the host; a database is best given by a connection in JSON",
+            )
+        separated: tuple[str, dict[str, str]] = load(f"{_ADAPTERS}.mlflow_credentials:separated")(found)
+        return separated
+
+    @property
+    def _is_remote(self) -> bool:
+        return self.tracking_uri.startswith(("http://", "https://"))
+
+    @staticmethod
+    def _trust(verify: Any) -> dict[str, str]:
+        text = str("" if verify is None else verify).strip()
+        if text.lower() in ("", "true"):
+            return {}
+        if text.lower() == "false":
+            return {"MLFLOW_TRACKING_INSECURE_TLS": "true"}
+        return {"MLFLOW_TRACKING_SERVER_CERT_PATH": text}
+
+    def _test_server(self) -> tuple[bool, str]:
+        """Ask the server without MLflow's client: that would take seconds to import, and tries again for minutes."""
+        import requests
+
+        uri = self.tracking_uri.rstrip("/")
+        with requests.Session() as session:
+            self._sign(session)
+            try:
+                models = session.get(
+                    f"{uri}/api/2.0/mlflow/registered-models/search",
+                    params={"max_results": _MODELS_ASKED},
+                    timeout=_SECONDS,
+                )
+                version = session.get(f"{uri}/version", timeout=_SECONDS)
+            except requests.exceptions.SSLError as exc:
+                return False, f"{uri} has a certificate that is not trusted: {exc}"
+            except requests.Timeout:
+                return False, f"{uri} does not answer within {_SECONDS[1]} s"
+            except requests.ConnectionError:
+                return False, f"nothing answers at {uri}: see that MLflow runs and can be reached from here"
+            except requests.RequestException as exc:
+                return False, f"{uri} is no address of a server: {exc}"
+        return _judged(uri, models, version)
+
+    def _sign(self, session: Any) -> None:
+        variables = self.variables
+        if token := variables.get("MLFLOW_TRACKING_TOKEN"):
+            session.headers["Authorization"] = f"Bearer {token}"
+            session.trust_env = False  # else a .netrc replaces the token
+        elif user := variables.get("MLFLOW_TRACKING_USERNAME"):
+            session.auth = (user, variables["MLFLOW_TRACKING_PASSWORD"])
+        trusted = variables.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
+        session.verify = trusted or "MLFLOW_TRACKING_INSECURE_TLS" not in variables
+
+
+def _judged(uri: str, models: Any, version: Any) -> tuple[bool, str]:
+    """What a server's two answers mean."""
+    if models.status_code == 401:
+        return False, f"{uri} does not accept user and password, or the token"
+    if models.status_code == 403:
+        return False, f"{uri} refuses access: {' '.join(models.text.split())[:200]}"
+    if models.status_code >= 500:
+        return False, f"{uri} has a fault of its own: {models.status_code} {models.reason}"
+    try:
+        answer = models.json()
+    except ValueError:
+        answer = None
+    if not models.ok or not isinstance(answer, dict):
+        kind = models.headers.get("Content-Type", "no content type").partition(";")[0]
+        return False, f"{uri} is not MLflow: it answered {models.status_code} with {kind}"
+    found = _models(answer.get("registered_models", []), more=bool(answer.get("next_page_token")))
+    return True, f"MLflow {version.text.strip()} with {found}" if version.ok else f"MLflow with {found}"
+
+
+def _models(found: Any, *, more: bool = False) -> str:
+    count = f"{len(found)}{' or more' if more else ''}"
+    return f"{count} registered model{'' if count == '1' else 's'}"
+
+
+def _test_sqlite(uri: str) -> tuple[bool, str]:
+    """Whether the file is MLflow's database; it is not changed."""
+    file = Path(uri.removeprefix(_SQLITE).partition("?")[0]).absolute()
+    if not file.is_file():
+        return False, f"there is no file {file} on this machine; the first run makes it, or: mlflow db upgrade {uri}"
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=_SECONDS[0])) as database:
+            (revision,) = database.execute("select version_num from alembic_version").fetchone()
+            names = database.execute("select name from registered_models").fetchall()
+    except sqlite3.OperationalError as exc:
+        if "no such table" not in str(exc):
+            return False, f"{file} can't be read: {exc}"
+        return False, f"{file} is no database of MLflow's, or an old one; to migrate it: mlflow db upgrade {uri}"
+    except sqlite3.DatabaseError as exc:
+        return False, f"{file} is no SQLite database: {exc}"
+    return True, f"MLflow's database at revision {revision} with {_models(names)}"

@@ -1,0 +1,62 @@
+"""What Airflow's processes load of this provider at their start: as little as there can be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.plugins_manager import AirflowPlugin
+
+from ml_pipelines_airflow.links import REPORT_ROUTE, MlflowRunLink, ModelVersionLink, ReportLink
+
+__all__ = ["PREFIX", "MLPipelinesPlugin"]
+
+PREFIX = "/ml-models"
+
+
+class MLPipelinesPlugin(AirflowPlugin):
+    """Names the links that tasks of ours have, which attach themselves to nobody else's, and the pages about models."""
+
+    name = "ml_pipelines"
+    operator_extra_links: Any = (MlflowRunLink(), ModelVersionLink(), ReportLink())
+
+    @property
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # only the api-server asks for it
+        """The web application; imported here, so that no worker does."""
+        from ml_pipelines_airflow.ui.app import app
+
+        return [{"app": app, "url_prefix": PREFIX, "name": "ML models"}]
+
+    @property
+    def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]  # where Airflow is found is asked late
+        """The pages in Airflow's navigation, on a DAG and on a run."""
+        root = f"{_mounted_at()}{PREFIX}"
+        return [
+            {
+                "name": "ML models",
+                "href": f"{root}/",
+                "destination": "nav",
+                "category": "browse",
+                "url_route": "ml-models",
+            },
+            {
+                "name": "ML models",
+                "href": f"{root}/dag?dag_id={{DAG_ID}}",
+                "destination": "dag",
+                "url_route": "ml-models-of-dag",
+            },
+            {
+                "name": "ML report",
+                "href": f"{root}/run?dag_id={{DAG_ID}}&run_id={{RUN_ID}}",
+                "destination": "dag_run",
+                "url_route": REPORT_ROUTE,
+            },
+        ]
+
+
+def _mounted_at() -> str:
+    """The path under which a proxy shows Airflow, empty for most."""
+    from urllib.parse import urlsplit
+
+    from airflow.providers.common.compat.sdk import conf
+
+    return urlsplit(str(conf.get("api", "base_url", fallback=""))).path.rstrip("/")

@@ -1,0 +1,59 @@
+"""Wait for the model registry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseSensorOperator, PokeReturnValue
+
+from ml_pipelines.composition import ConnectedServices
+from ml_pipelines.errors import ServiceUnavailable
+from ml_pipelines_airflow.settings import airflow_settings
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+__all__ = ["ModelAliasSensor"]
+
+
+class ModelAliasSensor(BaseSensorOperator):
+    """Waits until an alias of a registered model points to a version; its XCom is `model`, `alias` and `version`.
+
+    Between two looks it takes no worker slot (`mode="reschedule"`). A registry that does not answer is asked again.
+
+    Args:
+        model: name in the registry.
+        alias: such as `champion`.
+        version: to wait for; None waits until the alias points anywhere.
+        mlflow_conn_id: Airflow connection to MLflow; by default that of `[ml_pipelines] mlflow_conn_id`.
+        mode: as for every sensor.
+        options: as for every sensor: `task_id`, `poke_interval`, `timeout` and so on.
+    """
+
+    template_fields: Sequence[str] = ("model", "alias", "version", "mlflow_conn_id")
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        alias: str = "champion",
+        version: str | int | None = None,
+        mlflow_conn_id: str | None = None,
+        mode: str = "reschedule",
+        **options: Any,
+    ) -> None:
+        super().__init__(mode=mode, **options)
+        self.model, self.alias, self.version, self.mlflow_conn_id = model, alias, version, mlflow_conn_id
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once."""
+        try:
+            found = ConnectedServices(airflow_settings(self.mlflow_conn_id)).registry.by_alias(self.model, self.alias)
+        except ServiceUnavailable as exc:
+            self.log.warning("the registry does not answer, and will be asked again: %s", exc)
+            return PokeReturnValue(is_done=False)
+        self.log.info("%s@%s: %s", self.model, self.alias, f"version {found.version}" if found else "no such alias")
+        if found is None or (self.version is not None and found.version != str(self.version)):
+            return PokeReturnValue(is_done=False)
+        return PokeReturnValue(True, {"model": self.model, "alias": self.alias, "version": found.version})

@@ -1,0 +1,1 @@
+"""The pages about models in Airflow's UI. Only the api-server imports what is in here."""
