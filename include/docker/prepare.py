@@ -1,0 +1,80 @@
+"""What the stack needs before it starts; safe to repeat, and it brings changed passwords into force.
+
+Databases and who owns them, Airflow's tables, the pool for trainings, the password of Airflow's page, the sample data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2 import sql
+
+__all__ = ["main", "make_database", "write_password"]
+
+PASSWORDS = Path("/auth/passwords.json")
+SAMPLE_DATA = Path("/data")
+# Each has an owner of the same name, whose password is in the environment.
+DATABASES = {"airflow": "AIRFLOW_DB_PASSWORD", "mlflow": "MLFLOW_DB_PASSWORD", "ledger": "LEDGER_DB_PASSWORD"}
+
+
+def main() -> None:
+    """Prepare everything, in order."""
+    environment = os.environ
+    connection = psycopg2.connect(
+        host="postgres", user="postgres", dbname="postgres", password=environment["POSTGRES_PASSWORD"]
+    )
+    connection.autocommit = True  # a database is not made within a transaction
+    with connection.cursor() as cursor:
+        for name, password in DATABASES.items():
+            make_database(cursor, name, environment[password])
+            print(f"database {name}: ready", flush=True)
+    connection.close()
+    call("airflow", "db", "migrate")
+    slots = environment["TRAINING_SLOTS"]
+    call("airflow", "pools", "set", "training", slots, "Trainings at a time; what remains is for all other tasks.")
+    write_password(PASSWORDS, environment)
+    call("python", "-m", "ml_pipelines_airflow.demo", "--workspace", str(SAMPLE_DATA), "--only-data")
+
+
+def call(*command: str) -> None:
+    """Run a command; its failure, of which it has told, is ours."""
+    print(f"{' '.join(command[:3])}:", flush=True)
+    if code := subprocess.run(command, check=False).returncode:
+        sys.exit(code)
+
+
+def make_database(cursor: Any, name: str, password: str) -> None:
+    """See that a role and its database are there, and that the role has this password.
+
+    Args:
+        cursor: of a superuser, outside of a transaction.
+        name: of the role and of its database.
+        password: of the role, from now on.
+    """
+    role = sql.Identifier(name)
+    cursor.execute("select 1 from pg_roles where rolname = %s", (name,))
+    if cursor.fetchone() is None:
+        cursor.execute(sql.SQL("create role {} login").format(role))
+    cursor.execute(sql.SQL("alter role {} password {}").format(role, sql.Literal(password)))
+    cursor.execute("select 1 from pg_database where datname = %s", (name,))
+    if cursor.fetchone() is None:
+        cursor.execute(sql.SQL("create database {} owner {}").format(role, role))
+    cursor.execute(sql.SQL("revoke connect on database {} from public").format(role))
+
+
+def write_password(path: Path, environment: Mapping[str, str]) -> None:
+    """Write the file that Airflow's SimpleAuthManager reads, for its own user alone."""
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(json.dumps({environment["AIRFLOW_ADMIN_USER"]: environment["AIRFLOW_ADMIN_PASSWORD"]}))
+
+
+if __name__ == "__main__":
+    main()
