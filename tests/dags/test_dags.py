@@ -1,0 +1,133 @@
+"""The shipped DAGs: they import, they are wired as documented, and importing them loads nothing heavy."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import ParamValidationError
+from airflow.serialization.serialized_objects import DagSerialization
+
+DAGS = Path(__file__).parents[2] / "dags"
+HEAVY = ("pandas", "numpy", "sklearn", "mlflow", "dvc", "polars", "pandera", "skops", "matplotlib", "pyarrow")
+
+MAIN_PATH = [
+    "ingest_data",
+    "compare_with_champion",
+    "check_quality",
+    "preprocess_data",
+    "split_data",
+    "train_model",
+    "evaluate_model",
+    "decide",
+    "register_model",
+    "deploy_model",
+    "record_decision",
+]
+
+
+@pytest.fixture(scope="module")
+def bag() -> DagBag:
+    return DagBag(dag_folder=str(DAGS))
+
+
+def test_every_dag_file_imports(bag: DagBag) -> None:
+    assert bag.import_errors == {}
+    assert sorted(bag.dags) == sorted(path.stem for path in DAGS.glob("*.py"))
+
+
+def test_every_dag_file_has_its_declaration() -> None:
+    of_operations = {"ml_doctor", "ml_model_rollback", "ml_registry_watch"}
+    assert {path.stem for path in DAGS.glob("*.py")} - of_operations == {path.stem for path in DAGS.glob("*.yaml")}
+
+
+def test_a_rollback_asks_which_model_and_why(bag: DagBag) -> None:
+    dag = bag.dags["ml_model_rollback"]
+    assert list(dag.params) == ["model", "version", "reason"]
+    assert dag.params["version"] == "previous"
+    for missing in ({"model": "churn"}, {"reason": "complaints"}, {"model": "churn", "reason": " "}):
+        with pytest.raises(ParamValidationError):
+            _validated(dag, missing)
+    assert _validated(dag, {"model": "churn", "reason": "complaints"})["version"] == "previous"
+    with pytest.raises(ParamValidationError):
+        _validated(dag, {"model": "churn", "reason": "complaints", "version": "latest"})
+
+
+def _validated(dag: DAG, given: dict[str, str]) -> dict[str, str]:
+    params = copy.deepcopy(dag.params)
+    params.update(given)
+    return dict(params.validate())
+
+
+def test_the_main_path_is_a_chain(bag: DagBag) -> None:
+    dag = bag.dags["ml_training_pipeline"]
+    for upstream, downstream in itertools.pairwise(MAIN_PATH):
+        assert downstream in dag.get_task(upstream).downstream_task_ids
+
+
+def test_branches_lead_where_the_design_says(bag: DagBag) -> None:
+    dag = bag.dags["ml_training_pipeline"]
+    assert dag.get_task("check_quality").downstream_task_ids == {"preprocess_data", "handle_poor_quality"}
+    assert dag.get_task("decide").downstream_task_ids == {"register_model", "request_approval", "keep_champion"}
+    assert dag.get_task("request_approval").downstream_task_ids == {"register_model"}
+    assert dag.get_task("record_decision").upstream_task_ids == {"handle_poor_quality", "keep_champion", "deploy_model"}
+
+
+def test_poor_quality_can_not_reach_training(bag: DagBag) -> None:
+    dag = bag.dags["ml_training_pipeline"]
+    assert dag.get_task("handle_poor_quality").get_flat_relative_ids(upstream=False) == {"record_decision"}
+
+
+def test_schedule_and_limits(bag: DagBag) -> None:
+    dag = bag.dags["ml_training_pipeline"]
+    assert dag.max_active_runs == 1
+    assert dag.catchup is False
+    assert (dag.timetable.expression, str(dag.timetable.timezone)) == ("0 2 * * 0", "UTC")
+    assert {"ml", "production", "churn"} == set(dag.tags)
+    assert dag.doc_md
+    assert "customer-churn-model" in dag.doc_md
+
+
+def test_the_form_offers_what_a_run_may_change(bag: DagBag) -> None:
+    dag = bag.dags["ml_training_pipeline"]
+    assert list(dag.params) == ["data_revision", "candidates", "promote", "force"]
+    for name in dag.params:
+        param = dag.params.get_param(name)
+        assert param.schema["title"]
+        assert param.description
+    assert len(DagSerialization.to_dict(dag)["dag"]["params"]) == 4
+
+
+def test_a_mistake_in_the_yaml_is_an_import_error_with_its_line(tmp_path: Path) -> None:
+    for suffix in (".py", ".yaml"):
+        (tmp_path / f"broken{suffix}").write_text((DAGS / f"ml_training_pipeline{suffix}").read_text())
+    declaration = tmp_path / "broken.yaml"
+    declaration.write_text(declaration.read_text().replace("metric: average_precision", "metric: average_precison"))
+    bag = DagBag(dag_folder=str(tmp_path))
+    (message,) = bag.import_errors.values()
+    assert "broken.yaml:" in message
+    assert "average_precision" in message
+
+
+def test_parsing_loads_nothing_heavy() -> None:
+    code = f"""
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import ParamValidationError
+import airflow.providers.standard.operators.python
+before = set(sys.modules)
+bag = DagBag(dag_folder={str(DAGS)!r})
+assert not bag.import_errors, bag.import_errors
+print(json.dumps(sorted({{name.partition(".")[0] for name in set(sys.modules) - before}})))
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    added = json.loads(done.stdout.splitlines()[-1])
+    assert [name for name in added if name in HEAVY] == []

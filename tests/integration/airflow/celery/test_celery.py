@@ -1,0 +1,177 @@
+"""What must also hold when tasks run on Celery workers and Airflow's database is PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+from tests.integration.airflow.celery.conftest import WORKERS
+from tests.integration.airflow.server import SECONDS, Server
+
+pytestmark = [pytest.mark.xdist_group("celery"), pytest.mark.timeout(900)]
+
+
+def test_a_pipeline_trains_and_promotes_a_model(stack: Server) -> None:
+    run = stack.trigger("small")
+    assert stack.end_of(run) == "success"
+    states = stack.states(run)
+    assert {name for name, state in states.items() if state != "success"} == {
+        "handle_poor_quality",
+        "keep_champion",
+        "request_approval",
+    }
+    assert set(states.values()) == {"success", "skipped"}
+    assert {"train_model[0]", "train_model[1]", "deploy_model", "record_decision"} <= states.keys()
+    entry = stack.entry(run)
+    assert entry["decision"]["outcome"] == "promoted"
+    assert entry["decision"]["candidate"] in ("linear", "tree")
+    assert entry["run_url"].startswith(f"{stack.url}/dags/small/runs/")
+    assert versions(stack, "small-model") == ["1"]
+    queues = {row["task_id"]: row["queue"] for row in stack.call("GET", f"{run}/taskInstances")["task_instances"]}
+    assert {task for task, queue in queues.items() if queue == "training"} == {"train_model"}
+
+
+def test_a_person_goes_back_and_the_model_is_held_from_then_on(stack: Server) -> None:
+    """Ledger, registry and champion agree all the way; the ledger is in PostgreSQL."""
+    rows = stack.root / "data" / "customers.csv"
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-100]))
+    run = stack.trigger("small")
+    assert stack.end_of(run) == "success"
+    assert (stack.entry(run)["decision"]["outcome"], aliases(stack)) == ("promoted", {"champion": "2", "previous": "1"})
+    back = {"model": "small-model", "version": "previous", "reason": "complaints"}
+    run = stack.trigger("ml_model_rollback", conf=back)
+    assert stack.end_of(run) == "success"
+    entry = stack.entry(run)
+    assert (entry["decision"]["outcome"], entry["decision"]["reason"]) == ("rolled_back", "complaints")
+    assert (entry["details"]["version"], aliases(stack)) == ("1", {"champion": "1", "previous": "2"})
+    run = stack.trigger("small")
+    stack.until("question", lambda: stack.states(run).get("request_approval") in ("awaiting_input", "deferred"))
+    assert aliases(stack) == {"champion": "1", "previous": "2"}
+    stack.call("PATCH", run, {"state": "failed"})  # nobody answers in this test
+
+
+def test_a_task_that_fails_once_makes_one_message_that_ends_green(stack: Server) -> None:
+    run = stack.trigger("recovers")
+    retrying = stack.message("recovers", "retrying|on try 2")
+    assert "ConnectionError: the warehouse is down" in "\n".join(reply.shown for reply in retrying.replies)
+    let_go(stack, "recovers")
+    assert stack.end_of(run) == "success"
+    shown = stack.message("recovers", "succeeded in").shown
+    assert shown.startswith("🟢 recovers succeeded\n")
+    assert "*flaky* recovered on try 2" in shown
+
+
+def test_a_mapped_task_that_fails_is_told_with_its_log(stack: Server) -> None:
+    run = stack.trigger("breaks")
+    assert stack.end_of(run) == "failed"
+    assert stack.states(run) == {"part[0]": "success", "part[1]": "failed", "part[2]": "success"}
+    shown = stack.message("breaks", "failed after").shown
+    assert shown.startswith("🔴 breaks failed\n")
+    assert "*part[1]* failed · owner tests · " in shown
+    assert "`ValueError: part 1 is &lt;empty&gt;`" in shown
+    (link,) = re.findall(r"<([^|<>]+)\|log>", shown)
+    assert link.startswith(f"{stack.url}/dags/breaks/runs/")
+    assert link.endswith("/tasks/part/mapped/1?try_number=1")
+    log = stack.call("GET", f"{run}/taskInstances/part/logs/1?map_index=1&full_content=true")
+    assert "part 1 is <empty>" in str(log["content"])
+
+
+def test_a_late_run_is_told_once_and_in_its_message(stack: Server) -> None:
+    run = stack.trigger("slow")
+    shown = stack.message("slow", r" late \(").shown
+    assert shown.startswith("🟡 slow is running, late\n")
+    queued = datetime.fromisoformat(stack.call("GET", run)["queued_at"])
+    due = f"due {queued + timedelta(seconds=5):%Y-%m-%d %H:%M} UTC, SLA 5 s"
+    # A machine that is very busy may not have begun the first one by then.
+    assert re.search(rf"\*wait\* late \([a-z ]+\), {due}\n", shown)
+    assert re.search(rf"\*after\* late \(not begun\), {due}: wait ", shown)
+    let_go(stack, "slow")
+    assert stack.end_of(run) == "success"
+    message = stack.message("slow", "succeeded in")
+    assert message.shown.startswith("🟢 slow succeeded\n")
+    assert " after its SLA" in message.shown
+    assert message.replies == []
+
+
+def test_the_workers_of_all_queues_are_examined(stack: Server) -> None:
+    run = stack.trigger("ml_doctor")
+    assert stack.end_of(run) == "success"
+    assert set(stack.states(run)) == {"write_probe", "examine_default", "examine_training", "read_probes"}
+    log = str(stack.call("GET", f"{run}/taskInstances/examine_training/logs/1?full_content=true")["content"])
+    for what in ("packages", "git", "artifact store", "MLflow"):
+        assert f"ok   {what}: " in log
+    assert " read what " in log
+
+
+def test_a_worker_that_is_killed_in_a_training_costs_a_retry(stack: Server) -> None:
+    run = stack.trigger("survives")
+    worker = worker_of(stack, training(stack))
+    process = stack.processes.pop(worker)
+    for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait()
+    assert stack.end_of(run) == "success"
+    rows = stack.call("GET", f"{run}/taskInstances")["task_instances"]
+    tries = {f"{row['task_id']}[{row['map_index']}]": row["try_number"] for row in rows if row["state"] == "success"}
+    assert max(tries.values()) == 2
+    assert stack.entry(run)["decision"]["outcome"] == "promoted"
+    assert sorted(runs(stack, "survives-model")) == ["forest", "large_forest"]
+    assert versions(stack, "survives-model") == ["1"]
+
+
+def training(stack: Server) -> int:
+    """The process that trains, as soon as one does."""
+    leases = stack.root / "store" / "leases" / "train"
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        for lease in leases.rglob("*.json"):
+            # It may be half written, or gone by now.
+            with contextlib.suppress(OSError, ValueError):
+                return int(json.loads(lease.read_text())["owner"].split("~")[1])
+        time.sleep(0.01)
+    raise AssertionError(f"no training in {SECONDS} s")
+
+
+def worker_of(stack: Server, process: int) -> str:
+    ancestors = {each.pid for each in psutil.Process(process).parents()}
+    (worker,) = [name for name in WORKERS if name in stack.processes and stack.processes[name].pid in ancestors]
+    return worker
+
+
+def mlflow(stack: Server, method: str, path: str, **asked: Any) -> Any:
+    url = f"{stack.environment['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/{path}"
+    answer = requests.request(method, url, timeout=60, **asked)
+    assert answer.ok, answer.text
+    return answer.json()
+
+
+def versions(stack: Server, model: str) -> list[str]:
+    found = mlflow(stack, "GET", "model-versions/search", params={"filter": f"name='{model}'"})
+    return [each["version"] for each in found["model_versions"]]
+
+
+def aliases(stack: Server) -> dict[str, str]:
+    """Which version serves, and which did before."""
+    found = mlflow(stack, "GET", "registered-models/get", params={"name": "small-model"})["registered_model"]["aliases"]
+    return {each["alias"]: each["version"] for each in found if each["alias"] != "challenger"}
+
+
+def runs(stack: Server, experiment: str) -> list[str]:
+    """Names of all runs of an experiment."""
+    known = mlflow(stack, "GET", "experiments/get-by-name", params={"experiment_name": experiment})["experiment"]
+    found = mlflow(stack, "POST", "runs/search", json={"experiment_ids": [known["experiment_id"]]})
+    return [each["info"]["run_name"] for each in found["runs"]]
+
+
+def let_go(stack: Server, dag: str) -> None:
+    """Let a DAG's waiting task go on."""
+    Path(stack.environment["AIRFLOW_HOME"], f"{dag}.go").touch()

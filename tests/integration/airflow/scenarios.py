@@ -1,0 +1,136 @@
+"""Run in a process of its own: many runs with `dag.test()`, then everything they left, as JSON.
+
+Usage: scenarios.py SCENARIOS.json RESULTS.json, with a list of `{"name", "dag", "conf", "environment"}`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from airflow.dag_processing.dagbag import DagBag
+from airflow.models.asset import AssetEvent, AssetModel
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
+
+def main() -> None:
+    scenarios = json.loads(Path(sys.argv[1]).read_text())
+    bag = DagBag(dag_folder=os.environ["DAGS"])
+    assert not bag.import_errors, bag.import_errors
+    results = {each["name"]: run(bag.dags[each["dag"]], each) for each in scenarios}
+    found = {"runs": results, "asset_events": asset_events(), **mlflow_contents(), "without_airflow": without_airflow()}
+    Path(sys.argv[2]).write_text(json.dumps(found))
+
+
+def run(dag: Any, scenario: dict[str, Any]) -> dict[str, Any]:
+    before = dict(os.environ)
+    os.environ.update(scenario.get("environment", {}))
+    started = time.monotonic()
+    print(f"=== {scenario['name']}", flush=True)
+    try:
+        ended = dag.test(run_conf=scenario.get("conf", {}))
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    return {
+        "state": str(ended.state),
+        "run_id": ended.run_id,
+        "seconds": time.monotonic() - started,
+        "tasks": task_instances(dag.dag_id, ended.run_id),
+        "xcom": xcom(dag.dag_id, ended.run_id),
+    }
+
+
+def without_airflow() -> dict[str, Any]:
+    """Results of the pipeline `small`, run in this process with a store and an MLflow of its own."""
+    from ml_pipelines.composition import ConnectedServices, Settings
+    from ml_pipelines.declaration import load_spec
+    from ml_pipelines.pipeline import run_pipeline
+
+    folder = Path(os.environ["DAGS"]).parent / "elsewhere"
+    folder.mkdir()
+    settings = Settings(
+        store=f"file://{folder}/store",
+        ledger=f"sqlite:///{folder}/ledger.db",
+        tracking_uri=f"sqlite:///{folder}/mlflow.db",
+        environment=os.environ,
+    )
+    results = run_pipeline(
+        load_spec(str(Path(os.environ["DAGS"], "small.yaml"))),
+        ConnectedServices(settings),
+        store=settings.store,
+        run_id="without-airflow",
+    )
+    steps = {
+        step: [each.model_dump(mode="json") for each in (result if isinstance(result, list) else [result])]
+        for step, result in results.items()
+        if result is not None
+    }
+    entry = ConnectedServices(settings).ledger.entry("small", "without-airflow")
+    assert entry is not None
+    return {"steps": steps, "decision": entry.decision.model_dump(mode="json")}
+
+
+def label(row: Any) -> str:
+    return f"{row.task_id}[{row.map_index}]" if row.map_index >= 0 else str(row.task_id)
+
+
+def task_instances(dag_id: str, run_id: str) -> dict[str, Any]:
+    with create_session() as session:
+        rows = session.scalars(select(TaskInstance).filter_by(dag_id=dag_id, run_id=run_id))
+        return {
+            label(row): {"state": str(row.state), "tries": row.try_number, "shown": row.rendered_map_index}
+            for row in rows
+        }
+
+
+def xcom(dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
+    """The text of every XCom, as it is in the database, by task and key."""
+    found: dict[str, dict[str, Any]] = {}
+    with create_session() as session:
+        for row in session.scalars(select(XComModel).filter_by(dag_id=dag_id, run_id=run_id)):
+            text = row.value if isinstance(row.value, str) else json.dumps(row.value)
+            found.setdefault(label(row), {})[row.key] = text
+    return found
+
+
+def asset_events() -> list[dict[str, Any]]:
+    with create_session() as session:
+        rows = session.execute(
+            select(AssetModel.name, AssetEvent).join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+        )
+        return [
+            {"asset": name, "dag": event.source_dag_id, "run_id": event.source_run_id, "extra": event.extra}
+            for name, event in rows
+        ]
+
+
+def mlflow_contents() -> dict[str, Any]:
+    from mlflow import MlflowClient
+
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    runs = [
+        {"experiment": experiment.name, "tags": run.data.tags, "metrics": run.data.metrics, "status": run.info.status}
+        for experiment in client.search_experiments()
+        for run in client.search_runs([experiment.experiment_id])
+    ]
+    models = {
+        model.name: {
+            "aliases": client.get_registered_model(model.name).aliases,
+            "versions": len(client.search_model_versions(f"name = '{model.name}'")),
+        }
+        for model in client.search_registered_models()
+    }
+    return {"mlflow_runs": runs, "models": models}
+
+
+if __name__ == "__main__":
+    main()

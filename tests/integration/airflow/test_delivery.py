@@ -1,0 +1,172 @@
+"""From a release to a running Airflow, and back: a good one, one that only this Airflow can't import, a better one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.airflow.server import Server, standalone
+from uv import find_uv_bin
+
+from ml_pipelines_airflow.delivery.rollout import read_variables
+from ml_pipelines_airflow.testing import SlackServer
+
+pytestmark = [pytest.mark.xdist_group("airflow-standalone"), pytest.mark.timeout(900)]
+
+PROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "acme-models"
+version = "{version}"
+requires-python = ">=3.11"
+
+[tool.hatch.build.targets.wheel]
+packages = ["acme"]
+"""
+DAG_FILE = '''"""An Airflow DAG of a team."""
+
+import os
+
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import DAG
+
+{line}
+
+with DAG("acme") as dag:
+    PythonOperator(task_id="only", python_callable=print)
+'''
+ONLY_WHERE_IT_IS_BUILT = 'os.environ["SET_WHERE_IT_IS_BUILT"]'
+# What a deployment does, whatever it runs on: what the variable names comes into force.
+INSTALL = """
+import os, subprocess
+into = ["--offline", "--no-deps", "--quiet", "--python", {python!r}, "--target", {site!r}]
+subprocess.run([{uv!r}, "pip", "install", "--reinstall", *into, os.environ["ACME_WHEEL"]], check=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def server(make_airflow: Callable[[], Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    airflow = make_airflow()
+    root, site = airflow.root, airflow.root / "site"
+    (root / "install.py").write_text(INSTALL.format(python=sys.executable, site=str(site), uv=find_uv_bin()))
+    first = build("1.0", root)
+    subprocess.run(
+        [sys.executable, root / "install.py"], env=airflow.environment | {"ACME_WHEEL": str(first)}, check=True
+    )
+    (root / "stack.env").write_text(f"PASSWORD=kept\nACME_WHEEL={first}\n")
+    bundle = {
+        "name": "acme",
+        "classpath": "ml_pipelines_airflow.bundle.PackageDagBundle",
+        "kwargs": {"package": "acme", "refresh_interval": 1},
+    }
+    environment = {
+        # By default a DAG that was written less than 30 s ago is not written again.
+        "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
+        "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(root / "bundles"),
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "1",
+        "PYTHONPATH": str(site),
+    }
+    with standalone(airflow, "acme", **environment) as running:
+        yield running
+
+
+def build(version: str, root: Path, line: str = "") -> Path:
+    """The wheel of a version of the team's package, whose DAG file has one more line."""
+    project = root / f"acme-{version}"
+    (project / "acme" / "dags").mkdir(parents=True)
+    (project / "pyproject.toml").write_text(PROJECT.format(version=version))
+    (project / "acme" / "__init__.py").touch()
+    (project / "acme" / "dags" / "acme_dag.py").write_text(DAG_FILE.format(line=line))
+    build = ["build", "--quiet", "--wheel", "--no-build-isolation", "--python", sys.executable, "--out-dir", root]
+    subprocess.run([find_uv_bin(), *map(str, build), str(project)], check=True, cwd=root)
+    return root / f"acme_models-{version}-py3-none-any.whl"
+
+
+def release_of(wheel: Path, server: Server, **environment: str) -> Path:
+    """What a build writes of a release, after it has parsed its DAGs."""
+    unpacked = wheel.with_suffix("")
+    script = (server.root / "install.py").read_text().replace(str(server.root / "site"), str(unpacked))
+    install = [sys.executable, "-c", script]
+    subprocess.run(install, env=server.environment | {"ACME_WHEEL": str(wheel)}, check=True)
+    release = unpacked / "release.json"
+    done = delivery(
+        *("dags", "--package", "acme", "--release", str(release)),
+        environment=server.environment | environment | {"PYTHONPATH": str(unpacked)},
+    )
+    assert done.returncode == 0, done.stderr
+    return release
+
+
+def delivery(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ml_pipelines_airflow.delivery", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def deploy(server: Server, wheel: Path, release: Path, slack: SlackServer) -> subprocess.CompletedProcess[str]:
+    webhook = json.loads(slack.webhook())
+    passwords = server.root / "home" / "simple_auth_manager_passwords.json.generated"
+    secrets = {
+        "AIRFLOW_API_URL": server.url,
+        "AIRFLOW_API_USER": "admin",
+        "AIRFLOW_API_PASSWORD": json.loads(passwords.read_text())["admin"],
+        "GITHUB_STEP_SUMMARY": str(server.root / "summary.md"),
+        "SLACK_WEBHOOK_URL": f"{webhook['host']}/{webhook['password']}",
+    }
+    return delivery(
+        *("deploy", f"ACME_WHEEL={wheel}", "--release", str(release), "--bundle", "acme"),
+        *("--env-file", str(server.root / "stack.env"), "--seconds", "300"),
+        *("--command", f"{sys.executable} {server.root / 'install.py'}"),
+        environment=server.environment | secrets,
+    )
+
+
+def served(server: Server) -> tuple[str, bool]:
+    """Version and whether it is paused."""
+    dag = server.dags()["acme"]
+    return str(dag["bundle_version"]).partition("-")[0], dag["is_paused"]
+
+
+def test_what_airflow_can_not_import_is_rolled_back(server: Server) -> None:
+    wheel = build("2.0", server.root, ONLY_WHERE_IT_IS_BUILT)
+    release = release_of(wheel, server, SET_WHERE_IT_IS_BUILT="1")
+    with SlackServer() as slack:
+        done = deploy(server, wheel, release, slack)
+        (message,) = slack.messages
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Airflow can't import acme_dag.py" in done.stdout
+    assert f"rolling back to {server.root}/acme_models-1.0-py3-none-any.whl" in done.stdout
+    assert "served again" in message.shown
+    assert "KeyError: 'SET_WHERE_IT_IS_BUILT'" in message.shown
+    summary = (server.root / "summary.md").read_text()
+    assert "Not deployed: rolled back, and what was there before is served again" in summary
+    assert "KeyError: 'SET_WHERE_IT_IS_BUILT'" in summary
+    assert served(server) == ("1.0", True)
+    assert server.call("GET", "/importErrors")["import_errors"] == []
+    assert read_variables(server.root / "stack.env") == {
+        "PASSWORD": "kept",
+        "ACME_WHEEL": f"{server.root}/acme_models-1.0-py3-none-any.whl",
+    }
+
+
+def test_what_airflow_serves_is_deployed(server: Server) -> None:
+    wheel = build("3.0", server.root, "print(3)")
+    release = release_of(wheel, server)
+    with SlackServer() as slack:
+        done = deploy(server, wheel, release, slack)
+        (message,) = slack.messages
+    assert done.returncode == 0, done.stdout + done.stderr
+    version = json.loads(release.read_text())["version"]
+    assert f"Airflow serves version {version} with acme, parsed without an error" in done.stdout
+    assert "Deployed" in message.shown
+    assert served(server) == ("3.0", True)
+    assert read_variables(server.root / "stack.env")["ACME_WHEEL"] == str(wheel)

@@ -1,0 +1,132 @@
+"""Going back, and noticing a move outside, by `airflow dags test`; the trainings before are the command's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.ledgers import entries_of
+
+from ml_pipelines.adapters.mlflow_registry import MlflowRegistry
+from ml_pipelines.contracts import LedgerEntry
+
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"),
+]
+
+DAGS = Path(__file__).parents[3] / "dags"
+MODEL = "small-model"
+
+
+@dataclass(frozen=True)
+class Place:
+    """An Airflow with two versions of a model, the second of which serves."""
+
+    airflow: Any
+
+    def call(self, *command: str) -> subprocess.CompletedProcess[str]:
+        bin = Path(sys.executable).parent
+        return subprocess.run(
+            [str(bin / command[0]), *command[1:]],
+            env=self.airflow.environment | {"COLUMNS": "200"},
+            cwd=self.airflow.root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    def dag(self, name: str, **conf: str) -> str:
+        done = self.call("airflow", "dags", "test", name, "--conf", json.dumps(conf))
+        return done.stdout
+
+    @property
+    def registry(self) -> MlflowRegistry:
+        return MlflowRegistry(self.airflow.environment["MLFLOW_TRACKING_URI"])
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        found = {name: self.registry.by_alias(MODEL, name) for name in ("champion", "previous")}
+        return {name: version.version for name, version in found.items() if version}
+
+    @property
+    def entries(self) -> list[LedgerEntry]:
+        return entries_of(self.airflow.environment["ML_PIPELINES_LEDGER"])
+
+    def events(self) -> list[dict[str, Any]]:
+        query = (
+            "select asset.uri, asset_event.source_dag_id, asset_event.extra from asset_event"
+            " join asset on asset.id = asset_event.asset_id order by asset_event.id"
+        )
+        with closing(sqlite3.connect(self.airflow.root / "home" / "airflow.db")) as connection:
+            rows = connection.execute(query).fetchall()
+        return [{"uri": uri, "dag": dag, **json.loads(extra)} for uri, dag, extra in rows]
+
+
+@pytest.fixture(scope="module")
+def place(make_airflow: Callable[[], Any]) -> Place:
+    airflow = make_airflow()
+    for file in DAGS.glob("ml_*_*.py"):
+        if "training" not in file.name:
+            shutil.copy(file, airflow.root / "dags")
+    airflow.add_pipeline("small", gate={"metric": "roc_auc", "improvement": -1, "lift_over_dummy": 0})
+    made = Place(airflow)
+    for candidate in ("linear", "tree"):
+        done = made.call(
+            *("ml-pipelines", "run", "dags/small.yaml", "--run-id", candidate, "--candidate", candidate),
+            *("--store", "store", "--approve", "--require-promotion"),
+        )
+        assert done.returncode == 0, done.stdout
+    assert made.aliases == {"champion": "2", "previous": "1"}
+    return made
+
+
+def test_a_rollback_by_its_dag(place: Place) -> None:
+    printed = place.dag("ml_model_rollback", model=MODEL, version="9", reason="complaints")
+    assert "there is no version 9" in printed
+    assert place.aliases == {"champion": "2", "previous": "1"}
+    printed = place.dag("ml_model_rollback", model=MODEL, reason="complaints")
+    assert place.aliases == {"champion": "1", "previous": "2"}, printed
+    entry = place.entries[0]
+    assert (entry.decision.outcome, entry.decision.reason, entry.pipeline) == (
+        "rolled_back",
+        "complaints",
+        "ml_model_rollback",
+    )
+    assert (entry.details["version"], entry.details["previous_version"]) == ("1", "2")
+    assert len(place.entries) == 3
+    (event,) = place.events()
+    assert event == {
+        "uri": f"mlflow://models/{MODEL}",
+        "dag": "ml_model_rollback",
+        "model": MODEL,
+        "version": "1",
+        "previous_version": "2",
+        "reason": "complaints",
+    }
+
+
+def test_a_move_outside_is_noticed_by_its_dag_once(place: Place) -> None:
+    assert len(place.entries) == 3
+    place.registry.set_alias(MODEL, "2", "champion")
+    told = "the alias champion was moved outside, from version 1 to version 2"
+    for command in (("why", MODEL), ("history", MODEL)):
+        assert told in place.call("ml-pipelines", *command).stdout
+    verified = place.call("ml-pipelines", "ledger", "verify")
+    assert verified.returncode == 1
+    assert told in verified.stdout
+    for _ in range(2):
+        place.dag("ml_registry_watch")
+    assert [entry.decision.outcome for entry in place.entries] == ["moved_outside", "rolled_back", *["promoted"] * 2]
+    assert [event["reason"] for event in place.events()] == ["complaints", told]
+    assert place.call("ml-pipelines", "ledger", "verify").returncode == 0

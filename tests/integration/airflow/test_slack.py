@@ -1,0 +1,149 @@
+"""What a channel shows of runs of a real Airflow: `airflow standalone`, and `dag.test()` in one process."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import requests
+from tests.integration.airflow.server import Server, message_in, run_id_of, standalone
+
+from ml_pipelines_airflow.testing import SlackServer
+
+pytestmark = [pytest.mark.xdist_group("airflow-standalone"), pytest.mark.timeout(900)]
+
+DAGS = '''"""DAGs by hand."""
+
+from datetime import timedelta
+
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import DAG
+
+from ml_pipelines_airflow.notifications import slack
+
+
+def well():
+    print("well")
+
+
+def badly_until(times, ti):
+    if ti.try_number <= times:
+        raise ConnectionError(f"try {ti.try_number} found\\nno route to <host>")
+
+
+def odd(number):
+    if number % 2:
+        raise ValueError(f"{number} is odd")
+
+
+def a_dag(name, **options):
+    notifier = slack.SlackRunNotifier(channel=f"#{name}")
+    arguments = {"owner": "tests", "retry_delay": timedelta(seconds=1), **slack.task_callbacks(notifier)}
+    return DAG(name, schedule=None, default_args=arguments, **slack.dag_callbacks(notifier), **options)
+
+
+with a_dag("calm") as calm:
+    for number in range(12):
+        PythonOperator(task_id=f"step_{number}", python_callable=well)
+
+with a_dag("stubborn") as stubborn:
+    PythonOperator(task_id="train", python_callable=badly_until, op_kwargs={"times": 2}, retries=2)
+
+with a_dag("mapped") as mapped:
+    PythonOperator.partial(task_id="train", python_callable=odd, retries=0).expand(
+        op_kwargs=[{"number": number} for number in range(3)]
+    )
+
+with a_dag("asking") as asking:
+    ApprovalOperator(task_id="ask", subject="Ship it?") >> PythonOperator(task_id="ship", python_callable=well)
+
+if __name__ == "__main__":
+    for dag in (calm, stubborn, mapped):
+        dag.test()
+'''
+NAMES = ("calm", "stubborn", "mapped", "asking")
+
+
+@pytest.fixture(scope="module")
+def server(make_airflow: Callable[[], Any]) -> Iterator[Server]:
+    airflow = make_airflow()
+    (airflow.root / "dags" / "by_hand.py").write_text(DAGS)
+    with SlackServer() as slack, standalone(airflow, *NAMES, slack=slack, AIRFLOW__CORE__PARALLELISM="4") as running:
+        running.unpause(*NAMES)
+        yield running
+
+
+def test_twelve_tasks_that_succeed_make_one_message(server: Server) -> None:
+    run = run_id_of(server.trigger("calm"))
+    message = server.message("calm", "^🟢 calm succeeded")
+    link, facts = message.shown.splitlines()[1].split(" · ", 1)
+    assert link.startswith(f"<{server.url}/dags/calm/runs/{run[:10]}")
+    assert re.fullmatch(r"owner tests · succeeded in (\d+ min( \d+ s)?|\d+(\.\d)? s)", facts)
+    assert (message.edits, message.replies) == (1, [])
+
+
+def test_a_task_that_fails_twice_and_then_succeeds_ends_green(server: Server) -> None:
+    server.trigger("stubborn")
+    message = server.message("stubborn", "^🟢 stubborn succeeded")
+    assert "*train* recovered on try 3" in message.shown
+    first, second = [reply.text for reply in message.replies]
+    assert first.startswith("*train* failed on try 1 of 3, it is tried again · owner tests")
+    assert second.startswith("*train* failed on try 2 of 3, it is tried again · owner tests")
+    assert "```\ntry 2 found\nno route to &lt;host&gt;\n```" in second
+
+
+def test_mapped_tasks_and_their_run_fail(server: Server) -> None:
+    run = server.trigger("mapped")
+    message = server.message("mapped", "^🔴 mapped failed")
+    server.until("error", lambda: "ValueError: 1 is odd" in message.shown)
+    log = f"{server.url}/dags/mapped/runs/{quote(run_id_of(run))}/tasks/train/mapped/1?try_number=1"
+    assert f"*train[1]* failed · owner tests · <{log}|log>" in message.shown
+    assert "failed after" in message.shown
+    assert "train[0]" not in message.shown
+
+
+def test_a_run_waits_for_a_person_and_links_to_where_they_answer(server: Server) -> None:
+    run = server.trigger("asking")
+    message = server.message("asking", "^🟡 asking is waiting for approval")
+    (page,) = re.findall(r"\*ask\* waits for a person: Ship it\? · <(\S+)\|answer>", message.shown)
+    assert page == f"{server.url}/dags/asking/runs/{quote(run_id_of(run))}/tasks/ask/required_actions"
+    assert requests.get(page, timeout=60).ok
+    server.await_question(run, "ask")
+    server.answer(run, "ask", "Approve")
+    server.message("asking", "^🟢 asking succeeded")
+    assert re.search(r"^\*ask\*: Approve by \S+", message.shown, re.MULTILINE)
+
+
+def test_a_cleared_run_goes_on_in_its_message(server: Server) -> None:
+    before = server.message("mapped")
+    body = {"dry_run": False, "only_failed": True, "reset_dag_runs": True, "task_ids": ["train"]}
+    server.call("POST", "/dags/mapped/clearTaskInstances", body)
+    server.until("another try", lambda: "on try 2 of" in before.shown and before.shown.startswith("🔴 mapped failed\n"))
+    assert len(before.replies) == 2
+
+
+def test_dag_test_tells_the_same(make_airflow: Callable[[], Any]) -> None:
+    airflow = make_airflow()
+    file = airflow.root / "dags" / "by_hand.py"
+    file.write_text(DAGS)
+    with SlackServer() as slack:
+        environment = airflow.environment | {"AIRFLOW_CONN_SLACK_API_DEFAULT": slack.connection()}
+        done = subprocess.run(
+            [sys.executable, str(file)], env=environment, capture_output=True, text=True, timeout=600, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        shown = {name: message.shown for name in NAMES if (message := message_in(slack.messages, name))}
+        assert {name: text.splitlines()[0] for name, text in shown.items()} == {
+            "calm": "🟢 calm succeeded",
+            "stubborn": "🟢 stubborn succeeded",
+            "mapped": "🔴 mapped failed",
+        }
+        assert "*train* recovered on try 3" in shown["stubborn"]
+        assert "`ValueError: 1 is odd`" in shown["mapped"]
+        assert "Slack could not be told" not in done.stdout + done.stderr

@@ -1,0 +1,121 @@
+"""Airflow as people run it: login, trigger form and a person's approval, over the REST API of `airflow standalone`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+import requests
+from tests.integration.airflow.server import Server, standalone
+
+pytestmark = [pytest.mark.xdist_group("airflow-standalone"), pytest.mark.timeout(900)]
+
+FORM = ["data_revision", "candidates", "promote", "force"]
+
+
+@pytest.fixture(scope="module")
+def server(make_airflow: Callable[[], Any]) -> Iterator[Server]:
+    airflow = make_airflow()
+    limits = {"owner": "tests", "retries": 0, "retry_delay": "0s", "execution_timeout": "10m"}
+    gate = {"metric": "roc_auc", "thresholds": {"roc_auc": 0.6}, "improvement": -1.0}
+    airflow.add_pipeline("approved", gate=gate, default_args=limits)
+    airflow.add_pipeline("weekly", schedule={"cron": "0 2 * * 0"}, default_args=limits)
+    impatient = {"when": "always", "timeout": "5s"}
+    airflow.add_pipeline(
+        "unanswered",
+        model={"name": "unanswered-model", "task": "classification"},
+        gate=gate | {"approval": impatient},
+        default_args=limits,
+    )
+    with standalone(airflow, "approved", "unanswered", "weekly") as running:
+        running.unpause("approved", "unanswered")
+        yield running
+
+
+def trigger(server: Server, **form: Any) -> str:
+    conf = {"data_revision": None, "candidates": ["linear", "tree"], "promote": "auto", "force": False} | form
+    return server.trigger("approved", conf=conf)
+
+
+def test_who_is_not_logged_in_sees_nothing(server: Server) -> None:
+    assert requests.get(f"{server.url}/api/v2/dags", timeout=60).status_code == 401
+
+
+def test_every_file_imports_without_a_warning(server: Server) -> None:
+    assert server.call("GET", "/importErrors")["import_errors"] == []
+    logs = {path.stem: path.read_text() for path in (server.root / "home" / "logs").rglob("*.py.log")}
+    assert {name.removesuffix(".py") for name in logs} >= {"approved", "unanswered", "weekly"}
+    assert not [line for text in logs.values() for line in text.splitlines() if "arning" in line]
+
+
+def test_the_form_is_offered(server: Server) -> None:
+    params = server.call("GET", "/dags/approved/details")["params"]
+    assert list(params) == FORM
+    assert params["candidates"]["value"] == ["linear", "tree"]
+    assert params["candidates"]["schema"]["items"]["enum"] == ["linear", "tree"]
+    assert params["promote"]["schema"]["enum"] == ["auto", "hold", "never"]
+    assert all(param["description"] for param in params.values())
+
+
+def test_the_form_refuses_what_a_run_may_not_be(server: Server) -> None:
+    body = {"logical_date": None, "conf": {"candidates": ["forest"]}}
+    answer = server.session.post(f"{server.url}/api/v2/dags/approved/dagRuns", json=body, timeout=60)
+    assert answer.status_code == 400
+    assert "candidates" in answer.text
+
+
+def test_the_next_run_is_on_a_sunday_at_two(server: Server) -> None:
+    at = datetime.fromisoformat(server.call("GET", "/dags/weekly")["next_dagrun_run_after"])
+    assert (at.strftime("%A %H:%M"), at.utcoffset()) == ("Sunday 02:00", timedelta())
+
+
+def test_a_person_approves_one_model_and_rejects_the_next(server: Server) -> None:
+    run = trigger(server, candidates=["linear"], promote="hold")
+    shown = server.await_question(run, "request_approval")
+    assert shown["subject"] == "Ship the new small-model?"
+    assert shown["body"].startswith("all rules passed; this run asks a person before the model may serve\n\n")
+    assert "| threshold roc_auc |" in shown["body"]
+    assert "| **roc_auc** |" in shown["body"]
+    assert (shown["options"], shown["defaults"]) == (["Approve", "Reject"], ["Reject"])
+    assert server.champion() is None
+    server.answer(run, "request_approval", "Approve")
+    assert server.end_of(run) == "success"
+    states = server.states(run)
+    assert {name for name, state in states.items() if state == "skipped"} == {
+        "handle_poor_quality",
+        "keep_champion",
+        "train_model[1]",
+    }
+    decision = server.entry(run)["decision"]
+    assert (decision["outcome"], decision["candidate"]) == ("promoted", "linear")
+    assert decision["reason"].startswith("a person approved. all rules passed")
+    assert server.entry(run)["details"]["approver"] == "admin"
+    assert server.champion() == 1
+    assert server.entry(run)["run_url"].startswith(f"{server.url}/dags/approved/runs/")
+
+    run = trigger(server, candidates=["tree"], promote="hold")
+    server.await_question(run, "request_approval")
+    server.answer(run, "request_approval", "Reject")
+    assert server.end_of(run) == "success"
+    states = server.states(run)
+    assert {states[name] for name in ("register_model", "deploy_model", "keep_champion")} == {"skipped"}
+    assert states["record_decision"] == "success"
+    decision = server.entry(run)["decision"]
+    assert (decision["outcome"], decision["candidate"]) == ("held", "tree")
+    assert decision["reason"].startswith("no person approved. all rules passed")
+    assert server.champion() == 1
+
+
+def test_who_does_not_answer_keeps_the_champion(server: Server) -> None:
+    run = server.trigger("unanswered")
+    assert server.end_of(run) == "success"
+    states = server.states(run)
+    assert (states["request_approval"], states["register_model"]) == ("success", "skipped")
+    entry = server.entry(run)
+    assert entry["decision"]["outcome"] == "held"
+    assert entry["decision"]["reason"] == (
+        "no person approved. all rules passed; a person is asked before any model may serve"
+    )
+    assert "approver" not in entry["details"]

@@ -1,0 +1,28 @@
+"""A process that uses a ledger: `record NAME COUNT` writes so many entries, `hold` has a model's turn until it ends."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from ml_pipelines.adapters.sql_ledger import SqlLedger
+from ml_pipelines.contracts import Decision, Identity
+
+
+def main() -> None:
+    url, what, *rest = sys.argv[1:]
+    ledger = SqlLedger(url)
+    if what == "hold":
+        with ledger.turn("m"):
+            print("held", flush=True)
+            time.sleep(3600)
+    name, count = rest[0], int(rest[1])
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for number in range(count):
+        identity = Identity(pipeline="p", run_id=f"{name}-{number}", task_id="t")
+        ledger.record(identity, Decision(outcome="held", model="m", reason="so"), {"by": name})
+
+
+if __name__ == "__main__":
+    main()

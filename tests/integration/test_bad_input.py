@@ -1,0 +1,386 @@
+"""What is wrong with the input is told in a few lines, leaves nothing behind, and once mended is done in seconds.
+
+One trained store is made for all tests. Each starts from a copy: input that is mended is found in it again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Operation with range is deprecated:DeprecationWarning:mlflow"),
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
+    pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning"),
+]
+
+COMMAND = Path(sys.executable).parent / "ml-pipelines"
+NOBODY = 65534
+
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def trained() -> Iterator[dict[str, Path]]:
+    """The store of a run that promoted its model, once a test has made it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield {"folder": Path(folder)}
+
+
+@pytest.fixture
+def shop(shop: Any, trained: dict[str, Path]) -> Any:
+    """A shop that has run once, as run `first`."""
+    if "store" not in trained:
+        told = shop.run("first")
+        assert (told.code, shop.outcome("first")) == (0, "promoted"), told
+        trained["store"] = shutil.copytree(shop.folder / "store", trained["folder"] / "store")
+    else:
+        shutil.copytree(trained["store"], shop.folder / "store")
+    return shop
+
+
+# Makes a run go on although nothing else has changed since the champion; nothing is trained for it.
+OTHER_GATE = {"metric": "roc_auc", "lift_over_dummy": 0.02}
+
+
+def rows_of(shop: Any) -> list[Row]:
+    header, *lines = (line.split(",") for line in shop.csv.read_text().splitlines())
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def files_of(shop: Any) -> set[str]:
+    return {path.relative_to(shop.folder / "store").as_posix() for path in (shop.folder / "store").rglob("*.*")}
+
+
+def assert_told(told: Any, error: str, **facts: str) -> None:
+    """An error of ours, on its own, with these facts."""
+    assert told.code == 1, told
+    assert "Traceback" not in told.err
+    lines = told.err.splitlines()
+    assert lines[0] == f"{error}: {facts.pop('what')}"
+    for name, fact in facts.items():
+        assert any(line.startswith(f"  {name}: ") and fact in line for line in lines[1:]), told.err
+
+
+def assert_left(shop: Any, before: set[str], *done: str) -> None:
+    """The failed run left results of the steps before and no others, and its decision is open."""
+    new = files_of(shop) - before
+    made = {name.split("/")[1] for name in new if name.startswith("recipes/")}
+    assert made <= set(done)
+    assert set(shop.records("bad")) == set(done)
+    assert not [name for name in new if name.startswith(("tmp/", "leases/"))]
+    assert shop.ledger.entry("shop", "bad") is None
+    if not done:
+        assert not new
+
+
+def assert_works(shop: Any) -> None:
+    """With the input mended, nothing has changed; and the trained model is still there for who asks for more."""
+    told = shop.run("mended")
+    assert told.code == 0, told
+    assert shop.outcome("mended") == "no_change"
+    assert "train" not in shop.records("mended")
+
+
+def spoiled(text: str, how: str) -> bytes:
+    lines = text.splitlines()
+    changes: dict[str, Callable[[], bytes]] = {
+        "empty": lambda: b"",
+        "header only": lambda: lines[0].encode() + b"\n",
+        "latin-1": lambda: text.replace("basic", "b\xe4sic").encode("latin-1"),
+        "ragged": lambda: "\n".join([*lines[:4], lines[4] + ",more", *lines[5:]]).encode(),
+        "too short": lambda: "\n".join([*lines[:4], lines[4].rpartition(",")[0], *lines[5:]]).encode(),
+        "duplicate": lambda: text.replace("amount", "visits", 1).encode(),
+        "no target": lambda: text.replace("label", "lable", 1).encode(),
+    }
+    return changes[how]()
+
+
+UNREADABLE = {
+    "empty": {"what": "the file is empty", "fix": "deliver a file with a header and rows"},
+    "header only": {"what": "the file has a header and no rows", "fix": "deliver the rows as well"},
+    "latin-1": {"what": "line 2 is not UTF-8 text", "where": "shop.csv:2", "fix": "UTF-8"},
+    "ragged": {
+        "what": "line 5 has 7 cells and the header 6",
+        "where": "shop.csv:5",
+        "expected": "6 cells",
+        "got": ",more",
+        "fix": "correct the line; quote a cell that holds a comma",
+    },
+    "too short": {"what": "line 5 has 5 cells and the header 6", "where": "shop.csv:5", "expected": "6 cells"},
+    "duplicate": {"what": "several columns are called 'visits'", "fix": "column a name of its own"},
+}
+
+
+@pytest.mark.parametrize("how", UNREADABLE)
+def test_a_file_that_is_no_table(shop: Any, how: str) -> None:
+    before, good = files_of(shop), shop.csv.read_bytes()
+    shop.csv.write_bytes(spoiled(good.decode(), how))
+    assert_told(shop.run("bad"), "SourceUnreadable", **UNREADABLE[how])
+    assert_left(shop, before)
+    shop.csv.write_bytes(good)
+    assert_works(shop)
+
+
+def test_a_column_that_is_missing(shop: Any) -> None:
+    before, good = files_of(shop), shop.csv.read_bytes()
+    shop.csv.write_bytes(spoiled(good.decode(), "no target"))
+    told = shop.run("bad")
+    what = "the target 'label' is not in the data"
+    facts = {"expected": "a column called 'label'", "got": "id, day, amount, visits, plan, lable"}
+    assert_told(told, "DataError", what=what, fix="did you mean 'lable'?", **facts)
+    assert_left(shop, before)
+    shop.csv.write_bytes(good)
+    assert_works(shop)
+
+
+def test_a_missing_file(shop: Any) -> None:
+    before = files_of(shop)
+    moved = shop.csv.rename(shop.folder / "shops.csv")
+    told = shop.run("bad")
+    assert_told(
+        told, "SourceNotFound", what="there is no such file", where=str(shop.csv), fix="did you mean 'shops.csv'?"
+    )
+    assert_left(shop, before)
+    moved.rename(shop.csv)
+    assert_works(shop)
+
+
+def test_a_missing_environment_variable(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = files_of(shop)
+    shop.declare(data={"file": {"path": "${SHOP_FOLDER}/shop.csv"}})
+    monkeypatch.delenv("SHOP_FOLDER", raising=False)
+    what = "the environment variable SHOP_FOLDER is not set"
+    facts = {"where": "data.file.path", "expected": "a value for ${SHOP_FOLDER}", "fix": "set SHOP_FOLDER where"}
+    assert_told(shop.run("bad"), "SourceNotFound", what=what, **facts)
+    assert_left(shop, before)
+    monkeypatch.setenv("SHOP_FOLDER", str(shop.folder))
+    assert_works(shop)
+
+
+def test_a_missing_revision_and_a_missing_object_of_dvc(shop: Any, dvc_repo: Callable[..., Any]) -> None:
+    before = files_of(shop)
+    repo = dvc_repo({"data/shop.csv": shop.csv.read_bytes()}, tag="v1", push=False)
+    shutil.rmtree(repo.folder / ".dvc" / "cache")
+    (repo.folder / "data" / "shop.csv").unlink()
+    shop.declare(data={"file": None, "dvc": {"repo": str(repo.folder), "path": "data/shop.csv", "rev": "v2"}})
+    assert_told(
+        shop.run("bad"), "SourceNotFound", what="there is no revision 'v2'", got="main, v1", fix="correct `rev`"
+    )
+    assert_told(
+        shop.run("bad", "--data-revision", "v1"),
+        "SourceNotFound",
+        what="the DVC remote does not have the file",
+        fix="dvc push",
+    )
+    assert_left(shop, before)
+    repo.commit({"data/shop.csv": shop.csv.read_bytes()})
+    told = shop.run("mended", "--data-revision", "v1")
+    assert (told.code, shop.outcome("mended")) == (0, "no_change"), told
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("label", "1", "the target label has only the class 1: nothing can be learned from it"),
+        ("amount", "", "amount is missing in 400 of 400 rows"),
+    ],
+)
+def test_a_table_that_nothing_can_be_learned_from_stops_the_run(
+    shop: Any, column: str, value: str, reason: str
+) -> None:
+    good = shop.csv.read_bytes()
+    shop.write([{**row, column: value} for row in rows_of(shop)])
+    told = shop.run("bad", "--require-promotion")
+    assert (told.code, shop.outcome("bad")) == (3, "stopped"), told
+    assert set(shop.records("bad")) == {"ingest", "compare_with_champion", "check_quality", "record_decision"}
+    assert reason in " ".join(told.out.replace("│", " ").split())
+    shop.csv.write_bytes(good)
+    assert_works(shop)
+
+
+def test_rows_without_a_target_or_with_an_infinite_value_are_set_aside_and_counted(shop: Any) -> None:
+    rows = rows_of(shop)
+    for row in rows[:4]:
+        row["label"] = ""
+    for row in rows[10:13]:
+        row["amount"] = "inf"
+    rows[20]["label"] = "NaN"
+    shop.write(rows)
+    told = shop.run("odd", "--promote", "never")
+    assert told.code == 0, told
+    values = shop.records("odd")["preprocess"].result.values
+    assert (values["rows_in"], values["kept"], values["quarantined"]) == (400, 392, 8)
+    assert values["quarantined_by_reason"] == {"target is missing": 5, "amount is infinite": 3}
+    assert "400 = 392 kept + 8 quarantined" in told.out
+
+
+def test_a_column_that_knows_the_answer_is_a_warning(shop: Any) -> None:
+    shop.write([{**row, "refund": int(row["label"]) * 2 + 1} for row in rows_of(shop)])
+    told = shop.run("leaky", "--promote", "never")
+    assert told.code == 0, told
+    checked = shop.records("leaky")["check_quality"].result
+    assert checked.values["verdict"] == "passed"
+    assert "leakage" in str(checked.values["warnings"])
+    report = json.loads(shop.store.read(checked.outputs["report"]))
+    (leak,) = [check for check in report["checks"] if check["check"] == "leakage"]
+    assert (leak["column"], leak["severity"], leak["passed"]) == ("refund", "warn", False)
+    assert "add it to data.ignore" in leak["detail"]
+
+
+def test_a_category_and_a_gap_that_training_has_never_seen_are_evaluated(shop: Any) -> None:
+    rows = rows_of(shop)
+    for row in rows[300:]:  # the time split tests on the last 80 rows
+        row["plan"], row["visits"] = "brand new", ""
+    shop.write(rows)
+    shop.declare(split={"method": "time", "column": "day"})
+    told = shop.run("later", "--promote", "never")
+    assert told.code == 0, told
+    evaluation = json.loads(shop.store.read(shop.records("later")["evaluate"].result.outputs["evaluation"]))
+    assert evaluation["rows"]["test"] == 80
+    assert 0 <= evaluation["candidates"][0]["test"]["roc_auc"] <= 1
+
+
+def test_an_altered_artifact_is_not_used_and_force_replaces_it(shop: Any) -> None:
+    clean = shop.records("first")["preprocess"].result.outputs["clean"]
+    path = Path(clean.uri.removeprefix("file://"))
+    path = shop.folder / "store" / path.relative_to(path.parents[2])
+    data = path.read_bytes()
+    shutil.rmtree(shop.folder / "store" / "recipes" / "split")
+    before = files_of(shop)
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    facts = {"where": path.name, "expected": f"sha256 {clean.sha256}", "got": "sha256", "fix": "with `force`"}
+    shop.declare(gate=OTHER_GATE)
+    assert_told(shop.run("bad"), "ArtifactCorrupt", what="an artifact is not what it was when it was stored", **facts)
+    assert_left(shop, before, "ingest", "compare_with_champion", "check_quality", "preprocess")
+    assert shop.run("forced", "--force", "--promote", "never").code == 0
+    assert path.read_bytes() == data
+    shop.declare()
+    assert_works(shop)
+
+
+def test_a_truncated_artifact_is_made_again(shop: Any) -> None:
+    for path in (shop.folder / "store" / "objects").rglob("*.parquet"):
+        path.write_bytes(path.read_bytes()[:-10])
+    shop.declare(gate=OTHER_GATE)
+    assert shop.run("again", "--promote", "never").code == 0
+    steps = shop.records("again")
+    assert {name: steps[name].result.how for name in ("ingest", "split", "train")} == {
+        "ingest": "computed",
+        "split": "computed",
+        "train": "reused",
+    }
+    assert "bytes instead of" in steps["ingest"].result.reason
+
+
+def test_a_store_that_may_not_be_written_to(shop: Any) -> None:
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        elsewhere = type(shop)(Path(folder), shop.command)
+        shutil.copy(shop.csv, elsewhere.csv)
+        elsewhere.declare()
+        (elsewhere.folder / "store").mkdir(mode=0o555)
+        if user == 0:  # who may write everywhere
+            os.seteuid(NOBODY)
+        try:
+            told = elsewhere.run("bad")
+        finally:
+            os.seteuid(user)
+        facts = {"where": f"file://{folder}/store", "got": "Permission denied", "fix": "give its user the right to"}
+        assert_told(told, "StoreUnavailable", what="the store may not be used by this process", **facts)
+        assert not files_of(elsewhere)
+        (elsewhere.folder / "store").chmod(0o755)
+        shutil.copytree(shop.folder / "store", elsewhere.folder / "store", dirs_exist_ok=True)
+        assert_works(elsewhere)
+
+
+ESTIMATORS = {
+    "unknown": (
+        {"estimator": "sklearn.linear_model.LogisticRegresion"},
+        "there is no estimator sklearn.linear_model.LogisticRegresion",
+        "did you mean sklearn.linear_model.LogisticRegression?",
+    ),
+    "parameter": (
+        {"estimator": "sklearn.linear_model.LogisticRegression", "params": {"max_itr": 5}},
+        "LogisticRegression has no parameter 'max_itr'",
+        "did you mean max_iter?",
+    ),
+    "value": (
+        {"estimator": "sklearn.linear_model.LogisticRegression", "params": {"C": -1}},
+        "LogisticRegression does not take these parameters",
+        "correct params in the declaration",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", ESTIMATORS)
+def test_an_estimator_that_can_not_be_trained_is_told_before_any_step(shop: Any, how: str) -> None:
+    before = files_of(shop)
+    wrong, what, fix = ESTIMATORS[how]
+    shop.declare(candidates=[{"name": "linear", **wrong}, {"name": "other", "estimator": "sklearn.svm.Nothing"}])
+    for told in (shop.command("validate", shop.yaml), shop.run("bad")):
+        assert_told(told, "ModelError", what="2 candidates can't be trained", where="candidate linear", fix=fix)
+        assert what in told.err
+        assert "there is no estimator sklearn.svm.Nothing" in told.err
+        assert not told.out
+    assert_left(shop, before)
+    shop.declare()
+    assert_works(shop)
+
+
+def test_all_mistakes_of_a_declaration_are_told_at_once(shop: Any) -> None:
+    before = files_of(shop)
+    text = shop.yaml.read_text()
+    wrong = {'"target"': '"traget"', '"sklearn.linear_model': '"os.linear_model', '"roc_auc"': '"roc_acu"'}
+    for right, mistake in wrong.items():
+        text = text.replace(right, mistake)
+    shop.yaml.write_text(text)
+    for told in (shop.command("validate", shop.yaml), shop.run("bad")):
+        assert told.code == 1
+        assert told.err.startswith(f"SpecError: 3 mistakes in {shop.yaml}\n")
+        assert "did you mean target?" in told.err.replace('"', "")
+        assert "did you mean roc_auc?" in told.err.replace('"', "")
+        assert "^^^^" in told.err
+    assert_left(shop, before)
+    shop.declare()
+    assert_works(shop)
+
+
+def test_what_a_run_is_asked_for_and_does_not_know(shop: Any) -> None:
+    before = files_of(shop)
+    told = shop.run("bad", "--candidate", "forest")
+    facts = {"where": "pipeline shop", "expected": "some of linear", "got": "forest", "fix": "name candidates of the"}
+    assert_told(told, "RequestError", what="there is no candidate 'forest'", **facts)
+    told = shop.run("bad", "--data-revision", "v1")
+    facts = {"where": "data.file", "expected": "data.dvc", "got": "data revision 'v1'", "fix": "leave the data"}
+    assert_told(told, "RequestError", what="only a DVC source has revisions", **facts)
+    assert_left(shop, before)
+    told = shop.command("show", "bad", "--pipeline", "shop", "--store", shop.folder / "store")
+    facts = {"where": str(shop.folder / "store"), "expected": "one of first", "got": "bad", "fix": "name a run that"}
+    assert_told(told, "RequestError", what="run 'bad' of pipeline 'shop' has no decision", **facts)
+    assert_works(shop)
+
+
+def test_a_real_process_tells_the_same(shop: Any) -> None:
+    before, good = files_of(shop), shop.csv.read_bytes()
+    shop.csv.write_bytes(spoiled(good.decode(), "ragged"))
+    run = [COMMAND, "run", shop.yaml, "--store", shop.folder / "store", "--run-id", "bad"]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("SourceUnreadable: line 5 has 7 cells and the header 6\n  where: ")
+    assert "Traceback" not in done.stderr
+    assert_left(shop, before)
+    shop.csv.write_bytes(good)
+    assert subprocess.run(run, capture_output=True, text=True, check=False).returncode == 0
+    assert shop.outcome("bad") == "no_change"

@@ -1,0 +1,168 @@
+"""The ledger on SQLite and on PostgreSQL, used by several processes at once."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+import sqlalchemy as sa
+
+from ml_pipelines.adapters.sql_database import Database
+from ml_pipelines.adapters.sql_ledger import SqlLedger
+from ml_pipelines.adapters.sql_turn import turn
+from ml_pipelines.contracts import Decision, Identity
+from ml_pipelines.errors import LedgerError, ServiceUnavailable
+
+IDENTITY = Identity(pipeline="p", run_id="r", task_id="t")
+HELD = Decision(outcome="held", model="m", reason="so")
+
+
+@pytest.fixture(scope="module")
+def server(postgres_server: Callable[..., AbstractContextManager[str]]) -> Iterator[str]:
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres(server: str) -> str:
+    """A new database of the server."""
+    name = f"ledger_{secrets.token_hex(8)}"
+    execute(server, f"CREATE DATABASE {name}")
+    return server.rpartition("/")[0] + f"/{name}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.db"
+    return str(request.getfixturevalue("postgres"))
+
+
+def execute(url: str, *statements: str) -> None:
+    """Run statements as somebody who may do everything."""
+    with closing(psycopg2.connect(url.replace("+psycopg2", ""))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+
+@contextmanager
+def worker(url: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, str(Path(__file__).with_name("ledger_worker.py")), url, *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_processes_that_write_first_and_at_once_make_one_chain(url: str) -> None:
+    """Neither finds any tables; both make them, and then their entries."""
+    with worker(url, "record", "left", "20") as left, worker(url, "record", "right", "20") as right:
+        for process in (left, right):
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in (left, right):
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        assert [process.wait(240) for process in (left, right)] == [0, 0]
+    ledger = SqlLedger(url)
+    entries = ledger.entries("m", limit=100)
+    assert [entry.seq for entry in entries] == list(range(40, 0, -1))
+    assert {entry.details["by"] for entry in entries} == {"left", "right"}
+    assert ledger.verify("m") == ()
+    assert ledger.record(IDENTITY, HELD, {}) == ledger.record(IDENTITY, HELD, {})
+
+
+def test_a_turn_ends_with_the_process_that_has_it(url: str) -> None:
+    SqlLedger(url).models()
+    with worker(url, "hold") as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        told = "somebody else has been changing which version of m serves"
+        with pytest.raises(ServiceUnavailable, match=told), turn(Database(url), "m", wait_seconds=0.2):
+            pass
+        with turn(Database(url), "other"):
+            pass
+        had = threading.Event()
+
+        def wait() -> None:
+            with turn(Database(url), "m"):
+                had.set()
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        assert not had.is_set()
+        holder.kill()
+        assert had.wait(240)
+        waiting.join(60)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["DELETE FROM ml_ledger_entries", "UPDATE ml_ledger_entries SET seq = 7", "TRUNCATE ml_ledger_entries"],
+)
+def test_postgresql_keeps_entries_as_they_are(postgres: str, statement: str) -> None:
+    SqlLedger(postgres).record(IDENTITY, HELD, {})
+    with pytest.raises(psycopg2.Error, match="keeps every entry as it was written"):
+        execute(postgres, statement)
+
+
+def test_what_the_owner_of_the_database_has_altered_is_found(postgres: str) -> None:
+    ledger = SqlLedger(postgres)
+    for number in range(3):
+        ledger.record(IDENTITY.model_copy(update={"run_id": str(number)}), HELD, {})
+    execute(
+        postgres,
+        "ALTER TABLE ml_ledger_entries DISABLE TRIGGER ALL",
+        "UPDATE ml_ledger_entries SET text = replace(text, 'so', 'no') WHERE seq = 2",
+        "DELETE FROM ml_ledger_entries WHERE seq = 3",
+    )
+    assert ledger.verify("m") == (
+        "entry 2 was altered: its text has another hash than was noted with it",
+        "entry 3 is missing: the chain is cut off at its end",
+    )
+
+
+def test_tables_of_a_newer_version_are_left_alone(postgres: str) -> None:
+    SqlLedger(postgres).models()
+    execute(postgres, "UPDATE ml_ledger_version SET version_num = '0999'")
+    with pytest.raises(LedgerError, match="the ledger's tables are newer than this version of the package"):
+        SqlLedger(postgres).models()
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"password": "wr0ng"}, "the ledger's database refuses access"),
+        ({"database": "nowhere"}, "the ledger's database is not there or is none"),
+    ],
+)
+def test_what_postgresql_refuses_is_told_without_the_password(postgres: str, change: Any, what: str) -> None:
+    wrong = sa.make_url(postgres).set(**change)
+    with pytest.raises(LedgerError, match=what) as caught:
+        SqlLedger(wrong.render_as_string(hide_password=False)).models()
+    assert str(wrong.password) not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.where == f"postgresql://127.0.0.1:{wrong.port}/{wrong.database}"
+
+
+def test_a_connection_that_is_lost_is_worth_another_try(postgres: str) -> None:
+    """The holder of a turn can't know whether somebody else has had it meanwhile."""
+    ledger = SqlLedger(postgres)
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    with pytest.raises(ServiceUnavailable, match="the ledger's database does not answer"), ledger.turn("m"):
+        execute(postgres, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")  # noqa: S608 - of this file
+    with ledger.turn("m"):
+        ledger.record(IDENTITY, HELD, {})

@@ -1,0 +1,208 @@
+"""Whole pipelines through the command line, with a real MLflow and real stores."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from ml_pipelines.catalog import CATALOG
+from ml_pipelines.contracts import Identity, StepRequest, StepResult
+from ml_pipelines.declaration import load_spec
+from ml_pipelines.owner import person
+from ml_pipelines.pipeline import parameters_of
+from ml_pipelines.wiring import needs, wire
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Operation with range is deprecated:DeprecationWarning:mlflow"),
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
+]
+
+LINEAR = {"name": "linear", "estimator": "sklearn.linear_model.LogisticRegression"}
+TREE = {"name": "tree", "estimator": "sklearn.tree.DecisionTreeClassifier", "params": {"max_depth": 3}}
+
+
+def named(name: str) -> dict[str, str]:
+    return {"name": name, "task": "classification"}
+
+
+def digests(shop: Any, run_id: str) -> dict[str, Any]:
+    """Key and outputs of every step of a run."""
+    return {
+        step: (record.result.key, {name: ref.sha256 for name, ref in record.result.outputs.items()})
+        for step, record in shop.records(run_id).items()
+    }
+
+
+def how(shop: Any, run_id: str) -> dict[str, str]:
+    return {step: record.result.how for step, record in shop.records(run_id).items() if CATALOG[step].compute}
+
+
+def document(shop: Any, run_id: str, step: str, output: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(shop.store.read(shop.records(run_id)[step].result.outputs[output]))
+    return found
+
+
+def tracked(mlflow_uri: str, model: str) -> tuple[int, int]:
+    """How many runs and how many versions MLflow knows of a model's pipeline."""
+    client = MlflowClient(mlflow_uri)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return len(client.search_runs(experiments)), len(client.search_model_versions(f"name='{model}'"))
+
+
+def test_the_same_bytes_elsewhere_give_the_same_keys_and_digests(shop: Any) -> None:
+    shop.declare(model=named("elsewhere"), candidates=[LINEAR, TREE])
+    other = type(shop)(shop.folder / "other folder", shop.command)
+    other.folder.mkdir()
+    other.csv.write_bytes(shop.csv.read_bytes())
+    other.declare(model=named("elsewhere"), candidates=[LINEAR, TREE])
+    assert shop.run("a", "--promote", "never").code == 0
+    assert other.run("b", "--promote", "never").code == 0
+    assert set(how(other, "b").values()) == {"computed"}
+    assert {
+        step: found for step, found in digests(other, "b").items() if CATALOG[step].compute and step != "ingest"
+    } == {step: found for step, found in digests(shop, "a").items() if CATALOG[step].compute and step != "ingest"}
+    ours, theirs = (folder.records(run)["ingest"].result for folder, run in ((shop, "a"), (other, "b")))
+    assert (ours.key, ours.outputs["table"].sha256) == (theirs.key, theirs.outputs["table"].sha256)
+    assert document(shop, "a", "evaluate", "evaluation") == document(other, "b", "evaluate", "evaluation")
+
+
+def test_a_second_run_computes_nothing_and_leaves_mlflow_as_it_was(shop: Any, mlflow_uri: str) -> None:
+    shop.declare(model=named("again"))
+    assert shop.run("first").code == 0
+    before = tracked(mlflow_uri, "again")
+    assert (shop.outcome("first"), before[1]) == ("promoted", 1)
+    assert shop.run("second").code == 0
+    assert shop.outcome("second") == "no_change"
+    assert tracked(mlflow_uri, "again") == before
+    assert set(shop.records("second")) == {"ingest", "compare_with_champion", "record_decision"}
+    assert how(shop, "second") == {"ingest": "reused"}
+    assert shop.run("third", "--force").code == 0
+    assert set(how(shop, "third").values()) == {"computed"}
+    assert shop.outcome("third") == "no_change"
+    # Another gate is another decision; nothing is trained for it.
+    shop.declare(model=named("again"), gate={"metric": "roc_auc", "thresholds": {"roc_auc": 0.51}})
+    told = shop.run("fourth")
+    assert told.code == 0, told
+    compared = shop.records("fourth")["compare_with_champion"].result.values
+    assert (compared["changed"], compared["reason"]) == (["gate"], "gate changed since version 1, the champion")
+    assert how(shop, "fourth") == dict.fromkeys(how(shop, "third"), "reused") | {"decide": "computed"}
+    assert shop.outcome("fourth") == "no_change"
+    assert tracked(mlflow_uri, "again")[1] == before[1]
+
+
+def test_what_a_run_may_be_asked_for(shop: Any, mlflow_uri: str) -> None:
+    shop.declare(model=named("asked"), candidates=[LINEAR, TREE])
+    told = shop.run("never", "--promote", "never", "--candidate", "tree", "--require-promotion")
+    assert (told.code, tracked(mlflow_uri, "asked")[1]) == (3, 0), told
+    assert "train[tree]" in told.out
+    assert "train[linear]" not in told.out
+    told = shop.run("hold", "--promote", "hold", "--candidate", "tree", "--require-promotion")
+    assert (told.code, shop.outcome("hold")) == (3, "held"), told
+    assert "register" not in shop.records("hold")
+    told = shop.run("approved", "--promote", "hold", "--candidate", "tree", "--approve", "--require-promotion")
+    assert (told.code, shop.outcome("approved")) == (0, "promoted"), told
+    assert f"approved by {person()}" in " ".join(told.out.split())
+    assert tracked(mlflow_uri, "asked")[1] == 1
+    told = shop.run("both", "--candidate", "linear", "--candidate", "tree", "--promote", "never")
+    assert "train[linear]" in told.out
+    assert "train[tree]" in told.out
+    assert [record.result.step for record in shop.store.run("shop", "both")].count("train") == 2
+    shown = shop.command("show", "approved", "--pipeline", "shop", "--store", shop.folder / "store")
+    assert shown.code == 0
+    assert "asked: PROMOTED" in shown.out
+    assert "version 1 is @champion" in shown.out
+    pruned = shop.command("store", "prune", "--dry-run", "--keep-days", "30", "--store", shop.folder / "store")
+    assert pruned.out.startswith("would remove 0 runs, 0 results, 0 artifacts (0.0 MB), 0 leftovers")
+
+
+def test_a_container_elsewhere_makes_the_same(shop: Any) -> None:
+    shop.declare(model=named("container"))
+    assert shop.run("here", "--promote", "never").code == 0
+    spec = load_spec(shop.yaml)
+    results = {step: record.result for step, record in shop.records("here").items()}
+    results["train"] = [results["train"]]
+    for step in ("ingest", "check_quality", "preprocess", "split", "train", "evaluate"):
+        request = StepRequest(
+            step=step,
+            parameters=parameters_of(spec, step).model_dump(mode="json"),
+            **wire(CATALOG[step], {name: results[name] for name in needs(step)}),
+            seed=spec.seed,
+            store=f"file://{shop.folder}/other-store",
+            identity=Identity(pipeline="shop", run_id="there", task_id=step),
+        )
+        asked, answered = shop.folder / "request.json", shop.folder / "result.json"
+        asked.write_text(request.model_dump_json())
+        told = shop.command("run-step", "--request", f"file://{asked}", "--result", f"file://{answered}")
+        assert told.code == 0, told
+        made, known = StepResult.model_validate_json(answered.read_text()), results[step]
+        known = known[0] if isinstance(known, list) else known
+        assert (made.how, made.key) == ("computed", known.key)
+        assert {name: ref.sha256 for name, ref in made.outputs.items()} == {
+            name: ref.sha256 for name, ref in known.outputs.items()
+        }
+        assert all("other-store" in ref.uri for ref in made.outputs.values())
+    told = shop.command("run-step", "--request", asked)
+    assert StepResult.model_validate_json(told.out).how == "reused"
+
+
+def flats(rows: int) -> list[dict[str, Any]]:
+    numbers = random.Random(3)  # noqa: S311 - always the same rows, no secret
+    made = []
+    for index in range(rows):
+        area, rooms, city = round(numbers.uniform(20, 150), 1), numbers.randint(1, 6), numbers.choice("abc")
+        rent = 8 * area + 60 * rooms + {"a": 0, "b": 100, "c": 250}[city] + numbers.gauss(0, 40)
+        made.append({"id": index, "area": area, "rooms": rooms, "city": city, "rent": round(rent, 2)})
+    return made
+
+
+def flowers(rows: int) -> list[dict[str, Any]]:
+    numbers = random.Random(4)  # noqa: S311 - always the same rows, no secret
+    made = []
+    for index in range(rows):
+        kind = numbers.choice(["iris", "rose", "tulip"])
+        length = numbers.gauss({"iris": 2, "rose": 4, "tulip": 5}[kind], 0.7)
+        made.append({"id": index, "length": round(length, 3), "width": round(numbers.gauss(1, 0.3), 3), "kind": kind})
+    return made
+
+
+def test_a_regression(shop: Any) -> None:
+    shop.write(flats(300))
+    shop.declare(
+        model={"name": "rent", "task": "regression"},
+        data={"target": "rent"},
+        candidates=[{"name": "ridge", "estimator": "sklearn.linear_model.Ridge"}],
+        gate={"metric": "rmse", "thresholds": {"r2": 0.8, "rmse": 80}},
+    )
+    told = shop.run("first")
+    assert (told.code, shop.outcome("first")) == (0, "promoted"), told
+    evaluation = document(shop, "first", "evaluate", "evaluation")
+    (test,) = [candidate["test"] for candidate in evaluation["candidates"]]
+    assert 25 < test["rmse"] < 60
+    assert test["r2"] > 0.9
+    assert evaluation["dummy"]["test"]["rmse"] > 200
+    assert shop.run("second").code == 0
+    assert shop.outcome("second") == "no_change"
+
+
+def test_several_classes(shop: Any) -> None:
+    shop.write(flowers(300))
+    shop.declare(
+        model=named("flowers"),
+        data={"target": "kind"},
+        candidates=[LINEAR, TREE],
+        gate={"metric": "roc_auc", "thresholds": {"accuracy": 0.6}},
+    )
+    told = shop.run("first")
+    assert (told.code, shop.outcome("first")) == (0, "promoted"), told
+    evaluation = document(shop, "first", "evaluate", "evaluation")
+    winner = next(each for each in evaluation["candidates"] if each["candidate"] == evaluation["winner"])
+    assert winner["confusion"]["labels"] == ["iris", "rose", "tulip"]
+    assert sum(map(sum, winner["confusion"]["matrix"])) == evaluation["rows"]["test"]
+    assert winner["test"]["roc_auc"] > 0.85
+    assert all(value is None or math.isfinite(value) for value in winner["test"].values())

@@ -1,0 +1,21 @@
+"""A worker's process that follows a container, to be killed: request, settings and limits come by standard input."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import timedelta
+from types import SimpleNamespace
+
+from ml_pipelines.composition import Settings
+from ml_pipelines.contracts import StepRequest
+from ml_pipelines.runtime import Docker
+from ml_pipelines_airflow.docker import run_in_container
+
+asked = json.load(sys.stdin)
+run_in_container(
+    StepRequest.model_validate(asked["request"]),
+    Settings(**asked["settings"]),
+    docker=Docker(**asked["docker"]),
+    ti=SimpleNamespace(try_number=1, task=SimpleNamespace(retry_delay=timedelta(minutes=1), on_kill=None)),
+)

@@ -1,0 +1,89 @@
+"""The process is real; the model is a small one."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.dummy import DummyClassifier
+
+from ml_pipelines.adapters.rehearsal import answers
+from ml_pipelines.codecs import dump_model
+from ml_pipelines.contracts import ArtifactRef
+from ml_pipelines.errors import ArtifactCorrupt, ModelError, ServiceUnavailable, VerificationFailed
+from ml_pipelines.ports import ModelVersion
+
+TRAINING = {
+    "task": "classification",
+    "classes": [0, 1],
+    "positive": 1,
+    "features": [{"name": "x", "dtype": "float"}],
+    "smoke": {"rows": [{"x": 1.0}, {"x": 2.0}], "predictions": [0.25, 0.25]},
+}
+
+
+@pytest.fixture(scope="module")
+def data() -> bytes:
+    frame = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0]})
+    return dump_model(DummyClassifier(strategy="prior").fit(frame, np.array([0, 0, 0, 1])))
+
+
+def version(data: bytes) -> ModelVersion:
+    digest = hashlib.sha256(data).hexdigest()
+    return ModelVersion("m", "7", ArtifactRef(uri="file:///m", sha256=digest, bytes=len(data), kind="model"))
+
+
+def test_a_model_predicts_in_a_process_without_credentials(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+    run = subprocess.run
+
+    def spy(command: list[str], **options: Any) -> Any:
+        seen.update(options, command=command)
+        return run(command, **options)
+
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "s3cret")
+    monkeypatch.setenv("AIRFLOW_CONN_X", "s3cret")
+    monkeypatch.setattr(subprocess, "run", spy)
+    assert answers(version(data), data, TRAINING) == pytest.approx([0.25, 0.25])
+    assert "PATH" in seen["env"]
+    assert "s3cret" not in str(seen["env"]) + str(seen["command"])
+
+
+def test_other_bytes_are_not_loaded(data: bytes) -> None:
+    with pytest.raises(ArtifactCorrupt, match="the bytes of the model are not those that were registered") as caught:
+        answers(version(data), data[:-1], TRAINING)
+    assert caught.value.where == "model m, version 7"
+    assert caught.value.fix.startswith("try again; if it happens again")
+
+
+def test_what_is_no_model_is_told_as_it_would_be_here() -> None:
+    with pytest.raises(ModelError):
+        answers(version(b"no model"), b"no model", TRAINING)
+
+
+def test_a_model_that_fails_to_predict_is_told(data: bytes) -> None:
+    training = {**TRAINING, "features": [{"name": "x"}]}
+    with pytest.raises(VerificationFailed, match="the registered model can't predict") as caught:
+        answers(version(data), data, training)
+    assert caught.value.expected == "predictions for the rows stored at training"
+    assert caught.value.got == "KeyError: 'dtype'"
+
+
+def test_a_process_that_takes_too_long_is_ended(data: bytes) -> None:
+    with pytest.raises(ServiceUnavailable, match="trying the model took too long") as caught:
+        answers(version(data), data, TRAINING, seconds=0.001)
+    assert caught.value.expected == "predictions within 0.001 s"
+
+
+def test_a_process_that_dies_leaves_its_last_words(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], -9, b"", b"out of\nmemory\n")
+    )
+    with pytest.raises(VerificationFailed, match="the process that tried the model has died") as caught:
+        answers(version(data), data, TRAINING)
+    assert caught.value.got == "exit code -9: out of\nmemory"
+    assert caught.value.fix.endswith("give the worker more memory")

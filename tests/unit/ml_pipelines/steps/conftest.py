@@ -1,0 +1,186 @@
+"""A trained run to judge and ship: three small tasks, each with two fitted candidates, and the ports in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ml_pipelines.codecs import dump_json, dump_model, load_json, load_model
+from ml_pipelines.contracts import ArtifactRef, DataPin, Decision, Identity
+from ml_pipelines.parameters import EvaluateParameters, Parameters, TrainParameters
+from ml_pipelines.phases import Publication, References, StepOutput
+from ml_pipelines.spec import Candidate, Features, Slices
+from ml_pipelines.steps import evaluate as evaluate_step
+from ml_pipelines.steps import train as train_step
+from ml_pipelines.testing import FakeServices
+
+MODEL = "churn"
+PIN = DataPin(source="dvc", location="data.csv", revision="abc123", digest="md5:1f")
+CANDIDATES = {
+    "classification": ("sklearn.linear_model.LogisticRegression", "sklearn.tree.DecisionTreeClassifier"),
+    "regression": ("sklearn.linear_model.Ridge", "sklearn.tree.DecisionTreeRegressor"),
+}
+
+
+def table(kind: str, rows: int, seed: int) -> pl.LazyFrame:
+    rng = np.random.default_rng(seed)
+    x, colour = rng.normal(size=rows), rng.choice(["red", "blue"], rows)
+    signal = x + (colour == "red") + rng.normal(scale=0.7, size=rows)
+    target = {
+        "binary": np.where(signal > 1, "bad", "good"),
+        "multiclass": np.digitize(signal, [0.0, 1.0]),
+        "regression": signal * 10,
+    }[kind]
+    return pl.LazyFrame({"id": range(rows), "x": x, "colour": colour, "label": target})
+
+
+@dataclass
+class Run:
+    """One run up to its trainings, and everything that publishing it needs."""
+
+    kind: str
+    services: FakeServices
+    models: tuple[ArtifactRef, ...]
+    trainings: tuple[ArtifactRef, ...]
+    facts: list[dict[str, Any]]
+    validation: pl.LazyFrame
+    test: pl.LazyFrame
+    identity: Identity = field(default_factory=lambda: Identity(pipeline=MODEL, run_id="monday", task_id="t"))
+
+    @property
+    def task(self) -> str:
+        return "regression" if self.kind == "regression" else "classification"
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [load_json(self.services.read(ref)) for ref in self.trainings]
+
+    def loader(self, ref: ArtifactRef) -> Callable[[], Any]:
+        return lambda: load_model(self.services.read(ref))
+
+    def parameters(self, **changes: Any) -> EvaluateParameters:
+        metric = "r2" if self.task == "regression" else "roc_auc"
+        told = {"task": self.task, "key": "id", "target": "label", "metric": metric, "slices": Slices(), "model": MODEL}
+        told |= {"confidence": 0.95, "draws": 200}
+        return EvaluateParameters(**{**told, **changes})
+
+    def evaluate(self, parameters: EvaluateParameters | None = None, **changes: Any) -> StepOutput:
+        """Resolve and compute, as a run does."""
+        parameters = parameters or self.parameters()
+        resolution = evaluate_step.resolve(parameters, {"models": self.models}, self.services, self.identity)
+        assert resolution.prepare is not None
+        arguments = resolution.prepare("")
+        if "champion" in resolution.inputs:
+            arguments["champion"] = self.loader(resolution.inputs["champion"])
+        told = {
+            "models": [self.loader(ref) for ref in self.models],
+            "trainings": self.records,
+            "validation": self.validation,
+            "test": self.test,
+        }
+        output = evaluate_step.evaluate(parameters=parameters, seed=1, **{**told, **arguments, **changes})
+        return StepOutput(outputs=output.outputs, values={**output.values, **resolution.values})
+
+    def json(self, document: dict[str, Any]) -> ArtifactRef:
+        return self.services.put(dump_json(document), kind="json")
+
+    def decision(self, outcome: str = "promoted", index: int = 0, **changes: Any) -> ArtifactRef:
+        told = {"model": MODEL, "candidate": self.records[index]["candidate"], "candidate_index": index, "reason": "so"}
+        return self.json(Decision(outcome=outcome, **{**told, **changes}).model_dump(mode="json"))
+
+    def work(
+        self,
+        parameters: Parameters,
+        references: References,
+        facts: dict[str, Any],
+        values: dict[str, Any] | None = None,
+    ) -> Publication:
+        return Publication(
+            parameters=parameters,
+            references=references,
+            values=values or {},
+            facts={"ingest": {"pin": PIN.model_dump(mode="json")}, "train": self.facts, **facts},
+            identity=self.identity,
+            key="0" * 64,
+        )
+
+    def champion(self, index: int = 0, tags: dict[str, str] | None = None) -> str:
+        """Make a candidate of this run the champion, as an earlier run would have; gives its version."""
+        from ml_pipelines.ports import TrackedModel
+
+        facts = self.facts[index]
+        tracked = TrackedModel(facts["mlflow_run_id"], facts["model_uri"])
+        earlier = self.identity.model_copy(update={"run_id": "an earlier run"})
+        version = self.services.registry.register(MODEL, tracked, self.models[index], earlier, tags or {})
+        self.services.registry.set_alias(MODEL, version.version, "champion")
+        return version.version
+
+
+@pytest.fixture(scope="session")
+def fitted() -> Callable[[str], list[StepOutput]]:
+    """The candidates of a kind of task, fitted once."""
+    made: dict[str, list[StepOutput]] = {}
+
+    def fit(kind: str) -> list[StepOutput]:
+        task = "regression" if kind == "regression" else "classification"
+        if kind not in made:
+            made[kind] = [
+                train_step.train(
+                    table=table(kind, 300, seed=0),
+                    parameters=TrainParameters(
+                        task=task,
+                        key="id",
+                        target="label",
+                        positive="bad" if kind == "binary" else None,
+                        features=Features(),
+                        candidate=Candidate(name=name, estimator=path, params=params),
+                        model=MODEL,
+                    ),
+                    seed=1,
+                )
+                for name, path, params in zip(("linear", "tree"), CANDIDATES[task], ({}, {"max_depth": 3}), strict=True)
+            ]
+        return made[kind]
+
+    return fit
+
+
+@pytest.fixture
+def make_run(fitted: Callable[[str], list[StepOutput]]) -> Callable[..., Run]:
+    """Start a run of a kind of task; `services` of an earlier run to continue its world."""
+
+    def make(kind: str = "binary", *, services: FakeServices | None = None, run_id: str = "monday") -> Run:
+        services = services or FakeServices()
+        outputs = [step.outputs for step in fitted(kind)]
+        models = tuple(services.put(dump_model(output["model"]), kind="model") for output in outputs)
+        trainings = tuple(services.put(dump_json(output["training"]), kind="json") for output in outputs)
+        run = Run(kind, services, models, trainings, [], table(kind, 120, seed=1), table(kind, 150, seed=2))
+        run.identity = Identity(pipeline=MODEL, run_id=run_id, task_id="t")
+        parameters = TrainParameters(
+            task=run.task,
+            key="id",
+            target="label",
+            positive=None,
+            features=Features(),
+            candidate=Candidate(name="any", estimator="any"),
+            model=MODEL,
+        )
+        for index, (model, training) in enumerate(zip(models, trainings, strict=True)):
+            work = run.work(parameters, {"model": model, "training": training}, {})
+            identity = Identity(pipeline=MODEL, run_id=run_id, task_id="train", map_index=index)
+            work = Publication(**{name: getattr(work, name) for name in work.__slots__} | {"identity": identity})
+            run.facts.append(train_step.publish(work, services))
+        return run
+
+    return make
+
+
+@pytest.fixture
+def run(make_run: Callable[..., Run]) -> Run:
+    """A run of two classes."""
+    return make_run()

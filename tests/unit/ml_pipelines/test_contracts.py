@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ml_pipelines.contracts import ArtifactRef, Decision, Identity, StepRequest, StepResult, faults
+
+REF = ArtifactRef(uri="file:///a.parquet", sha256="a" * 64, bytes=3, rows=1, kind="table")
+TEXT = st.text(max_size=20)
+VALUES = st.dictionaries(
+    TEXT, st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+)
+
+
+@given(run_id=TEXT, values=VALUES, seed=st.integers())
+def test_a_request_is_the_same_after_a_round_trip(run_id: str, values: dict[str, object], seed: int) -> None:
+    request = StepRequest(
+        step="train",
+        parameters=values,
+        inputs={"table": REF, "models": (REF, REF)},
+        facts=values,
+        seed=seed,
+        store="file:///store",
+        identity=Identity(pipeline="p", run_id=run_id, task_id="t", map_index=1),
+    )
+    assert StepRequest.model_validate_json(request.model_dump_json()) == request
+
+
+@given(values=VALUES)
+def test_a_result_is_the_same_after_a_round_trip(values: dict[str, object]) -> None:
+    result = StepResult(step="train", key="b" * 64, how="computed", reason="miss", outputs={"t": REF}, values=values)
+    assert StepResult.model_validate_json(result.model_dump_json()) == result
+
+
+def test_what_is_not_finite_travels_as_nothing() -> None:
+    decision = Decision(outcome="held", model="m", reason="so", metrics={"r2": math.nan, "rmse": math.inf})
+    assert Decision.model_validate_json(decision.model_dump_json()).metrics == {"r2": None, "rmse": None}
+
+
+def test_a_contract_can_not_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        REF.uri = "file:///b"  # type: ignore[misc]
+
+
+def test_what_keeps_a_document_from_being_a_contract_is_one_line() -> None:
+    with pytest.raises(ValidationError) as caught:
+        ArtifactRef.model_validate({**REF.model_dump(), "sha256": "x", "size": 3})
+    assert faults(caught.value) == (
+        "sha256: String should match pattern '^[0-9a-f]{64}$'; size: Extra inputs are not permitted"
+    )
+    with pytest.raises(ValidationError) as caught:
+        ArtifactRef.model_validate_json("a: b")
+    assert faults(caught.value).startswith("Invalid JSON: ")

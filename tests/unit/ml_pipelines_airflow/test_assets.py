@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from airflow.sdk import Asset, AssetWatcher
+
+from ml_pipelines_airflow import assets
+from ml_pipelines_airflow.assets import dataset_asset, model_asset, revision_asset
+from ml_pipelines_airflow.triggers import DvcRevisionTrigger
+
+WATCHER = AssetWatcher(name="w", trigger=DvcRevisionTrigger(path="a.csv", repo="r"))
+
+
+@pytest.mark.parametrize(
+    ("asset", "name", "uri", "group"),
+    [
+        (model_asset("churn-model"), "churn-model", "mlflow://models/churn-model", "model"),
+        (dataset_asset("churn"), "churn.data", "ml-pipelines://churn/data", "dataset"),
+        (revision_asset("churn", "data/a b.csv", WATCHER), "churn.revision", "dvc://churn/data/a%20b.csv", "dataset"),
+    ],
+)
+def test_names_and_uris(asset: Asset, name: str, uri: str, group: str) -> None:
+    assert (asset.name, asset.uri, asset.group) == (name, uri, group)
+
+
+def test_the_revision_is_watched() -> None:
+    assert revision_asset("churn", "a.csv", WATCHER).watchers == [WATCHER]
+
+
+@pytest.mark.parametrize("name", ["Churn_Model", "a.b", "a-b_c.9"])
+def test_names_that_a_declaration_may_have_stay_what_they_are(name: str) -> None:
+    assert model_asset(name).uri == f"mlflow://models/{name}"
+    assert dataset_asset(name).uri == f"ml-pipelines://{name}/data"
+    assert revision_asset(name, "x/y.csv", WATCHER).uri == f"dvc://{name}/x/y.csv"
+
+
+@pytest.mark.parametrize(
+    ("uri", "text"),
+    [
+        (
+            "mlflow://churn",
+            "expected an asset URI like mlflow://models/NAME, got mlflow://churn/; "
+            "ml_pipelines_airflow.assets.model_asset(NAME) makes it",
+        ),
+        (
+            "mlflow://models/churn/3",
+            "expected an asset URI like mlflow://models/NAME, got mlflow://models/churn/3; "
+            "ml_pipelines_airflow.assets.model_asset(NAME) makes it",
+        ),
+        (
+            "ml-pipelines://churn",
+            "expected an asset URI like ml-pipelines://PIPELINE/data, got ml-pipelines://churn/; "
+            "ml_pipelines_airflow.assets.dataset_asset(PIPELINE) makes it",
+        ),
+        ("dvc://churn", "expected an asset URI like dvc://PIPELINE/PATH, got dvc://churn/"),
+        ("dvc:///a.csv", "expected an asset URI like dvc://PIPELINE/PATH, got dvc:/a.csv"),
+    ],
+)
+def test_airflow_refuses_other_uris(uri: str, text: str) -> None:
+    with pytest.raises(ValueError, match="expected an asset URI") as caught:
+        Asset(name="a", uri=uri)
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("uri", ["mlflow:models", "mlflow://models", "mlflow://models/"])
+def test_a_model_needs_a_name(uri: str) -> None:
+    with pytest.raises(ValueError, match="expected an asset URI like mlflow://models/NAME"):
+        assets.sanitize_mlflow(urlsplit(uri))
+
+
+def test_airflow_asks_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
+
+    handlers: Any = ProvidersManagerTaskRuntime().asset_uri_handlers
+    assert {scheme: handlers[scheme] for scheme in ("mlflow", "dvc", "ml-pipelines")} == {
+        "mlflow": assets.sanitize_mlflow,
+        "dvc": assets.sanitize_dvc,
+        "ml-pipelines": assets.sanitize_ml_pipelines,
+    }

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from airflow.sdk.observability import stats
+
+from ml_pipelines.contracts import ArtifactRef, StepResult
+from ml_pipelines_airflow import metrics
+
+DIGEST = "0" * 64
+TABLE = ArtifactRef(uri="file:///t", sha256=DIGEST, bytes=1, rows=7, kind="table")
+REPORT = ArtifactRef(uri="file:///r", sha256=DIGEST, bytes=1, kind="json")
+SPLIT = StepResult(
+    step="split", key=DIGEST, how="reused", reason="hit", seconds=1.5, outputs={"train": TABLE, "report": REPORT}
+)
+RECORD = StepResult(step="record_decision", key=DIGEST, how="acted", reason="acts", values={"outcome": "promoted"})
+OF_SPLIT = {"dag_id": "churn", "step": "split"}
+
+
+class Backend:
+    """Keeps what it is told, as Airflow's clients of StatsD and OpenTelemetry are told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, float, dict[str, str] | None]] = []
+
+    def incr(self, stat: str, count: int = 1, *, tags: dict[str, str] | None = None) -> None:
+        self.told.append(("incr", stat, count, tags))
+
+    def gauge(self, stat: str, value: float, *, tags: dict[str, str] | None = None) -> None:
+        self.told.append(("gauge", stat, value, tags))
+
+    def timing(self, stat: str, dt: float, *, tags: dict[str, str] | None = None) -> None:
+        self.told.append(("timing", stat, dt, tags))
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    told: Any = Backend()
+    stats.initialize(factory=lambda: told, export_legacy_names=True)
+    yield told
+    stats.initialize(factory=_none, export_legacy_names=True)
+
+
+def _none() -> Any:
+    from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
+
+    return NoStatsLogger()
+
+
+@pytest.fixture(params=["STATSD_ON", "OTEL_ON", "STATSD_DATADOG_ENABLED"])
+def on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"AIRFLOW__METRICS__{request.param}", "True")
+
+
+@pytest.mark.usefixtures("on")
+def test_a_step_tells_its_duration_how_it_came_about_and_its_rows(backend: Backend) -> None:
+    metrics.tell("churn", SPLIT)
+    assert [each for each in backend.told if each[3]] == [
+        ("timing", "ml_pipelines.step.duration", 1500.0, OF_SPLIT),
+        ("incr", "ml_pipelines.step.done", 1, OF_SPLIT | {"how": "reused"}),
+        ("gauge", "ml_pipelines.step.rows", 7, OF_SPLIT | {"output": "train"}),
+    ]
+
+
+@pytest.mark.usefixtures("on")
+def test_who_knows_no_tags_finds_them_in_the_name(backend: Backend) -> None:
+    metrics.tell("team.churn ä", SPLIT)
+    assert [each[:3] for each in backend.told if not each[3]] == [
+        ("timing", "ml_pipelines.step.duration.team__churn__.split", 1500.0),
+        ("incr", "ml_pipelines.step.done.team__churn__.split.reused", 1),
+        ("gauge", "ml_pipelines.step.rows.team__churn__.split.train", 7),
+    ]
+
+
+@pytest.mark.usefixtures("on")
+def test_names_with_tags_in_them_are_left_out_as_airflow_leaves_out_its_own(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__METRICS__LEGACY_NAMES_ON", "False")
+    metrics.tell("churn", SPLIT)
+    assert len(backend.told) == 3
+    assert all(tags for *_, tags in backend.told)
+
+
+@pytest.mark.usefixtures("on")
+def test_the_end_of_a_run_tells_its_outcome(backend: Backend) -> None:
+    metrics.tell("churn", RECORD)
+    assert backend.told[-2:] == [
+        ("incr", "ml_pipelines.run.outcome", 1, {"dag_id": "churn", "outcome": "promoted"}),
+        ("incr", "ml_pipelines.run.outcome.churn.promoted", 1, None),
+    ]
+
+
+def test_nothing_is_told_where_metrics_are_off(backend: Backend) -> None:
+    metrics.tell("churn", SPLIT)
+    assert backend.told == []
+
+
+@pytest.mark.usefixtures("on")
+def test_a_client_that_fails_fails_no_task(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr(backend, "timing", fail)
+    caplog.set_level(logging.WARNING)
+    metrics.tell("churn", SPLIT)
+    assert "the metrics of step split were not sent" in caplog.messages
+    assert "no route" in caplog.text
+
+
+def test_airflows_own_client_of_opentelemetry_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk._shared.observability.metrics.otel_logger import SafeOtelLogger
+    from airflow.sdk._shared.observability.metrics.validators import PatternAllowListValidator
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    monkeypatch.setenv("AIRFLOW__METRICS__OTEL_ON", "True")
+    reader = InMemoryMetricReader()
+    client = SafeOtelLogger(MeterProvider(metric_readers=[reader]), "airflow", PatternAllowListValidator())
+    stats.initialize(factory=lambda: client, export_legacy_names=False)
+    monkeypatch.setenv("AIRFLOW__METRICS__LEGACY_NAMES_ON", "False")
+    try:
+        metrics.tell("churn", SPLIT)
+        data = reader.get_metrics_data()
+    finally:
+        stats.initialize(factory=_none, export_legacy_names=True)
+    assert data is not None
+    (resource,) = data.resource_metrics
+    points = {
+        metric.name: dict(point.attributes or {})
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        for point in metric.data.data_points
+    }
+    assert points == {
+        "airflow.ml_pipelines.step.duration": OF_SPLIT,
+        "airflow.ml_pipelines.step.done": OF_SPLIT | {"how": "reused"},
+        "airflow.ml_pipelines.step.rows": OF_SPLIT | {"output": "train"},
+    }
+
+
+def test_airflows_own_client_of_statsd_sends_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.observability.metrics.stats_utils import get_stats_factory
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.settimeout(60)
+        settings = {"ON": "True", "HOST": "127.0.0.1", "PORT": str(listener.getsockname()[1])}
+        for name, value in settings.items():
+            monkeypatch.setenv(f"AIRFLOW__METRICS__STATSD_{name}", value)
+        client: Any = get_stats_factory()()
+        stats.initialize(factory=lambda: client, export_legacy_names=True)
+        try:
+            metrics.tell("churn", RECORD)
+        finally:
+            stats.initialize(factory=_none, export_legacy_names=True)
+            client.statsd.close()
+        sent = [listener.recv(1000).decode() for _ in range(6)]
+    assert sent[2:] == [
+        "airflow.ml_pipelines.step.done:1|c",
+        "airflow.ml_pipelines.step.done.churn.record_decision.acted:1|c",
+        "airflow.ml_pipelines.run.outcome:1|c",
+        "airflow.ml_pipelines.run.outcome.churn.promoted:1|c",
+    ]
+    assert sent[1].startswith("airflow.ml_pipelines.step.duration.churn.record_decision:")

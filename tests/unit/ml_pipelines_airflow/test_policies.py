@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import timedelta
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.settings import get_dagbag_import_timeout
+
+from ml_pipelines_airflow import policies
+
+DAGS = Path(__file__).parents[3] / "dags"
+DAG_FILE = '''
+"""An Airflow DAG."""
+from datetime import timedelta
+import warnings
+from airflow.sdk import DAG
+from airflow.providers.standard.operators.empty import EmptyOperator
+
+with DAG("churn", schedule=None, default_args={{"sla": {sla}}}) as dag:
+    EmptyOperator(task_id="a")
+{more}
+'''
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW__ML_PIPELINES__SLA_DEADLINES", raising=False)
+
+
+def bagged(folder: Path, sla: str = "timedelta(hours=4)", more: str = "") -> DagBag:
+    folder.mkdir(exist_ok=True)
+    (folder / "churn.py").write_text(DAG_FILE.format(sla=sla, more=more))
+    return DagBag(str(folder))
+
+
+def test_airflow_finds_the_policies() -> None:
+    (entry,) = entry_points(group="airflow.policy")
+    assert entry.load() is policies
+
+
+@pytest.mark.filterwarnings("error")
+def test_any_dag_that_airflow_reads_gets_its_deadlines_without_a_warning(tmp_path: Path) -> None:
+    bag = bagged(tmp_path)
+    assert (bag.import_errors, bag.captured_warnings) == ({}, {})
+    assert [each.interval for each in bag.dags["churn"].deadline] == [timedelta(hours=4)]
+
+
+@pytest.mark.filterwarnings("error:The SLA feature:UserWarning")
+def test_a_declared_sla_goes_the_same_way() -> None:
+    (deadline,) = DagBag(str(DAGS)).dags["ml_training_pipeline"].deadline
+    assert deadline.interval == timedelta(hours=4)
+    assert deadline.callback.kwargs["upstream"]["request_approval"] == ["decide"]
+    assert set(deadline.callback.kwargs["slas"].values()) == {14400.0}
+
+
+@pytest.mark.filterwarnings("ignore:another:UserWarning")
+def test_other_warnings_of_a_dag_file_are_still_said(tmp_path: Path) -> None:
+    # A folder for each: Python may have kept the bytecode of a file that is as large and of the same second.
+    bag = bagged(tmp_path / "1", more='warnings.warn("another", stacklevel=1)\nwarnings.filterwarnings("default")')
+    assert bag.captured_warnings == {}
+    bag = bagged(tmp_path / "2", more='warnings.filterwarnings("default")\nwarnings.warn("another", stacklevel=1)')
+    ((said,),) = bag.captured_warnings.values()
+    assert said.endswith("UserWarning: another")
+
+
+@pytest.mark.filterwarnings("default:The SLA feature:UserWarning")
+def test_switched_off_airflow_says_what_it_always_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__ML_PIPELINES__SLA_DEADLINES", "False")
+    with pytest.warns(UserWarning, match="The SLA feature is removed"):
+        bag = bagged(tmp_path)
+    assert bag.dags["churn"].deadline is None
+
+
+def test_a_wrong_sla_is_the_import_error_of_its_file(tmp_path: Path) -> None:
+    bag = bagged(tmp_path, "4")
+    assert bag.dags == {}
+    (error,) = bag.import_errors.values()
+    assert error.startswith("AirflowClusterPolicyViolation: the sla of task 'a' in DAG 'churn' is no length of time\n")
+
+
+def test_the_time_that_a_file_may_take_is_left_to_others() -> None:
+    assert get_dagbag_import_timeout(dag_file_path="any.py") == 30.0
+
+
+def imported(code: str) -> set[str]:
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{code}; import sys; print(*sys.modules, sep='\\n')"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(ran.stdout.splitlines())
+
+
+def test_every_process_of_airflow_loads_the_policies_but_not_what_they_need() -> None:
+    loaded = imported("import airflow")
+    assert "ml_pipelines_airflow.policies" in loaded
+    assert not {"ml_pipelines", "ml_pipelines_airflow.sla", "ml_pipelines_airflow.lateness"} & loaded
+
+
+def test_a_file_without_an_sla_needs_little() -> None:
+    loaded = imported("import airflow.settings; airflow.settings.get_dagbag_import_timeout('any.py')")
+    assert "ml_pipelines_airflow.sla_argument" in loaded
+    assert not {"ml_pipelines", "ml_pipelines_airflow.sla", "ml_pipelines_airflow.lateness"} & loaded
+
+
+def test_a_file_with_an_sla_needs_nothing_heavy(tmp_path: Path) -> None:
+    (tmp_path / "churn.py").write_text(DAG_FILE.format(sla="timedelta(hours=4)", more=""))
+    code = f"from airflow.dag_processing.dagbag import DagBag; assert DagBag({str(tmp_path)!r}).dags"
+    before, loaded = imported("from airflow.dag_processing.dagbag import DagBag; DagBag('/nowhere')"), imported(code)
+    heavy = {"pandas", "numpy", "sklearn", "mlflow", "dvc", "polars", "slack_sdk", "fastapi"}
+    assert "ml_pipelines_airflow.sla" in loaded
+    assert not {name for name in loaded - before if name.split(".")[0] in heavy}
