@@ -119,9 +119,9 @@ CATALOG: dict[str, Step] = {
         Step(
             name="evaluate",
             parameters="ml_pipelines.parameters:EvaluateParameters",
-            resolve="ml_pipelines.steps.evaluate:resolve",
+            resolve="ml_pipelines.steps.evaluate_outside:resolve",
             compute="ml_pipelines.steps.evaluate:evaluate",
-            publish="ml_pipelines.steps.evaluate:publish",
+            publish="ml_pipelines.steps.evaluate_outside:publish",
             facts=("train",),
             inputs={
                 "models": "train.model",

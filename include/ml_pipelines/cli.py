@@ -80,12 +80,11 @@ def run(
 ) -> None:
     """Run a pipeline in this process: the same steps as in Airflow, the same artifacts, the same result."""
     from ml_pipelines.declaration import load_spec
-    from ml_pipelines.extras import load
-    from ml_pipelines.pipeline import run_pipeline
+    from ml_pipelines.pipeline import check_candidates, run_pipeline
 
     spec = load_spec(str(file))
-    load("ml_pipelines.estimators:check_candidates")(spec)
     settings = _settings(store)
+    check_candidates(spec, settings.store)
     run_id = run_id or f"cli__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
     with out.status("") as status:
 

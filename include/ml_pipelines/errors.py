@@ -76,6 +76,11 @@ class PipelineError(Exception):
         facts = {"where": self.where, "expected": self.expected, "got": self.got, "fix": self.fix}
         return "\n".join([self.what, *(f"  {name}: {fact}" for name, fact in facts.items() if fact)])
 
+    @property
+    def brief(self) -> str:
+        """What is wrong in one line."""
+        return f"{self.what} (got {self.got})" if self.got else self.what
+
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions are rebuilt from `args` alone; ours must survive a process boundary with all their facts.
         return _rebuild, (type(self), dict(self.__dict__))

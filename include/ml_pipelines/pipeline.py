@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -11,11 +13,15 @@ from ml_pipelines.errors import RequestError
 from ml_pipelines.extras import load
 from ml_pipelines.parameters import Parameters, RunOptions, TrainParameters
 from ml_pipelines.ports import Services
+from ml_pipelines.recipe import code_of, environment_of
 from ml_pipelines.run import run_step
 from ml_pipelines.spec import Candidate, PipelineSpec
+from ml_pipelines.store import ArtifactStore
 from ml_pipelines.wiring import needs, wire
 
-__all__ = ["RunResults", "parameters_of", "run_pipeline", "selected"]
+__all__ = ["RunResults", "check_candidates", "parameters_of", "run_pipeline", "selected"]
+
+_CHECKED = "checked"  # where a list of candidates was "published" to
 
 RunResults = dict[str, StepResult | list[StepResult] | None]
 
@@ -97,6 +103,22 @@ def run_pipeline(
             train_and_decide()
     run_all("record_decision")
     return results
+
+
+def check_candidates(spec: PipelineSpec, store: str) -> None:
+    """Build every candidate of a declaration, unless the store remembers that these were built with these packages.
+
+    Raises:
+        ModelError: at least one can't be built; tells all mistakes.
+        MissingExtra: scikit-learn is not installed, so that nothing can be checked.
+    """
+    trained = [candidate.model_dump(mode="json") for candidate in spec.trained]
+    told = [spec.model.task, spec.seed, trained, environment_of(CATALOG["train"]), code_of(CATALOG["train"])]
+    key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    memory = ArtifactStore(store)
+    if memory.published("train", key, _CHECKED) is None:
+        load("ml_pipelines.estimators:check_candidates")(spec)
+        memory.remember_published("train", key, _CHECKED, {})
 
 
 def selected(spec: PipelineSpec, names: tuple[str, ...]) -> tuple[Candidate, ...]:

@@ -371,7 +371,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_an_undisturbed_one(
 CUTS: list[Fault] = [
     fault("train[0]", "before", PUBLISH, do=("cut",)),
     fault("train[1]", "after", CLIENT + "create_logged_model", do=("cut",)),
-    fault("evaluate", "before", "ml_pipelines.steps.evaluate:resolve", do=("cut",)),
+    fault("evaluate", "before", "ml_pipelines.steps.evaluate_outside:resolve", do=("cut",)),
     fault("evaluate", "after", CLIENT + "log_batch", do=("cut",)),
     fault("decide", "before", "ml_pipelines.steps.decide:resolve", do=("cut",)),
     fault("register", "after", CLIENT + "create_model_version", do=("cut",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from ml_pipelines.adapters.mlflow_credentials import signed_in
 from ml_pipelines.adapters.mlflow_description import identity_tags
+from ml_pipelines.adapters.mlflow_glance import CannotTell, glance
 from ml_pipelines.adapters.mlflow_model import MODEL_FILE
 from ml_pipelines.adapters.mlflow_server import MlflowServer, all_pages, first_or_create
 from ml_pipelines.contracts import ArtifactRef, Identity
@@ -44,6 +47,9 @@ class MlflowRegistry:
         Raises:
             ServiceUnavailable: the server does not answer.
         """
+        with suppress(CannotTell), signed_in(self._server.variables):
+            seen = glance(self._server.uri, model, alias)
+            return None if seen is None else self._version(seen)
         with self._server.client() as client:
             version = _aliases(client, model).get(alias)
             return None if version is None else self._version(client.get_model_version(model, version))

@@ -10,49 +10,19 @@ from typing import Any, cast
 import polars as pl
 from numpy.typing import NDArray
 
-from ml_pipelines.champions import champion_before
-from ml_pipelines.codecs import load_json
 from ml_pipelines.comparing import uncertainty
-from ml_pipelines.contracts import ArtifactRef, Identity, JsonValue
-from ml_pipelines.errors import DataError, ModelError, PipelineError, RequestError, StoreError, TransientError
+from ml_pipelines.contracts import JsonValue
+from ml_pipelines.errors import DataError, ModelError, PipelineError, TransientError
 from ml_pipelines.frames import features_frame, score
 from ml_pipelines.metrics import METRICS
 from ml_pipelines.parameters import EvaluateParameters
-from ml_pipelines.phases import Publication, References, Resolution, StepOutput
-from ml_pipelines.ports import ModelVersion, Services, TrackedModel
+from ml_pipelines.phases import StepOutput
 from ml_pipelines.scoring import Problem, checked, describe, dummy_score, encode, measure
 from ml_pipelines.spec import Slices
 
-__all__ = ["evaluate", "publish", "resolve"]
+__all__ = ["evaluate"]
 
 Training = dict[str, Any]
-
-
-def resolve(parameters: EvaluateParameters, inputs: References, services: Services, identity: Identity) -> Resolution:
-    """Find today's champion, which is scored on the same rows; if it is one of the candidates, it is so already.
-
-    Returns:
-        The champion's model as input `champion`, if it can be had; value `champion` with its version, sha256, index
-        among the candidates, tags, and the error that keeps it from being scored.
-
-    Raises:
-        ServiceUnavailable: the registry does not answer.
-    """
-    digests = [ref.sha256 for ref in cast("tuple[ArtifactRef, ...]", inputs["models"])]
-    champion = champion_before(services.registry, parameters.model, identity)
-    if champion is None:
-        return Resolution(values={"champion": None}, prepare=lambda _: {"digests": digests})
-    digest = champion.artifact.sha256 if champion.artifact else None
-    index = digests.index(digest) if digest in digests else None
-    ref, error = (None, None) if index is not None else _fetched(champion, services)
-    # Its digest is who it is, so that moving it to another version costs nothing; without one, the version is.
-    known: dict[str, JsonValue] = {"identity": digest or f"version {champion.version}", "error": error}
-    return Resolution(
-        inputs={"champion": ref} if ref else {},
-        key_facts={} if ref else {"champion": known},
-        values={"champion": {"version": champion.version, "sha256": digest, "candidate_index": index, "error": error}},
-        prepare=lambda _: {"digests": digests, "champion_known": known},
-    )
 
 
 def evaluate(
@@ -117,49 +87,6 @@ def evaluate(
     }
     values = {"metric": parameters.metric, "value": winner["validation"][parameters.metric], "test": winner["test"]}
     return StepOutput(outputs={"evaluation": evaluation}, values={"winner": winner["candidate"], **values})
-
-
-def publish(work: Publication, services: Services) -> dict[str, JsonValue]:
-    """Add metrics, figures and the evaluation itself to each candidate's tracked run."""
-    from ml_pipelines.report.figures import figures
-
-    text = services.read(cast("ArtifactRef", work.references["evaluation"]))
-    evaluation = load_json(text)
-    facts = cast("list[dict[str, Any]]", work.facts.get("train", []))
-    if len(facts) != len(evaluation["candidates"]):
-        raise RequestError(
-            "the candidates' trainings are not the evaluated ones",
-            expected=f"facts of {len(evaluation['candidates'])} trainings",
-            got=str(len(facts)),
-            fix="give the values of every train task, in the order of the models",
-        )
-    for values, candidate in zip(facts, evaluation["candidates"], strict=True):
-        tracked = TrackedModel(values["mlflow_run_id"], values["model_uri"], values.get("mlflow_url"))
-        metrics = {
-            f"{part}_{name}": value
-            for part in ("validation", "test")
-            for name, value in candidate[part].items()
-            if value is not None
-        }
-        services.tracking.log_evaluation(tracked, metrics, figures(candidate), {"evaluation.json": text.decode()})
-    return {}
-
-
-def _fetched(champion: ModelVersion, services: Services) -> tuple[ArtifactRef | None, str | None]:
-    """The champion's model in this store, or why it can't be had."""
-    if champion.artifact is None:
-        return None, f"version {champion.version} was not registered by a pipeline, so its model file is not known"
-    try:
-        services.read(champion.artifact)
-    except StoreError:
-        # Trained in another store, or cleaned away here: the registry keeps its own copy.
-        try:
-            return services.adopt(champion.artifact, services.registry.fetch(champion)), None
-        except TransientError:
-            raise
-        except PipelineError as exc:
-            return None, _sentence(exc)
-    return champion.artifact, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +225,4 @@ def _training_of(model: Any, training: Training) -> Training:
 
 
 def _sentence(error: Exception) -> str:
-    if not isinstance(error, PipelineError):
-        return f"{type(error).__name__}: {error}"
-    return f"{error.what} (got {error.got})" if error.got else error.what
+    return error.brief if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"

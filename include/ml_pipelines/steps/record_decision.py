@@ -45,7 +45,8 @@ def publish(work: Publication, services: Services) -> dict[str, JsonValue]:
         work, services, decision, details
     ).model_dump(mode="json")
     services.ledger.record(work.identity, decision, details)
-    services.tracking.close_abandoned(work.identity.pipeline, ABANDONED_SECONDS)
+    if decision.outcome != "no_change":  # such a run asks no more of the tracking server than it must
+        services.tracking.close_abandoned(work.identity.pipeline, ABANDONED_SECONDS)
     return {"outcome": decision.outcome, "reason": decision.reason, "candidate": decision.candidate, **versions}
 
 

@@ -16,6 +16,7 @@ from ml_pipelines.parameters import EvaluateParameters, Parameters, TrainParamet
 from ml_pipelines.phases import Publication, References, StepOutput
 from ml_pipelines.spec import Candidate, Features, Slices
 from ml_pipelines.steps import evaluate as evaluate_step
+from ml_pipelines.steps import evaluate_outside
 from ml_pipelines.steps import train as train_step
 from ml_pipelines.testing import FakeServices
 
@@ -72,7 +73,7 @@ class Run:
     def evaluate(self, parameters: EvaluateParameters | None = None, **changes: Any) -> StepOutput:
         """Resolve and compute, as a run does."""
         parameters = parameters or self.parameters()
-        resolution = evaluate_step.resolve(parameters, {"models": self.models}, self.services, self.identity)
+        resolution = evaluate_outside.resolve(parameters, {"models": self.models}, self.services, self.identity)
         assert resolution.prepare is not None
         arguments = resolution.prepare("")
         if "champion" in resolution.inputs:

@@ -15,7 +15,7 @@ from ml_pipelines.errors import DataError, ModelError, RequestError, ServiceUnav
 from ml_pipelines.frames import features_frame, score
 from ml_pipelines.ports import TrackedModel
 from ml_pipelines.spec import Slices
-from ml_pipelines.steps.evaluate import publish, resolve
+from ml_pipelines.steps.evaluate_outside import publish, resolve
 from ml_pipelines.testing import FakeServices
 
 
