@@ -121,9 +121,9 @@ def load_model(data: bytes) -> Any:
 
 
 def _skops() -> Any:
-    with _unmoved():
-        import skops.io
-    return skops.io
+    from ml_pipelines._skops_io import skops_io
+
+    return skops_io
 
 
 @contextmanager

@@ -84,6 +84,15 @@ CONFIG: dict[str, Any] = {
                 "example": None,
                 "default": "False",
             },
+            "preload": {
+                "description": "Modules that warm workers import before they fork, with commas between; `default` "
+                "stands for what the steps are made of. Workers get warm by [celery] extra_celery_config or [core] "
+                "executor, see ml_pipelines_airflow.preload. Empty: none.",
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": "default,lightgbm",
+                "default": "default",
+            },
             "slack_conn_id": {
                 "description": "Airflow connection by which late tasks are told of DAGs that have no Slack notifier "
                 "of their own.",

@@ -135,6 +135,7 @@ def _settings(root: Path, keys: Mapping[str, str], *, database: str, broker: str
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": str(VISIBILITY_SECONDS),
         "AIRFLOW__CELERY__BROKER_URL": broker,
+        "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG": json.dumps({"imports": ["ml_pipelines_airflow.warm"]}),
         "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{database}",
         "AIRFLOW__CELERY__TASK_ACKS_LATE": "True",
         "AIRFLOW__CELERY__WORKER_CONCURRENCY": "2",

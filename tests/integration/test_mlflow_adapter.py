@@ -423,7 +423,7 @@ def test_pages_are_those_of_a_server_without_credentials() -> None:
 def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
-    MlflowRegistry(uri).by_alias("credit", "champion")
+    MlflowRegistry(uri).drop_alias("credit", "champion")
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "60"
 

@@ -95,16 +95,13 @@ def test_what_is_not_plainly_answered_is_left_to_mlflow(tmp_path: Path) -> None:
     for place in (
         f"sqlite:///{tmp_path}/text.db",
         f"sqlite:///{tmp_path}/other.db",
+        f"sqlite:///{tmp_path}/missing.db",
         f"http://127.0.0.1:{find_port()}",
         "postgresql://nobody@127.0.0.1/mlflow",
     ):
         with pytest.raises(CannotTell):
             glance(place, MODEL, "champion")
-
-
-def test_a_database_that_is_not_there_yet_has_no_alias(tmp_path: Path) -> None:
-    assert glance(f"sqlite:///{tmp_path}/mlflow.db", MODEL, "champion") is None
-    assert not (tmp_path / "mlflow.db").exists()
+    assert not (tmp_path / "missing.db").exists()
 
 
 @pytest.fixture

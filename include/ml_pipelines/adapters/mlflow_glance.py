@@ -64,8 +64,6 @@ def glance(uri: str, model: str, alias: str) -> Seen | None:
 
 
 def _in_database(file: Path, model: str, alias: str) -> Seen | None:
-    if not file.exists():
-        return None
     try:
         with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
             row = connection.execute(_VERSION, (model, alias)).fetchone()

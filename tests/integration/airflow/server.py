@@ -128,6 +128,11 @@ class Server:
             for row in rows
         }
 
+    def returned(self, run: str, task: str) -> Any:
+        """What a task gave back."""
+        value = self.call("GET", f"{run}/taskInstances/{task}/xcomEntries/return_value?deserialize=true")["value"]
+        return json.loads(value) if isinstance(value, str) else value
+
     def end_of(self, run: str) -> str:
         """How a run ends, once it does."""
 

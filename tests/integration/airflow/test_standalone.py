@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,8 +31,10 @@ def server(make_airflow: Callable[[], Any]) -> Iterator[Server]:
         gate=gate | {"approval": impatient},
         default_args=limits,
     )
-    with standalone(airflow, "approved", "unanswered", "weekly") as running:
-        running.unpause("approved", "unanswered")
+    shutil.copy(Path(__file__).parent / "celery" / "dags" / "warm.py", airflow.root / "dags")
+    airflow.environment["AIRFLOW__CORE__EXECUTOR"] = "ml_pipelines_airflow.executors.WarmLocalExecutor"
+    with standalone(airflow, "approved", "unanswered", "warm", "weekly") as running:
+        running.unpause("approved", "unanswered", "warm")
         yield running
 
 
@@ -69,6 +73,12 @@ def test_the_form_refuses_what_a_run_may_not_be(server: Server) -> None:
 def test_the_next_run_is_on_a_sunday_at_two(server: Server) -> None:
     at = datetime.fromisoformat(server.call("GET", "/dags/weekly")["next_dagrun_run_after"])
     assert (at.strftime("%A %H:%M"), at.utcoffset()) == ("Sunday 02:00", timedelta())
+
+
+def test_a_task_begins_with_what_its_worker_has_imported(server: Server) -> None:
+    run = server.trigger("warm")
+    assert server.end_of(run) == "success"
+    assert server.returned(run, "look") == ["mlflow.sklearn", "pandas", "sklearn.ensemble"]
 
 
 def test_a_person_approves_one_model_and_rejects_the_next(server: Server) -> None:

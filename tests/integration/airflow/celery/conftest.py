@@ -18,7 +18,7 @@ from ml_pipelines_airflow.stack import running
 from ml_pipelines_airflow.testing import SlackServer
 
 SHIPPED = ("ml_doctor", "ml_model_rollback")
-DAGS = {"small", "recovers", "breaks", "slow", "survives", *SHIPPED}
+DAGS = {"small", "recovers", "breaks", "slow", "survives", "warm", *SHIPPED}
 SHIPPED_DAGS = Path(__file__).parents[4] / "dags"
 WORKERS = ("worker-1", "worker-2")
 # How soon the scheduler takes a task for dead whose process says nothing: on a busy machine not too soon.

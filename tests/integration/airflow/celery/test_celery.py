@@ -19,6 +19,12 @@ from tests.integration.airflow.server import SECONDS, Server
 pytestmark = [pytest.mark.xdist_group("celery"), pytest.mark.timeout(900)]
 
 
+def test_a_task_begins_with_what_its_worker_has_imported(stack: Server) -> None:
+    run = stack.trigger("warm")
+    assert stack.end_of(run) == "success"
+    assert stack.returned(run, "look") == ["mlflow.sklearn", "pandas", "sklearn.ensemble"]
+
+
 def test_a_pipeline_trains_and_promotes_a_model(stack: Server) -> None:
     run = stack.trigger("small")
     assert stack.end_of(run) == "success"
