@@ -1,5 +1,9 @@
 """Importing this preloads: workers do if `[celery] extra_celery_config` names it among its `imports`."""
 
+from __future__ import annotations
+
 from ml_pipelines_airflow.preload import preload
+
+__all__: list[str] = []
 
 preload()

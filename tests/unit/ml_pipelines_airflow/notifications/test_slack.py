@@ -362,7 +362,7 @@ def refused() -> str:
 
 @pytest.mark.parametrize("kind", ["refused", "black hole"])
 @pytest.mark.parametrize("state", ["success", "failed"])
-def test_a_run_takes_at_most_five_seconds_longer_without_slack(
+def test_a_run_is_hardly_longer_without_slack(
     kind: str, state: str, run: Any, black_hole: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = refused() if kind == "refused" else black_hole
@@ -378,7 +378,8 @@ def test_a_run_takes_at_most_five_seconds_longer_without_slack(
         run.start(task, try_number=2)
         run.fail(task) if state == "failed" else run.succeed(task, try_number=2)
     run.end(state)
-    assert time.monotonic() - began < 5
+    # Five seconds, and what a busy machine adds; one that waited at each of these calls would take minutes.
+    assert time.monotonic() - began < 20
     (record,) = caplog.records
     assert record.message.startswith("Slack can't be reached by connection 'slack_api_default'")
     assert record.message.endswith("The tasks go on; this is said once a run.")
@@ -392,9 +393,8 @@ def test_who_has_news_while_another_talks_does_not_wait(slack: SlackServer, make
     talking.start()
     while len(slack.calls) < 2:
         time.sleep(0.01)
-    began = time.monotonic()
     make_run().fail("deploy")
-    assert time.monotonic() - began < 3
+    assert talking.is_alive(), "it has waited for the other"
     talking.join()
     assert "*train* failed" in slack.messages[0].shown
     assert "*deploy* failed" in slack.messages[0].shown
