@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from ml_pipelines_airflow.preload import preload
 
-__all__: list[str] = []
+__all__ = ["preload"]
 
 preload()
