@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import secrets
+import signal
 import sys
 import time
 import urllib.error
@@ -219,6 +220,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8080, help="of the UI, on 127.0.0.1")
     parser.add_argument("--workers", type=int, default=2, help="Celery workers, of two tasks each")
     given = parser.parse_args()
+    # Also for who starts it in the background, where Ctrl-C is not listened to, and for who ends it from outside.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         _serve(Workspace(given.workspace.resolve(), given.dags.resolve()), given.port, given.workers)
     except PipelineError as error:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 from pathlib import Path
+
+import pytest
 
 from ml_pipelines_airflow import stack
 from ml_pipelines_airflow.demo import Workspace
@@ -35,3 +39,20 @@ def test_of_the_demo_it_takes_data_and_dags_and_no_server(tmp_path: Path) -> Non
     assert taken >= {"AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", "AIRFLOW__ML_PIPELINES__STORE", "PATH"}
     assert taken >= {"ML_PIPELINES_DATA_REPO", "ML_PIPELINES_SAMPLE_DATA", "ML_PIPELINES_STORE"}
     assert not taken & {"AIRFLOW_HOME", "AIRFLOW__API__PORT", "MLFLOW_TRACKING_URI"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_stops_in_order_when_it_is_told_to(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    # As of a process in the background, which is not to hear Ctrl-C.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    monkeypatch.setattr(sys, "argv", ["stack-native"])
+    monkeypatch.setattr(stack, "_serve", lambda *_: signal.raise_signal(number))
+    try:
+        stack.main()
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert capsys.readouterr().out == "stopped\n"
