@@ -13,7 +13,7 @@ LOCK := $(UV) compile --quiet --universal --python-version 3.11 --custom-compile
 DELIVERY := $(BIN)/python -m ml_pipelines_airflow.delivery
 RELEASE ?= dist/release.json
 
-.PHONY: help demo ui env up down logs ps stack-native test system-test check dags smoke lock wheel registry-login \
+.PHONY: help demo ui env up down logs ps stack-native test system-test bench check dags smoke lock wheel registry-login \
 	publish deploy clean distclean
 
 help: ## list what there is
@@ -65,6 +65,10 @@ test: .venv/.stamp ## the tests that need no Docker
 
 system-test: .venv/.stamp ## the tests that need root, on Linux, a Docker engine or Chromium
 	@$(BIN)/python -m pytest tests -m 'browser or docker or root'
+
+bench: .venv/.stamp ## race with the peers, into docs/benchmarks.md (SIZES=5k PEERS=plain,ours-cli ROUNDS=3)
+	@$(BIN)/python -m tests.benchmarks.peers.race $(if $(SIZES),--sizes '$(SIZES)') $(if $(PEERS),--peers '$(PEERS)') \
+		$(if $(ROUNDS),--rounds '$(ROUNDS)')
 
 check: .venv/.stamp ## style, types, layers and workflows
 	@failed=0; \

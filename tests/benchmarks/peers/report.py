@@ -1,0 +1,146 @@
+"""What was measured, as a table and a plot."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+PLAIN = "plain script"
+ROWS = {"5k": "5 thousand rows", "1m": "1 million rows"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run.
+
+    Attributes:
+        who: the contestant's title.
+        size: how many rows, as in `ROWS`.
+        again: the second run, on nothing new.
+        seconds: None if it failed.
+        megabytes: of its largest process; None where others did the work.
+    """
+
+    who: str
+    size: str
+    again: bool
+    seconds: float | None
+    megabytes: float | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One contestant's medians; None where nothing was measured, or a run failed."""
+
+    who: str
+    first: float | None
+    ratio: float | None
+    again: float | None
+    megabytes: float | None
+
+
+def lines(measured: Sequence[Measured], size: str) -> list[Line]:
+    """Medians of a size, in the order in which contestants first ran; ratios to the plain script's first run."""
+    own = [each for each in measured if each.size == size]
+    firsts = {who: _median(own, who, again=False) for who in dict.fromkeys(each.who for each in own)}
+    plain = firsts.get(PLAIN)
+    return [
+        Line(
+            who,
+            first,
+            first / plain if first and plain else None,
+            _median(own, who, again=True),
+            _largest(own, who),
+        )
+        for who, first in firsts.items()
+    ]
+
+
+def table(rows: Sequence[Line]) -> str:
+    """Markdown."""
+    head = ["| | first run, s | beside the plain script | unchanged second run, s | largest process, MB |"]
+    head.append("|---|---|---|---|---|")
+    return "\n".join(
+        [
+            *head,
+            *(
+                f"| {row.who} | {_told(row.first)} | {_told(row.ratio, unit=' x')} | {_told(row.again)} "
+                f"| {_told(row.megabytes, digits=0)} |"
+                for row in rows
+            ),
+        ]
+    )
+
+
+def write(path: Path, measured: Sequence[Measured], absent: Mapping[str, str]) -> None:
+    """The page, and its plot beside it."""
+    sizes = list(dict.fromkeys(each.size for each in measured))
+    rounds = max(Counter((each.who, each.size, each.again) for each in measured).values(), default=0)
+    head = _HEAD.format(date=datetime.now(UTC), cores=os.cpu_count(), rounds=rounds, python=platform.python_version())
+    parts = [head, *(f"## {ROWS[size]}\n\n{table(lines(measured, size))}\n" for size in sizes)]
+    if absent:
+        told = "\n".join(f"* {who}: {reason}" for who, reason in absent.items())
+        parts.append(f"## Could not take part\n\n{told}\n")
+    parts.append(f"![Seconds of the first and of the second run]({path.stem}.svg)\n")
+    path.write_text("\n".join(parts))
+    _plot(path.with_suffix(".svg"), {size: lines(measured, size) for size in sizes})
+
+
+def _median(measured: Sequence[Measured], who: str, *, again: bool) -> float | None:
+    found = [each.seconds for each in measured if (each.who, each.again) == (who, again)]
+    whole = [seconds for seconds in found if seconds is not None]
+    return statistics.median(whole) if whole and len(whole) == len(found) else None
+
+
+def _largest(measured: Sequence[Measured], who: str) -> float | None:
+    return max((each.megabytes for each in measured if each.who == who and each.megabytes is not None), default=None)
+
+
+def _told(value: float | None, *, digits: int = 2, unit: str = "") -> str:
+    return "-" if value is None else f"{value:.{digits}f}{unit}"
+
+
+def _plot(path: Path, by_size: Mapping[str, Sequence[Line]]) -> None:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams |= {"svg.hashsalt": "race", "font.size": 9}
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, len(by_size), figsize=(5.5 * len(by_size), 3.6), squeeze=False, layout="constrained")
+    for axis, (size, rows) in zip(axes[0], by_size.items(), strict=True):
+        names = [row.who for row in rows][::-1]
+        for values, offset, colour, label in (
+            ([row.first for row in rows], 0.2, "#3b6ea8", "first run"),
+            ([row.again for row in rows], -0.2, "#d98c3f", "again, unchanged"),
+        ):
+            places = [index + offset for index in range(len(rows))]
+            axis.barh(places, [value or 0 for value in values[::-1]], height=0.38, color=colour, label=label)
+        axis.set_yticks(range(len(rows)), names)
+        axis.set_xlabel("seconds")
+        axis.set_title(ROWS[size])
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][-1].legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+_HEAD = """# A race with the peers
+
+The same pipeline on the same rows: read a CSV file, check it, prepare it, split it, train a forest, judge it, register
+it in MLflow and let it serve. `make bench` builds an environment for every contestant, runs all of them in turn, each
+round in new folders, and writes this page. The others run
+[the same eight functions](../tests/benchmarks/peers/work.py); this project runs its own steps with the same forest, and
+does more on the way: a champion, intervals, importances, a model file without pickle, a deployment that is proved by a
+process of its own, a ledger and a report.
+
+{date:%Y-%m-%d}, {cores} cores, Python {python}, medians of {rounds} rounds. Seconds of one command from start to end;
+on Celery from the trigger to the end of the run, with workers that are warm. Nothing here is asserted anywhere: read
+the ratios, and measure on your own machine. `airflow dags test` has a database that is migrated already.
+"""
