@@ -150,6 +150,9 @@ def _settings(root: Path, keys: Mapping[str, str], *, database: str, broker: str
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(find_port()),
         "AIRFLOW__ML_PIPELINES__DOCTOR_QUEUES": ",".join(QUEUES),
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
+        # So long a worker may keep a place for a task that has ended: it looks when it would send a heartbeat.
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+        "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "30",  # half a minute without an API server ends no task
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{_kept_port(root / 'mlflow.port')}",
         "ML_PIPELINES_LEDGER": _beside(database, "ledger"),
     }
