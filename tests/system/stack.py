@@ -93,7 +93,7 @@ class Stack(Server):
 
     def redis(self, *arguments: str) -> list[str]:
         """What Redis answers, by line."""
-        return self.compose("exec", "--no-TTY", "redis", "redis-cli", *arguments).splitlines()
+        return self.compose("exec", "--no-TTY", "redis", "redis-cli", *arguments).strip().splitlines()
 
     def mlflow(self, method: str, path: str, **arguments: Any) -> Any:
         answer = requests.request(
