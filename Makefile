@@ -84,8 +84,8 @@ dags: .venv/.stamp ## import every DAG as Airflow does; describe what a release 
 	@$(DELIVERY) dags --release $(RELEASE)
 
 # What the stack's own file of variables says, as those that talk to Airflow take it.
-smoke: dags ## see that the stack which `make up` has started serves every DAG
-	@set -a; . ./.env; AIRFLOW_API_URL="http://127.0.0.1:$${AIRFLOW_PORT:-8080}" \
+smoke: dags ## see that the stack which `make up` has started serves every DAG (ENV_FILE=.env)
+	@set -a; . '$(abspath $(or $(ENV_FILE),.env))'; AIRFLOW_API_URL="http://127.0.0.1:$${AIRFLOW_PORT:-8080}" \
 	AIRFLOW_API_USER="$${AIRFLOW_ADMIN_USER:-admin}" AIRFLOW_API_PASSWORD="$$AIRFLOW_ADMIN_PASSWORD" \
 	$(DELIVERY) verify --release $(RELEASE) --bundle dags
 

@@ -27,7 +27,7 @@ from ml_pipelines_airflow.delivery.verify import read_release, verify
 
 __all__ = ["app", "main"]
 
-COMPOSE = ("docker", "compose", "--file", "docker-compose.airflow.yml", "--file", "include/docker/release.yml")
+STACK, LAID_OVER = "docker-compose.airflow.yml", "include/docker/release.yml"
 UP = ("up", "--detach", "--no-build", "--wait")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -98,7 +98,7 @@ def deploy(
     """Deploy a release and verify it; bring back what was there before if it is not served."""
     described = read_release(release)
     api = AirflowApi.from_environment(os.environ)
-    start = tuple(shlex.split(command)) or (*COMPOSE, "--env-file", str(env_file), *UP)
+    start = tuple(shlex.split(command)) or _compose(env_file)
     target = Target(api=api, bundle=bundle, env_file=env_file, command=start, seconds=seconds)
     done = roll_out(target, described, dict(map(_pin, pins)), _say)
     story = summary(described, done)
@@ -110,6 +110,13 @@ def deploy(
         tell_slack(webhook, slack_text(done, run_url(os.environ)))
     if done.outcome != "deployed":
         raise typer.Exit(1)
+
+
+def _compose(env_file: Path) -> tuple[str, ...]:
+    """Start the stack of `make up`, of which Compose's own COMPOSE_FILE may name other files, with a release."""
+    files = [*(os.environ.get("COMPOSE_FILE") or STACK).split(os.pathsep), LAID_OVER]
+    named = (part for file in files for part in ("--file", file))
+    return ("docker", "compose", *named, "--env-file", str(env_file), *UP)
 
 
 def _pin(text: str) -> tuple[str, str]:

@@ -87,9 +87,13 @@ def test_deploy_fails_if_it_is_not_served(environment: Server, release: str, tmp
     assert "false has failed with code 1" in output
 
 
+@pytest.mark.parametrize("own", [None, "docker-compose.airflow.yml:/srv/ours.yml"])
 def test_deploy_starts_the_compose_stack_by_default(
-    environment: Server, release: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    environment: Server, release: str, monkeypatch: pytest.MonkeyPatch, own: str | None
 ) -> None:
+    monkeypatch.delenv("COMPOSE_FILE", raising=False)
+    if own:
+        monkeypatch.setenv("COMPOSE_FILE", own)
     commands: list[tuple[str, ...]] = []
 
     def roll_out(target: Any, *_: Any) -> Any:
@@ -100,8 +104,8 @@ def test_deploy_starts_the_compose_stack_by_default(
     code, _ = run("deploy", "IMAGE=new", "--release", release, "--env-file", "/srv/stack.env")
     assert code == 0
     assert " ".join(commands[0]) == (
-        "docker compose --file docker-compose.airflow.yml --file include/docker/release.yml "
-        "--env-file /srv/stack.env up --detach --no-build --wait"
+        f"docker compose --file docker-compose.airflow.yml {'--file /srv/ours.yml ' if own else ''}"
+        "--file include/docker/release.yml --env-file /srv/stack.env up --detach --no-build --wait"
     )
 
 

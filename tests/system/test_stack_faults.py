@@ -1,0 +1,144 @@
+"""What the stack is made of is taken away in the middle of runs: they end after at most one retry, and are whole."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+
+import pytest
+from tests.integration.airflow.server import run_id_of
+from tests.system.pipelines import GATE, GATED, gated_step
+from tests.system.stack import Stack
+
+from ml_pipelines_airflow.tasks import TASK_IDS
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
+
+TRAIN = "train_model[0]"
+
+
+def test_worker_and_scheduler_are_killed_in_the_middle_of_a_training(stack: Stack) -> None:
+    run = stack.trigger("killed")
+    worker = stack.until_state(run, TRAIN, "running")["hostname"]
+    stack.kill(worker)
+    stack.kill(stack.containers("airflow-scheduler")[0])
+    assert stack.end_of(run) == "success"
+    assert stack.tasks(run)[TRAIN]["try_number"] == 2
+    stack.assert_whole(run, model="killed", trained=1)
+
+
+def test_redis_loses_all_that_it_had_and_postgres_is_restarted(stack: Stack) -> None:
+    """One run trains while the message of another is lost; later PostgreSQL goes away in the middle of `decide`."""
+    training = stack.trigger("emptied")
+    stack.until_state(training, TRAIN, "running")
+    workers = stack.containers("airflow-worker")
+    stack.docker("pause", *workers)
+    # Who waits for messages would be handed this one, and read it when it goes on.
+    stack.redis("CLIENT", "KILL", "TYPE", "normal")
+    waiting = stack.trigger("waiting")
+    stack.until_state(waiting, "ingest_data", "queued")
+    stack.until("message", lambda: stack.redis("LLEN", "default") == ["1"])
+    stack.compose("rm", "--stop", "--force", "redis")
+    stack.docker("volume", "rm", f"{stack.environment['COMPOSE_PROJECT_NAME']}_redis")
+    stack.compose("up", "--detach", "--no-deps", "--wait", "redis")
+    assert stack.redis("LLEN", "default") == ["0"]
+    stack.docker("unpause", *workers)
+    stack.until_state(training, "decide", "running")
+    stack.compose("restart", "postgres")
+    assert [stack.end_of(run) for run in (training, waiting)] == ["success", "success"]
+    ledger = stack.ledger()
+    stack.assert_whole(training, model="emptied", trained=1, ledger=ledger)
+    stack.assert_whole(waiting, model="waiting", trained=2, ledger=ledger)
+    assert stack.tasks(training)[TRAIN]["try_number"] == 1
+
+
+def test_mlflow_is_away_at_train_at_register_and_at_deploy(stack: Stack) -> None:
+    runs = {name: stack.trigger(name) for name in GATED}
+    at = {name: TASK_IDS[gated_step(name)] + ("[0]" if gated_step(name) == "train" else "") for name in GATED}
+    for name, run in runs.items():
+        stack.until_state(run, at[name], "scheduled")
+    stack.compose("stop", "mlflow")
+    stack.slots(GATE, 8)
+    for name, run in runs.items():
+        stack.until_state(run, at[name], "up_for_retry")
+    stack.compose("start", "mlflow")
+    for name, run in runs.items():
+        assert "MLflow does not answer, or answers with a fault of its own" in stack.log_of(run, at[name], 1)
+        assert stack.end_of(run) == "success"
+        assert stack.tasks(run)[at[name]]["try_number"] == 2
+    ledger = stack.ledger()
+    for name, run in runs.items():
+        stack.assert_whole(run, model=name, trained=2, ledger=ledger)
+
+
+def test_a_worker_is_stopped_in_the_middle_of_a_training_that_was_delivered_twice(stack: Stack) -> None:
+    """The other worker is given the same message, and lets it be; it alone does what is new while the first ends."""
+    training = stack.trigger("stopped")
+    busy = stack.until_state(training, TRAIN, "running")["hostname"]
+    queue, message = delivered(stack, training, "train_model")
+    stack.redis("LPUSH", queue, message)
+    refused = "Task already running elsewhere, ignoring redelivered message"
+    stack.until("second delivery", lambda: refused in stack.compose("logs", "--no-color", "airflow-worker"))
+    stopping = subprocess.Popen(["docker", "stop", busy], env=stack.environment, stdout=subprocess.DEVNULL)
+    beside = stack.trigger("beside")
+    assert stack.end_of(beside) == "success"
+    assert stack.end_of(training) == "success"
+    assert stopping.wait(timeout=600) == 0
+    assert stack.docker("inspect", "--format", "{{.State.ExitCode}}", busy).strip() == "0"
+    # The message comes once more, after its task has ended.
+    stack.redis("LPUSH", queue, message)
+    refused = "'previous_state': 'success'"
+    stack.until("third delivery", lambda: refused in stack.compose("logs", "--no-color", "airflow-worker"))
+    stack.docker("start", busy)
+    ran = stack.tasks(training)[TRAIN]
+    assert (ran["hostname"], ran["try_number"]) == (busy, 1)
+    assert busy not in {row["hostname"] for row in stack.tasks(beside).values()}
+    ledger = stack.ledger()
+    stack.assert_whole(training, model="stopped", trained=1, tries=1, ledger=ledger)
+    stack.assert_whole(beside, model="beside", trained=2, tries=1, ledger=ledger)
+
+
+def test_the_store_is_full_for_a_while(stack: Stack) -> None:
+    run = stack.trigger("full")
+    stack.until_state(run, "ingest_data", "success")
+    (keeper,) = stack.containers("keeper")
+    stack.docker("exec", keeper, "sh", "-c", "dd if=/dev/zero of=/artifacts/filler bs=1M", check=False)
+    failed = str(stack.until("task that fails", lambda: in_state(stack, run, "up_for_retry")))
+    stack.docker("exec", keeper, "rm", "/artifacts/filler")
+    log = stack.log_of(run, failed, 1)
+    assert "the store is full" in log
+    assert "free some space; `ml-pipelines store prune` removes what nothing needs" in log
+    assert stack.end_of(run) == "success"
+    stack.assert_whole(run, model="full", trained=2)
+
+
+def test_all_containers_are_killed_at_once_and_start_in_any_order(stack: Stack) -> None:
+    """As when the machine fails. A training in a container of its own is gone too, and is begun again."""
+    run = stack.trigger("restarted")
+    contained = ("ps", "--quiet", "--filter", f"label=ml-pipelines.run={run_id_of(run)}")
+    (training,) = stack.until("container of the training", lambda: stack.docker(*contained).split())
+    running = stack.compose("ps", "--quiet").split()
+    # The store is in memory: somebody has to keep it.
+    running.remove(*stack.containers("keeper"))
+    stack.docker("kill", training, *running)
+    stack.docker("start", *sorted(running))
+    assert stack.end_of(run) == "success"
+    assert stack.tasks(run)[TRAIN]["try_number"] == 2
+    stack.assert_whole(run, model="restarted", trained=1)
+
+
+def in_state(stack: Stack, run: str, state: str) -> str | None:
+    return next((name for name, row in stack.tasks(run).items() if row["state"] == state), None)
+
+
+def delivered(stack: Stack, run: str, task: str) -> tuple[str, str]:
+    """The queue and the message of a task that a worker has been given, and has not acknowledged."""
+    found = []
+    for line in stack.redis("HVALS", "unacked"):
+        message, _, queue = json.loads(line)
+        told = base64.b64decode(message["body"]).decode()
+        if f"run_id={run_id_of(run)}/task_id={task}/" in told:
+            found.append((str(queue), json.dumps(message)))
+    (given,) = found
+    return given
