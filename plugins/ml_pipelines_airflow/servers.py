@@ -22,7 +22,7 @@ import redis
 from ml_pipelines.errors import RequestError, ServiceUnavailable
 from ml_pipelines_airflow.processes import stop
 
-__all__ = ["postgres", "redis_server"]
+__all__ = ["postgres", "redis_server", "start_postgres", "stop_postgres"]
 
 _SECONDS = 240  # until a server answers, on a busy machine
 _SHOWN = 3000  # characters of a log
@@ -48,36 +48,66 @@ def postgres(
         RequestError: there is no such server, or its folder can't be used.
         ServiceUnavailable: it does not start.
     """
-    binaries = _postgres_binaries()
-    user = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
-    as_user: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-        _see_that_others_get_to(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
-    os.chown(folder, user.pw_uid, user.pw_gid)
-    logs = [folder / "log", folder / "server.log"]
-
-    def run(program: str, *arguments: str) -> None:
-        command = [str(binaries / program), "-D", f"{folder}/data", *arguments]
-        with logs[0].open("a") as log:
-            done = subprocess.run(command, cwd=folder, stdout=log, stderr=log, check=False, **as_user)
-        if done.returncode:
-            raise _does_not_run(program, logs)
-
-    if not (folder / "data" / "PG_VERSION").exists():
-        with _password_file(folder, password, user.pw_uid, user.pw_gid) as file:
-            access = ("--username=owner", f"--auth={auth}", f"--pwfile={file}")
-            run("initdb", *access, "--no-sync", "--encoding=UTF8", "--locale=C")
-    # No socket in a folder: its path may be no longer than 107 characters.
-    options = f"{'' if durable else '-F '}-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories="
+    _make_data(folder, password, auth)
     try:
-        run("pg_ctl", "--wait", f"--log={logs[1]}", f"--options={options}", "start")
+        start_postgres(folder, port=port, durable=durable)
         yield f"postgresql+psycopg2://owner:{password}@127.0.0.1:{port}/postgres"
     finally:
         if (folder / "data" / "postmaster.pid").exists():
-            run("pg_ctl", f"--mode={'fast' if durable else 'immediate'}", "stop")
+            stop_postgres(folder, durable=durable)
+
+
+def start_postgres(folder: Path, *, port: int, durable: bool = False) -> None:
+    """Start a server on the data that it has left; it answers then.
+
+    Raises:
+        ServiceUnavailable: it does not start.
+    """
+    # No socket in a folder: its path may be no longer than 107 characters.
+    options = f"{'' if durable else '-F '}-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories="
+    _run(folder, "pg_ctl", "--wait", f"--log={folder / 'server.log'}", f"--options={options}", "start")
+
+
+def stop_postgres(folder: Path, *, durable: bool = False) -> None:
+    """Stop a server, whatever it is doing; one that is not durable is not given the time to write its data down.
+
+    Raises:
+        ServiceUnavailable: it does not stop.
+    """
+    _run(folder, "pg_ctl", f"--mode={'fast' if durable else 'immediate'}", "stop")
+
+
+def _make_data(folder: Path, password: str, auth: str) -> None:
+    """Make a server's folder, and the data in it, unless it has some."""
+    _postgres_binaries()
+    if os.geteuid() == 0:
+        _see_that_others_get_to(folder)
+    user = _postgres_user()
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    os.chown(folder, user.pw_uid, user.pw_gid)
+    if not (folder / "data" / "PG_VERSION").exists():
+        with _password_file(folder, password, user.pw_uid, user.pw_gid) as file:
+            access = ("--username=owner", f"--auth={auth}", f"--pwfile={file}")
+            _run(folder, "initdb", *access, "--no-sync", "--encoding=UTF8", "--locale=C")
+
+
+def _postgres_user() -> pwd.struct_passwd:
+    return pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+
+
+def _run(folder: Path, program: str, *arguments: str) -> None:
+    """Run one of PostgreSQL's programs on a server's data, as who runs the server."""
+    logs = [folder / "log", folder / "server.log"]
+    user = _postgres_user()
+    as_user: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    command = [str(_postgres_binaries() / program), "-D", f"{folder}/data", *arguments]
+    with logs[0].open("a") as log:
+        done = subprocess.run(command, cwd=folder, stdout=log, stderr=log, check=False, **as_user)
+    if done.returncode:
+        raise _does_not_run(program, logs)
 
 
 def _see_that_others_get_to(folder: Path) -> None:

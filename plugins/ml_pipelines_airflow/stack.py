@@ -28,7 +28,7 @@ from ml_pipelines_airflow.demo import Workspace
 from ml_pipelines_airflow.processes import Processes, find_port
 from ml_pipelines_airflow.servers import postgres, redis_server
 
-__all__ = ["QUEUES", "main", "running"]
+__all__ = ["QUEUES", "main", "running", "start_mlflow"]
 
 QUEUES = ("default", "training")
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
@@ -92,14 +92,7 @@ def _start(stack: Processes, database: str, workers: list[str], tell: Callable[[
     mlflow = stack.environment["MLFLOW_TRACKING_URI"]
     for name in ("ledger", "mlflow"):
         _make_database(database, name)
-    stack.start(
-        "mlflow",
-        *("mlflow", "server", "--host", "127.0.0.1", "--port", mlflow.rpartition(":")[2], "--workers", "1"),
-        *("--artifacts-destination", str(stack.root / "mlflow-artifacts")),
-        # By its environment: arguments are for everyone to see.
-        MLFLOW_BACKEND_STORE_URI=_beside(database, "mlflow"),
-        MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
-    )
+    start_mlflow(stack)
     stack.start("db-migrate", "airflow", "db", "migrate")
     stack.finish("db-migrate")
     tell("Airflow's database")
@@ -111,6 +104,21 @@ def _start(stack: Processes, database: str, workers: list[str], tell: Callable[[
     tell("Airflow")
     stack.until("workers", lambda: _answering(stack.environment["AIRFLOW__CELERY__BROKER_URL"]) >= len(workers))
     tell(f"{len(workers)} workers of the queues {' and '.join(QUEUES)}")
+
+
+def start_mlflow(stack: Processes) -> None:
+    """Start the stack's MLflow, on what it has left if it was there before."""
+    database, mlflow = (
+        stack.environment[name] for name in ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "MLFLOW_TRACKING_URI")
+    )
+    stack.start(
+        "mlflow",
+        *("mlflow", "server", "--host", "127.0.0.1", "--port", mlflow.rpartition(":")[2], "--workers", "1"),
+        *("--artifacts-destination", str(stack.root / "mlflow-artifacts")),
+        # By its environment: arguments are for everyone to see.
+        MLFLOW_BACKEND_STORE_URI=_beside(database, "mlflow"),
+        MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+    )
 
 
 def _start_worker(stack: Processes, name: str) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from ml_pipelines import chain
+from ml_pipelines.adapters import sql_ledger
 from ml_pipelines.adapters.sql_ledger import SqlLedger
-from ml_pipelines.contracts import LedgerEntry
+from ml_pipelines.contracts import Decision, Identity, JsonValue, LedgerEntry
 
 
 def entries_of(url: str) -> list[LedgerEntry]:
@@ -12,3 +18,23 @@ def entries_of(url: str) -> list[LedgerEntry]:
     models = ledger.models()
     assert {model: ledger.verify(model) for model in models} == dict.fromkeys(models, ())
     return [entry for model in models for entry in ledger.entries(model, limit=10_000)]
+
+
+def fill(url: str, told: Iterable[tuple[Identity, Decision, dict[str, JsonValue]]]) -> None:
+    """Write entries to an empty ledger as `record` would, all in one transaction."""
+    assert SqlLedger(url).models() == ()
+    heads: dict[str, chain.Head] = {}
+    rows = []
+    for identity, decision, details in told:
+        after = heads.get(decision.model, chain.START)
+        moment = "2026-11-01T00:00:00.000+00:00"
+        entry = chain.link(identity, decision, details, after=after, supersedes=None, recorded_at=moment)
+        heads[entry.model] = chain.Head(entry.seq, entry.hash)
+        of_run = {"model": entry.model, "seq": entry.seq, "pipeline": entry.pipeline, "run_id": entry.run_id}
+        rows.append({**of_run, "text": chain.text_of(entry), "hash": entry.hash})
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.insert(sql_ledger._ENTRIES), rows)
+        ends = [{"model": model, "seq": head.seq, "hash": head.hash} for model, head in heads.items()]
+        connection.execute(sa.insert(sql_ledger._HEADS), ends)
+        connection.execute(sa.text("ANALYZE"))

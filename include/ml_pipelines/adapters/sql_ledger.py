@@ -23,6 +23,14 @@ _ENTRIES = sa.table(
 )
 _HEADS = sa.table("ml_ledger_heads", *(sa.column(name) for name in ("model", "seq", "hash")))
 _FIRST_HEAD = sa.text("INSERT INTO ml_ledger_heads (model, seq, hash) VALUES (:model, 0, :hash) ON CONFLICT DO NOTHING")
+# From each model to the next by the index, as DISTINCT would not: it reads every entry.
+_MODELS = sa.text(
+    "WITH RECURSIVE found (model) AS ("
+    "SELECT min(model) FROM ml_ledger_entries UNION ALL "
+    "SELECT (SELECT min(later.model) FROM ml_ledger_entries later WHERE later.model > found.model) FROM found "
+    "WHERE found.model IS NOT NULL"
+    ") SELECT model FROM found WHERE model IS NOT NULL UNION SELECT model FROM ml_ledger_heads"
+)
 
 
 class SqlLedger:
@@ -75,9 +83,8 @@ class SqlLedger:
 
     def models(self) -> tuple[str, ...]:
         """The models that have entries, or had, by name."""
-        query = sa.union(sa.select(_HEADS.c.model), sa.select(_ENTRIES.c.model))
         with self._database.transaction() as connection:
-            return tuple(sorted(connection.execute(query).scalars()))
+            return tuple(sorted(connection.execute(_MODELS).scalars()))
 
     def verify(self, model: str) -> tuple[str, ...]:
         """What is wrong with a model's chain, as sentences."""

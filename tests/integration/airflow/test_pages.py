@@ -154,3 +154,30 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(server: Server, run: str, p
         page.goto(f"{server.url}/ml-models{path}")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
     looks_like_something(page, "phone", server)
+
+
+def test_on_paper_pages_are_light_open_and_without_navigation(server: Server, run: str, page: Page) -> None:
+    """In whatever theme the reader's screen has."""
+    at_run = f"dag_id={DAG}&run_id={requests.utils.quote(run_id_of(run), safe='')}"
+    hidden = {
+        f"/report?{at_run}": [],
+        "/": [],
+        "/model?model=small-model": [".eyebrow a", ".card .go", "nav"],
+        f"/run?{at_run}": [".bar .go", "iframe"],
+    }
+    for path, elements in hidden.items():
+        page.emulate_media(media="screen")
+        page.goto(f"{server.url}/ml-models{path}")
+        folded = page.locator("details table, details ul").all()
+        assert not [each for each in folded if each.is_visible()]
+        page.emulate_media(media="print")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)", path
+        assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)", path
+        assert not [each for each in folded if not each.is_visible()], path
+        for element in elements:
+            found = page.locator(element).all()
+            assert found, (path, element)
+            assert not [each for each in found if each.is_visible()], (path, element)
+        printed = page.pdf(format="A4", print_background=True)
+        assert printed.startswith(b"%PDF-")
+        (server.root / f"{path.strip('/').partition('?')[0] or 'models'}.pdf").write_bytes(printed)

@@ -18,7 +18,7 @@ from ml_pipelines_airflow.stack import running
 from ml_pipelines_airflow.testing import SlackServer
 
 SHIPPED = ("ml_doctor", "ml_model_rollback")
-DAGS = {"small", "recovers", "breaks", "slow", "survives", "warm", *SHIPPED}
+DAGS = {"small", "recovers", "breaks", "slow", "survives", "endures", "warm", *SHIPPED}
 SHIPPED_DAGS = Path(__file__).parents[4] / "dags"
 WORKERS = ("worker-1", "worker-2")
 # How soon the scheduler takes a task for dead whose process says nothing: on a busy machine not too soon.
@@ -32,8 +32,16 @@ SLOW = [
 
 
 @pytest.fixture(scope="session")
-def stack(make_airflow: Callable[..., Airflow]) -> Iterator[Server]:
-    """The whole of it; the DAGs of this folder are in it, and the pipelines `small` and `survives`."""
+def postgres_folder() -> Iterator[Path]:
+    """Where the stack's PostgreSQL is: pytest's folders are closed to who runs it for root."""
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder, "server")
+
+
+@pytest.fixture(scope="session")
+def stack(make_airflow: Callable[..., Airflow], postgres_folder: Path) -> Iterator[Server]:
+    """The whole of it; the DAGs of this folder are in it, and the pipelines `small`, `survives` and `endures`."""
     airflow = make_airflow(database=False)
     for file in [*(Path(__file__).parent / "dags").glob("*.py"), *(SHIPPED_DAGS / f"{name}.py" for name in SHIPPED)]:
         shutil.copy(file, airflow.root / "dags")
@@ -45,12 +53,12 @@ def stack(make_airflow: Callable[..., Airflow]) -> Iterator[Server]:
     # With a seed of its own nothing that `small` has made is found.
     placed: dict[str, Any] = {"runtime": {"train": {"queue": "training"}}, "seed": 7}
     airflow.add_pipeline("survives", model=model, candidates=SLOW, default_args=patient, **placed)
-    with (
-        SlackServer() as slack,
-        # pytest's folders are closed to who runs PostgreSQL for root.
-        tempfile.TemporaryDirectory(prefix="pg-") as data,
-        running_in(airflow, slack, data=Path(data)) as started,
-    ):
+    # Servers are away for some seconds while it runs: a try that finds them so fails, and the next one is later.
+    enduring = {"owner": "tests", "retries": 2, "retry_delay": "15s"}
+    model = {"name": "endures-model", "task": "classification"}
+    placed |= {"seed": 8}
+    airflow.add_pipeline("endures", model=model, candidates=SLOW, gate=gate, default_args=enduring, **placed)
+    with SlackServer() as slack, running_in(airflow, slack, data=postgres_folder) as started:
         server = Server(airflow.root, started.environment, slack, started.running)
         try:
             server.login()
@@ -65,9 +73,8 @@ def stack(make_airflow: Callable[..., Airflow]) -> Iterator[Server]:
 
 
 def running_in(airflow: Airflow, slack: SlackServer, *, data: Path) -> AbstractContextManager[Processes]:
-    data.chmod(0o711)
     settings = settings_of(airflow, slack)
-    return running(airflow.root, settings, port=find_port(), data=data / "server", durable=False, grace_seconds=5)
+    return running(airflow.root, settings, port=find_port(), data=data, durable=False, grace_seconds=5)
 
 
 def settings_of(airflow: Airflow, slack: SlackServer) -> dict[str, str]:

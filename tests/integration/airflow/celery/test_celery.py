@@ -9,12 +9,20 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 import requests
 from tests.integration.airflow.celery.conftest import WORKERS
 from tests.integration.airflow.server import SECONDS, Server
+
+from ml_pipelines.adapters.mlflow_registry import MlflowRegistry
+from ml_pipelines.adapters.sql_ledger import SqlLedger
+from ml_pipelines.history import moved
+from ml_pipelines_airflow.processes import Processes, stop
+from ml_pipelines_airflow.servers import start_postgres, stop_postgres
+from ml_pipelines_airflow.stack import start_mlflow
 
 pytestmark = [pytest.mark.xdist_group("celery"), pytest.mark.timeout(900)]
 
@@ -134,6 +142,78 @@ def test_a_worker_that_is_killed_in_a_training_costs_a_retry(stack: Server) -> N
     assert versions(stack, "survives-model") == ["1"]
 
 
+def test_postgresql_that_is_restarted_in_a_training_costs_at_most_a_retry(stack: Server, postgres_folder: Path) -> None:
+    """It has the ledger, and what Airflow, Celery and MLflow know."""
+    run = stack.trigger("endures")
+    training(stack)
+    stop_postgres(postgres_folder)
+    stack.until("outage", lambda: metadatabase(stack) == "unhealthy")
+    start_postgres(postgres_folder, port=int(urlsplit(database(stack)).port or 0))
+    assert supervised_end_of(stack, run) == "success"
+    assert most_tries(stack, run) <= 2
+    assert_one_champion(stack, run, {"champion": "1"})
+
+
+def test_mlflow_that_is_restarted_in_a_training_costs_at_most_a_retry(stack: Server) -> None:
+    rows = stack.root / "data" / "customers.csv"
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-50]))
+    run = stack.trigger("endures")
+    training(stack)
+    stop(stack.processes.pop("mlflow"))
+    stack.until("end of the training", lambda: not list((stack.root / "store" / "leases" / "train").rglob("*.json")))
+    processes = Processes(stack.root, stack.environment, stack.processes)
+    start_mlflow(processes)
+    assert stack.end_of(run) == "success"
+    assert most_tries(stack, run) <= 3
+    assert_one_champion(stack, run, {"champion": "2", "previous": "1"})
+
+
+def assert_one_champion(stack: Server, run: str, expected: dict[str, str]) -> None:
+    """Registry and ledger agree on what serves after a run, which has one entry; nothing is there twice."""
+    model, ledger = "endures-model", SqlLedger(stack.environment["ML_PIPELINES_LEDGER"])
+    assert ledger.verify(model) == ()
+    entry = stack.entry(run)
+    assert entry["decision"]["outcome"] == "promoted"
+    assert entry["details"]["version"] == expected["champion"]
+    assert entry["details"].get("previous_version") == expected.get("previous")
+    assert ledger.entries(model)[0].run_id == entry["run_id"]
+    assert len(ledger.entries(model)) == int(expected["champion"])
+    assert aliases(stack, model) == expected
+    assert sorted(versions(stack, model)) == [str(number + 1) for number in range(int(expected["champion"]))]
+    assert sorted(runs(stack, model)) == sorted(["forest", "large_forest"] * int(expected["champion"]))
+    assert moved(MlflowRegistry(stack.environment["MLFLOW_TRACKING_URI"]), ledger, model) is None
+
+
+def most_tries(stack: Server, run: str) -> int:
+    rows = stack.call("GET", f"{run}/taskInstances")["task_instances"]
+    return max(row["try_number"] for row in rows)
+
+
+def database(stack: Server) -> str:
+    return stack.environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+
+
+def metadatabase(stack: Server) -> str:
+    """What Airflow says of its database."""
+    return str(stack.session.get(f"{stack.url}/api/v2/monitor/health", timeout=60).json()["metadatabase"]["status"])
+
+
+def supervised_end_of(stack: Server, run: str) -> str:
+    """How a run ends; a part of Airflow that has ended without its database is started again, as a supervisor does."""
+    processes = Processes(stack.root, stack.environment, stack.processes)
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        for name, process in list(stack.processes.items()):
+            if process.poll() is not None:
+                processes.start(name, *process.args)
+        with contextlib.suppress(requests.ConnectionError, requests.Timeout):
+            answer = stack.session.get(f"{stack.url}/api/v2{run}", timeout=60)
+            if answer.ok and answer.json()["state"] in ("success", "failed"):
+                return str(answer.json()["state"])
+        time.sleep(0.25)
+    raise AssertionError(f"the run has not ended in {SECONDS} s")
+
+
 def training(stack: Server) -> int:
     """The process that trains, as soon as one does."""
     leases = stack.root / "store" / "leases" / "train"
@@ -165,9 +245,9 @@ def versions(stack: Server, model: str) -> list[str]:
     return [each["version"] for each in found["model_versions"]]
 
 
-def aliases(stack: Server) -> dict[str, str]:
+def aliases(stack: Server, model: str = "small-model") -> dict[str, str]:
     """Which version serves, and which did before."""
-    found = mlflow(stack, "GET", "registered-models/get", params={"name": "small-model"})["registered_model"]["aliases"]
+    found = mlflow(stack, "GET", "registered-models/get", params={"name": model})["registered_model"]["aliases"]
     return {each["alias"]: each["version"] for each in found if each["alias"] != "challenger"}
 
 

@@ -1,0 +1,196 @@
+"""The pages about models over a real ledger of 10,000 decisions: they stay small, and read little of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from airflow.api_fastapi.core_api.security import get_user
+from fastapi.testclient import TestClient
+from tests.integration.ledgers import fill
+
+from ml_pipelines.adapters.sql_ledger import SqlLedger
+from ml_pipelines.contracts import ArtifactRef, Comparison, Decision, Identity, Interval, JsonValue, RuleVerdict
+from ml_pipelines.ports import TrackedModel
+from ml_pipelines.testing import FakeServices
+from ml_pipelines_airflow.ui import app as ui
+from ml_pipelines_airflow.ui import reading
+
+pytestmark = pytest.mark.xdist_group("large-ledger")
+
+ENTRIES = 10_000
+MODELS = ("churn", "credit")
+DAGS = ("weekly", "daily")  # every twentieth entry is of the first; the other's are not for everybody
+RULES = ("threshold roc_auc", "beats dummy", "not worse than champion", "beats champion")
+INTERVAL = Interval(low=0.85, high=0.95, confidence=0.95)
+MIDDLE = 2500  # an entry's number, of the 5000 that each model has
+RUN = f"dag_id={DAGS[1]}&run_id=run-{ENTRIES // 2 + 3}"
+ROUTES = (
+    "/",
+    f"/dag?dag_id={DAGS[0]}",
+    f"/dag?dag_id={DAGS[1]}",
+    "/model?model=churn",
+    f"/model?model=churn&before={MIDDLE}",
+    "/model?model=credit&before=2",
+    f"/run?{RUN}",
+    f"/report?{RUN}",
+    *(f"/static/{name}" for name in ui.STATIC),
+)
+LARGEST_PAGE = 200_000  # bytes; twenty decisions have less than 100,000
+
+
+def decisions(report: ArtifactRef) -> Iterator[tuple[Identity, Decision, dict[str, JsonValue]]]:
+    for number in range(ENTRIES):
+        promoted = number % 10 < 2
+        decision = Decision(
+            outcome="promoted" if promoted else "rejected",
+            model=MODELS[number % 2],
+            candidate="linear",
+            candidate_index=0,
+            reason=f"the reason of run {number}",
+            metric="roc_auc",
+            metrics={"roc_auc": 0.9, "accuracy": 0.8},
+            champion_metrics={"roc_auc": 0.89, "accuracy": 0.79},
+            rules=tuple(RuleVerdict(rule=rule, passed=promoted, value=0.1, limit=0.0, detail="so") for rule in RULES),
+            intervals={"roc_auc": INTERVAL},
+            champion_intervals={"roc_auc": INTERVAL},
+            comparison=Comparison(metric="roc_auc", difference=0.01, interval=INTERVAL, draws=1000, rows=1000),
+        )
+        details: dict[str, JsonValue] = {"report": report.model_dump(mode="json"), "rows": {"train": 1000}}
+        details |= {"version": str(number // 10 + 1), "previous_version": str(number // 10)} if promoted else {}
+        dag = DAGS[0] if number % 40 < 2 else DAGS[1]
+        yield Identity(pipeline=dag, run_id=f"run-{number}", task_id="t"), decision, details
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def url(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres_server: Callable[..., AbstractContextManager[str]],
+) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db"
+        return
+    with postgres_server() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def services(url: str) -> Any:
+    """The ledger is real; registry and store are in memory."""
+    made: Any = FakeServices()
+    report = made.put(b"<!DOCTYPE html><title>a report</title>", kind="html")
+    fill(url, decisions(report))
+    made.ledger = SqlLedger(url)
+    assert {model: made.ledger.verify(model) for model in made.ledger.models()} == dict.fromkeys(MODELS, ())
+    identity = Identity(pipeline=DAGS[1], run_id="r", task_id="t")
+    artifact = ArtifactRef(uri="memory://m", sha256="0" * 64, bytes=1, kind="model")
+    version = made.registry.register("churn", TrackedModel("r", "models:/m"), artifact, identity, {})
+    made.registry.set_alias("churn", version.version, "champion")
+    return made
+
+
+@pytest.fixture(params=[DAGS, DAGS[:1]], ids=["all", "few"])
+def client(services: Any, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    """Of a user who may read both DAGs, and of one who may read few of the entries."""
+
+    class AuthManager:
+        def get_authorized_dag_ids(self, **asked: Any) -> set[str]:
+            return set(request.param)
+
+    monkeypatch.setattr(ui, "get_auth_manager", AuthManager)
+    monkeypatch.setattr(ui, "load", lambda name: None)  # MLflow is not asked
+    app = ui.create_app()
+    app.dependency_overrides |= {ui.services: lambda: services, get_user: lambda: "somebody"}
+    with TestClient(app, root_path="/ml-models") as made:
+        yield made
+
+
+@contextmanager
+def statements() -> Iterator[list[tuple[str, Any]]]:
+    """What databases are asked meanwhile about entries, with its parameters."""
+    asked: list[tuple[str, Any]] = []
+
+    def listen(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "ml_ledger_entries" in statement:
+            asked.append((statement, parameters))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", listen)
+    try:
+        yield asked
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", listen)
+
+
+def entries_read(url: str, asked: list[tuple[str, Any]]) -> int:
+    """How many entries the database itself reads to answer, those of an index and those it passes over included."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    total = 0
+    with engine.connect() as connection:
+        for statement, parameters in asked:
+            if engine.dialect.name == "sqlite":
+                plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+                assert not [row for row in plan if re.match(r"SCAN .*(ml_ledger_entries|later)\b", row[3])], plan
+                total += len(connection.exec_driver_sql(statement, parameters).all())
+            else:
+                explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
+                found = connection.exec_driver_sql(explain, parameters).scalar()
+                total += sum(read_by(each["Plan"]) for each in (json.loads(found) if isinstance(found, str) else found))
+    return total
+
+
+def read_by(plan: dict[str, Any]) -> int:
+    """Rows that a part of a plan of PostgreSQL has read from tables."""
+    below = sum(read_by(each) for each in plan.get("Plans", ()))
+    if plan.get("Relation Name") != "ml_ledger_entries":
+        return below
+    return below + round((plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"])
+
+
+def test_every_page_is_tried_here() -> None:
+    assert {path.partition("?")[0] for path in ROUTES if "/static/" not in path} == set(ui._PAGES)
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_page_is_small_and_reads_little(url: str, client: TestClient, path: str, request: Any) -> None:
+    few = "few" in request.node.callspec.id
+    most = 2 * reading.IN_HISTORY + 4 * reading.PER_PAGE
+    if few or path.startswith("/dag"):  # who may, or wants to, see few of the entries has more read, but never all
+        most = 2 * (reading.MOST_READ + reading._CHUNK)
+    started = time.perf_counter()
+    with statements() as asked:
+        answer = client.get(path)
+    seconds = time.perf_counter() - started
+    forbidden = few and DAGS[1] in path
+    assert answer.status_code == (404 if forbidden else 200), answer.text
+    read = entries_read(url, asked)
+    request.node.user_properties.append(("page", (path, len(answer.content), read, round(1000 * seconds, 1))))
+    assert len(answer.content) < LARGEST_PAGE
+    assert answer.text.count("<article") <= reading.PER_PAGE
+    assert read <= most
+    if path == "/model?model=churn&before=2500":
+        assert answer.text.count("<article") == reading.PER_PAGE
+        assert ("#2499" in answer.text) is not few
+    if "/static/" not in path and not forbidden:
+        assert read > 0
+
+
+def test_the_models_are_found_without_reading_what_is_decided_about_them(url: str, services: Any) -> None:
+    with statements() as asked:
+        assert services.ledger.models() == MODELS
+    assert entries_read(url, asked) <= 2 * len(MODELS) + 1
+
+
+def test_who_goes_on_to_the_older_ones_sees_every_decision_once(services: Any) -> None:
+    seen: list[int] = []
+    before: int | None = None
+    for _ in range(5):
+        entries, before = reading.visible(services.ledger, "churn", DAGS, limit=reading.PER_PAGE, before=before)
+        seen += [entry.seq for entry in entries]
+    assert seen == list(range(ENTRIES // 2, ENTRIES // 2 - 5 * reading.PER_PAGE, -1))
