@@ -29,7 +29,8 @@ __all__ = ["run_step"]
 
 log = logging.getLogger(__name__)
 
-ROWS_PER_GROUP = 250_000
+CELLS_PER_GROUP = 1_200_000
+"""Of a table's row groups, whatever the number of columns: what bounds the memory of all that streams over a table."""
 
 
 def run_step(request: StepRequest, services: Services) -> StepResult:
@@ -205,11 +206,8 @@ def _save_tables(
     import polars
 
     paths = {name: str(Path(directory, f"{name}.parquet")) for name in tables}
-    sinks = [
-        table.sink_parquet(paths[name], row_group_size=ROWS_PER_GROUP, compression="zstd", lazy=True)
-        for name, table in tables.items()
-    ]
     try:
+        sinks = [_sink(table, paths[name]) for name, table in tables.items()]
         polars.collect_all(sinks, engine="streaming")
     except polars.exceptions.PolarsError as exc:
         if raw_path is None:
@@ -221,6 +219,11 @@ def _save_tables(
         name: store.put_file(path, kind="table", rows=polars.scan_parquet(path).select(polars.len()).collect().item())
         for name, path in paths.items()
     }
+
+
+def _sink(table: Any, path: str) -> Any:
+    rows = max(CELLS_PER_GROUP // max(len(table.collect_schema()), 1), 1)
+    return table.sink_parquet(path, row_group_size=rows, compression="zstd", statistics=True, lazy=True)
 
 
 def _publish(

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ml_pipelines.findings import ADVICE, Finding, Survey, broken_by_cells, find, short, survey
 from ml_pipelines.leakage import SAMPLED_ROWS, strengths
@@ -20,7 +22,8 @@ from ml_pipelines.tables import ROW, UNPARSED, aggregate, is_missing
 
 __all__ = ["check_quality"]
 
-_ROWS_PER_PARTITION = 1_000_000
+_ROWS_PER_PARTITION = 16_000_000
+_KEYS_AT_A_TIME = 1_000_000
 _MEND_LABELS = "nothing can be learned from it. Check the query or filter that made the data."
 
 
@@ -148,18 +151,28 @@ def _missing_keys(known: Survey, parameters: CheckQualityParameters, key: str) -
 
 
 def _duplicate_keys(known: Survey, parameters: CheckQualityParameters, key: str) -> Finding:
-    """Rows whose key an earlier row has. One part of the keys after the other, so that memory stays bounded."""
+    """Rows whose key an earlier row has. One part of the keys after the other, so that memory stays bounded.
+
+    Sorted hashes tell which keys may occur twice, in 8 bytes a row; only those keys are then compared themselves.
+    """
     breach = Breach("duplicate_keys", key, f"{key} occurred before")
-    keys = known.frame.filter(~is_missing(key, known.schema[key])).select(pl.col(key).alias("key"), ROW)
+    present = known.frame.filter(~is_missing(key, known.schema[key]))
+    keys = present.select(pl.col(key).alias("key"), ROW, pl.col(key).hash(0).alias("hash"))
     parts = known.rows // _ROWS_PER_PARTITION + 1
     for part in range(parts):
-        here = keys.filter(pl.col("key").hash(0) % parts == part)
-        counts = here.group_by("key").agg(pl.len().alias("rows"), pl.col(ROW).min().alias("first"))
-        twice = aggregate(counts.filter(pl.col("rows") > 1))
-        if twice.height:
-            later = here.join(twice.lazy(), on="key").filter(pl.col(ROW) != pl.col("first"))
-            breach.add(aggregate(later.select("key", ROW).sort(ROW)))
+        here = keys.filter(pl.col("hash") % parts == part)
+        repeated = _repeated(aggregate(here.select("hash")).to_series().to_numpy(writable=True))
+        for start in range(0, len(repeated), _KEYS_AT_A_TIME):
+            suspects = pl.LazyFrame({"hash": repeated[start : start + _KEYS_AT_A_TIME]})
+            rows = aggregate(here.join(suspects, on="hash", how="semi"))
+            breach.add(rows.filter(pl.col(ROW) != pl.col(ROW).min().over("key")).select("key", ROW).sort(ROW))
     return broken_by_cells(breach, known.rows, parameters.checks.duplicate_keys.on_fail)
+
+
+def _repeated(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The hashes that occur more than once; sorts in place."""
+    hashes.sort()
+    return np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
 
 
 def _infinite(known: Survey, parameters: CheckQualityParameters) -> Iterator[Finding]:

@@ -135,23 +135,28 @@ def _typed(frame: pl.LazyFrame, declared: dict[str, ColumnType], is_csv: bool) -
     unparsed = [_complaint(name, kind) for name, kind in wanted.items() if facts[name, "unparsed"]]
     complaint = pl.concat_str(unparsed, separator="; ", ignore_nulls=True) if unparsed else None
     typed = frame.with_columns(
-        *(_parse(name, kind) for name, kind in {**wanted, **found}.items()),
+        *(_parse(name, kind) for name, kind in wanted.items()),
+        *(_read(name, kind) for name, kind in found.items()),
         *([pl.when(complaint != "").then(complaint).alias(UNPARSED)] if complaint is not None else []),
     )
     return typed, int(facts["empty"])
 
 
 def _facts(frame: pl.LazyFrame, open_names: list[str], wanted: dict[str, ColumnType]) -> dict[Any, Any]:
-    """Rows, rows without a value, and which types fit all cells of which columns, in one pass."""
-    frame = frame.with_columns(pl.all_horizontal(pl.all().is_null()).alias(ROW), *(_text(name) for name in open_names))
-    tried = {(name, kind): _fits(pl.col(name), kind) for name in open_names for kind in DTYPES if kind != "string"}
-    # A type that does not fit the first rows needs no try on all the others.
-    plausible = _answers(frame.head(_FIRST_ROWS), tried)
+    """Rows, rows without a value, and the narrowest type that fits all cells of a column, in one pass or two."""
+    frame = frame.with_columns(pl.all_horizontal(pl.all().is_null()).alias(ROW))
+    tried = {(name, kind): _fits(_text(name), kind) for name in open_names for kind in DTYPES if kind != "string"}
+    # A type that does not fit the first rows needs no try on all the others, and a wider one none if a narrower fits.
+    first = _answers(frame.head(_FIRST_ROWS), tried)
+    plausible = {name: [kind for kind in DTYPES if first.get((name, kind))] for name in open_names}
+    narrowest = {name: kinds[0] for name, kinds in plausible.items() if kinds}
     asked: dict[Any, pl.Expr] = {"rows": pl.len(), "empty": pl.col(ROW).sum()}
-    asked |= {(name, "filled"): pl.col(name).count() > 0 for name in open_names}
-    asked |= {question: expr for question, expr in tried.items() if plausible[question]}
+    asked |= {(name, "filled"): _text(name).count() > 0 for name in narrowest}
+    asked |= {question: tried[question] for question in narrowest.items()}
     asked |= {(name, "unparsed"): _complaint(name, kind).is_not_null().any() for name, kind in wanted.items()}
-    return _answers(frame, asked)
+    facts = _answers(frame, asked)
+    wider = [(name, kind) for name in narrowest if not facts[name, narrowest[name]] for kind in plausible[name][1:]]
+    return facts | _answers(frame, {question: tried[question] for question in wider})
 
 
 def _answers(frame: pl.LazyFrame, asked: dict[Any, pl.Expr]) -> dict[Any, Any]:
@@ -163,7 +168,7 @@ def _answers(frame: pl.LazyFrame, asked: dict[Any, pl.Expr]) -> dict[Any, Any]:
 
 def _narrowest(name: str, facts: dict[Any, Any]) -> ColumnType:
     fitting = (kind for kind in DTYPES if facts.get((name, kind)))
-    return next(fitting, "string") if facts[name, "filled"] else "string"
+    return next(fitting, "string") if facts.get((name, "filled")) else "string"
 
 
 def _plain(name: str, dtype: pl.DataType) -> pl.DataType:
@@ -201,6 +206,12 @@ def _text(name: str) -> pl.Expr:
 def _parse(name: str, kind: ColumnType) -> pl.Expr:
     """A text column as a type; null where that is not what the cell says."""
     return pl.col(name) if kind == "string" else _PARSERS[kind](_text(name)).alias(name)
+
+
+def _read(name: str, kind: ColumnType) -> pl.Expr:
+    """A text column as the type that all its cells were found to be, which needs no second look at what they are."""
+    quick = {"integer": _text(name).cast(pl.Int64), "date": _text(name).str.to_date("%Y-%m-%d")}
+    return quick.get(kind, _parse(name, kind)).alias(name)
 
 
 def _integer(text: pl.Expr) -> pl.Expr:

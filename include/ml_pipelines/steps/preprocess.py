@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import polars as pl
 
 from ml_pipelines.errors import DataError
@@ -40,7 +42,7 @@ def preprocess(
     )
     judged = (
         table.with_row_index(ROW)
-        .join(flagged.rename({"row": ROW, "reason": REASON}), on=ROW, how="left", maintain_order="left")
+        .with_columns(_reason_of_row(flagged))
         .with_columns(pl.when(reasons != "").then(reasons).alias(REASON))
     )
     counts = dict(aggregate(judged.group_by(REASON).len().sort("len", REASON, descending=[True, False])).rows())
@@ -64,3 +66,19 @@ def preprocess(
             "quarantined_by_reason": counts,
         },
     )
+
+
+def _reason_of_row(flagged: pl.LazyFrame) -> pl.Expr:
+    """The reason why a row is set aside, null for the others: looked up, since a join would hold much of the table."""
+    known = flagged.sort("row").collect()
+    look_up = partial(_looked_up, known["row"], known["reason"])
+    return pl.col(ROW).map_batches(look_up, return_dtype=pl.String, is_elementwise=True).alias(REASON)
+
+
+def _looked_up(rows: pl.Series, reasons: pl.Series, wanted: pl.Series) -> pl.Series:
+    """For each wanted row its reason; `rows` are sorted, each with the reason at its position."""
+    if rows.is_empty():
+        return pl.Series(wanted.name, [None], dtype=pl.String).new_from_index(0, len(wanted))
+    at = rows.search_sorted(wanted).clip(upper_bound=len(rows) - 1)
+    found = pl.select(pl.when(rows.gather(at) == wanted).then(at)).to_series()
+    return reasons.gather(found).alias(wanted.name)

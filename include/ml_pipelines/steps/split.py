@@ -81,11 +81,9 @@ def _stratified(placed: pl.LazyFrame, target: str, test: float, validation: floa
         for name, share in shares.items()
     )
     cuts = _at_ranks(values, ranks).pivot(_PART, index=_GROUP, values=_PLACE)
-    dealt = placed.join(
-        cuts.lazy(), left_on=target, right_on=_GROUP, how="left", maintain_order="left", nulls_equal=True
-    )
-    part = _part(pl.col(_PLACE), pl.col(_TEST), pl.col(_HELD))
-    return dealt.with_columns(part.alias(_PART)).drop(_PLACE, _TEST, _HELD)
+    # Not a join, which would hold much of the table to keep the rows in order.
+    limits = [pl.col(target).replace_strict(cuts[_GROUP], cuts[name], return_dtype=pl.UInt64) for name in shares]
+    return placed.with_columns(_part(pl.col(_PLACE), *limits).alias(_PART)).drop(_PLACE)
 
 
 def _by_time(table: pl.LazyFrame, column: str, test: float, validation: float) -> pl.Expr:
