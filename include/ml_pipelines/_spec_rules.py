@@ -8,21 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
 from ml_pipelines._cron import CRON_EXPECTED, cron_fault
 from ml_pipelines._marked_yaml import Finding, Loc
 from ml_pipelines.allowlist import ALLOWED_PACKAGES
+from ml_pipelines.batch_spec import OUTPUT_COLUMNS
 from ml_pipelines.metrics import METRICS, Task, metrics_of
-from ml_pipelines.runtime import STEPS
+from ml_pipelines.runtime import SCORING_STEPS, STEPS
 
-__all__ = ["broken_rules", "did_you_mean", "nearest", "one_of", "shown"]
+__all__ = ["broken_rules", "broken_scoring_rules", "did_you_mean", "nearest", "one_of", "shown"]
 
 
 def broken_rules(data: Any) -> list[Finding]:
-    """Everything that the rules find in the plain data of a declaration."""
+    """Everything that the rules find in the plain data of a training's declaration."""
     return [finding for rule in _RULES for finding in rule(data)]
+
+
+def broken_scoring_rules(data: Any) -> list[Finding]:
+    """The same of the declaration of batch scoring."""
+    return [finding for rule in _SCORING_RULES for finding in rule(data)]
 
 
 def nearest(given: str, valid: list[str]) -> str:
@@ -270,15 +277,23 @@ def _bounds(column: Any, loc: Loc) -> Iterator[Finding]:
                 yield Finding(loc=(*loc, high), message=message)
 
 
-def _runtime_rules(data: Any) -> Iterator[Finding]:
+def _runtime_rules(data: Any, steps: tuple[str, ...] = STEPS) -> Iterator[Finding]:
     for loc, placement in _items(data, "runtime"):
         step = str(loc[-1])
-        if step not in STEPS:
-            message = f"expected a step, {one_of(list(STEPS))}, got {shown(step)}"
-            yield Finding(loc=loc, message=message, hint=did_you_mean(step, list(STEPS)), at_key=True)
+        if step not in steps:
+            message = f"expected a step, {one_of(list(steps))}, got {shown(step)}"
+            yield Finding(loc=loc, message=message, hint=did_you_mean(step, list(steps)), at_key=True)
         if isinstance(placement, dict) and "docker" in placement and placement["docker"] is None:
             message = "expected a mapping (fields: image, memory, cpus), got nothing"
             yield Finding(loc=(*loc, "docker"), message=message, hint="write docker: {} to keep the defaults")
+
+
+def _output_rules(data: Any) -> Iterator[Finding]:
+    """What is kept beside the scores is none of them."""
+    for loc, column in [(("data", "key"), _at(data, "data", "key")), *_items(data, "output", "keep")]:
+        if column in OUTPUT_COLUMNS:
+            message = f"{shown(column)} is a column of the scores: expected another name"
+            yield Finding(loc=loc, message=message, hint="rename the column in the data")
 
 
 def _is_number(value: Any) -> bool:
@@ -295,4 +310,9 @@ _RULES: tuple[Callable[[Any], Iterator[Finding]], ...] = (
     _candidate_rules,
     _column_rules,
     _runtime_rules,
+)
+_SCORING_RULES: tuple[Callable[[Any], Iterator[Finding]], ...] = (
+    _schedule_rules,
+    partial(_runtime_rules, steps=SCORING_STEPS),
+    _output_rules,
 )

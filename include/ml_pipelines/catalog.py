@@ -31,7 +31,7 @@ class Step:
         inputs: argument of `compute` -> `step.output` that it comes from. Those of a mapped step are a list.
         context: the same for arguments that only `publish` takes.
         facts: steps whose values `publish` reads.
-        outputs: name -> kind.
+        outputs: name -> kind. `shard_*` stands for as many as there are, `shard_0` and so on.
         modules: own modules whose source is part of the key, beside that of `compute`.
         packages: distributions whose versions are part of the key.
     """
@@ -61,7 +61,7 @@ CATALOG: dict[str, Step] = {
             resolve="ml_pipelines.steps.ingest:resolve",
             compute="ml_pipelines.steps.ingest:ingest",
             outputs={"table": "table"},
-            modules=("ml_pipelines.tables",),
+            modules=("ml_pipelines.cells", "ml_pipelines.tables"),
             packages=_TABLES,
         ),
         Step(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ml_pipelines import cli_ledger
+from ml_pipelines import cli_batch, cli_ledger
 from ml_pipelines.composition import ConnectedServices, Settings
 from ml_pipelines.contracts import StepRequest, StepResult, faults
 from ml_pipelines.errors import MissingExtra, PipelineError, RequestError
@@ -50,9 +49,14 @@ def main() -> None:
 @app.command()
 def validate(file: SpecFile) -> None:
     """Check a declaration: names, types and, where scikit-learn is installed, the estimators' parameters."""
-    from ml_pipelines.declaration import load_spec
+    from ml_pipelines.declaration import load_scoring, load_spec, scores
     from ml_pipelines.extras import load
 
+    if scores(file):
+        scoring = load_scoring(file)
+        told = f"{file}: valid. Scoring {scoring.name}, by model {scoring.model.name}."
+        out.print(told, markup=False, soft_wrap=True)
+        return
     spec = load_spec(str(file))
     try:
         load("ml_pipelines.estimators:check_candidates")(spec)
@@ -184,6 +188,7 @@ def doctor(store: StoreOption = None) -> None:
         raise typer.Exit(1)
 
 
+app.command()(cli_batch.score)
 app.command()(cli_ledger.why)
 app.command()(cli_ledger.history)
 app.command()(cli_ledger.rollback)
@@ -220,10 +225,7 @@ def prune(
 
 
 def _settings(store: str | None) -> Settings:
-    settings = Settings.from_environment()
-    if store is None:
-        return settings
-    return replace(settings, store=store if "://" in store else f"file://{Path(store).resolve()}")
+    return Settings.from_environment().at(store)
 
 
 def _show(settings: Settings, pipeline: str, run_id: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -68,6 +68,12 @@ class Settings:
             },
             environment=environment,
         )
+
+    def at(self, store: str | None) -> Settings:
+        """The same with another artifact store, a URI or a folder; as it is if None."""
+        if store is None:
+            return self
+        return replace(self, store=store if "://" in store else f"file://{Path(store).resolve()}")
 
     def as_environment(self, *connections: str) -> dict[str, str]:
         """The variables that :meth:`from_environment` reads the same from, for another process. Secret.

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from ml_pipelines._marked_yaml import Document, Finding, Loc, Span, Unreadable, read, split_lines
-from ml_pipelines._spec_rules import broken_rules, did_you_mean, nearest, one_of, shown
+from ml_pipelines._spec_rules import broken_rules, broken_scoring_rules, did_you_mean, nearest, one_of, shown
+from ml_pipelines.batch_spec import ScoringSpec
 from ml_pipelines.errors import Mistake, SpecError
 from ml_pipelines.spec import PipelineSpec
 
-__all__ = ["load_spec", "parse_spec"]
+__all__ = ["load_scoring", "load_spec", "parse_scoring", "parse_spec", "scores"]
+
+Spec = TypeVar("Spec", bound=BaseModel)
 
 _EXCERPT_COLUMNS = 110
 
@@ -53,6 +56,40 @@ def load_spec(path: str | Path, *, name: str | None = None, sections: Mapping[st
     Raises:
         SpecError: with every mistake of the file, its line, and how to mend it.
     """
+    return parse_spec(_text(path), path=path, name=name, sections=sections)
+
+
+def load_scoring(path: str | Path) -> ScoringSpec:
+    """Read the declaration of batch scoring; raises as :func:`load_spec`."""
+    return parse_scoring(_text(path), path=path)
+
+
+def parse_spec(
+    text: str, *, path: str | Path, name: str | None = None, sections: Mapping[str, Any] | None = None
+) -> PipelineSpec:
+    """Read a pipeline's declaration from text; `path` names it in errors. Else the same as :func:`load_spec`."""
+    return _parsed(PipelineSpec, text, path, name=name, sections=sections)
+
+
+def parse_scoring(text: str, *, path: str | Path) -> ScoringSpec:
+    """Read the declaration of batch scoring from text; raises as :func:`load_spec`."""
+    return _parsed(ScoringSpec, text, path)
+
+
+def scores(path: str | Path) -> bool:
+    """Does a file declare batch scoring? It says how a batch is cut, and not what a model must show.
+
+    Raises:
+        SpecError: the file can't be read.
+    """
+    try:
+        data = read(_text(path)).data
+    except Unreadable:
+        return False
+    return isinstance(data, dict) and "shards" in data and "gate" not in data
+
+
+def _text(path: str | Path) -> str:
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError as exc:
@@ -61,7 +98,7 @@ def load_spec(path: str | Path, *, name: str | None = None, sections: Mapping[st
         reason = getattr(exc, "strerror", None) or str(exc)
         raise SpecError("the declaration can't be read", where=str(path), got=reason, fix="name a YAML file") from exc
     try:
-        text = content.decode("utf-8")
+        return content.decode("utf-8")
     except UnicodeDecodeError as exc:
         before = split_lines(content[: exc.start].decode("utf-8"))
         span = Span(len(before), len(before[-1]) + 1)
@@ -69,47 +106,53 @@ def load_spec(path: str | Path, *, name: str | None = None, sections: Mapping[st
         finding = Finding(loc=(), message=message, hint="save the file as UTF-8", span=span)
         document = Document(values={(): span})
         raise _error([finding], document, text=content.decode("utf-8", "replace"), path=path) from exc
-    return parse_spec(text, path=path, name=name, sections=sections)
 
 
-def parse_spec(
-    text: str, *, path: str | Path, name: str | None = None, sections: Mapping[str, Any] | None = None
-) -> PipelineSpec:
-    """Read a pipeline's declaration from text; `path` names it in errors. Else the same as :func:`load_spec`."""
+def _parsed(
+    kind: type[Spec],
+    text: str,
+    path: str | Path,
+    *,
+    name: str | None = None,
+    sections: Mapping[str, Any] | None = None,
+) -> Spec:
     text = text.removeprefix("\ufeff")
     try:
         document = read(text)
     except Unreadable as exc:
         raise _error([exc.finding], Document(values={(): Span(1, 1)}), text=text, path=path) from exc
     if not isinstance(document.data, dict):
-        raise _error([_not_a_mapping(document.data)], document, text=text, path=path)
-    named = {"name": Path(path).stem, **(sections or {}), **document.data}
+        raise _error([_not_a_mapping(kind, document.data)], document, text=text, path=path)
+    data = {"name": Path(path).stem, **(sections or {}), **document.data}
     if name is not None:
-        named["name"] = name
-    spec, wrong = _validated(named)
-    findings = [*document.findings, *wrong, *broken_rules(named)]
+        data["name"] = name
+    spec, wrong = _validated(kind, data)
+    rules = broken_rules if kind is PipelineSpec else broken_scoring_rules
+    findings = [*document.findings, *wrong, *rules(data)]
     if spec is None or findings:
         raise _error(findings, document, text=text, path=path)
     return spec
 
 
-def _not_a_mapping(data: Any) -> Finding:
+def _not_a_mapping(kind: type[BaseModel], data: Any) -> Finding:
+    *most, last = (name for name, field in kind.model_fields.items() if field.is_required() and name != "name")
+    least = f"{', '.join(most)} and {last}"
     if data is None:
-        return Finding(loc=(), message="the file is empty", hint="declare at least model, data and gate")
-    return Finding(loc=(), message=f"expected fields such as model, data and gate, got {shown(data)}")
+        return Finding(loc=(), message="the file is empty", hint=f"declare at least {least}")
+    return Finding(loc=(), message=f"expected fields such as {least}, got {shown(data)}")
 
 
-def _validated(data: dict[str, Any]) -> tuple[PipelineSpec | None, list[Finding]]:
+def _validated(kind: type[Spec], data: dict[str, Any]) -> tuple[Spec | None, list[Finding]]:
     try:
-        return PipelineSpec.model_validate(data), []
+        return kind.model_validate(data), []
     except ValidationError as exc:
-        return None, list(_translated(exc, data))
+        return None, list(_translated(kind, exc, data))
 
 
-def _translated(exc: ValidationError, data: dict[str, Any]) -> Iterator[Finding]:
+def _translated(spec: type[BaseModel], exc: ValidationError, data: dict[str, Any]) -> Iterator[Finding]:
     """Findings in a person's words; the branches of a union become one."""
     errors = exc.errors(include_url=False, include_input=False)
-    meant = {_meant(error["loc"]) for error in errors if error["type"] == "extra_forbidden"}
+    meant = {_meant(spec, error["loc"]) for error in errors if error["type"] == "extra_forbidden"}
     branches: dict[Loc, list[str]] = {}
     for error in errors:
         kind, loc, context = error["type"], _inside(data, error["loc"]), error.get("ctx", {})
@@ -117,11 +160,11 @@ def _translated(exc: ValidationError, data: dict[str, Any]) -> Iterator[Finding]
             if error["loc"] not in meant:
                 yield Finding(loc=error["loc"], message=f'the field "{error["loc"][-1]}" is missing')
         elif kind == "extra_forbidden":
-            yield _unknown_field(loc)
+            yield _unknown_field(spec, loc)
         elif kind == "value_error":
             yield Finding(loc=loc, message=str(context["error"]))
         elif kind == "model_type":
-            yield _not_a_section(loc, _reach(data, loc))
+            yield _not_a_section(spec, loc, _reach(data, loc))
         elif kind == "literal_error":
             yield _no_choice(loc, _reach(data, loc), re.findall(r"'([^']*)'", context["expected"]))
         elif kind == "string_pattern_mismatch":
@@ -166,19 +209,19 @@ def _no_choice(loc: Loc, value: Any, choices: list[str]) -> Finding:
     return Finding(loc=loc, message=f"expected {one_of(choices)}, got {shown(value)}", hint=hint)
 
 
-def _meant(loc: Loc) -> Loc:
+def _meant(spec: type[BaseModel], loc: Loc) -> Loc:
     """The field that an unknown one seems to stand for: it is not told to be missing as well."""
-    return (*loc[:-1], nearest(str(loc[-1]), list(_section_at(loc[:-1]).model_fields)))
+    return (*loc[:-1], nearest(str(loc[-1]), list(_section_at(spec, loc[:-1]).model_fields)))
 
 
-def _unknown_field(loc: Loc) -> Finding:
-    fields = list(_section_at(loc[:-1]).model_fields)
+def _unknown_field(spec: type[BaseModel], loc: Loc) -> Finding:
+    fields = list(_section_at(spec, loc[:-1]).model_fields)
     message = f"unknown field {shown(loc[-1])}: expected {one_of(fields)}"
     return Finding(loc=loc, message=message, hint=did_you_mean(str(loc[-1]), fields), at_key=True)
 
 
-def _not_a_section(loc: Loc, value: Any) -> Finding:
-    fields = _section_at(loc).model_fields
+def _not_a_section(spec: type[BaseModel], loc: Loc, value: Any) -> Finding:
+    fields = _section_at(spec, loc).model_fields
     required = [name for name, field in fields.items() if field.is_required()]
     hint = "" if value is not None else "give it fields, or remove it"
     if len(required) == 1 and not isinstance(value, dict | list | None):
@@ -186,9 +229,9 @@ def _not_a_section(loc: Loc, value: Any) -> Finding:
     return Finding(loc=loc, message=f"expected a mapping (fields: {', '.join(fields)}), got {shown(value)}", hint=hint)
 
 
-def _section_at(loc: Loc) -> type[BaseModel]:
+def _section_at(spec: type[BaseModel], loc: Loc) -> type[BaseModel]:
     """The class of the section at a place that a validation error named."""
-    kind: Any = PipelineSpec
+    kind: Any = spec
     for part in loc:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             kind = kind.model_fields[str(part)].annotation

@@ -6,7 +6,9 @@ is, not what it is; the step's `resolve` phase turns it into a digest.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field
 
 from ml_pipelines.errors import RequestError
 from ml_pipelines.metrics import Task
@@ -41,6 +43,7 @@ __all__ = [
     "RunOptions",
     "SplitParameters",
     "TrainParameters",
+    "revised",
 ]
 
 Promote = Literal["auto", "hold", "never"]
@@ -54,12 +57,16 @@ class RunOptions(Section):
         force: compute every step even if its result is there.
         candidates: train only these; empty means all.
         promote: `auto` follows the gate, `hold` asks first, `never` changes nothing in production.
+        model_version: score a batch with this version, or with the one that this alias points to.
+        shard_rows: cut a batch into shards of so many rows.
     """
 
     data_revision: str | None = None
     force: bool = False
     candidates: tuple[str, ...] = ()
     promote: Promote = "auto"
+    model_version: str | None = None
+    shard_rows: Annotated[int, Field(gt=0)] | None = None
 
 
 class Parameters(Section):
@@ -68,7 +75,7 @@ class Parameters(Section):
     not_in_key: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
-    def of(cls, spec: PipelineSpec) -> Self:
+    def of(cls, spec: Any) -> Self:
         """The parameters that a declaration gives the step."""
         raise NotImplementedError(f"{cls.__name__}.of")
 
@@ -100,17 +107,26 @@ class IngestParameters(Parameters):
         Raises:
             RequestError: the source has no revisions.
         """
-        if not options.data_revision:
-            return self
-        if not isinstance(self.source, DvcSource):
-            raise RequestError(
-                "only a DVC source has revisions",
-                where=f"data.{type(self.source).__name__.removesuffix('Source').lower()}",
-                expected="data.dvc in the declaration",
-                got=f"data revision {options.data_revision!r}",
-                fix="leave the data revision empty",
-            )
-        return self.model_copy(update={"source": self.source.model_copy(update={"rev": options.data_revision})})
+        return self.model_copy(update={"source": revised(self.source, options.data_revision)})
+
+
+def revised(source: DvcSource | FileSource | SqlSource, revision: str | None) -> DvcSource | FileSource | SqlSource:
+    """A source at a revision; as it is declared if none is given.
+
+    Raises:
+        RequestError: the source has no revisions.
+    """
+    if not revision:
+        return source
+    if not isinstance(source, DvcSource):
+        raise RequestError(
+            "only a DVC source has revisions",
+            where=f"data.{type(source).__name__.removesuffix('Source').lower()}",
+            expected="data.dvc in the declaration",
+            got=f"data revision {revision!r}",
+            fix="leave the data revision empty",
+        )
+    return source.model_copy(update={"rev": revision})
 
 
 class CompareWithChampionParameters(Parameters):

@@ -7,6 +7,7 @@ whether there is anything to do before it imports anything heavy.
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import logging
 import time
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from ml_pipelines.batch_catalog import SCORING
 from ml_pipelines.catalog import CATALOG, Step
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, StepRequest, StepResult, faults
 from ml_pipelines.errors import RequestError
@@ -71,12 +73,13 @@ def run_step(request: StepRequest, services: Services) -> StepResult:
 
 
 def _step(name: str) -> Step:
-    if name in CATALOG:
-        return CATALOG[name]
-    near = difflib.get_close_matches(name, CATALOG, 1)
+    known = CATALOG | SCORING
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, 1)
     raise RequestError(
         f"there is no step {name!r}",
-        expected=f"one of {', '.join(CATALOG)}",
+        expected=f"one of {', '.join(known)}",
         got=name,
         fix=f"did you mean {near[0]!r}?" if near else "name a step of the catalog",
     )
@@ -161,11 +164,21 @@ def _compute(
         if resolution.prepare is not None:
             arguments |= resolution.prepare(directory)
         output: StepOutput = load(step.compute)(parameters=parameters, seed=request.seed, **arguments)
-        made = {name: (kind, output.outputs[name]) for name, kind in step.outputs.items() if kind != "table"}
+        kinds = _kinds(step, output)
+        made = {name: (kind, output.outputs[name]) for name, kind in kinds.items() if kind != "table"}
         refs = {name: store.put_bytes(_bytes(kind, value), kind=kind) for name, (kind, value) in made.items()}
-        tables = {name: output.outputs[name] for name, kind in step.outputs.items() if kind == "table"}
+        tables = {name: output.outputs[name] for name, kind in kinds.items() if kind == "table"}
         refs |= _save_tables(tables, store, directory, arguments.get("raw_path"))
-    return {name: refs[name] for name in step.outputs}, output.values
+    return {name: refs[name] for name in kinds}, output.values
+
+
+def _kinds(step: Step, output: StepOutput) -> dict[str, ArtifactKind]:
+    """The kind of each output, by name; a name of the catalog that ends in `*` stands for as many as were made."""
+    kinds: dict[str, ArtifactKind] = {}
+    for name, kind in step.outputs.items():
+        names = fnmatch.filter(output.outputs, name) if name.endswith("*") else [name]
+        kinds |= dict.fromkeys(names, kind)
+    return kinds
 
 
 def _read(value: ArtifactRef | tuple[ArtifactRef, ...], store: ArtifactStore, directory: str) -> Any:

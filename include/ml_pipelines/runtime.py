@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
 
-__all__ = ["STEPS", "Docker", "Placement"]
+__all__ = ["SCORING_STEPS", "STEPS", "Docker", "Placement"]
 
-# The catalog's, which is not known here.
+# The catalogs', which are not known here.
 STEPS = (
     "ingest",
     "compare_with_champion",
@@ -24,6 +24,7 @@ STEPS = (
     "deploy",
     "record_decision",
 )
+SCORING_STEPS = ("ingest_batch", "plan_shards", "score_shard", "collect_scores")
 
 _SECTION = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 _BYTES = {"m": 2**20, "g": 2**30}

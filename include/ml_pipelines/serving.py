@@ -15,10 +15,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from ml_pipelines.contracts import ArtifactRef
-from ml_pipelines.errors import ArtifactCorrupt, RegistryError, VerificationFailed
+from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, RegistryError, VerificationFailed
 from ml_pipelines.ports import ModelVersion, Registry, Services
 
-__all__ = ["TRAINING_TAG", "prove", "serve", "training_of", "verified"]
+__all__ = ["TRAINING_TAG", "brought", "prove", "serve", "training_of", "training_ref", "verified"]
 
 TRAINING_TAG = "ml_pipelines.training"  # of a version: the reference of its training's record, as JSON
 TOLERANCE = 1e-6  # relative; another CPU may round the last digits differently
@@ -65,8 +65,17 @@ def training_of(services: Services, version: ModelVersion) -> dict[str, Any]:
         ArtifactMissing: it is gone from the store.
         ArtifactCorrupt: it is not what it was.
     """
+    return dict(json.loads(services.read(training_ref(version))))
+
+
+def training_ref(version: ModelVersion) -> ArtifactRef:
+    """Where the record of a version's training is.
+
+    Raises:
+        RegistryError: nothing tells.
+    """
     try:
-        ref = ArtifactRef.model_validate_json(version.tags.get(TRAINING_TAG, ""))
+        return ArtifactRef.model_validate_json(version.tags.get(TRAINING_TAG, ""))
     except ValidationError as exc:
         raise RegistryError(
             f"version {version.version} names no record of its training, so nothing tells what it has to predict",
@@ -75,7 +84,24 @@ def training_of(services: Services, version: ModelVersion) -> dict[str, Any]:
             got=version.tags.get(TRAINING_TAG, "no such tag"),
             fix="train and register the model with a pipeline, or set the alias in the registry yourself",
         ) from exc
-    return dict(json.loads(services.read(ref)))
+
+
+def brought(services: Services, version: ModelVersion) -> ArtifactRef:
+    """A version's model file in this store, verified; from the registry if the store does not have it any more.
+
+    Raises:
+        ArtifactCorrupt: the registry serves other bytes than were registered.
+        RegistryError: something else registered the version, or its file is gone.
+        ServiceUnavailable: the registry does not answer.
+    """
+    if version.artifact is None:
+        return services.keep(verified(services.registry, version), "model")  # which tells why that can't be
+    try:
+        data = services.read(version.artifact)
+    except (ArtifactMissing, ArtifactCorrupt):
+        data = verified(services.registry, version)
+    # Written again, it is young: retention leaves it alone while it is used.
+    return services.adopt(version.artifact, data)
 
 
 def prove(services: Services, version: ModelVersion, training: Mapping[str, Any]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ml_pipelines.contracts import Decision, StepResult
 from ml_pipelines.errors import StoreError
 from ml_pipelines.metrics import METRICS
-from ml_pipelines.spec import PipelineSpec
+from ml_pipelines_airflow.declared import Spec
 from ml_pipelines_airflow.notifications.email import email_callback
 from ml_pipelines_airflow.notifications.news import Headline
 from ml_pipelines_airflow.notifications.slack import SlackRunNotifier, dag_callbacks, task_callbacks
@@ -16,12 +17,20 @@ from ml_pipelines_airflow.tasks import TASK_IDS, pulled
 __all__ = ["callbacks", "decision_headline"]
 
 
-def callbacks(spec: PipelineSpec) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The callbacks of a pipeline's tasks, for `default_args`, and those of its DAG."""
+def callbacks(
+    spec: Spec, headline: Callable[[Any], Headline | None] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The callbacks of a pipeline's tasks, for `default_args`, and those of its DAG.
+
+    Args:
+        spec: the declaration.
+        headline: what a run has come to, by the context of a task; of a training, if not given.
+    """
+    headline = headline or decision_headline
     of_tasks: dict[str, list[Any]] = {}
     of_dag: dict[str, Any] = {}
     if told := spec.alerts.slack:
-        notifier = SlackRunNotifier(channel=told.channel, slack_conn_id=told.connection, headline=decision_headline)
+        notifier = SlackRunNotifier(channel=told.channel, slack_conn_id=told.connection, headline=headline)
         of_tasks = {slot: [notifier] for slot in task_callbacks(notifier)}
         of_dag = {slot: [notifier] for slot in dag_callbacks(notifier)}
     mail, slots = spec.default_args, {"on_failure_callback": "email_on_failure", "on_retry_callback": "email_on_retry"}

@@ -3,6 +3,7 @@
 ::
 
     ml-pipelines://<pipeline>/data     the data that a pipeline has taken in
+    ml-pipelines://<pipeline>/scores   the scores of a batch
     mlflow://models/<model>            the model that serves
     dvc://<pipeline>/<path>            the data's revision, which a watcher looks at
 """
@@ -17,7 +18,15 @@ from airflow.sdk import Asset
 if TYPE_CHECKING:
     from airflow.sdk import AssetWatcher
 
-__all__ = ["dataset_asset", "model_asset", "revision_asset", "sanitize_dvc", "sanitize_ml_pipelines", "sanitize_mlflow"]
+__all__ = [
+    "dataset_asset",
+    "model_asset",
+    "revision_asset",
+    "sanitize_dvc",
+    "sanitize_ml_pipelines",
+    "sanitize_mlflow",
+    "scores_asset",
+]
 
 
 def model_asset(name: str) -> Asset:
@@ -31,6 +40,11 @@ def model_asset(name: str) -> Asset:
 def dataset_asset(pipeline: str) -> Asset:
     """The asset of the data that a pipeline has taken in."""
     return Asset(name=f"{pipeline}.data", uri=f"ml-pipelines://{pipeline}/data", group="dataset")
+
+
+def scores_asset(pipeline: str) -> Asset:
+    """The asset of the scores that a batch scoring has made; its events tell in `extra` where they are."""
+    return Asset(name=f"{pipeline}.scores", uri=f"ml-pipelines://{pipeline}/scores", group="scores")
 
 
 def revision_asset(pipeline: str, path: str, watcher: AssetWatcher) -> Asset:
@@ -65,13 +79,13 @@ def sanitize_dvc(uri: SplitResult) -> SplitResult:
 
 
 def sanitize_ml_pipelines(uri: SplitResult) -> SplitResult:
-    """See that a URI names a pipeline's data.
+    """See that a URI names a pipeline's data or scores.
 
     Raises:
         ValueError: it does not.
     """
-    if not uri.netloc or uri.path != "/data":
-        raise _wrong(uri, "ml-pipelines://PIPELINE/data", "dataset_asset(PIPELINE)")
+    if not uri.netloc or uri.path not in ("/data", "/scores"):
+        raise _wrong(uri, "ml-pipelines://PIPELINE/data or .../scores", "dataset_asset(PIPELINE)")
     return uri
 
 

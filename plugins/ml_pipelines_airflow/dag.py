@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +13,22 @@ from airflow.sdk import (
     AssetOrTimeSchedule,
     AssetWatcher,
     CronTriggerTimetable,
-    ExceptionRetryPolicy,
     Param,
-    RetryAction,
-    RetryRule,
 )
 from airflow.sdk.definitions.param import ParamsDict
 
 from ml_pipelines import parameters as told
 from ml_pipelines.declaration import load_spec
-from ml_pipelines.errors import PipelineError, RequestError, TransientError
-from ml_pipelines.runtime import Placement
+from ml_pipelines.errors import RequestError
 from ml_pipelines.spec import PipelineSpec
 from ml_pipelines_airflow import tasks
 from ml_pipelines_airflow.alerts import callbacks
 from ml_pipelines_airflow.assets import dataset_asset, model_asset, revision_asset
+from ml_pipelines_airflow.declared import START, arguments, default_args, field, placement
 from ml_pipelines_airflow.links import links_on
-from ml_pipelines_airflow.sla_argument import silence_removal
 from ml_pipelines_airflow.tasks import TASK_IDS
 
 __all__ = ["build_dag", "training_dag"]
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
-# The first rule that fits decides. An error of ours that is not transient would only fail again; what we do not know
-# is retried as the task says.
-RETRY_POLICY = ExceptionRetryPolicy(
-    rules=[
-        RetryRule(exception=TransientError, action=RetryAction.DEFAULT),
-        RetryRule(exception=PipelineError, action=RetryAction.FAIL, reason="trying again would not help"),
-    ]
-)
 
 
 def training_dag(dag_file: str) -> DAG:
@@ -71,7 +55,7 @@ def build_dag(spec: PipelineSpec) -> DAG:
         start_date=START,
         catchup=False,
         max_active_runs=1,
-        default_args=_default_args(spec) | of_tasks,
+        default_args=default_args(spec) | of_tasks,
         **of_dag,
         tags=set(spec.tags),
     ) as dag:
@@ -90,8 +74,8 @@ def build_dag(spec: PipelineSpec) -> DAG:
             task_id=TASK_IDS["train"],
             python_callable=tasks.train,
             map_index_template="{{ task.op_kwargs['parameters']['candidate']['name'] }}",
-            **_placement(spec, "train"),
-        ).expand(op_kwargs=[_arguments(spec, "train", told.TrainParameters.of(spec, each)) for each in spec.trained])
+            **placement(spec, "train"),
+        ).expand(op_kwargs=[arguments(spec, "train", told.TrainParameters.of(spec, each)) for each in spec.trained])
         train_model.operator_extra_links = links_on("train")
         evaluate_model = _task(
             spec, "evaluate", told.EvaluateParameters.of(spec), trigger_rule="none_failed_min_one_success"
@@ -163,8 +147,8 @@ def _task(
     task = PythonOperator(
         task_id=TASK_IDS[step],
         python_callable=call,
-        op_kwargs=_arguments(spec, step, parameters),
-        **_placement(spec, step),
+        op_kwargs=arguments(spec, step, parameters),
+        **placement(spec, step),
         **options,
     )
     task.operator_extra_links = links_on(step)
@@ -175,44 +159,23 @@ def _branch(spec: PipelineSpec, step: str, parameters: told.Parameters, choose: 
     task = BranchPythonOperator(
         task_id=TASK_IDS[step],
         python_callable=choose,
-        op_kwargs=_arguments(spec, step, parameters),
-        **_placement(spec, step),
+        op_kwargs=arguments(spec, step, parameters),
+        **placement(spec, step),
     )
     task.operator_extra_links = links_on(step)
     return task
 
 
-def _arguments(spec: PipelineSpec, step: str, parameters: told.Parameters) -> dict[str, Any]:
-    docker = spec.runtime.get(step, Placement()).docker
-    contained = {"docker": docker.model_dump(mode="json")} if docker else {}
-    return {"step": step, "parameters": parameters.model_dump(mode="json"), "seed": spec.seed, **contained}
-
-
-def _placement(spec: PipelineSpec, step: str) -> dict[str, Any]:
-    """Queue and pool, where they are declared."""
-    placed = spec.runtime.get(step, Placement())
-    return {name: value for name in ("queue", "pool") if (value := getattr(placed, name)) is not None}
-
-
-def _default_args(spec: PipelineSpec) -> dict[str, Any]:
-    if spec.default_args.sla:
-        silence_removal()
-    given = {name: value for name, value in spec.default_args.model_dump().items() if value not in (None, ())}
-    # Airflow's own arguments for mail are deprecated: callbacks send it.
-    given = {name: value for name, value in given.items() if not name.startswith("email")}
-    return {**given, "retry_policy": RETRY_POLICY}
-
-
 def _form(spec: PipelineSpec) -> dict[str, Param]:
     names = [candidate.name for candidate in spec.trained]
     return {
-        "data_revision": _field(
+        "data_revision": field(
             None,
             type=["null", "string"],
             title="Data revision",
             description="Branch, tag or commit of the data repository. Empty: the declared one.",
         ),
-        "candidates": _field(
+        "candidates": field(
             names,
             type="array",
             items={"type": "string", "enum": names},
@@ -221,7 +184,7 @@ def _form(spec: PipelineSpec) -> dict[str, Param]:
             title="Candidates",
             description="Which candidates to train.",
         ),
-        "promote": _field(
+        "promote": field(
             "auto",
             type="string",
             enum=["auto", "hold", "never"],
@@ -233,19 +196,13 @@ def _form(spec: PipelineSpec) -> dict[str, Param]:
             title="Promote",
             description="Whether a better model may take over.",
         ),
-        "force": _field(
+        "force": field(
             False,
             type="boolean",
             title="Force",
             description="Compute every step, even where a stored result has the same inputs, parameters and code.",
         ),
     }
-
-
-def _field(default: Any, **schema: Any) -> Param:
-    # Parameters are validated at every parse; the older draft's own schema is checked four times as fast.
-    draft: dict[str, Any] = {"$schema": "http://json-schema.org/draft-07/schema#"}
-    return Param(default, **draft, **schema)
 
 
 def _document(spec: PipelineSpec) -> str:

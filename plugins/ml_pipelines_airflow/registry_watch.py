@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, AssetAlias, DeltaTriggerTimetable
 
-from ml_pipelines_airflow.dag import RETRY_POLICY, START
+from ml_pipelines_airflow.declared import RETRY_POLICY, START
 from ml_pipelines_airflow.operators import WatchRegistryOperator
 
 __all__ = ["registry_watch_dag"]

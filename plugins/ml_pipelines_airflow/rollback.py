@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, AssetAlias, Param
 from airflow.sdk.definitions.param import ParamsDict
 
-from ml_pipelines_airflow.dag import RETRY_POLICY, START
+from ml_pipelines_airflow.declared import RETRY_POLICY, START
 from ml_pipelines_airflow.operators import RollbackModelOperator
 
 __all__ = ["rollback_dag"]

@@ -8,18 +8,15 @@ from __future__ import annotations
 import logging
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ml_pipelines.catalog import CATALOG
-from ml_pipelines.contracts import Identity, StepRequest, StepResult
+from ml_pipelines.contracts import StepResult
 from ml_pipelines.extras import load
 from ml_pipelines.parameters import RunOptions
 from ml_pipelines.wiring import needs, wire
 from ml_pipelines_airflow.links import links_of
-from ml_pipelines_airflow.metrics import tell
-
-if TYPE_CHECKING:
-    from ml_pipelines.composition import Settings
+from ml_pipelines_airflow.work import RESULT, perform, run_url
 
 __all__ = [
     "MAPPED",
@@ -30,6 +27,7 @@ __all__ = [
     "decide",
     "handle_poor_quality",
     "keep_champion",
+    "options_of",
     "pulled",
     "record_decision",
     "run_task",
@@ -38,8 +36,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-RESULT = "result"
-DIGITS = 12  # of a digest, to recognise it by
 CARD = "card"
 # Answers what a person would be asked, in a run of `airflow dags test`, which has nobody to ask: `yes` approves.
 APPROVE = "ML_PIPELINES_APPROVE"
@@ -83,53 +79,17 @@ def run_task(
         docker: the container that the step runs in, as JSON; None: in this process.
         facts: small values for the step that are no step's.
     """
-    from ml_pipelines_airflow.settings import airflow_settings
-
-    where = airflow_settings()
     options = options_of(params)
     row = CATALOG[step]
     wired = wire(row, {name: pulled(ti, name) for name in needs(step)})
     wired["facts"] |= facts or {}
-    request = StepRequest(
-        step=step,
-        parameters=load(row.parameters).model_validate(parameters).for_run(options).model_dump(mode="json"),
-        **wired,
-        seed=seed,
-        store=where.store,
-        identity=Identity(
-            pipeline=ti.dag_id,
-            run_id=ti.run_id,
-            task_id=ti.task_id,
-            map_index=-1 if ti.map_index is None else ti.map_index,
-            run_url=_run_url(ti),
-        ),
-        force=options.force,
-    )
-    result = _run_here(request, where) if docker is None else _run_contained(request, where, docker, ti)
-    ti.xcom_push(key=RESULT, value=result.model_dump(mode="json"))
-    for key, url in links_of(step, result.values, partial(_told, ti), _run_url(ti)).items():
+    told = load(row.parameters).model_validate(parameters).for_run(options)
+    result = perform(step, told, wired, ti=ti, seed=seed, force=options.force, docker=docker)
+    for key, url in links_of(step, result.values, partial(_told, ti), run_url(ti)).items():
         ti.xcom_push(key=key, value=url)
-    label = _label(ti, parameters)
-    did = f"{result.how} in {result.seconds:.1f} s"
-    log.info("ml_pipelines step %s done: %s, run %s of %s, %s", label, did, ti.run_id, ti.dag_id, _keys(result))
-    tell(ti.dag_id, result)
     for asset in ti.task.outlets:
         outlet_events[asset].extra = {"pipeline": ti.dag_id, "run_id": ti.run_id, **_news(ti, result)}
     return result
-
-
-def _run_here(request: StepRequest, where: Settings) -> StepResult:
-    from ml_pipelines.composition import ConnectedServices
-    from ml_pipelines.run import run_step
-
-    return run_step(request, ConnectedServices(where))
-
-
-def _run_contained(request: StepRequest, where: Settings, docker: dict[str, Any], ti: Any) -> StepResult:
-    from ml_pipelines.runtime import Docker
-    from ml_pipelines_airflow.docker import run_in_container
-
-    return run_in_container(request, where, docker=Docker.model_validate(docker), ti=ti)
 
 
 def check_quality(*, ti: Any, **arguments: Any) -> str:
@@ -269,20 +229,3 @@ def _news(ti: Any, result: StepResult) -> dict[str, Any]:
         "metrics": pulled(ti, "evaluate").values["test"],
         "pin": pulled(ti, "ingest").values["pin"],
     }
-
-
-def _label(ti: Any, parameters: dict[str, Any]) -> str:
-    candidate = parameters.get("candidate")
-    return f"{ti.task_id}[{candidate['name']}]" if candidate else str(ti.task_id)
-
-
-def _keys(result: StepResult) -> str:
-    """By which the store knows the result and each artifact."""
-    artifacts = "".join(f", {name} {made.sha256[:DIGITS]}" for name, made in result.outputs.items())
-    return f"key {result.key[:DIGITS]}{artifacts}"
-
-
-def _run_url(ti: Any) -> str | None:
-    """Where the run is shown in Airflow's UI."""
-    url, _, _ = str(ti.log_url or "").partition("/tasks/")
-    return url or None

@@ -8,10 +8,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
-from airflow.sdk import DAG
+from airflow.sdk import DAG, TriggerRule
+from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
@@ -60,7 +62,7 @@ def test_a_rollback_asks_which_model_and_why(bag: DagBag) -> None:
         _validated(dag, {"model": "churn", "reason": "complaints", "version": "latest"})
 
 
-def _validated(dag: DAG, given: dict[str, str]) -> dict[str, str]:
+def _validated(dag: DAG, given: dict[str, Any]) -> dict[str, Any]:
     params = copy.deepcopy(dag.params)
     params.update(given)
     return dict(params.validate())
@@ -103,6 +105,27 @@ def test_the_form_offers_what_a_run_may_change(bag: DagBag) -> None:
         assert param.schema["title"]
         assert param.description
     assert len(DagSerialization.to_dict(dag)["dag"]["params"]) == 4
+
+
+def test_a_batch_is_scored_shard_by_shard_and_judged_whatever_became_of_them(bag: DagBag) -> None:
+    dag = bag.dags["ml_batch_scoring"]
+    for upstream, downstream in itertools.pairwise(["ingest_batch", "plan_shards", "score_shard", "collect_scores"]):
+        assert downstream in dag.get_task(upstream).downstream_task_ids
+    assert isinstance(dag.get_task("score_shard"), MappedOperator)
+    assert dag.get_task("collect_scores").trigger_rule == TriggerRule.ALL_DONE
+    assert [asset.uri for asset in dag.get_task("collect_scores").outlets] == ["ml-pipelines://ml_batch_scoring/scores"]
+    assert [asset.uri for asset in dag.timetable.asset_condition.objects] == ["mlflow://models/customer-churn-model"]
+    assert dag.timetable.timetable.expression == "0 5 * * 1"
+    assert dag.max_active_runs == 1
+
+
+def test_the_form_of_a_scoring_offers_what_a_run_may_change(bag: DagBag) -> None:
+    dag = bag.dags["ml_batch_scoring"]
+    assert dict(dag.params) == {"data_revision": None, "model_version": None, "shard_rows": None, "force": False}
+    assert all(dag.params.get_param(name).schema["title"] for name in dag.params)
+    assert _validated(dag, {"shard_rows": 10, "model_version": "previous"})["shard_rows"] == 10
+    with pytest.raises(ParamValidationError):
+        _validated(dag, {"shard_rows": 0})
 
 
 def test_a_mistake_in_the_yaml_is_an_import_error_with_its_line(tmp_path: Path) -> None:

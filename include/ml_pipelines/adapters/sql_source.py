@@ -28,8 +28,8 @@ from ml_pipelines.adapters.expand import expand
 from ml_pipelines.adapters.transfer import did_you_mean, redacted
 from ml_pipelines.contracts import DataPin
 from ml_pipelines.errors import (
-    DataError,
     MissingExtra,
+    NoRows,
     PipelineError,
     ServiceUnavailable,
     SourceError,
@@ -99,7 +99,7 @@ class SqlDataSource:
         """Run the query, read-only, and write its rows to one Parquet file.
 
         Raises:
-            DataError: there are no rows.
+            NoRows: there are none.
         """
         url = self._url()
         target = Path(directory, "rows.parquet")
@@ -193,7 +193,7 @@ def _chunks(connection: sa.Connection, declared: SqlSource, where: str) -> Itera
                 told = monotonic()
                 _LOG.info("%d rows read from %s", rows_read, where)
     if not rows_read:
-        raise DataError("the query gives no rows", where=where, got=declared.query[:200], fix="widen the query")
+        raise NoRows("the query gives no rows", where=where, got=declared.query[:200], fix="widen the query")
 
 
 def _names(result: sa.CursorResult[Any], query: str, where: str) -> list[str]:

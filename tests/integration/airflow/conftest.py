@@ -53,6 +53,11 @@ dag = training_dag(__file__)
 '''
 
 
+SCORING_FILE = DAG_FILE.replace(".dag import training_dag", ".scoring import scoring_dag").replace(
+    "training_", "scoring_"
+)
+
+
 @dataclass(frozen=True)
 class Airflow:
     """A folder with an Airflow home, DAGs, data, a store and an MLflow database."""
@@ -64,6 +69,11 @@ class Airflow:
         """Write a pipeline's two files; sections replace those of the small declaration."""
         (self.root / "dags" / f"{name}.yaml").write_text(yaml.safe_dump(DECLARATION | sections, sort_keys=False))
         (self.root / "dags" / f"{name}.py").write_text(DAG_FILE)
+
+    def add_scoring(self, name: str, **sections: Any) -> None:
+        """Write the two files of a batch scoring."""
+        (self.root / "dags" / f"{name}.yaml").write_text(yaml.safe_dump(sections, sort_keys=False))
+        (self.root / "dags" / f"{name}.py").write_text(SCORING_FILE)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,6 +1,7 @@
 """Run in a process of its own: many runs with `dag.test()`, then everything they left, as JSON.
 
-Usage: scenarios.py SCENARIOS.json RESULTS.json, with a list of `{"name", "dag", "conf", "environment"}`.
+Usage: scenarios.py SCENARIOS.json RESULTS.json, with a list of `{"name", "dag", "conf", "environment", "damage"}`.
+What is damaged before a run is an artifact of an earlier one: its scenario, task and name.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ def main() -> None:
     scenarios = json.loads(Path(sys.argv[1]).read_text())
     bag = DagBag(dag_folder=os.environ["DAGS"])
     assert not bag.import_errors, bag.import_errors
-    results = {each["name"]: run(bag.dags[each["dag"]], each) for each in scenarios}
+    results: dict[str, dict[str, Any]] = {}
+    for each in scenarios:
+        if "damage" in each:
+            damage(results, *each["damage"])
+        results[each["name"]] = run(bag.dags[each["dag"]], each)
     found = {"runs": results, "asset_events": asset_events(), **mlflow_contents(), "without_airflow": without_airflow()}
     Path(sys.argv[2]).write_text(json.dumps(found))
 
@@ -46,6 +51,14 @@ def run(dag: Any, scenario: dict[str, Any]) -> dict[str, Any]:
         "tasks": task_instances(dag.dag_id, ended.run_id),
         "xcom": xcom(dag.dag_id, ended.run_id),
     }
+
+
+def damage(results: dict[str, dict[str, Any]], name: str, task: str, output: str) -> None:
+    """Other bytes, and as many, in the place of an artifact."""
+    ref = json.loads(results[name]["xcom"][task]["result"])["outputs"][output]
+    path = Path(ref["uri"].removeprefix("file://"))
+    path.chmod(0o644)
+    path.write_bytes(bytes(ref["bytes"]))
 
 
 def without_airflow() -> dict[str, Any]:

@@ -15,7 +15,8 @@ from airflow.serialization.serialized_objects import DagSerialization
 from ml_pipelines import errors
 from ml_pipelines.spec import PipelineSpec
 from ml_pipelines_airflow import dag as built
-from ml_pipelines_airflow.dag import RETRY_POLICY, build_dag, training_dag
+from ml_pipelines_airflow.dag import build_dag, training_dag
+from ml_pipelines_airflow.declared import RETRY_POLICY
 
 DECLARED: dict[str, Any] = {
     "name": "small",

@@ -1,0 +1,55 @@
+"""The table of the steps of batch scoring, as :mod:`ml_pipelines.catalog` is that of the training's.
+
+It is a table of its own because a training's fingerprint covers the code of all steps of a training, and of no other.
+"""
+
+from __future__ import annotations
+
+from ml_pipelines.catalog import Step
+
+__all__ = ["SCORING"]
+
+SCORING: dict[str, Step] = {
+    step.name: step
+    for step in (
+        Step(
+            name="ingest_batch",
+            parameters="ml_pipelines.batch_parameters:IngestBatchParameters",
+            resolve="ml_pipelines.steps.ingest_batch:resolve",
+            compute="ml_pipelines.steps.ingest_batch:ingest_batch",
+            outputs={"table": "table"},
+            modules=("ml_pipelines.cells", "ml_pipelines.tables"),
+            packages=("polars",),
+        ),
+        Step(
+            name="plan_shards",
+            parameters="ml_pipelines.batch_parameters:PlanShardsParameters",
+            compute="ml_pipelines.steps.plan_shards:plan_shards",
+            inputs={"table": "ingest_batch.table"},
+            outputs={"shard_*": "table"},
+            packages=("polars",),
+        ),
+        Step(
+            name="score_shard",
+            parameters="ml_pipelines.batch_parameters:ScoreShardParameters",
+            resolve="ml_pipelines.steps.score_shard:resolve",
+            compute="ml_pipelines.steps.score_shard:score_shard",
+            outputs={"scores": "table", "quarantine": "table"},
+            modules=(
+                "ml_pipelines.scoring",
+                "ml_pipelines.frames",
+                "ml_pipelines.transformers",
+                "ml_pipelines.codecs",
+            ),
+            packages=("scikit-learn", "numpy", "scipy", "pandas", "polars", "skops"),
+        ),
+        Step(
+            name="collect_scores",
+            parameters="ml_pipelines.batch_parameters:CollectScoresParameters",
+            resolve="ml_pipelines.steps.collect_scores:resolve",
+            compute="ml_pipelines.steps.collect_scores:collect_scores",
+            outputs={"scores": "table", "quarantine": "table"},
+            packages=("polars",),
+        ),
+    )
+}

@@ -1,0 +1,119 @@
+"""The declaration of batch scoring: which model scores which rows; see :mod:`ml_pipelines.declaration`."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field, model_validator
+
+from ml_pipelines.runtime import Placement
+from ml_pipelines.spec import (
+    Alerts,
+    ColumnType,
+    Count,
+    DefaultArgs,
+    DvcSource,
+    FileSource,
+    Section,
+    Share,
+    SqlSource,
+)
+
+__all__ = ["MOST_SHARDS", "OUTPUT_COLUMNS", "Batch", "BatchSchedule", "Output", "ScoredBy", "ScoringSpec", "Shards"]
+
+MOST_SHARDS = 1000
+"""Of a batch: Airflow maps a task 1024 times, unless it is told otherwise."""
+
+OUTPUT_COLUMNS = frozenset({"prediction", "probability", "model", "model_version", "data"})
+"""What the scores hold of themselves."""
+
+ModelName = Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=200)]
+
+
+class ScoredBy(Section):
+    """Which model scores: its name in the registry, and the version that `alias` points to, or always `version`."""
+
+    name: ModelName
+    alias: str = "champion"
+    version: Annotated[str, Field(pattern=r"^[0-9]+$")] | None = None
+
+
+class Batch(Section):
+    """Where the rows come from. `key` tells them apart; `types` are those of columns that the model did not learn from.
+
+    Its features are read as the types that they had in training.
+    """
+
+    dvc: DvcSource | None = None
+    file: FileSource | None = None
+    sql: SqlSource | None = None
+    key: str
+    types: dict[str, ColumnType] = Field(default={})
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Batch:
+        if sum(source is not None for source in (self.dvc, self.file, self.sql)) != 1:
+            raise ValueError("give exactly one source: dvc, file or sql")
+        return self
+
+    @property
+    def source(self) -> DvcSource | FileSource | SqlSource:
+        """The one source that is declared."""
+        source = self.dvc or self.file or self.sql
+        assert source is not None
+        return source
+
+
+class Shards(Section):
+    """How a batch is cut: into shards of so many `rows`, the last one with the rest; or into so many of equal size."""
+
+    rows: Annotated[Count, Field(gt=0)] | None = None
+    count: Annotated[Count, Field(gt=0, le=MOST_SHARDS)] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Shards:
+        if (self.rows is None) == (self.count is None):
+            raise ValueError("give either rows or count")
+        return self
+
+
+class Output(Section):
+    """What the scores hold beside key, prediction, probabilities and where they come from: columns to `keep`."""
+
+    keep: tuple[str, ...] = ()
+
+
+class BatchSchedule(Section):
+    """When a batch is scored by itself: by the clock, when another version of the model serves, or both."""
+
+    cron: str | None = None
+    timezone: str = "UTC"
+    on_champion: bool = False
+
+    @model_validator(mode="after")
+    def _says_when(self) -> BatchSchedule:
+        if self.cron is None and not self.on_champion:
+            raise ValueError("give cron, on_champion: true or both")
+        return self
+
+
+class ScoringSpec(Section):
+    """One batch scoring, whole. `name` is the file's stem unless given.
+
+    `min_scored` is the share of the rows that must get a score, or the run fails and nothing is handed on.
+    """
+
+    seed: ClassVar[int] = 0  # nothing here is random
+
+    name: ModelName
+    description: str = ""
+    model: ScoredBy
+    data: Batch
+    shards: Shards
+    output: Output = Output()
+    min_scored: Share = 1.0
+    schedule: BatchSchedule | None = None
+    runtime: dict[str, Placement] = Field(default={})
+    default_args: DefaultArgs = DefaultArgs()
+    tags: tuple[str, ...] = ()
+    alerts: Alerts = Alerts()

@@ -1,0 +1,60 @@
+"""The command that scores a batch without Airflow."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from ml_pipelines.composition import ConnectedServices, Settings
+from ml_pipelines.contracts import StepResult
+from ml_pipelines.parameters import RunOptions
+
+__all__ = ["score"]
+
+out = Console(highlight=False)
+
+
+def score(
+    file: Annotated[Path, typer.Argument(help="The YAML file that declares the scoring.", show_default=False)],
+    data_revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the data repository.")] = None,
+    model_version: Annotated[str | None, typer.Option(help="Number or alias of the version to score with.")] = None,
+    shard_rows: Annotated[int | None, typer.Option(min=1, help="Rows of a shard.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Compute every step again.")] = False,
+    run_id: Annotated[str | None, typer.Option(help="Name of the run; the same name again is a retry.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", help="URI of the artifact store; else ML_PIPELINES_STORE or ./.ml-pipelines."),
+    ] = None,
+) -> None:
+    """Score a batch in this process: the same steps as in Airflow, the same artifacts, the same scores."""
+    from ml_pipelines.batch import run_scoring
+    from ml_pipelines.declaration import load_scoring
+
+    spec = load_scoring(file)
+    settings = Settings.from_environment().at(store)
+    with out.status("") as status:
+
+        def on_done(label: str, result: StepResult) -> None:
+            out.print(f"  {label:<40} {result.how:<9} {result.seconds:6.1f} s", markup=False)
+
+        result = run_scoring(
+            spec,
+            ConnectedServices(settings),
+            store=settings.store,
+            run_id=run_id or f"cli__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}",
+            options=RunOptions(
+                data_revision=data_revision, model_version=model_version, shard_rows=shard_rows, force=force
+            ),
+            on_start=lambda label: status.update(escape(f"{label} ...")),
+            on_done=on_done,
+        )
+    told = "{outcome}: {scored} of {rows} rows scored, {quarantined} set aside, {failed} in shards that failed"
+    out.print(told.format_map(result.values), markup=False, soft_wrap=True)
+    out.print(f"scores      {result.outputs['scores'].uri}", markup=False, soft_wrap=True)
+    if result.values["quarantined"]:
+        out.print(f"quarantine  {result.outputs['quarantine'].uri}", markup=False, soft_wrap=True)

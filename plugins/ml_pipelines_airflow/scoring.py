@@ -1,0 +1,134 @@
+"""From the declaration of batch scoring to its DAG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, Param
+from airflow.sdk.definitions.param import ParamsDict
+
+from ml_pipelines import batch_parameters as told
+from ml_pipelines.batch_spec import ScoringSpec
+from ml_pipelines.declaration import load_scoring
+from ml_pipelines.parameters import Parameters
+from ml_pipelines_airflow import scoring_tasks as tasks
+from ml_pipelines_airflow.alerts import callbacks
+from ml_pipelines_airflow.assets import model_asset, scores_asset
+from ml_pipelines_airflow.declared import START, arguments, default_args, field, placement
+
+__all__ = ["build_scoring_dag", "scoring_dag"]
+
+
+def scoring_dag(dag_file: str) -> DAG:
+    """The DAG that the YAML file beside a DAG file declares: same folder, same name.
+
+    Args:
+        dag_file: `__file__` of the DAG file.
+
+    Raises:
+        SpecError: with every mistake of the YAML file, its line, and how to mend it.
+    """
+    return build_scoring_dag(load_scoring(Path(dag_file).with_suffix(".yaml")))
+
+
+def build_scoring_dag(spec: ScoringSpec) -> DAG:
+    """The DAG of a declaration."""
+    of_tasks, of_dag = callbacks(spec, tasks.scores_headline)
+    with DAG(
+        dag_id=spec.name,
+        description=spec.description or None,
+        doc_md=_document(spec),
+        schedule=_schedule(spec),
+        start_date=START,
+        catchup=False,
+        max_active_runs=1,
+        default_args=default_args(spec) | of_tasks,
+        **of_dag,
+        tags=set(spec.tags),
+    ) as dag:
+        ingest_batch = _task(spec, "ingest_batch", told.IngestBatchParameters.of(spec), tasks.ingest_batch)
+        plan_shards = _task(spec, "plan_shards", told.PlanShardsParameters.of(spec), tasks.plan_shards)
+        score_shard = PythonOperator.partial(
+            task_id="score_shard",
+            python_callable=tasks.score_shard,
+            op_kwargs=arguments(spec, "score_shard", told.ScoreShardParameters.of(spec)),
+            map_index_template="shard {{ task.op_args[0] }}",
+            **placement(spec, "score_shard"),
+        ).expand(op_args=plan_shards.output)
+        collect_scores = _task(
+            spec,
+            "collect_scores",
+            told.CollectScoresParameters.of(spec),
+            tasks.collect_scores,
+            # Whatever has become of the shards: it judges whether enough rows have a score.
+            trigger_rule="all_done",
+            outlets=[scores_asset(spec.name)],
+        )
+        ingest_batch >> plan_shards >> score_shard >> collect_scores
+    dag.params = ParamsDict(_form())  # last, as in dag.py
+    return dag
+
+
+def _schedule(spec: ScoringSpec) -> CronTriggerTimetable | AssetOrTimeSchedule | list[Asset] | None:
+    """By the clock, when another version of the model serves, or both."""
+    declared = spec.schedule
+    if declared is None:
+        return None
+    cron = CronTriggerTimetable(declared.cron, timezone=declared.timezone) if declared.cron else None
+    if not declared.on_champion:
+        return cron
+    champion = [model_asset(spec.model.name)]
+    return AssetOrTimeSchedule(timetable=cron, assets=champion) if cron else champion
+
+
+def _task(spec: ScoringSpec, step: str, parameters: Parameters, call: Any, **options: Any) -> PythonOperator:
+    return PythonOperator(
+        task_id=step,
+        python_callable=call,
+        op_kwargs=arguments(spec, step, parameters),
+        **placement(spec, step),
+        **options,
+    )
+
+
+def _form() -> dict[str, Param]:
+    return {
+        "data_revision": field(
+            None,
+            type=["null", "string"],
+            title="Data revision",
+            description="Branch, tag or commit of the data repository. Empty: the declared one.",
+        ),
+        "model_version": field(
+            None,
+            type=["null", "string"],
+            title="Model version",
+            description="Number of the version to score with, or its alias. Empty: the declared one.",
+        ),
+        "shard_rows": field(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="Shard size",
+            description="Rows of a shard. Empty: as declared.",
+        ),
+        "force": field(
+            False,
+            type="boolean",
+            title="Force",
+            description="Compute every step, even where a stored result has the same inputs, parameters and code.",
+        ),
+    }
+
+
+def _document(spec: ScoringSpec) -> str:
+    version = (
+        f"version {spec.model.version}" if spec.model.version else f"the version with the alias {spec.model.alias}"
+    )
+    return f"""{spec.description}
+
+Scores with **{spec.model.name}**, {version}. At least {spec.min_scored:.1%} of the rows must get a score, or the run
+fails and hands nothing on; a shard that failed is named either way.
+"""
