@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -57,8 +56,8 @@ def generate(path: Path, rows: int) -> None:
 def our_step(step: str, csv: Path, folder: Path) -> None:
     """Run a step on what the earlier steps left in a folder, as a container does."""
     from ml_pipelines.catalog import CATALOG
-    from ml_pipelines.contracts import Identity, StepRequest, StepResult
     from ml_pipelines.composition import ConnectedServices, Settings
+    from ml_pipelines.contracts import Identity, StepRequest, StepResult
     from ml_pipelines.pipeline import parameters_of
     from ml_pipelines.run import run_step
     from ml_pipelines.spec import PipelineSpec
