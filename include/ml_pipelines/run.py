@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from ml_pipelines.batch_catalog import SCORING
+from ml_pipelines.batch_catalog import BATCHES
 from ml_pipelines.catalog import CATALOG, Step
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, StepRequest, StepResult, faults
 from ml_pipelines.errors import RequestError
@@ -72,7 +72,7 @@ def run_step(request: StepRequest, services: Services) -> StepResult:
 
 
 def _step(name: str) -> Step:
-    known = CATALOG | SCORING
+    known = CATALOG | BATCHES
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, 1)
