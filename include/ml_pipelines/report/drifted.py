@@ -12,12 +12,12 @@ from ml_pipelines.report.given import moved_row
 from ml_pipelines.report.html import Html, clipped, element
 from ml_pipelines.report.page import document
 from ml_pipelines.report.parts import facts, more, note, section, table
-from ml_pipelines.report.words import number
 
 __all__ = ["Drifted", "render_drift"]
 
 _SHOWN_FEATURES = 100
 _DRAWN_FEATURES = 6
+_COLOURS = "Orange is then, blue is now."
 _HEAD = ("", "Stability index", "Verdict", "Then", "Now")
 
 
@@ -56,7 +56,7 @@ def render_drift(found: Drifted) -> str:
                 ("Batch", clipped(f"{about['watch']}, run {about['batch']}")),
                 ("Scored with", f"version {about['scored_with']}"),
                 ("Rows", f"{found.values['rows']:,}"),
-                ("Drifted from", f"an index of {number(found.limit)} on"),
+                ("Drifted from", f"an index of {found.limit:g} on"),
             ]
         ),
     )
@@ -85,7 +85,9 @@ def _distributions(found: Drifted) -> Html | None:
     drawn = [each for each in found.features if each.index and each.then and each.now][:_DRAWN_FEATURES]
     made = [plots.then_and_now(f"then-and-now-{place}", each) for place, each in enumerate(drawn)]
     made = [each for each in made if each is not None]
-    return section("distributions", "What has moved most", element("div", *made, class_="plots")) if made else None
+    if not made:
+        return None
+    return section("distributions", "What has moved most", element("div", *made, class_="plots"), note(_COLOURS))
 
 
 def _predictions(found: Drifted) -> Html:
@@ -97,10 +99,9 @@ def _predictions(found: Drifted) -> Html:
         "predictions",
         "Predictions",
         table(_HEAD, [moved_row(found.predictions)], numbers=(1,)),
-        drawn,
+        element("div", drawn, class_="plots"),
         note(
-            clipped(
-                f"Compared with the first batch of the same version that is on record: run {found.about['first']}.", 300
-            )
+            f"Compared with the first batch of the same version that is on record: run {clipped(found.about['first'])}."
         ),
+        note(_COLOURS),
     )
