@@ -17,9 +17,9 @@ from ml_pipelines._marked_yaml import Finding, Loc
 from ml_pipelines.allowlist import ALLOWED_PACKAGES
 from ml_pipelines.batch_spec import OUTPUT_COLUMNS
 from ml_pipelines.metrics import METRICS, Task, metrics_of
-from ml_pipelines.runtime import SCORING_STEPS, STEPS
+from ml_pipelines.runtime import DRIFT_STEPS, SCORING_STEPS, STEPS
 
-__all__ = ["broken_rules", "broken_scoring_rules", "did_you_mean", "nearest", "one_of", "shown"]
+__all__ = ["broken_drift_rules", "broken_rules", "broken_scoring_rules", "did_you_mean", "nearest", "one_of", "shown"]
 
 
 def broken_rules(data: Any) -> list[Finding]:
@@ -30,6 +30,11 @@ def broken_rules(data: Any) -> list[Finding]:
 def broken_scoring_rules(data: Any) -> list[Finding]:
     """The same of the declaration of batch scoring."""
     return [finding for rule in _SCORING_RULES for finding in rule(data)]
+
+
+def broken_drift_rules(data: Any) -> list[Finding]:
+    """The same of the declaration of a watch over drift."""
+    return [*_schedule_rules(data), *_runtime_rules(data, DRIFT_STEPS)]
 
 
 def nearest(given: str, valid: list[str]) -> str:

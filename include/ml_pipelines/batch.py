@@ -1,4 +1,4 @@
-"""Score a batch in one process: the same steps as in Airflow, shard after shard."""
+"""Score a batch, or measure its drift, in one process: the same steps as in Airflow, shard after shard."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from ml_pipelines.batch_catalog import SCORING
 from ml_pipelines.batch_parameters import (
     CollectScoresParameters,
     IngestBatchParameters,
+    MeasureDriftParameters,
     PlanShardsParameters,
     ScoreShardParameters,
 )
-from ml_pipelines.batch_spec import ScoringSpec
+from ml_pipelines.batch_spec import DriftSpec, ScoringSpec
 from ml_pipelines.contracts import Identity, StepRequest, StepResult
 from ml_pipelines.errors import PipelineError
 from ml_pipelines.parameters import Parameters, RunOptions
@@ -21,7 +22,7 @@ from ml_pipelines.ports import Services
 from ml_pipelines.run import run_step
 from ml_pipelines.wiring import wire
 
-__all__ = ["run_scoring"]
+__all__ = ["run_drift", "run_scoring"]
 
 log = logging.getLogger(__name__)
 
@@ -81,3 +82,19 @@ def run_scoring(
         except PipelineError as error:
             log.error("shard %d failed: %s", index, error)
     return run("collect_scores", CollectScoresParameters.of(spec).for_results(batch, plan, scored))
+
+
+def run_drift(
+    spec: DriftSpec, services: Services, *, store: str, run_id: str, options: RunOptions | None = None
+) -> StepResult:
+    """Measure the drift of the last batch; arguments and errors as of :func:`run_scoring`."""
+    options = options or RunOptions()
+    request = StepRequest(
+        step="measure_drift",
+        parameters=MeasureDriftParameters.of(spec).for_run(options).model_dump(mode="json"),
+        seed=spec.seed,
+        store=store,
+        identity=Identity(pipeline=spec.name, run_id=run_id, task_id="measure_drift"),
+        force=options.force,
+    )
+    return run_step(request, services)

@@ -1,4 +1,4 @@
-"""The table of the steps of batch scoring, as :mod:`ml_pipelines.catalog` is that of the training's.
+"""The table of the steps of batch scoring and of its drift, as :mod:`ml_pipelines.catalog` is the training's.
 
 It is a table of its own because a training's fingerprint covers the code of all steps of a training, and of no other.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ml_pipelines.catalog import Step
 
-__all__ = ["SCORING"]
+__all__ = ["BATCHES", "DRIFT", "SCORING"]
 
 SCORING: dict[str, Step] = {
     step.name: step
@@ -53,3 +53,24 @@ SCORING: dict[str, Step] = {
         ),
     )
 }
+
+DRIFT: dict[str, Step] = {
+    "measure_drift": Step(
+        name="measure_drift",
+        parameters="ml_pipelines.batch_parameters:MeasureDriftParameters",
+        resolve="ml_pipelines.steps.measure_drift:resolve",
+        compute="ml_pipelines.steps.measure_drift:measure_drift",
+        outputs={"report": "html", "drift": "json"},
+        modules=(
+            "ml_pipelines.drift",
+            "ml_pipelines.frames",
+            "ml_pipelines.profiles",
+            "ml_pipelines.report.drifted",
+            "ml_pipelines.report.page",
+        ),
+        packages=("numpy", "pandas", "polars"),
+    )
+}
+
+BATCHES = SCORING | DRIFT
+"""Both."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
-from ml_pipelines.batch_spec import ScoredBy, ScoringSpec, Shards
+from ml_pipelines.batch_spec import DriftLimits, DriftSpec, ScoredBy, ScoringSpec, Shards
 from ml_pipelines.contracts import ArtifactRef, DataPin, StepResult
 from ml_pipelines.parameters import Parameters, RunOptions, revised
 from ml_pipelines.spec import ColumnType, DvcSource, FileSource, Section, SqlSource
@@ -17,6 +17,7 @@ from ml_pipelines.spec import ColumnType, DvcSource, FileSource, Section, SqlSou
 __all__ = [
     "CollectScoresParameters",
     "IngestBatchParameters",
+    "MeasureDriftParameters",
     "PlanShardsParameters",
     "ScoreShardParameters",
     "ShardScores",
@@ -45,9 +46,8 @@ class IngestBatchParameters(Parameters):
         Raises:
             RequestError: the source has no revisions.
         """
-        model, asked = self.model, options.model_version
-        if asked:
-            model = ScoredBy(name=model.name, **({"version": asked} if asked.isdigit() else {"alias": asked}))
+        asked = options.model_version
+        model = self.model.asked_for(asked) if asked else self.model
         return self.model_copy(update={"source": revised(self.source, options.data_revision), "model": model})
 
 
@@ -134,3 +134,22 @@ class CollectScoresParameters(Parameters):
                 "done": tuple(done),
             }
         )
+
+
+class MeasureDriftParameters(Parameters):
+    """Which batches are compared with the training of which model, and what counts as drift."""
+
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"watch", "model"})
+
+    watch: str
+    model: ScoredBy
+    limits: DriftLimits
+
+    @classmethod
+    def of(cls, spec: DriftSpec) -> Self:
+        return cls(watch=spec.watch, model=spec.model, limits=spec.limits)
+
+    def for_run(self, options: RunOptions) -> Self:
+        """Against the training of the version that the run asks for."""
+        asked = options.model_version
+        return self.model_copy(update={"model": self.model.asked_for(asked)}) if asked else self

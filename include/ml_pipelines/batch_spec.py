@@ -1,11 +1,13 @@
-"""The declaration of batch scoring: which model scores which rows; see :mod:`ml_pipelines.declaration`."""
+"""The declarations of batch scoring and of the watch over its drift; see :mod:`ml_pipelines.declaration`."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from datetime import timedelta
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from ml_pipelines._durations import Limit
 from ml_pipelines.runtime import Placement
 from ml_pipelines.spec import (
     Alerts,
@@ -14,12 +16,26 @@ from ml_pipelines.spec import (
     DefaultArgs,
     DvcSource,
     FileSource,
+    Number,
     Section,
     Share,
     SqlSource,
 )
 
-__all__ = ["MOST_SHARDS", "OUTPUT_COLUMNS", "Batch", "BatchSchedule", "Output", "ScoredBy", "ScoringSpec", "Shards"]
+__all__ = [
+    "MOST_SHARDS",
+    "OUTPUT_COLUMNS",
+    "Batch",
+    "BatchSchedule",
+    "DriftLimits",
+    "DriftSchedule",
+    "DriftSpec",
+    "Output",
+    "Retrain",
+    "ScoredBy",
+    "ScoringSpec",
+    "Shards",
+]
 
 MOST_SHARDS = 1000
 """Of a batch: Airflow maps a task 1024 times, unless it is told otherwise."""
@@ -36,6 +52,10 @@ class ScoredBy(Section):
     name: ModelName
     alias: str = "champion"
     version: Annotated[str, Field(pattern=r"^[0-9]+$")] | None = None
+
+    def asked_for(self, version: str) -> ScoredBy:
+        """Another version of the same model, by its number or alias."""
+        return ScoredBy(name=self.name, **({"version": version} if version.isdigit() else {"alias": version}))
 
 
 class Batch(Section):
@@ -113,6 +133,56 @@ class ScoringSpec(Section):
     output: Output = Output()
     min_scored: Share = 1.0
     schedule: BatchSchedule | None = None
+    runtime: dict[str, Placement] = Field(default={})
+    default_args: DefaultArgs = DefaultArgs()
+    tags: tuple[str, ...] = ()
+    alerts: Alerts = Alerts()
+
+
+class DriftLimits(Section):
+    """From where on a batch has drifted: `features` of them, or the predictions, with at least this stability `index`.
+
+    Of fewer than `min_rows` rows the index says little, so that nothing is judged.
+    """
+
+    index: Annotated[Number, Field(gt=0)] = 0.25
+    features: Annotated[Count, Field(gt=0)] = 1
+    min_rows: Annotated[Count, Field(gt=0)] = 500
+
+
+class Retrain(Section):
+    """What calls for a training: drift of the features, of the predictions, or either; and once within `cooldown`."""
+
+    on: Literal["features", "predictions", "any"]
+    cooldown: Limit = timedelta(days=7)
+
+
+class DriftSchedule(Section):
+    """When drift is measured by itself: by the clock, when the watched scoring has made scores, or both."""
+
+    cron: str | None = None
+    timezone: str = "UTC"
+    on_scores: bool = False
+
+    @model_validator(mode="after")
+    def _says_when(self) -> DriftSchedule:
+        if self.cron is None and not self.on_scores:
+            raise ValueError("give cron, on_scores: true or both")
+        return self
+
+
+class DriftSpec(Section):
+    """One watch over drift, whole: of the batches that the scoring `watch` has scored, against the model's training."""
+
+    seed: ClassVar[int] = 0  # nothing here is random
+
+    name: ModelName
+    description: str = ""
+    model: ScoredBy
+    watch: ModelName
+    limits: DriftLimits = DriftLimits()
+    retrain: Retrain | None = None
+    schedule: DriftSchedule | None = None
     runtime: dict[str, Placement] = Field(default={})
     default_args: DefaultArgs = DefaultArgs()
     tags: tuple[str, ...] = ()

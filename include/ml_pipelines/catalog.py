@@ -111,6 +111,7 @@ CATALOG: dict[str, Step] = {
                 "ml_pipelines.estimators",
                 "ml_pipelines.transformers",
                 "ml_pipelines.frames",
+                "ml_pipelines.profiles",
                 "ml_pipelines.targets",
                 "ml_pipelines.codecs",
             ),

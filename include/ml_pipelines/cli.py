@@ -49,12 +49,12 @@ def main() -> None:
 @app.command()
 def validate(file: SpecFile) -> None:
     """Check a declaration: names, types and, where scikit-learn is installed, the estimators' parameters."""
-    from ml_pipelines.declaration import load_scoring, load_spec, scores
+    from ml_pipelines.declaration import kind_of, load_drift, load_scoring, load_spec
     from ml_pipelines.extras import load
 
-    if scores(file):
-        scoring = load_scoring(file)
-        told = f"{file}: valid. Scoring {scoring.name}, by model {scoring.model.name}."
+    if (kind := kind_of(file)) != "training":
+        declared = load_scoring(file) if kind == "scoring" else load_drift(file)
+        told = f"{file}: valid. {kind.capitalize()} {declared.name}, of model {declared.model.name}."
         out.print(told, markup=False, soft_wrap=True)
         return
     spec = load_spec(str(file))
@@ -189,6 +189,7 @@ def doctor(store: StoreOption = None) -> None:
 
 
 app.command()(cli_batch.score)
+app.command()(cli_batch.drift)
 app.command()(cli_ledger.why)
 app.command()(cli_ledger.history)
 app.command()(cli_ledger.rollback)

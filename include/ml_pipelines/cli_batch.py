@@ -1,4 +1,4 @@
-"""The command that scores a batch without Airflow."""
+"""The commands that score a batch and measure its drift without Airflow."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from ml_pipelines.composition import ConnectedServices, Settings
 from ml_pipelines.contracts import StepResult
 from ml_pipelines.parameters import RunOptions
 
-__all__ = ["score"]
+__all__ = ["drift", "score"]
 
 out = Console(highlight=False)
+
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="URI of the artifact store; else ML_PIPELINES_STORE or ./.ml-pipelines.")
+]
 
 
 def score(
@@ -26,10 +30,7 @@ def score(
     shard_rows: Annotated[int | None, typer.Option(min=1, help="Rows of a shard.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Compute every step again.")] = False,
     run_id: Annotated[str | None, typer.Option(help="Name of the run; the same name again is a retry.")] = None,
-    store: Annotated[
-        str | None,
-        typer.Option("--store", help="URI of the artifact store; else ML_PIPELINES_STORE or ./.ml-pipelines."),
-    ] = None,
+    store: StoreOption = None,
 ) -> None:
     """Score a batch in this process: the same steps as in Airflow, the same artifacts, the same scores."""
     from ml_pipelines.batch import run_scoring
@@ -58,3 +59,30 @@ def score(
     out.print(f"scores      {result.outputs['scores'].uri}", markup=False, soft_wrap=True)
     if result.values["quarantined"]:
         out.print(f"quarantine  {result.outputs['quarantine'].uri}", markup=False, soft_wrap=True)
+
+
+def drift(
+    file: Annotated[Path, typer.Argument(help="The YAML file that declares the watch.", show_default=False)],
+    model_version: Annotated[
+        str | None, typer.Option(help="Number or alias of the version whose training is compared with.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Compute it again.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Measure how far the last scored batch has drifted; calls for no training, which is for the DAG to do."""
+    from ml_pipelines.batch import run_drift
+    from ml_pipelines.declaration import load_drift
+
+    spec = load_drift(file)
+    settings = Settings.from_environment().at(store)
+    result = run_drift(
+        spec,
+        ConnectedServices(settings),
+        store=settings.store,
+        run_id=f"cli__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}",
+        options=RunOptions(model_version=model_version, force=force),
+    )
+    drifted = result.values["features"] or result.values["predictions"]
+    verdict = "drifted" if drifted else "stable" if result.values["judged"] else "not judged"
+    out.print(f"{verdict}: {result.values['reason']}", markup=False, soft_wrap=True)
+    out.print(f"report  {result.outputs['report'].uri}", markup=False, soft_wrap=True)

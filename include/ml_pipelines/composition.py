@@ -166,6 +166,10 @@ class ConnectedServices:
         """Put bytes into this store."""
         return self.store.put_bytes(data, kind=kind)
 
+    def runs(self, pipeline: str) -> Sequence[str]:
+        """What the store has on record of a pipeline."""
+        return self.store.runs(pipeline)
+
     def tasks(self, identity: Identity) -> Sequence[TaskRecord]:
         """What the store has on record of a run."""
         made = load("ml_pipelines.ports:TaskRecord")

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from ml_pipelines._marked_yaml import Document, Finding, Loc, Span, Unreadable, read, split_lines
-from ml_pipelines._spec_rules import broken_rules, broken_scoring_rules, did_you_mean, nearest, one_of, shown
-from ml_pipelines.batch_spec import ScoringSpec
+from ml_pipelines._spec_rules import (
+    broken_drift_rules,
+    broken_rules,
+    broken_scoring_rules,
+    did_you_mean,
+    nearest,
+    one_of,
+    shown,
+)
+from ml_pipelines.batch_spec import DriftSpec, ScoringSpec
 from ml_pipelines.errors import Mistake, SpecError
 from ml_pipelines.spec import PipelineSpec
 
-__all__ = ["load_scoring", "load_spec", "parse_scoring", "parse_spec", "scores"]
+__all__ = ["kind_of", "load_drift", "load_scoring", "load_spec", "parse_drift", "parse_scoring", "parse_spec"]
 
 Spec = TypeVar("Spec", bound=BaseModel)
+
+_RULES: dict[type[BaseModel], Callable[[Any], list[Finding]]] = {
+    PipelineSpec: broken_rules,
+    ScoringSpec: broken_scoring_rules,
+    DriftSpec: broken_drift_rules,
+}
 
 _EXCERPT_COLUMNS = 110
 
@@ -76,8 +90,18 @@ def parse_scoring(text: str, *, path: str | Path) -> ScoringSpec:
     return _parsed(ScoringSpec, text, path)
 
 
-def scores(path: str | Path) -> bool:
-    """Does a file declare batch scoring? It says how a batch is cut, and not what a model must show.
+def parse_drift(text: str, *, path: str | Path) -> DriftSpec:
+    """Read the declaration of a watch over drift from text; raises as :func:`load_spec`."""
+    return _parsed(DriftSpec, text, path)
+
+
+def load_drift(path: str | Path) -> DriftSpec:
+    """Read the declaration of a watch over drift; raises as :func:`load_spec`."""
+    return parse_drift(_text(path), path=path)
+
+
+def kind_of(path: str | Path) -> Literal["training", "scoring", "drift"]:
+    """What a file declares: a scoring says how a batch is cut, a watch over drift what it watches.
 
     Raises:
         SpecError: the file can't be read.
@@ -85,8 +109,10 @@ def scores(path: str | Path) -> bool:
     try:
         data = read(_text(path)).data
     except Unreadable:
-        return False
-    return isinstance(data, dict) and "shards" in data and "gate" not in data
+        return "training"
+    if not isinstance(data, dict) or "gate" in data:
+        return "training"
+    return "scoring" if "shards" in data else "drift" if "watch" in data else "training"
 
 
 def _text(path: str | Path) -> str:
@@ -127,8 +153,7 @@ def _parsed(
     if name is not None:
         data["name"] = name
     spec, wrong = _validated(kind, data)
-    rules = broken_rules if kind is PipelineSpec else broken_scoring_rules
-    findings = [*document.findings, *wrong, *rules(data)]
+    findings = [*document.findings, *wrong, *_RULES[kind](data)]
     if spec is None or findings:
         raise _error(findings, document, text=text, path=path)
     return spec

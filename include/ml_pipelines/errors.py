@@ -9,7 +9,7 @@
     │   ├── SourceNotFound       no such file, revision, object or query result
     │   └── SourceUnreadable     it is there, but is not a table: encoding, ragged lines, duplicate columns
     ├── DataError             the rows are no use for the job: empty, a single class, a column is missing
-    │   └── NoRows               there is not a single one
+    │   └── NoRows               (also SourceUnreadable) there is not a single one
     ├── ModelError            an estimator is unknown, not allowed, misconfigured, or can't be stored safely
     ├── StoreError            an artifact can't be had
     │   ├── ArtifactMissing      no bytes where the reference says
@@ -162,7 +162,7 @@ class DataError(PipelineError):
     """The rows are no use for the job."""
 
 
-class NoRows(DataError):
+class NoRows(DataError, SourceUnreadable):
     """There is not a single row."""
 
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from ml_pipelines.batch_catalog import SCORING
+from ml_pipelines.batch_catalog import BATCHES
 from ml_pipelines.catalog import CATALOG, Step
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, StepRequest, StepResult, faults
 from ml_pipelines.errors import RequestError
@@ -73,7 +73,7 @@ def run_step(request: StepRequest, services: Services) -> StepResult:
 
 
 def _step(name: str) -> Step:
-    known = CATALOG | SCORING
+    known = CATALOG | BATCHES
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, 1)
@@ -168,7 +168,11 @@ def _compute(
         made = {name: (kind, output.outputs[name]) for name, kind in kinds.items() if kind != "table"}
         refs = {name: store.put_bytes(_bytes(kind, value), kind=kind) for name, (kind, value) in made.items()}
         tables = {name: output.outputs[name] for name, kind in kinds.items() if kind == "table"}
-        refs |= _save_tables(tables, store, directory, arguments.get("raw_path"))
+        together = {name: table for name, table in tables.items() if name in step.outputs}
+        # Parts of one table are written one after the other: all at once they would be the whole table in memory.
+        alone = ({name: table} for name, table in tables.items() if name not in step.outputs)
+        for group in (together, *alone):
+            refs |= _save_tables(group, store, directory, arguments.get("raw_path"))
     return {name: refs[name] for name in kinds}, output.values
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
 
-__all__ = ["SCORING_STEPS", "STEPS", "Docker", "Placement"]
+__all__ = ["DRIFT_STEPS", "SCORING_STEPS", "STEPS", "Docker", "Placement"]
 
 # The catalogs', which are not known here.
 STEPS = (
@@ -24,6 +24,7 @@ STEPS = (
     "deploy",
     "record_decision",
 )
+DRIFT_STEPS = ("measure_drift",)
 SCORING_STEPS = ("ingest_batch", "plan_shards", "score_shard", "collect_scores")
 
 _SECTION = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -318,16 +318,17 @@ class Gate(Section):
 
 
 class Schedule(Section):
-    """When the pipeline runs by itself: by the clock, when the data has changed (looked at this often), or both."""
+    """When it runs by itself: by the clock, when the data has changed (looked at this often), on a call for drift."""
 
     cron: str | None = None
     timezone: str = "UTC"
     on_new_data: Limit | None = None
+    on_drift: bool = False
 
     @model_validator(mode="after")
     def _says_when(self) -> Schedule:
-        if self.cron is None and self.on_new_data is None:
-            raise ValueError("give cron, on_new_data or both")
+        if self.cron is None and self.on_new_data is None and not self.on_drift:
+            raise ValueError("give cron, on_new_data, on_drift, or several of them")
         return self
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ml_pipelines.errors import DataError, SourceUnreadable
+from ml_pipelines.errors import DataError, NoRows, SourceUnreadable
 
 __all__ = ["REASON", "ROW", "UNPARSED", "aggregate", "check_csv", "is_missing", "missing_column", "source_error"]
 
@@ -53,13 +53,14 @@ def check_csv(path: str) -> None:
         path: local file, comma-separated, UTF-8 with or without a byte order mark, with a header.
 
     Raises:
-        SourceUnreadable: not UTF-8, NUL bytes, empty, no rows, a header with unnamed or repeated columns, or a line
+        NoRows: a header and nothing else.
+        SourceUnreadable: not UTF-8, NUL bytes, empty, a header with unnamed or repeated columns, or a line
             with more or fewer cells than the header. Says the line and how to mend it.
     """
     records, separators, balanced = _scan(path)
     names = _header(path)
     if not _has_rows(path):
-        raise SourceUnreadable("the file has a header and no rows", where=path, fix="deliver the rows as well")
+        raise NoRows("the file has a header and no rows", where=path, fix="deliver the rows as well")
     if not balanced or separators != records * (len(names) - 1):
         _check_lines(path, len(names))
 

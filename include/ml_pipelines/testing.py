@@ -315,6 +315,11 @@ class FakeServices:
         """Store bytes."""
         return self.put(data, kind=kind)
 
+    def runs(self, pipeline: str) -> list[str]:
+        """Of `done`, the last one first."""
+        ids = [each.identity.run_id for each in reversed(self.done) if each.identity.pipeline == pipeline]
+        return list(dict.fromkeys(ids))
+
     def tasks(self, identity: Identity) -> list[TaskRecord]:
         """What is in `done` of the run."""
         run = (identity.pipeline, identity.run_id)

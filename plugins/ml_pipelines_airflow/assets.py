@@ -4,6 +4,7 @@
 
     ml-pipelines://<pipeline>/data     the data that a pipeline has taken in
     ml-pipelines://<pipeline>/scores   the scores of a batch
+    ml-pipelines://<model>/drift       the call for a training, as the model's batches have drifted
     mlflow://models/<model>            the model that serves
     dvc://<pipeline>/<path>            the data's revision, which a watcher looks at
 """
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "dataset_asset",
+    "drift_asset",
     "model_asset",
     "revision_asset",
     "sanitize_dvc",
@@ -45,6 +47,11 @@ def dataset_asset(pipeline: str) -> Asset:
 def scores_asset(pipeline: str) -> Asset:
     """The asset of the scores that a batch scoring has made; its events tell in `extra` where they are."""
     return Asset(name=f"{pipeline}.scores", uri=f"ml-pipelines://{pipeline}/scores", group="scores")
+
+
+def drift_asset(model: str) -> Asset:
+    """The asset of the drift of a model's batches; an event of it calls for a training."""
+    return Asset(name=f"{model}.drift", uri=f"ml-pipelines://{model}/drift", group="drift")
 
 
 def revision_asset(pipeline: str, path: str, watcher: AssetWatcher) -> Asset:
@@ -79,13 +86,13 @@ def sanitize_dvc(uri: SplitResult) -> SplitResult:
 
 
 def sanitize_ml_pipelines(uri: SplitResult) -> SplitResult:
-    """See that a URI names a pipeline's data or scores.
+    """See that a URI names a pipeline's data or scores, or a model's drift.
 
     Raises:
         ValueError: it does not.
     """
-    if not uri.netloc or uri.path not in ("/data", "/scores"):
-        raise _wrong(uri, "ml-pipelines://PIPELINE/data or .../scores", "dataset_asset(PIPELINE)")
+    if not uri.netloc or uri.path not in ("/data", "/scores", "/drift"):
+        raise _wrong(uri, "ml-pipelines://PIPELINE/data, /scores or /drift", "dataset_asset(PIPELINE)")
     return uri
 
 

@@ -10,11 +10,13 @@ from airflow.providers.standard.operators.python import BranchPythonOperator, Py
 from airflow.sdk import (
     DAG,
     Asset,
+    AssetAny,
     AssetOrTimeSchedule,
     AssetWatcher,
     CronTriggerTimetable,
     Param,
 )
+from airflow.sdk.definitions.asset import BaseAsset
 from airflow.sdk.definitions.param import ParamsDict
 
 from ml_pipelines import parameters as told
@@ -23,7 +25,7 @@ from ml_pipelines.errors import RequestError
 from ml_pipelines.spec import PipelineSpec
 from ml_pipelines_airflow import tasks
 from ml_pipelines_airflow.alerts import callbacks
-from ml_pipelines_airflow.assets import dataset_asset, model_asset, revision_asset
+from ml_pipelines_airflow.assets import dataset_asset, drift_asset, model_asset, revision_asset
 from ml_pipelines_airflow.declared import START, arguments, default_args, field, placement
 from ml_pipelines_airflow.links import links_on
 from ml_pipelines_airflow.tasks import TASK_IDS
@@ -115,14 +117,22 @@ def build_dag(spec: PipelineSpec) -> DAG:
     return dag
 
 
-def _schedule(spec: PipelineSpec) -> CronTriggerTimetable | AssetOrTimeSchedule | list[Asset] | None:
-    """By the clock, on new data, or both."""
-    declared, dvc = spec.schedule, spec.data.dvc
+def _schedule(spec: PipelineSpec) -> CronTriggerTimetable | AssetOrTimeSchedule | BaseAsset | None:
+    """By the clock, on new data, when drift calls for it: whichever comes first."""
+    declared = spec.schedule
     if declared is None:
         return None
     cron = CronTriggerTimetable(declared.cron, timezone=declared.timezone) if declared.cron else None
-    if not declared.on_new_data:
+    assets = [_revision(spec)] if declared.on_new_data else []
+    assets += [drift_asset(spec.model.name)] if declared.on_drift else []
+    if not assets:
         return cron
+    any_of_them = AssetAny(*assets)
+    return AssetOrTimeSchedule(timetable=cron, assets=any_of_them) if cron else any_of_them
+
+
+def _revision(spec: PipelineSpec) -> Asset:
+    dvc = spec.data.dvc
     if dvc is None:
         raise RequestError(
             "only the revision of data in DVC can be watched",
@@ -134,11 +144,11 @@ def _schedule(spec: PipelineSpec) -> CronTriggerTimetable | AssetOrTimeSchedule 
     # Not imported for a DAG that watches nothing.
     from ml_pipelines_airflow.triggers import DvcRevisionTrigger
 
-    name = f"{spec.name}.revision"
-    seconds = declared.on_new_data.total_seconds()
+    assert spec.schedule is not None
+    assert spec.schedule.on_new_data is not None
+    name, seconds = f"{spec.name}.revision", spec.schedule.on_new_data.total_seconds()
     trigger = DvcRevisionTrigger(**dvc.model_dump(), poll_seconds=seconds, name=name)
-    revision = revision_asset(spec.name, dvc.path, AssetWatcher(name=name, trigger=trigger))
-    return AssetOrTimeSchedule(timetable=cron, assets=[revision]) if cron else [revision]
+    return revision_asset(spec.name, dvc.path, AssetWatcher(name=name, trigger=trigger))
 
 
 def _task(

@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.sdk import ExceptionRetryPolicy, Param, RetryAction, RetryRule
 
-from ml_pipelines.batch_spec import ScoringSpec
+from ml_pipelines.batch_spec import DriftSpec, ScoringSpec
 from ml_pipelines.errors import PipelineError, TransientError
 from ml_pipelines.parameters import Parameters
 from ml_pipelines.runtime import Placement
@@ -16,7 +16,7 @@ from ml_pipelines_airflow.sla_argument import silence_removal
 
 __all__ = ["RETRY_POLICY", "START", "Spec", "arguments", "default_args", "field", "placement"]
 
-Spec = PipelineSpec | ScoringSpec
+Spec = PipelineSpec | ScoringSpec | DriftSpec
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -59,6 +59,7 @@ _LINKS: dict[str, _PushedLink] = {
     "train": MlflowRunLink(),
     "evaluate": ReportLink(),
     "decide": ReportLink(),
+    "measure_drift": ReportLink(),
     "register": ModelVersionLink(),
     "deploy": ModelVersionLink(),
     "record_decision": ReportLink(),

@@ -119,6 +119,17 @@ def test_a_batch_is_scored_shard_by_shard_and_judged_whatever_became_of_them(bag
     assert dag.max_active_runs == 1
 
 
+def test_drift_is_measured_after_every_scoring_and_remembers_its_calls_by_the_asset(bag: DagBag) -> None:
+    dag = bag.dags["ml_drift_monitor"]
+    assert dag.get_task("measure_drift").downstream_task_ids == {"call_for_training"}
+    assert [asset.uri for asset in dag.get_task("call_for_training").inlets] == [
+        "ml-pipelines://customer-churn-model/drift"
+    ]
+    watched = [asset.uri for asset in dag.timetable.asset_condition.objects]
+    assert watched == [asset.uri for asset in bag.dags["ml_batch_scoring"].get_task("collect_scores").outlets]
+    assert dag.max_active_runs == 1
+
+
 def test_the_form_of_a_scoring_offers_what_a_run_may_change(bag: DagBag) -> None:
     dag = bag.dags["ml_batch_scoring"]
     assert dict(dag.params) == {"data_revision": None, "model_version": None, "shard_rows": None, "force": False}

@@ -76,6 +76,10 @@ class Services(Protocol):
         """Put bytes into this store."""
         ...
 
+    def runs(self, pipeline: str) -> Sequence[str]:
+        """The runs of a pipeline that are on record, the one that was last heard of first."""
+        ...
+
     def tasks(self, identity: Identity) -> Sequence[TaskRecord]:
         """What the tasks of a run have got so far, in the order in which they ended."""
         ...

@@ -17,6 +17,7 @@ __all__ = [
     "drift_section",
     "environment_section",
     "importances_section",
+    "moved_row",
     "quality_section",
     "rows_section",
     "timings_section",
@@ -132,7 +133,7 @@ def drift_section(evidence: Evidence) -> Html | None:
             "p",
             f"{moved:,} of {len(found):,} features have moved since version {evidence.champion_version} was trained.",
         ),
-        table(("Feature", "Stability index", "Verdict", "Then", "Now"), map(_moved, shown), numbers=(1,)),
+        table(("Feature", "Stability index", "Verdict", "Then", "Now"), map(moved_row, shown), numbers=(1,)),
         note(
             f"Population stability index of the training rows: below {MOVED} is stable, from {SHIFTED} on it has "
             "shifted. Missing cells count as a value of their own."
@@ -141,7 +142,8 @@ def drift_section(evidence: Evidence) -> Html | None:
     )
 
 
-def _moved(each: Drift) -> tuple[Child, ...]:
+def moved_row(each: Drift) -> tuple[Child, ...]:
+    """A row of a table of drift: name, index, verdict, then and now."""
     if each.index is None:
         word = "new" if each.then is None else "gone" if each.now is None else "another kind"
         verdict = element("span", word, class_="mark wait")

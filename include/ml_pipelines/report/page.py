@@ -32,7 +32,7 @@ from ml_pipelines.report.html import Html, clipped, element, join
 from ml_pipelines.report.parts import facts
 from ml_pipelines.report.words import OUTCOMES, direction, interval, metric_name, number, tone
 
-__all__ = ["policy", "render", "style"]
+__all__ = ["document", "policy", "render", "style"]
 
 _SECTIONS = (
     verdict_section,
@@ -68,6 +68,11 @@ def render(evidence: Evidence) -> str:
     decision = evidence.decision
     title = f"{clipped(decision.model)}: {OUTCOMES[decision.outcome]}"
     sections = [found for make in _SECTIONS if (found := make(evidence)) is not None]
+    return document(title, _header(evidence), *sections, _footer(evidence))
+
+
+def document(title: str, *content: Html | None) -> str:
+    """A whole page that loads nothing."""
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -77,7 +82,7 @@ def render(evidence: Evidence) -> str:
         element("title", title),
         element("style", style()),
     )
-    body = element("body", element("main", _header(evidence), *sections, _footer(evidence)), class_="report")
+    body = element("body", element("main", *content), class_="report")
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 

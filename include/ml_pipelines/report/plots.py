@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ml_pipelines.contracts import Interval
+from ml_pipelines.drift import Drift
 from ml_pipelines.report.html import Html, clipped, element, join
 from ml_pipelines.report.svg import Axis, Frame, axis_over, band, bars, dots, figure, level_line, line, ticks, whiskers
 from ml_pipelines.report.words import metric_name, number, percent
@@ -22,6 +23,8 @@ __all__ = [
     "precision_recall",
     "residuals",
     "roc",
+    "stability",
+    "then_and_now",
 ]
 
 Curve = Mapping[str, Any]
@@ -121,6 +124,54 @@ def importances(found: Mapping[str, float]) -> Html:
     told = f"The most important feature is {clipped(names[0])}, with {number(values[0])}.{more}"
     marks = [level_line(frame, x=0.0), bars(frame, values, "bar candidate")]
     return figure("importances", "Importance of the features", told, frame, marks)
+
+
+def stability(found: Mapping[str, float], limit: float) -> Html:
+    """The stability index of each feature, and the limit from which on one has drifted."""
+    ranked = sorted(found.items(), key=lambda each: (-each[1], each[0]))[:_SHOWN_FEATURES]
+    names, values = [name for name, _ in ranked], [value for _, value in ranked]
+    frame = _rows(names, axis_over([0.0, limit, *values], "Population stability index"), left=190)
+    more = f" The first {len(names)} of {len(found)} features are shown." if len(found) > len(names) else ""
+    told = f"{clipped(names[0])} has moved most, with {number(values[0])}; the limit is {number(limit)}.{more}"
+    marks = [level_line(frame, x=0.0), bars(frame, values, "bar candidate"), level_line(frame, x=limit)]
+    return figure("stability", "How far each feature has moved", told, frame, marks)
+
+
+def then_and_now(name: str, found: Drift) -> Html | None:
+    """The deciles of a feature then and now, or the shares of its commonest values; None if there are none."""
+    assert found.then is not None
+    assert found.now is not None
+    title = f"{clipped(found.feature, 40)}, then and now"
+    if found.then.get("quantiles") and found.now.get("quantiles"):
+        return _deciles(name, title, found.then["quantiles"], found.now["quantiles"])
+    if found.then.get("levels") and found.now.get("levels"):
+        return _levels(name, title, found.then["levels"], found.now["levels"])
+    return None
+
+
+def _deciles(name: str, title: str, then: Mapping[str, float], now: Mapping[str, float]) -> Html:
+    x = axis_over([*then.values(), *now.values()], "Value")
+    frame = Frame(x=x, y=Axis(low=0, high=1, label="Share of rows up to it", marks=_SHARES))
+    marks = [
+        line(frame, list(found.values()), [float(share) for share in found], kind)
+        for kind, found in (("champion", then), ("candidate", now))
+    ]
+    told = f"The median was {number(then['0.5'])} and is {number(now['0.5'])}."
+    return figure(name, title, told, frame, marks)
+
+
+def _levels(name: str, title: str, then: Mapping[str, float], now: Mapping[str, float]) -> Html:
+    levels = sorted({*then, *now}, key=lambda each: (-max(then.get(each, 0.0), now.get(each, 0.0)), each))[
+        :_SHOWN_CLASSES
+    ]
+    frame = _rows(levels, axis_over([0.0, *then.values(), *now.values()], "Share of rows"), left=130)
+    marks = [
+        dots(frame, [found.get(level, 0.0) for level in levels], range(len(levels)), kind, radius=4.5)
+        for kind, found in (("champion", then), ("candidate", now))
+    ]
+    was, now_is = percent(then.get(levels[0], 0.0)), percent(now.get(levels[0], 0.0))
+    told = f"The share of {clipped(levels[0])} was {was} and is {now_is}."
+    return figure(name, title, told, frame, marks)
 
 
 def intervals(

@@ -14,12 +14,12 @@ import polars as pl
 
 from ml_pipelines.batch_parameters import IngestBatchParameters
 from ml_pipelines.cells import DTYPES, scan, typed
-from ml_pipelines.changes import version_by_alias, version_by_number
+from ml_pipelines.champions import scored_by
 from ml_pipelines.codecs import load_json
 from ml_pipelines.contracts import DataPin, Identity, JsonValue
 from ml_pipelines.errors import DataError, NoRows
 from ml_pipelines.phases import References, Resolution, StepOutput
-from ml_pipelines.ports import DataSource, ModelVersion, Registry, Services
+from ml_pipelines.ports import DataSource, Services
 from ml_pipelines.serving import brought, training_ref
 from ml_pipelines.spec import ColumnType
 from ml_pipelines.tables import REASON, ROW, UNPARSED, missing_column, source_error
@@ -42,7 +42,7 @@ def resolve(
         ArtifactCorrupt: the registry serves other bytes than were registered.
         ServiceUnavailable: the registry does not answer.
     """
-    version = _version(services.registry, parameters)
+    version = scored_by(services.registry, parameters.model)
     model, recorded = brought(services, version), training_ref(version)
     text = services.read(recorded)
     training = services.adopt(recorded, text)
@@ -108,14 +108,6 @@ def ingest_batch(
     except pl.exceptions.PolarsError as exc:
         raise source_error(exc, raw_path) from exc
     return StepOutput(outputs={"table": table}, values={"empty_rows": empty_rows})
-
-
-def _version(registry: Registry, parameters: IngestBatchParameters) -> ModelVersion:
-    model = parameters.model
-    if model.version is not None:
-        return version_by_number(registry, model.name, model.version)
-    fix = "train and promote a model of this name, or correct the name in the declaration"
-    return version_by_alias(registry, model.name, model.alias, fix=fix)
 
 
 def _fetched(source: DataSource, pin: DataPin, directory: str) -> str | None:

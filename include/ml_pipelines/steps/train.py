@@ -27,6 +27,7 @@ from ml_pipelines.frames import feature_dtypes, features_frame, records, score
 from ml_pipelines.parameters import TrainParameters
 from ml_pipelines.phases import Publication, StepOutput
 from ml_pipelines.ports import Services, Training
+from ml_pipelines.profiles import profiles
 from ml_pipelines.targets import target_of
 from ml_pipelines.transformers import preprocessing
 
@@ -35,8 +36,6 @@ __all__ = ["publish", "train"]
 _SMOKE_ROWS = 10
 _IMPORTANCE_ROWS = 500
 _IMPORTANCE_FEATURES = 100
-_TOP_LEVELS = 20
-_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _PACKAGES = ("scikit-learn", "numpy", "scipy", "pandas", "skops")
 
 
@@ -71,7 +70,7 @@ def train(*, table: pl.LazyFrame, parameters: TrainParameters, seed: int) -> Ste
         "rows": len(rows),
         "features": features,
         "target_summary": _target_summary(y, parameters),
-        "profile": {feature["name"]: _profile(frame[feature["name"]], feature["dtype"]) for feature in features},
+        "profile": profiles(frame, features),
         "importances": _importances(model, frame, y, seed),
         "warnings": noted,
     }
@@ -203,31 +202,6 @@ def _target_summary(y: NDArray[Any], parameters: TrainParameters) -> dict[str, A
     classes, counts = np.unique(y, return_counts=True)
     shares = (counts / len(y)).tolist()
     return {"share": {str(label): share for label, share in zip(classes.tolist(), shares, strict=True)}}
-
-
-def _profile(column: pd.Series, dtype: str) -> dict[str, Any]:
-    """What later data is compared with. Times count in days since 1970-01-01."""
-    missing = float(column.isna().mean())
-    present = column.dropna()
-    if dtype in ("string", "boolean"):
-        counts = present.astype(str).value_counts().to_dict()
-        top = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_TOP_LEVELS]
-        return {"levels": {level: count / len(column) for level, count in top}, "missing": missing}
-    if dtype in ("date", "datetime"):
-        present = (present - pd.Timestamp(0)) / pd.Timedelta(days=1)
-    if present.empty:
-        return {**dict.fromkeys(("mean", "std", "min", "max")), "quantiles": {}, "up_to": {}, "missing": missing}
-    quantiles = {str(share): float(present.quantile(share)) for share in _QUANTILES}
-    return {
-        "mean": float(present.mean()),
-        "std": float(present.std(ddof=0)),
-        "min": float(present.min()),
-        "max": float(present.max()),
-        "quantiles": quantiles,
-        # Of whole numbers many are equal to a quantile, so that more than its share of them are at most that.
-        "up_to": {share: float((present <= quantile).mean()) for share, quantile in quantiles.items()},
-        "missing": missing,
-    }
 
 
 def _importances(model: Pipeline, frame: pd.DataFrame, y: NDArray[Any], seed: int) -> dict[str, float] | None:

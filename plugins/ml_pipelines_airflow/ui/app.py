@@ -17,7 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
 
 from ml_pipelines.composition import ConnectedServices
-from ml_pipelines.contracts import LedgerEntry
+from ml_pipelines.contracts import ArtifactRef, Identity, LedgerEntry
 from ml_pipelines.errors import PipelineError, StoreError, TransientError
 from ml_pipelines.extras import load
 from ml_pipelines.ports import Services
@@ -101,17 +101,20 @@ def model(
 
 def run(request: Request, services: ServicesDep, readable: ReadableDep, dag_id: Name, run_id: Name) -> HTMLResponse:
     """One run: its decision, and its report in a frame."""
+    if (ref := _stored_report(services, readable, dag_id, run_id)) is not None:
+        return _shown(services, ref)
     entry = _entry(services, readable, dag_id, run_id)
     return page(request, "run.html", entry=entry, report=reading.report_of(entry))
 
 
 def report(services: ServicesDep, readable: ReadableDep, dag_id: Name, run_id: Name) -> HTMLResponse:
     """A run's report as it was made, once its digest is checked."""
-    entry = _entry(services, readable, dag_id, run_id)
-    ref = reading.report_of(entry)
+    ref = _stored_report(services, readable, dag_id, run_id)
+    if ref is None:
+        ref = reading.report_of(_entry(services, readable, dag_id, run_id))
     if ref is None:
         raise HTTPException(404, "This run has no report: it was recorded by an earlier version.")
-    return HTMLResponse(services.read(ref), headers={"Content-Security-Policy": REPORT_POLICY})
+    return _shown(services, ref)
 
 
 def static(name: str) -> Response:
@@ -143,6 +146,19 @@ def _models(request: Request, services: Services, of: set[str]) -> HTMLResponse:
 def _check(dag_id: str, readable: set[str]) -> None:
     if dag_id not in readable:
         raise HTTPException(404, f"There is no DAG {dag_id!r} that you may read.")
+
+
+def _stored_report(services: Services, readable: set[str], dag_id: str, run_id: str) -> ArtifactRef | None:
+    """The report that a step of a run has made, such as that on drift; a training's is in the ledger."""
+    _check(dag_id, readable)
+    if services.ledger.entry(dag_id, run_id) is not None:
+        return None
+    records = services.tasks(Identity(pipeline=dag_id, run_id=run_id, task_id="report"))
+    return next((ref for each in records for ref in each.result.outputs.values() if ref.kind == "html"), None)
+
+
+def _shown(services: Services, ref: ArtifactRef) -> HTMLResponse:
+    return HTMLResponse(services.read(ref), headers={"Content-Security-Policy": REPORT_POLICY})
 
 
 def _entry(services: Services, readable: set[str], dag_id: str, run_id: str) -> LedgerEntry:

@@ -75,6 +75,11 @@ class Airflow:
         (self.root / "dags" / f"{name}.yaml").write_text(yaml.safe_dump(sections, sort_keys=False))
         (self.root / "dags" / f"{name}.py").write_text(SCORING_FILE)
 
+    def add_drift(self, name: str, **sections: Any) -> None:
+        """Write the two files of a watch over drift."""
+        (self.root / "dags" / f"{name}.yaml").write_text(yaml.safe_dump(sections, sort_keys=False))
+        (self.root / "dags" / f"{name}.py").write_text(SCORING_FILE.replace("scoring", "drift"))
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -35,7 +36,13 @@ SCENARIOS: list[dict[str, Any]] = [
     {"name": "mended", "dag": "strict", "conf": {"force": True}},
     {"name": "empty", "dag": "empty"},
     {"name": "lacking", "dag": "lacking"},
+    {"name": "no_drift", "dag": "watch_scores"},
+    {"name": "other_rows", "dag": "shifted"},
+    {"name": "drift", "dag": "watch_shifted"},
+    {"name": "cooling", "dag": "watch_shifted"},
+    {"name": "unwanted", "dag": "watch_unwanted"},
 ]
+WATCH = {"model": {"name": "small-model"}, "retrain": {"on": "any", "cooldown": "7d"}, "default_args": {"retries": 0}}
 
 
 class Runs:
@@ -81,6 +88,18 @@ def runs(make_airflow: Callable[[], Any]) -> Runs:
     for name in ("empty", "lacking"):
         file = {"file": {"path": f"${{SMALL_DATA}}/{name}.csv"}, "key": "customer_id"}
         airflow.add_scoring(name, **BATCH | {"data": file})
+    header, *rows = csv.reader(lines)
+    place = header.index("total_day_minutes")
+    shifted = [[*row[:place], str(float(row[place]) + 100), *row[place + 1 :]] for row in rows]
+    with (data / "shifted.csv").open("w", newline="") as file_of_shifted:
+        csv.writer(file_of_shifted).writerows([header, *shifted])
+    airflow.add_scoring(
+        "shifted", **BATCH | {"data": {"file": {"path": "${SMALL_DATA}/shifted.csv"}, "key": "customer_id"}}
+    )
+    airflow.add_drift("watch_scores", watch="scores", **WATCH)
+    airflow.add_drift("watch_shifted", watch="shifted", **WATCH)
+    airflow.add_drift("watch_unwanted", watch="shifted", **{**WATCH, "retrain": {"on": "predictions"}})
+    airflow.add_pipeline("listens", schedule={"on_drift": True})
     told, found = airflow.root / "scenarios.json", airflow.root / "results.json"
     told.write_text(json.dumps(SCENARIOS))
     done = subprocess.run(
@@ -193,3 +212,58 @@ def test_the_command_finds_what_airflow_has_computed(runs: Runs) -> None:
     assert done.stdout.count("reused") == 7
     assert "complete: 556 of 556 rows scored, 0 set aside, 0 in shards that failed" in done.stdout
     assert runs.result("first", "collect_scores").outputs["scores"].uri in done.stdout
+
+
+def said(runs: Runs, name: str) -> str:
+    return str(json.loads(runs.found["runs"][name]["xcom"]["call_for_training"]["return_value"]))
+
+
+def test_rows_like_those_of_the_training_call_for_nothing(runs: Runs) -> None:
+    assert runs.state("no_drift") == "success"
+    values = runs.result("no_drift", "measure_drift").values
+    assert (values["rows"], values["judged"], values["features"], values["predictions"]) == (ROWS, True, False, False)
+    assert values["prediction_index"] < 0.01  # two runs have scored the same rows
+    assert said(runs, "no_drift").startswith("no training is called for: 0 of 5 features have drifted")
+    assert runs.events("no_drift") == []
+
+
+def test_drift_leaves_a_report_and_calls_once_within_the_cool_down(runs: Runs) -> None:
+    result = runs.result("drift", "measure_drift")
+    assert result.values["drifted"] == ["total_day_minutes"]
+    page = Path(result.outputs["report"].uri.removeprefix("file://")).read_text()
+    assert "1 of 5 features have drifted" in page
+    assert "<svg" in page
+    assert "src=" not in page
+    (event,) = runs.events("drift")
+    assert (event["model"], event["drifted"], event["pipeline"]) == (
+        "small-model",
+        ["total_day_minutes"],
+        "watch_shifted",
+    )
+    assert event["report"] == result.outputs["report"].model_dump(mode="json")
+    assert said(runs, "drift") == "called for a training: 1 of 5 features have drifted"
+    assert runs.state("cooling") == "success"
+    assert said(runs, "cooling").startswith("no training is called for: one was at ")
+    assert runs.events("cooling") == []
+    (asset,) = {each["asset"] for each in runs.found["asset_events"] if each["dag"] == "watch_shifted"}
+    assert asset == "small-model.drift"
+
+
+def test_drift_that_the_policy_does_not_count_calls_for_nothing(runs: Runs) -> None:
+    assert runs.result("unwanted", "measure_drift").values["features"] is True
+    assert said(runs, "unwanted").startswith("no training is called for: 1 of 5")
+    assert runs.events("unwanted") == []
+
+
+def test_the_command_measures_the_same(runs: Runs) -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("ml-pipelines")), "drift", "dags/watch_shifted.yaml", "--store", "store"],
+        env=runs.airflow.environment | {"COLUMNS": "200"},
+        cwd=runs.airflow.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("drifted: 1 of 5 features have drifted")
+    assert runs.result("drift", "measure_drift").outputs["report"].uri in done.stdout

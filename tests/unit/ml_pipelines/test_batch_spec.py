@@ -9,9 +9,9 @@ import pytest
 import typer.testing
 
 from ml_pipelines import cli
-from ml_pipelines.batch_catalog import SCORING
+from ml_pipelines.batch_catalog import BATCHES, SCORING
 from ml_pipelines.batch_spec import Shards
-from ml_pipelines.declaration import load_scoring, parse_scoring, scores
+from ml_pipelines.declaration import kind_of, load_drift, load_scoring, parse_drift, parse_scoring
 from ml_pipelines.errors import SpecError
 from ml_pipelines.extras import load
 from ml_pipelines.parameters import RunOptions
@@ -86,11 +86,12 @@ def test_a_schedule_says_when_and_a_batch_has_one_source():
 
 
 def test_a_file_tells_by_itself_what_it_declares(tmp_path):
-    assert scores(DAGS / "ml_batch_scoring.yaml")
-    assert not scores(DAGS / "ml_training_pipeline.yaml")
+    assert kind_of(DAGS / "ml_batch_scoring.yaml") == "scoring"
+    assert kind_of(DAGS / "ml_drift_monitor.yaml") == "drift"
+    assert kind_of(DAGS / "ml_training_pipeline.yaml") == "training"
     broken = tmp_path / "broken.yaml"
     broken.write_text("shards: [")
-    assert not scores(broken)
+    assert kind_of(broken) == "training"
 
 
 def test_the_shipped_declaration_is_valid_and_names_the_shipped_model():
@@ -98,7 +99,7 @@ def test_the_shipped_declaration_is_valid_and_names_the_shipped_model():
     assert spec.model.name == "customer-churn-model"
     done = typer.testing.CliRunner().invoke(cli.app, ["validate", str(DAGS / "ml_batch_scoring.yaml")])
     assert done.exit_code == 0
-    assert "valid. Scoring ml_batch_scoring, by model customer-churn-model." in done.output
+    assert "valid. Scoring ml_batch_scoring, of model customer-churn-model." in done.output
 
 
 @pytest.mark.parametrize("step", SCORING)
@@ -111,9 +112,9 @@ def test_parameters_come_from_the_declaration_and_survive_a_journey(step):
     assert kind.not_in_key <= set(kind.model_fields)
 
 
-@pytest.mark.parametrize("step", SCORING)
+@pytest.mark.parametrize("step", BATCHES)
 def test_phases_lead_somewhere(step):
-    row = SCORING[step]
+    row = BATCHES[step]
     assert all(load(each) for each in (row.compute, row.resolve, row.publish) if each)
 
 
@@ -126,3 +127,38 @@ def test_a_declaration_is_read_without_what_computes():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+def test_a_watch_over_drift_is_declared_with_the_same_care():
+    text = """\
+model: {name: churn}
+watc: scores
+limits: {index: 0}
+retrain: {on: feature, cooldown: week}
+schedule: {timezone: UTC}
+runtime: {measure: {pool: one}}
+"""
+    with pytest.raises(SpecError) as caught:
+        parse_drift(text, path="watch.yaml")
+    found = {each.path: f"{each.line} {each.message} {each.hint}".strip() for each in caught.value.mistakes}
+    assert found["watc"].endswith('did you mean "watch"?')
+    assert found["limits.index"] == "3 expected a number above 0, got 0"
+    assert found["retrain.on"] == (
+        '4 expected one of features, predictions, any, got "feature" did you mean "features"?'
+    )
+    assert found["retrain.cooldown"].startswith("4 expected a duration such as 90s, 5m, 4h or 1d")
+    assert found["schedule"] == "5 give cron, on_scores: true or both"
+    assert found["runtime.measure"].endswith('did you mean "measure_drift"?')
+
+
+def test_the_shipped_watch_looks_at_the_shipped_scoring():
+    spec, scoring = (
+        load(DAGS / f"{name}.yaml")
+        for load, name in (
+            (load_drift, "ml_drift_monitor"),
+            (load_scoring, "ml_batch_scoring"),
+        )
+    )
+    assert (spec.watch, spec.model) == (scoring.name, scoring.model)
+    assert spec.retrain is not None
+    assert (spec.retrain.on, spec.retrain.cooldown.days) == ("features", 7)

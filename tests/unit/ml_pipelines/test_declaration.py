@@ -197,7 +197,7 @@ RULE_MISTAKES: list[Case] = [
     ("timezone: UTC", "on_new_data: 5m", "schedule.on_new_data", "5m",
      "new data is noticed by its revision in DVC, and this data comes from elsewhere",
      "declare data.dvc, or give a cron schedule: a run on data that has not changed ends as no_change"),
-    ("cron: 0 2 * * 0, ", "", "schedule", "schedule", "give cron, on_new_data or both", None),
+    ("cron: 0 2 * * 0, ", "", "schedule", "schedule", "give cron, on_new_data, on_drift, or several of them", None),
     ("key: customer_id", "key: label", "data.key", "label",
      '"label" is the target too; the key tells rows apart', "name another column, or leave key out"),
     ("[note]", "[note, label]", "data.ignore[1]", "label", '"label" is the target and can\'t be ignored', "remove it"),

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_pipelines.drift import MOVED, SHIFTED, drift
-from ml_pipelines.steps.train import _profile
+from ml_pipelines.profiles import profile
 
 
 def numbers(values: Any) -> dict[str, Any]:
-    return _profile(pd.Series(np.asarray(values, dtype=float)), "float")
+    return profile(pd.Series(np.asarray(values, dtype=float)), "float")
 
 
 def words(values: list[str | None]) -> dict[str, Any]:
-    return _profile(pd.Series(values, dtype=object), "string")
+    return profile(pd.Series(values, dtype=object), "string")
 
 
 def index(then: dict[str, Any], now: dict[str, Any]) -> float | None:
@@ -29,6 +29,14 @@ def test_the_same_rows_have_not_moved() -> None:
     normal = numbers(np.random.default_rng(0).normal(size=1000))
     assert index(normal, normal) == 0
     assert index(words(["a", "b", None]), words(["a", "b", None])) == pytest.approx(0)
+
+
+def test_whole_numbers_that_have_not_moved_are_stable_wherever_their_deciles_lie() -> None:
+    then = np.repeat([0, 1, 2, 3, 4], [90, 130, 75, 45, 29])  # the 0.8 quantile lies between 2 and 3
+    now = np.repeat([0, 1, 2, 3, 4], [130, 197, 118, 67, 44])
+    found = index(numbers(then), numbers(now))
+    assert found is not None
+    assert found < 0.01
 
 
 def test_other_rows_of_the_same_kind_are_stable_and_moved_ones_are_told() -> None:

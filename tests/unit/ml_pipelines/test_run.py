@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import importlib
+from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from ml_pipelines.catalog import CATALOG, Step
-from ml_pipelines.contracts import Identity, StepRequest
+from ml_pipelines.contracts import Identity, StepRequest, StepResult
 from ml_pipelines.errors import DataError, RequestError, ServiceUnavailable
 from ml_pipelines.run import run_step
 from ml_pipelines.store import ArtifactStore
@@ -85,6 +88,30 @@ def test_a_step_is_computed_once_and_its_result_is_found_again(tmp_path: Path, c
     # Published where it was published before: told again, not done again.
     assert again.values == {**first.values, "seen": 2}
     assert counting.calls == ["compute", "publish"]
+
+
+def test_a_step_may_make_as_many_parts_as_there_are_each_a_table_of_its_own(tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path / "store"))
+
+    def plan(rows: int, size: int) -> StepResult:
+        pl.DataFrame({"id": range(rows)}).write_parquet(tmp_path / "table.parquet")
+        table = store.put_file(str(tmp_path / "table.parquet"), kind="table", rows=rows)
+        asked = request(tmp_path, step="plan_shards", parameters={"shards": {"rows": size}}, inputs={"table": table})
+        return run_step(asked, FakeServices())
+
+    made = plan(25, 10)
+    assert [(name, ref.rows) for name, ref in made.outputs.items()] == [
+        ("shard_0", 10),
+        ("shard_1", 10),
+        ("shard_2", 5),
+    ]
+    read = [pl.read_parquet(BytesIO(store.read(ref)))["id"].to_list() for ref in made.outputs.values()]
+    assert [*chain.from_iterable(read)] == list(range(25))
+    # What is the same in a longer table is the same artifact, so its scores are found again.
+    longer = plan(33, 10)
+    assert [longer.outputs[name] == ref for name, ref in made.outputs.items()] == [True, True, False]
+    assert plan(25, 10).how == "reused"
+    assert plan(0, 10).outputs == {}
 
 
 def test_a_change_is_a_miss_that_says_what_changed(tmp_path: Path, counting: Any) -> None:

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from ml_pipelines.batch_catalog import SCORING
+from ml_pipelines.batch_catalog import DRIFT, SCORING
 from ml_pipelines.catalog import CATALOG
 from ml_pipelines.declaration import parse_spec
 from ml_pipelines.errors import SpecError
-from ml_pipelines.runtime import SCORING_STEPS, STEPS, Docker, Placement
+from ml_pipelines.runtime import DRIFT_STEPS, SCORING_STEPS, STEPS, Docker, Placement
 from ml_pipelines.spec import PipelineSpec
 
 BASE = """
@@ -29,6 +29,7 @@ def mistakes(runtime: str) -> list[tuple[str, str, str]]:
 def test_the_steps_are_the_catalogs() -> None:
     assert tuple(CATALOG) == STEPS
     assert tuple(SCORING) == SCORING_STEPS
+    assert tuple(DRIFT) == DRIFT_STEPS
 
 
 def test_a_step_is_placed() -> None:

@@ -51,7 +51,7 @@ def test_names_that_a_declaration_may_have_stay_what_they_are(name: str) -> None
         ),
         (
             "ml-pipelines://churn",
-            "expected an asset URI like ml-pipelines://PIPELINE/data or .../scores, got ml-pipelines://churn/; "
+            "expected an asset URI like ml-pipelines://PIPELINE/data, /scores or /drift, got ml-pipelines://churn/; "
             "ml_pipelines_airflow.assets.dataset_asset(PIPELINE) makes it",
         ),
         ("dvc://churn", "expected an asset URI like dvc://PIPELINE/PATH, got dvc://churn/"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, Asset, RetryAction
+from airflow.sdk import DAG, Asset, AssetAny, RetryAction
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy
 from airflow.serialization.serialized_objects import DagSerialization
 
@@ -260,6 +260,16 @@ def test_new_data_starts_it_alone_or_beside_the_clock(cron: str | None) -> None:
     clock = getattr(dag.timetable, "timetable", None)
     assert (clock.expression if clock else None) == cron
     assert serialized(dag) == serialized(a_dag(data=DVC, schedule={"cron": cron, "on_new_data": "5m"}))
+
+
+@pytest.mark.parametrize("cron", [None, "0 2 * * 0"])
+def test_drift_starts_a_training_that_listens_beside_new_data(cron: str | None) -> None:
+    dag = a_dag(schedule={"cron": cron, "on_drift": True})
+    assert [asset.uri for asset in dag.timetable.asset_condition.objects] == ["ml-pipelines://small-model/drift"]
+    assert getattr(dag.timetable, "timetable", None) is None or dag.timetable.timetable.expression == cron
+    both = a_dag(data=DVC, schedule={"on_new_data": "5m", "on_drift": True}).timetable.asset_condition
+    assert isinstance(both, AssetAny)
+    assert sorted(asset.name for asset in both.objects) == ["small-model.drift", "small.revision"]
 
 
 def test_only_data_in_dvc_is_watched() -> None:

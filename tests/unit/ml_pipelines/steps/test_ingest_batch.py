@@ -76,7 +76,7 @@ def test_a_model_that_the_store_has_lost_comes_from_the_registry(run):
 def test_without_a_champion_there_is_nothing_to_score_with(run):
     with pytest.raises(RegistryError, match="no version has the alias champion") as caught:
         resolve(parameters(), {}, run.services, SOMEBODY)
-    assert "train and promote a model" in caught.value.fix
+    assert "train and promote a model of this name" in caught.value.fix
     with pytest.raises(RegistryError, match="there is no version 9"):
         resolve(parameters(model=ScoredBy(name="churn", version="9")), {}, run.services, SOMEBODY)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi.testclient import TestClient
 
+from ml_pipelines.contracts import Identity, StepResult
+from ml_pipelines.ports import TaskRecord
 from ml_pipelines.report.page import style
 from ml_pipelines_airflow.ui import reading
 from ml_pipelines_airflow.ui.app import STATIC, create_app
@@ -148,6 +151,29 @@ def test_a_run_shows_its_report_in_a_frame_that_may_do_nothing(world: Any, clien
     frames = [attributes for tag, attributes in Tags(client.get(RUN).text).found if tag == "iframe"]
     assert frames == [{"title": "Report of the run", "sandbox": None, "src": f"/ml-models{REPORT.replace('&', '&')}"}]
     assert client.get(REPORT).content == b"<!DOCTYPE html><title>the secret report</title>"
+
+
+def test_a_run_that_decides_nothing_shows_the_report_that_it_has_made_to_who_may_read_it(
+    world: Any, client: TestClient
+) -> None:
+    page = b"<!DOCTYPE html><title>drift</title>"
+    result = StepResult(
+        step="measure_drift",
+        key="0" * 64,
+        how="computed",
+        reason="",
+        outputs={"drift": world.services.put(b"{}", kind="json"), "report": world.services.put(page, kind="html")},
+    )
+    for dag in ("churn_dag", "secret_dag"):
+        whose = Identity(pipeline=dag, run_id="monday", task_id="measure_drift")
+        world.services.done.append(TaskRecord(whose, result, datetime(2026, 1, 1, tzinfo=UTC)))
+    for path in (RUN, REPORT):
+        answer = client.get(path)
+        assert answer.content == page
+        assert "sandbox" in answer.headers["Content-Security-Policy"]
+        assert client.get(path.replace("churn_dag", "secret_dag")).status_code == 404
+    world.record("monday")
+    assert client.get(REPORT).content != page  # what is on record comes first
 
 
 def test_a_run_without_an_entry_is_not_decided_yet(client: TestClient) -> None:

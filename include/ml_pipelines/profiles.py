@@ -1,0 +1,44 @@
+"""What is kept of a table's columns, so that later ones can be compared with them; see :mod:`ml_pipelines.drift`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+__all__ = ["profile", "profiles"]
+
+_TOP_LEVELS = 20
+_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def profiles(frame: pd.DataFrame, features: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The profile of each feature of a frame, by name."""
+    return {each["name"]: profile(frame[each["name"]], each["dtype"]) for each in features}
+
+
+def profile(column: pd.Series, dtype: str) -> dict[str, Any]:
+    """What later data is compared with. Times count in days since 1970-01-01."""
+    missing = float(column.isna().mean())
+    present = column.dropna()
+    if dtype in ("string", "boolean"):
+        counts = present.astype(str).value_counts().to_dict()
+        top = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_TOP_LEVELS]
+        return {"levels": {level: count / len(column) for level, count in top}, "missing": missing}
+    if dtype in ("date", "datetime"):
+        present = (present - pd.Timestamp(0)) / pd.Timedelta(days=1)
+    if present.empty:
+        return {**dict.fromkeys(("mean", "std", "min", "max")), "quantiles": {}, "up_to": {}, "missing": missing}
+    # Values that are there: between two whole numbers lies none, and the shares up to such a point are no facts.
+    quantiles = {str(share): float(present.quantile(share, interpolation="lower")) for share in _QUANTILES}
+    return {
+        "mean": float(present.mean()),
+        "std": float(present.std(ddof=0)),
+        "min": float(present.min()),
+        "max": float(present.max()),
+        "quantiles": quantiles,
+        # Of whole numbers many are equal to a quantile, so that more than its share of them are at most that.
+        "up_to": {share: float((present <= quantile).mean()) for share, quantile in quantiles.items()},
+        "missing": missing,
+    }
