@@ -24,8 +24,9 @@ from typing import Any
 import polars as pl
 
 from ml_pipelines.errors import NoRows, SourceUnreadable
+from ml_pipelines.progress import progress
 from ml_pipelines.spec import ColumnType
-from ml_pipelines.tables import ROW, UNPARSED, aggregate
+from ml_pipelines.tables import ROW, UNPARSED, aggregate, counted
 
 __all__ = ["DTYPES", "scan", "typed"]
 
@@ -104,7 +105,7 @@ def _facts(frame: pl.LazyFrame, open_names: list[str], wanted: dict[str, ColumnT
     asked |= {(name, "filled"): _text(name).count() > 0 for name in narrowest}
     asked |= {question: tried[question] for question in narrowest.items()}
     asked |= {(name, "unparsed"): _complaint(name, kind).is_not_null().any() for name, kind in wanted.items()}
-    facts = _answers(frame, asked)
+    facts = _answers(counted(frame, progress("finding the types", "rows")), asked)
     wider = [(name, kind) for name in narrowest if not facts[name, narrowest[name]] for kind in plausible[name][1:]]
     return facts | _answers(frame, {question: tried[question] for question in wider})
 

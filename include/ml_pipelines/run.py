@@ -172,7 +172,7 @@ def _compute(
         # Parts of one table are written one after the other: all at once they would be the whole table in memory.
         alone = ({name: table} for name, table in tables.items() if name not in step.outputs)
         for group in (together, *alone):
-            refs |= _save_tables(group, store, directory, arguments.get("raw_path"))
+            refs |= _save_tables(group, store, directory, arguments, _rows(request))
     return {name: refs[name] for name in kinds}, output.values
 
 
@@ -215,27 +215,34 @@ def _bytes(kind: ArtifactKind, value: Any) -> bytes:
 
 
 def _save_tables(
-    tables: dict[str, Any], store: ArtifactStore, directory: str, raw_path: str | None
+    tables: dict[str, Any], store: ArtifactStore, directory: str, arguments: dict[str, Any], total: int | None
 ) -> dict[str, ArtifactRef]:
     """Stream all tables of a step to Parquet in one pass over what they share."""
     if not tables:
         return {}
     import polars
 
+    from ml_pipelines.progress import progress
+    from ml_pipelines.tables import counted, source_error
+
     paths = {name: str(Path(directory, f"{name}.parquet")) for name in tables}
     try:
-        sinks = [_sink(table, paths[name]) for name, table in tables.items()]
+        tell = progress(f"writing {', '.join(tables)}", "rows", total)
+        sinks = [_sink(counted(table, tell), paths[name]) for name, table in tables.items()]
         polars.collect_all(sinks, engine="streaming")
     except polars.exceptions.PolarsError as exc:
-        if raw_path is None:
+        if (raw_path := arguments.get("raw_path")) is None:
             raise
-        from ml_pipelines.tables import source_error
-
         raise source_error(exc, raw_path) from exc
     return {
         name: store.put_file(path, kind="table", rows=polars.scan_parquet(path).select(polars.len()).collect().item())
         for name, path in paths.items()
     }
+
+
+def _rows(request: StepRequest) -> int | None:
+    """Of the largest table that goes in, which is the most that the tables that come out have together."""
+    return max((ref.rows or 0 for ref in request.inputs.values() if isinstance(ref, ArtifactRef)), default=None)
 
 
 def _sink(table: Any, path: str) -> Any:

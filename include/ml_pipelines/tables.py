@@ -6,15 +6,26 @@ import codecs
 import csv
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from ml_pipelines.errors import DataError, NoRows, SourceUnreadable
+from ml_pipelines.progress import progress
 
-__all__ = ["REASON", "ROW", "UNPARSED", "aggregate", "check_csv", "is_missing", "missing_column", "source_error"]
+__all__ = [
+    "REASON",
+    "ROW",
+    "UNPARSED",
+    "aggregate",
+    "check_csv",
+    "counted",
+    "is_missing",
+    "missing_column",
+    "source_error",
+]
 
 UNPARSED, ROW, REASON = "_unparsed", "_row", "_reason"
 
@@ -25,6 +36,17 @@ _CELL_CHARACTERS = 1 << 24
 def aggregate(frame: pl.LazyFrame) -> pl.DataFrame:
     """Collect a few rows by streaming: the table behind them need not fit in memory."""
     return frame.collect(engine="streaming")
+
+
+def counted(frame: pl.LazyFrame, tell: Callable[[int], None]) -> pl.LazyFrame:
+    """The same table; `tell` learns how many rows there are of each piece that streams by, from any thread."""
+    name, dtype = next(iter(frame.collect_schema().items()))
+
+    def passed(cells: pl.Series) -> pl.Series:
+        tell(len(cells))
+        return cells
+
+    return frame.with_columns(pl.col(name).map_batches(passed, return_dtype=dtype, is_elementwise=True))
 
 
 def is_missing(name: str, dtype: pl.DataType) -> pl.Expr:
@@ -110,6 +132,7 @@ def _text_blocks(path: str) -> Iterator[bytes]:
     """The blocks of a file, each known to be UTF-8 without NUL. A block may end within a character."""
     decode = codecs.getincrementaldecoder("utf-8")().decode
     offset, in_character = 0, False
+    tell = progress("checking the file", "bytes", Path(path).stat().st_size)
     with Path(path).open("rb") as file:
         while True:
             block = file.read(_BLOCK_BYTES)
@@ -127,6 +150,7 @@ def _text_blocks(path: str) -> Iterator[bytes]:
                 return
             in_character = block[-1] >= 0x80
             offset += len(block)
+            tell(len(block))
             yield block
 
 

@@ -55,10 +55,11 @@ def train(*, table: pl.LazyFrame, parameters: TrainParameters, seed: int) -> Ste
         DataError: no rows, no features, or a target that can't be learned.
         ModelError: the candidate can't be built or fitted.
     """
-    rows = table.collect()
-    y, positive = target_of(rows, parameters)
-    features = _features(rows, parameters)
-    frame = features_frame(rows.lazy(), features)
+    # Target and features one after the other, and never the key: the table itself is not held beside the frame.
+    there = parameters.target in table.collect_schema()
+    y, positive = target_of((table.select(parameters.target) if there else table.head(0)).collect(), parameters)
+    features = _features(table, parameters)
+    frame = features_frame(table, features)
     estimator = build_estimator(parameters.candidate, task=parameters.task, seed=seed)
     columns = preprocessing(features, outliers=parameters.features.outliers, folds=_folds(y, parameters, seed))
     model = Pipeline([("features", columns), ("model", estimator)])
@@ -67,7 +68,7 @@ def train(*, table: pl.LazyFrame, parameters: TrainParameters, seed: int) -> Ste
         **_settings(parameters, estimator),
         "classes": model.classes_.tolist() if parameters.task == "classification" else None,
         "positive": positive,
-        "rows": len(rows),
+        "rows": len(y),
         "features": features,
         "target_summary": _target_summary(y, parameters),
         "profile": profiles(frame, features),
@@ -77,7 +78,7 @@ def train(*, table: pl.LazyFrame, parameters: TrainParameters, seed: int) -> Ste
     training["smoke"] = _smoke(model, frame, training, seed)
     values: dict[str, JsonValue] = {
         "candidate": parameters.candidate.name,
-        "rows": len(rows),
+        "rows": len(y),
         "features": len(features),
     }
     return StepOutput(outputs={"model": model, "training": training}, values=values)
@@ -113,21 +114,24 @@ def publish(work: Publication, services: Services) -> dict[str, JsonValue]:
     }
 
 
-def _features(rows: pl.DataFrame, parameters: TrainParameters) -> list[dict[str, Any]]:
-    names = [name for name in rows.columns if name not in (parameters.key, parameters.target)]
+def _features(table: pl.LazyFrame, parameters: TrainParameters) -> list[dict[str, Any]]:
+    schema = table.collect_schema()
+    names = [name for name in schema if name not in (parameters.key, parameters.target)]
     if not names:
         raise DataError(
             "there is no column to learn from",
-            got=f"columns {', '.join(rows.columns)}",
+            got=f"columns {', '.join(schema)}",
             fix="the table needs at least one column beside key and target",
         )
-    dtypes = feature_dtypes({name: rows.schema[name] for name in names})
+    dtypes = feature_dtypes({name: schema[name] for name in names})
+    texts = [name for name, dtype in dtypes.items() if dtype == "string"]
+    levels = table.select(pl.col(texts).n_unique()).collect(engine="streaming").row(0, named=True) if texts else {}
     features = [{"name": name, "dtype": dtype, "encoding": "number"} for name, dtype in dtypes.items()]
     for feature in features:
         if feature["dtype"] in ("date", "datetime"):
             feature["encoding"] = feature["dtype"]
         elif feature["dtype"] == "string":
-            few = rows[feature["name"]].n_unique() <= parameters.features.max_onehot
+            few = levels[feature["name"]] <= parameters.features.max_onehot
             feature["encoding"] = "onehot" if few else "target"
     _check_outliers(features, parameters)
     return features

@@ -365,3 +365,20 @@ def test_the_credits_pass():
     output = check(ingested("credit.csv", target="Status"), key=None, target="Status")
     assert (output.values["verdict"], output.values["rows"]) == ("passed", 4454)
     assert line(output, "missing", "Income")["rows"] == 381
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    keys=st.lists(st.none() | st.integers(0, 12), min_size=20, max_size=60),
+    partition=st.integers(5, 70),
+    at_a_time=st.integers(1, 8),
+)
+def test_the_later_rows_of_a_key_are_found_however_the_keys_are_cut_up(keys, partition, at_a_time):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ml_pipelines.steps.check_quality._ROWS_PER_PARTITION", partition)
+        patch.setattr("ml_pipelines.steps.check_quality._KEYS_AT_A_TIME", at_a_time)
+        names = [None if key is None else f"C{key}" for key in keys]
+        frame = pl.DataFrame({"id": pl.Series(names, dtype=pl.String), "y": [row % 2 for row in range(len(keys))]})
+        checks = {"rows": {"min": 1}, "duplicate_keys": {"on_fail": "quarantine"}, "missing": {"max_share": 1}}
+        found = {row for row, reason in flagged(check(frame, checks=checks)) if "occurred before" in reason}
+    assert found == {row for row, key in enumerate(keys) if key is not None and key in keys[:row]}

@@ -326,3 +326,20 @@ def test_a_well_typed_table_comes_back_value_for_value(tmp_path_factory, rows):
     assert read(path, DECLARED).outputs["table"].collect().equals(frame)
     frame.write_parquet(path.with_suffix(".parquet"))
     assert read(path.with_suffix(".parquet"), DECLARED).outputs["table"].collect().equals(frame)
+
+
+CELLS = ["1", "-20", "2.5", "1e3", "007", "true", "False", "2026-10-31", "2026-10-31 12:00", "", " 3 ", "word"]
+
+
+@settings(max_examples=80, deadline=None)
+@given(cells=st.lists(st.sampled_from(CELLS), min_size=1, max_size=12), first=st.integers(1, 12))
+def test_the_types_do_not_depend_on_how_many_rows_are_looked_at_first(tmp_path_factory, cells, first):
+    path = tmp_path_factory.mktemp("cells") / "data.csv"
+    path.write_text("y,x\n" + "".join(f"{number},{cell}\n" for number, cell in enumerate(cells)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ml_pipelines.steps.ingest._FIRST_ROWS", first)
+        some = read(path).outputs["table"].collect()
+        patch.setattr("ml_pipelines.steps.ingest._FIRST_ROWS", len(cells))
+        every = read(path).outputs["table"].collect()
+    assert some.schema == every.schema
+    assert some.equals(every)
