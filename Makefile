@@ -10,6 +10,9 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 BIN := .venv/bin
 UV := $(BIN)/uv pip
 LOCK := $(UV) compile --quiet --universal --python-version 3.11 --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+PREFECT := include/examples/prefect
+# Prefect 3 works with none of the versions of these that the lock has; what a step computes depends on none of them.
+NOT_WITH_PREFECT := packaging|python-slugify|sqlalchemy|websockets
 DELIVERY := $(BIN)/python -m ml_pipelines_airflow.delivery
 RELEASE ?= dist/release.json
 
@@ -92,6 +95,8 @@ smoke: dags ## see that the stack which `make up` has started serves every DAG (
 lock: .venv/.stamp ## write requirements*.txt from pyproject.toml (UPGRADE=1: newest versions)
 	@echo '>> requirements.txt'; $(LOCK) --all-extras --output-file requirements.txt pyproject.toml >/dev/null
 	@echo '>> requirements-dev.txt'; $(LOCK) --group dev --constraints requirements.txt --output-file requirements-dev.txt >/dev/null
+	@echo '>> $(PREFECT)/requirements.txt'; grep -vE '^($(NOT_WITH_PREFECT))==' requirements.txt | $(LOCK) --no-annotate \
+		--constraints /dev/stdin --extra ml pyproject.toml $(PREFECT)/requirements.in --output-file $(PREFECT)/requirements.txt >/dev/null
 
 wheel: .venv/.stamp ## build into dist/
 	@$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist

@@ -1,10 +1,10 @@
-"""Run a whole pipeline in this process: the same steps as in Airflow, the same artifacts, the same result."""
+"""A whole pipeline without Airflow: the same steps, the same artifacts, the same result."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from ml_pipelines.catalog import CATALOG
@@ -19,11 +19,23 @@ from ml_pipelines.spec import Candidate, PipelineSpec
 from ml_pipelines.store import ArtifactStore
 from ml_pipelines.wiring import needs, wire
 
-__all__ = ["RunResults", "check_candidates", "parameters_of", "run_pipeline", "selected"]
+__all__ = [
+    "Approve",
+    "RunResults",
+    "Runner",
+    "check_candidates",
+    "conduct",
+    "label_of",
+    "parameters_of",
+    "run_pipeline",
+    "selected",
+]
 
 _CHECKED = "checked"  # where a list of candidates was "published" to
 
 RunResults = dict[str, StepResult | list[StepResult] | None]
+Runner = Callable[[Sequence[StepRequest]], Sequence[StepResult]]
+Approve = Callable[[StepResult], str | None]
 
 
 def run_pipeline(
@@ -33,11 +45,11 @@ def run_pipeline(
     store: str,
     run_id: str,
     options: RunOptions | None = None,
-    approve: Callable[[StepResult], str | None] = lambda decision: None,
+    approve: Approve = lambda decision: None,
     on_start: Callable[[str], None] = lambda task: None,
     on_done: Callable[[str, StepResult], None] = lambda task, result: None,
 ) -> RunResults:
-    """Run all steps of a pipeline in order.
+    """Run all steps of a pipeline in this process, one after the other.
 
     Args:
         spec: the declaration.
@@ -55,19 +67,54 @@ def run_pipeline(
     Raises:
         PipelineError: from the step that failed.
     """
+
+    def run(requests: Sequence[StepRequest]) -> list[StepResult]:
+        results = []
+        for request in requests:
+            on_start(label_of(request))
+            results.append(run_step(request, services))
+            on_done(label_of(request), results[-1])
+        return results
+
+    return conduct(spec, run, store=store, run_id=run_id, options=options, approve=approve)
+
+
+def conduct(
+    spec: PipelineSpec,
+    run: Runner,
+    *,
+    store: str,
+    run_id: str,
+    options: RunOptions | None = None,
+    approve: Approve = lambda decision: None,
+) -> RunResults:
+    """Go through a pipeline as its verdicts tell, whoever runs the steps: this process, or an orchestrator's tasks.
+
+    Args:
+        spec: the declaration.
+        run: runs the requests that it is given, which do not depend on each other, and gives their results in order.
+        store: URI of the artifact store.
+        run_id: name of the run; the same name again is a retry.
+        options: what to do differently this time.
+        approve: asked if the gate holds the model; a name ships it, and is written down as who approved.
+
+    Returns:
+        Results by step; None for a step that was not reached.
+
+    Raises:
+        RequestError: `options` name a candidate that there is not.
+        PipelineError: what `run` raises.
+    """
     options = options or RunOptions()
     chosen = selected(spec, options.candidates)
     results: RunResults = dict.fromkeys(CATALOG)
-
     approval: dict[str, JsonValue] = {}
 
-    def run(step: str, map_index: int = -1, candidate: Candidate | None = None) -> StepResult:
-        label = f"{step}[{candidate.name}]" if candidate else step
-        on_start(label)
+    def request(step: str, map_index: int = -1, candidate: Candidate | None = None) -> StepRequest:
         wired = wire(CATALOG[step], {name: results[name] for name in needs(step)})
         if step == "record_decision" and approval:
             wired["facts"]["approval"] = approval
-        request = StepRequest(
+        return StepRequest(
             step=step,
             parameters=parameters_of(spec, step, candidate).for_run(options).model_dump(mode="json"),
             **wired,
@@ -76,17 +123,14 @@ def run_pipeline(
             identity=Identity(pipeline=spec.name, run_id=run_id, task_id=step, map_index=map_index),
             force=options.force,
         )
-        result = run_step(request, services)
-        on_done(label, result)
-        return result
 
     def run_all(*steps: str) -> None:
         for step in steps:
-            results[step] = run(step)
+            (results[step],) = run([request(step)])
 
     def train_and_decide() -> None:
         run_all("preprocess", "split")
-        results["train"] = [run("train", index, candidate) for index, candidate in enumerate(chosen)]
+        results["train"] = [*run([request("train", index, candidate) for index, candidate in enumerate(chosen)])]
         run_all("evaluate", "decide")
         decided = results["decide"]
         assert isinstance(decided, StepResult)
@@ -119,6 +163,12 @@ def check_candidates(spec: PipelineSpec, store: str) -> None:
     if memory.published("train", key, _CHECKED) is None:
         load("ml_pipelines.estimators:check_candidates")(spec)
         memory.remember_published("train", key, _CHECKED, {})
+
+
+def label_of(request: StepRequest) -> str:
+    """What a request is called for people: its step, and which candidate it trains."""
+    candidate = request.parameters.get("candidate")
+    return f"{request.step}[{candidate['name']}]" if isinstance(candidate, dict) else request.step
 
 
 def selected(spec: PipelineSpec, names: tuple[str, ...]) -> tuple[Candidate, ...]:

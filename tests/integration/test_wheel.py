@@ -34,12 +34,15 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     return done.stdout
 
 
-def installed(wheel: Path, venv: Path, extras: str = "") -> Path:
-    """Install the wheel with the locked versions of what it needs; gives the folder of the commands."""
+def installed(wheel: Path, venv: Path, extras: str = "", *, also: Path | None = None) -> Path:
+    """Install the wheel with the locked versions of what it needs; gives the folder of the commands.
+
+    `also`: a lock of its own, all of which is installed too.
+    """
     uv = find_uv_bin()
     run(uv, "venv", "--quiet", "--python", sys.executable, venv, cwd=wheel.parent)
-    install = [uv, "pip", "install", "--quiet", "--python", venv / "bin" / "python"]
-    install += ["--constraints", HERE / "requirements.txt", f"{wheel}{extras}"]
+    install = [uv, "pip", "install", "--quiet", "--python", venv / "bin" / "python", f"{wheel}{extras}"]
+    install += ["--requirements", also] if also else ["--constraints", HERE / "requirements.txt"]
     try:
         # What installed the test's own environment is in uv's cache as a rule, and then no index need be asked.
         run(*install, "--offline", cwd=wheel.parent)
@@ -48,16 +51,19 @@ def installed(wheel: Path, venv: Path, extras: str = "") -> Path:
     return venv / "bin"
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build(out: Path) -> Path:
     """The wheel, built from the checkout."""
-    out = tmp_path_factory.mktemp("dist")
     run(
         find_uv_bin(), "build", "--quiet", "--wheel", "--no-build-isolation", "--python", sys.executable,
         "--out-dir", out, HERE, cwd=out,
     )  # fmt: skip
     (built,) = out.glob("*.whl")
     return built
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +79,7 @@ def test_there_are_two_packages_and_no_more(wheel: Path) -> None:
     assert len(tops) == 3
     assert {"ml_pipelines/py.typed", "ml_pipelines_airflow/py.typed"} <= set(names)
     assert [name for name in names if name.endswith("licenses/LICENSE")]
+    assert not [name for name in names if "examples" in name]
 
 
 def test_all_files_of_the_packages_are_in_it(wheel: Path) -> None:

@@ -1,11 +1,13 @@
 """Run in a process of its own: many runs with `dag.test()`, then everything they left, as JSON.
 
-Usage: scenarios.py SCENARIOS.json RESULTS.json, with a list of `{"name", "dag", "conf", "environment", "damage"}`.
-What is damaged before a run is an artifact of an earlier one: its scenario, task and name.
+Usage: scenarios.py SCENARIOS.json RESULTS.json, with a list of `{"name", "dag", "conf", "environment", "damage",
+"breaks"}`. What is damaged before a run is an artifact of an earlier one: its scenario, task and name. What `breaks` is
+`{"model", "how"}`: before the run, all copies of the model's champion are removed or altered.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -35,6 +37,8 @@ def main() -> None:
 
 
 def run(dag: Any, scenario: dict[str, Any]) -> dict[str, Any]:
+    if "breaks" in scenario:
+        break_champion(**scenario["breaks"])
     before = dict(os.environ)
     os.environ.update(scenario.get("environment", {}))
     started = time.monotonic()
@@ -59,6 +63,24 @@ def damage(results: dict[str, dict[str, Any]], name: str, task: str, output: str
     path = Path(ref["uri"].removeprefix("file://"))
     path.chmod(0o644)
     path.write_bytes(bytes(ref["bytes"]))
+
+
+def break_champion(model: str, how: str) -> None:
+    """Remove every copy of a champion's file, in the store and in MLflow, or change the last byte of each."""
+    from mlflow import MlflowClient
+
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    champion = MlflowClient(tracking_uri=uri, registry_uri=uri).get_model_version_by_alias(model, "champion")
+    digest = json.loads(champion.tags["ml_pipelines.artifact"])["sha256"]
+    root = Path(os.environ["DAGS"]).parent
+    files = [path for path in root.rglob("*") if path.is_file() and path.suffix not in (".db", ".log")]
+    copies = [path for path in files if hashlib.sha256(path.read_bytes()).hexdigest() == digest]
+    assert len(copies) == 2, copies
+    for path in copies:
+        content = path.read_bytes()
+        path.unlink()
+        if how == "altered":
+            path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
 
 def without_airflow() -> dict[str, Any]:

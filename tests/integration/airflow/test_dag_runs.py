@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import html
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from tests.integration.ledgers import entries_of
 from tests.integration.processes import find_port
 
-from ml_pipelines.contracts import Decision, LedgerEntry, StepResult
+from ml_pipelines.contracts import ArtifactRef, Decision, LedgerEntry, StepResult
 from ml_pipelines.owner import person
 from ml_pipelines_airflow.tasks import TASK_IDS
 
@@ -21,6 +24,7 @@ pytestmark = [pytest.mark.xdist_group("airflow-runs"), pytest.mark.timeout(600)]
 
 LINKS = ("mlflow_run_url", "model_version_url", "report_url")
 LARGEST_XCOM = 8 * 1024  # bytes
+KNOWN_COLUMN = "number_customer_service_calls"  # what the trees of the small data begin with
 SECRET = "s3cret-of-mlflow"
 COMPUTING = (
     "ingest_data",
@@ -60,6 +64,10 @@ SCENARIOS: list[dict[str, Any]] = [
     {"name": "stopped", "dag": "spoiled"},
     {"name": "no_file", "dag": "no_file"},
     {"name": "no_revisions", "dag": "no_file", "conf": {"data_revision": "main"}},
+    *({"name": f"{dag}_first", "dag": dag} for dag in ("gone", "altered", "narrower")),
+    {"name": "gone", "dag": "gone", "breaks": {"model": "gone-model", "how": "removed"}},
+    {"name": "altered", "dag": "altered", "breaks": {"model": "altered-model", "how": "altered"}},
+    {"name": "narrower", "dag": "narrower"},
     {"name": "no_mlflow", "dag": "retried", "conf": {"candidates": ["tree"]}},
 ]
 
@@ -129,6 +137,14 @@ def runs(make_airflow: Callable[[], Any]) -> Runs:
     SCENARIOS[-1]["environment"] = {
         "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "generic", "host": address})
     }
+    for seed, (name, broken) in enumerate({"gone": "hold", "altered": "promote", "narrower": "hold"}.items(), start=1):
+        model = {"name": f"{name}-model", "task": "classification"}
+        gate = {"metric": "roc_auc", "thresholds": {"roc_auc": 0.6}, "broken_champion": broken}
+        airflow.add_pipeline(name, model=model, gate=gate, seed=seed)
+    later = write_later_data(airflow.root)
+    for scenario in SCENARIOS:
+        if scenario["name"] in later:
+            scenario["environment"] = {"SMALL_DATA": later[scenario["name"]]}
     told, found = airflow.root / "scenarios.json", airflow.root / "results.json"
     told.write_text(json.dumps(SCENARIOS))
     done = subprocess.run(
@@ -143,6 +159,23 @@ def runs(make_airflow: Callable[[], Any]) -> Runs:
     (airflow.root / "printed.log").write_text(done.stdout)
     assert done.returncode == 0, done.stdout[-5000:]
     return Runs(airflow.root, json.loads(found.read_text()), done.stdout)
+
+
+def write_later_data(root: Path) -> dict[str, str]:
+    """The data of the later runs by scenario: some rows fewer, and once without a column that the champion knows."""
+    with (root / "data" / "customers.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))[:-50]
+    folders = {}
+    for name in ("gone", "altered", "narrower"):
+        folder = root / f"data-{name}"
+        folder.mkdir()
+        columns = [column for column in rows[0] if (name, column) != ("narrower", KNOWN_COLUMN)]
+        with (folder / "customers.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+        folders[name] = str(folder)
+    return folders
 
 
 def test_the_first_model_is_promoted(runs: Runs) -> None:
@@ -269,6 +302,36 @@ def test_a_server_that_does_not_answer_is_tried_again(runs: Runs) -> None:
     assert runs.entries("no_mlflow") == []
 
 
+@pytest.mark.parametrize(
+    ("name", "outcome", "why"),
+    [
+        ("gone", "held", "the file of version 1 of gone-model is gone"),
+        ("altered", "promoted", "the bytes are not those that were promised"),
+        ("narrower", "held", f"the champion needs column '{KNOWN_COLUMN}', which is no longer among the features"),
+    ],
+)
+def test_a_champion_that_can_not_be_compared_is_a_verdict_and_no_crash(
+    runs: Runs, name: str, outcome: str, why: str
+) -> None:
+    assert runs.decision(f"{name}_first").outcome == "promoted"
+    assert runs.state(name) == "success"
+    assert "failed" not in runs.states(name).values()
+    decision = runs.decision(name)
+    assert (decision.outcome, decision.champion_version) == (outcome, "1")
+    assert (decision.comparison, decision.champion_metrics) == (None, {})
+    (rule,) = [each for each in decision.rules if each.rule == "compared with champion"]
+    assert rule.detail.startswith(f"champion version 1 could not be compared: {why}")
+    assert rule.passed == (outcome == "promoted")
+    aliases = runs.found["models"][f"{name}-model"]["aliases"]
+    serves = {"champion": 2, "previous": 1} if outcome == "promoted" else {"champion": 1}
+    assert {alias: int(version) for alias, version in aliases.items() if alias != "challenger"} == serves
+    if outcome == "held":
+        assert rule.detail in decision.reason
+        assert (runs.states(name)["register_model"], runs.states(name)["keep_champion"]) == ("skipped", "success")
+    report = ArtifactRef.model_validate(runs.entries(name)[0].details["report"])
+    assert html.escape(why, quote=False) in html.unescape(Path(urlsplit(report.uri).path).read_text())
+
+
 def test_every_run_that_ends_well_leaves_one_entry(runs: Runs) -> None:
     assert {name: len(runs.entries(name)) for name in runs.found["runs"] if runs.state(name) == "success"} == {
         "first": 1,
@@ -281,6 +344,7 @@ def test_every_run_that_ends_well_leaves_one_entry(runs: Runs) -> None:
         "approved": 1,
         "other_gate": 1,
         "stopped": 1,
+        **{f"{name}{run}": 1 for name in ("gone", "altered", "narrower") for run in ("_first", "")},
     }
 
 

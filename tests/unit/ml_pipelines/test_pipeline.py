@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from ml_pipelines.catalog import CATALOG
 from ml_pipelines.contracts import StepRequest, StepResult
 from ml_pipelines.errors import RequestError
 from ml_pipelines.parameters import RunOptions
-from ml_pipelines.pipeline import run_pipeline, selected
+from ml_pipelines.pipeline import conduct, label_of, run_pipeline, selected
 from ml_pipelines.spec import PipelineSpec
 from ml_pipelines.store import ArtifactStore
 from ml_pipelines.testing import FakeServices
@@ -125,3 +125,38 @@ def test_a_candidate_that_is_not_declared_is_told_before_any_step(walk: Walk) ->
         walk(options=RunOptions(candidates=("one", "three")), check=pytest.fail)
     assert (caught.value.where, caught.value.expected) == ("pipeline shop", "some of one, two")
     assert caught.value.fix == "name candidates of the declaration"
+
+
+def test_whoever_runs_the_steps_is_given_at_once_what_may_run_side_by_side(tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path))
+    ref = store.put_bytes(b"{}", kind="json")
+    given: list[list[str]] = []
+
+    def run(requests: Sequence[StepRequest]) -> list[StepResult]:
+        given.append([label_of(each) for each in requests])
+        values = {
+            "verdict": "go_on" if requests[0].step == "compare_with_champion" else "passed",
+            "outcome": "rejected",
+        }
+        made = [dict.fromkeys(CATALOG[each.step].outputs, ref) for each in requests]
+        return [
+            StepResult(step=each.step, key="a" * 64, how="computed", reason="", outputs=outputs, values=values)
+            for each, outputs in zip(requests, made, strict=True)
+        ]
+
+    results = conduct(SPEC, run, store=store.uri, run_id="r")
+    assert given == [
+        ["ingest"],
+        ["compare_with_champion"],
+        ["check_quality"],
+        ["preprocess"],
+        ["split"],
+        ["train[one]", "train[two]"],
+        ["evaluate"],
+        ["decide"],
+        ["record_decision"],
+    ]
+    assert (results["register"], results["deploy"]) == (None, None)
+    trained = results["train"]
+    assert isinstance(trained, list)
+    assert len(trained) == 2
