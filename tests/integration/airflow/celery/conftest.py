@@ -54,7 +54,7 @@ def stack(make_airflow: Callable[..., Airflow], postgres_folder: Path) -> Iterat
     placed: dict[str, Any] = {"runtime": {"train": {"queue": "training"}}, "seed": 7}
     airflow.add_pipeline("survives", model=model, candidates=SLOW, default_args=patient, **placed)
     # Servers are away for some seconds while it runs: a try that finds them so fails, and the next one is later.
-    enduring = {"owner": "tests", "retries": 2, "retry_delay": "15s"}
+    enduring = {"owner": "tests", "retries": 6, "retry_delay": "15s"}
     model = {"name": "endures-model", "task": "classification"}
     placed |= {"seed": 8}
     airflow.add_pipeline("endures", model=model, candidates=SLOW, gate=gate, default_args=enduring, **placed)

