@@ -95,17 +95,19 @@ def typed(frame: pl.LazyFrame, declared: dict[str, ColumnType], path: str) -> tu
 def _facts(frame: pl.LazyFrame, open_names: list[str], wanted: dict[str, ColumnType]) -> dict[Any, Any]:
     """Rows, rows without a value, and the narrowest type that fits all cells of a column, in one pass or two."""
     frame = frame.with_columns(pl.all_horizontal(pl.all().is_null()).alias(ROW))
-    kinds: list[ColumnType] = [kind for kind in DTYPES if kind != "string"]
-    tried = {(name, kind): _fits(_text(name), kind) for name in open_names for kind in kinds}
+    tried: dict[Any, pl.Expr] = {
+        (name, kind): _fits(pl.col(name), kind) for name in open_names for kind in DTYPES if kind != "string"
+    }
     # A type that does not fit the first rows needs no try on all the others, and a wider one none if a narrower fits.
-    first = _answers(frame.head(_FIRST_ROWS), tried)
-    plausible = {name: [kind for kind in kinds if first.get((name, kind))] for name in open_names}
-    narrowest = {name: fitting[0] for name, fitting in plausible.items() if fitting}
+    first = _answers(frame.head(_FIRST_ROWS).with_columns(_text(name) for name in open_names), tried)
+    plausible = {name: [kind for kind in DTYPES if first.get((name, kind))] for name in open_names}
+    narrowest = {name: kinds[0] for name, kinds in plausible.items() if kinds}
     asked: dict[Any, pl.Expr] = {"rows": pl.len(), "empty": pl.col(ROW).sum()}
-    asked |= {(name, "filled"): _text(name).count() > 0 for name in narrowest}
+    asked |= {(name, "filled"): pl.col(name).count() > 0 for name in narrowest}
     asked |= {question: tried[question] for question in narrowest.items()}
     asked |= {(name, "unparsed"): _complaint(name, kind).is_not_null().any() for name, kind in wanted.items()}
-    facts = _answers(counted(frame, progress("finding the types", "rows")), asked)
+    frame = counted(frame, progress("finding the types", "rows")).with_columns(_text(name) for name in narrowest)
+    facts = _answers(frame, asked)
     wider = [(name, kind) for name in narrowest if not facts[name, narrowest[name]] for kind in plausible[name][1:]]
     return facts | _answers(frame, {question: tried[question] for question in wider})
 

@@ -31,7 +31,7 @@ __all__ = ["run_step"]
 
 log = logging.getLogger(__name__)
 
-CELLS_PER_GROUP = 1_200_000
+CELLS_PER_GROUP = 800_000
 """Of a table's row groups, whatever the number of columns: what bounds the memory of all that streams over a table."""
 
 

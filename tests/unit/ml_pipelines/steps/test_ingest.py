@@ -337,9 +337,9 @@ def test_the_types_do_not_depend_on_how_many_rows_are_looked_at_first(tmp_path_f
     path = tmp_path_factory.mktemp("cells") / "data.csv"
     path.write_text("y,x\n" + "".join(f"{number},{cell}\n" for number, cell in enumerate(cells)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ml_pipelines.steps.ingest._FIRST_ROWS", first)
+        patch.setattr("ml_pipelines.cells._FIRST_ROWS", first)
         some = read(path).outputs["table"].collect()
-        patch.setattr("ml_pipelines.steps.ingest._FIRST_ROWS", len(cells))
+        patch.setattr("ml_pipelines.cells._FIRST_ROWS", len(cells))
         every = read(path).outputs["table"].collect()
     assert some.schema == every.schema
     assert some.equals(every)
