@@ -18,6 +18,7 @@ import logging
 import time
 from importlib import import_module
 
+from ml_pipelines.batch_catalog import BATCHES
 from ml_pipelines.catalog import CATALOG
 from ml_pipelines_airflow.config import option
 
@@ -83,5 +84,5 @@ def preload() -> None:
 
 
 def _of_steps() -> list[str]:
-    phases = [getattr(step, phase) for step in CATALOG.values() for phase in PHASES]
+    phases = [getattr(step, phase) for step in (*CATALOG.values(), *BATCHES.values()) for phase in PHASES]
     return sorted({path.partition(":")[0] for path in phases if path}) + list(BEHIND)

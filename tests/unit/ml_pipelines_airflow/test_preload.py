@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ml_pipelines.batch_catalog import BATCHES
 from ml_pipelines.catalog import CATALOG
 from ml_pipelines_airflow import executors
 from ml_pipelines_airflow.executors import WarmLocalExecutor
@@ -22,7 +23,8 @@ def _unfrozen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_module_of_a_step_is_preloaded() -> None:
-    named = [getattr(step, phase) for step in CATALOG.values() for phase in ("resolve", "compute", "publish")]
+    steps = [*CATALOG.values(), *BATCHES.values()]
+    named = [getattr(step, phase) for step in steps for phase in ("resolve", "compute", "publish")]
     assert {path.partition(":")[0] for path in named if path} <= set(modules())
     assert len(modules()) == len(set(modules()))
 
