@@ -254,6 +254,7 @@ def test_a_container_gets_what_it_needs_and_nothing_else(request_of: Callable[..
         "DATA_TOKEN": "d",
         "AWS_SECRET_ACCESS_KEY": "a",
         "MLFLOW_TRACKING_URI": "http://other",
+        "OPENBLAS_CORETYPE": "Haswell",
         "AIRFLOW__CORE__FERNET_KEY": "f",
         "PATH": "/bin",
     }
@@ -275,6 +276,7 @@ def test_a_container_gets_what_it_needs_and_nothing_else(request_of: Callable[..
             "MLFLOW_TRACKING_URI": "http://mlflow",
             "ML_PIPELINES_CONNECTION_CRM": "sqlite://",
             "ML_PIPELINES_STORE": "s3://b/store",
+            "OPENBLAS_CORETYPE": "Haswell",
         }.items()
     )
     assert not given.keys() & {"AIRFLOW__CORE__FERNET_KEY", "PATH", "ML_PIPELINES_CONNECTION_OTHER"}
