@@ -44,8 +44,8 @@ class Airflow:
 
 
 @contextlib.contextmanager
-def stack_runs(place: Path) -> Iterator[Callable[[Path], float | None]]:
-    """Start the stack; gives a function that runs the pipeline of a folder, and says how many seconds it took."""
+def started(place: Path) -> Iterator[tuple[Airflow, Path]]:
+    """Start the stack in a new folder; its API, and the folder, whose `dags` are served."""
     root = place / "celery"
     shutil.rmtree(root, ignore_errors=True)
     (root / "dags").mkdir(parents=True)
@@ -62,7 +62,13 @@ def stack_runs(place: Path) -> Iterator[Callable[[Path], float | None]]:
     )
     with running(root, settings, port=find_port(), workers=1, durable=False, grace_seconds=5) as stack:
         password = json.loads((root / "secrets.json").read_text())["admin"]
-        airflow = Airflow(stack.environment["AIRFLOW__API__BASE_URL"], password)
+        yield Airflow(stack.environment["AIRFLOW__API__BASE_URL"], password), root
+
+
+@contextlib.contextmanager
+def stack_runs(place: Path) -> Iterator[Callable[[Path], float | None]]:
+    """Start the stack; gives a function that runs the pipeline of a folder, and says how many seconds it took."""
+    with started(place) as (airflow, root):
         yield lambda folder: _run(airflow, root, folder)
 
 
