@@ -9,18 +9,8 @@ from pydantic import Field, model_validator
 
 from ml_pipelines._durations import Limit
 from ml_pipelines.runtime import Placement
-from ml_pipelines.spec import (
-    Alerts,
-    ColumnType,
-    Count,
-    DefaultArgs,
-    DvcSource,
-    FileSource,
-    Number,
-    Section,
-    Share,
-    SqlSource,
-)
+from ml_pipelines.sources import Count, Section, Sourced
+from ml_pipelines.spec import Alerts, ColumnType, DefaultArgs, ModelName, Number, Share
 
 __all__ = [
     "MOST_SHARDS",
@@ -43,8 +33,6 @@ MOST_SHARDS = 1000
 OUTPUT_COLUMNS = frozenset({"prediction", "probability", "model", "model_version", "data"})
 """What the scores hold of themselves."""
 
-ModelName = Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=200)]
-
 
 class ScoredBy(Section):
     """Which model scores: its name in the registry, and the version that `alias` points to, or always `version`."""
@@ -58,30 +46,14 @@ class ScoredBy(Section):
         return ScoredBy(name=self.name, **({"version": version} if version.isdigit() else {"alias": version}))
 
 
-class Batch(Section):
+class Batch(Sourced):
     """Where the rows come from. `key` tells them apart; `types` are those of columns that the model did not learn from.
 
     Its features are read as the types that they had in training.
     """
 
-    dvc: DvcSource | None = None
-    file: FileSource | None = None
-    sql: SqlSource | None = None
     key: str
     types: dict[str, ColumnType] = Field(default={})
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Batch:
-        if sum(source is not None for source in (self.dvc, self.file, self.sql)) != 1:
-            raise ValueError("give exactly one source: dvc, file or sql")
-        return self
-
-    @property
-    def source(self) -> DvcSource | FileSource | SqlSource:
-        """The one source that is declared."""
-        source = self.dvc or self.file or self.sql
-        assert source is not None
-        return source
 
 
 class Shards(Section):

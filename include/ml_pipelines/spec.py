@@ -9,11 +9,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, Strict, model_validator
+from pydantic import Field, JsonValue, Strict, model_validator
 
 from ml_pipelines._durations import Duration, Limit, parse_duration
 from ml_pipelines.metrics import METRICS, Task
 from ml_pipelines.runtime import Placement
+from ml_pipelines.sources import Count, DvcSource, FileSource, Section, Sourced, SqlSource
 
 __all__ = [
     "Alerts",
@@ -43,61 +44,16 @@ __all__ = [
 Severity = Literal["error", "warn", "quarantine"]
 # Strict: a switch or a quoted number is a slip of the pen, not a number.
 Number = Annotated[float, Strict()]
-Count = Annotated[int, Strict()]
 Share = Annotated[Number, Field(ge=0, le=1)]
+ModelName = Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=200)]
 ColumnType = Literal["string", "integer", "float", "boolean", "date", "datetime"]
-
-
-class Section(BaseModel):
-    """Base of all sections: immutable, and an unknown name is a mistake."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Model(Section):
     """What is trained. `name` is its name in the registry."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=200)]
+    name: ModelName
     task: Task
-
-
-class DvcSource(Section):
-    """A file that DVC tracks in a git repository. `repo` may name environment variables: `${DATA_REPO}`.
-
-    A `connection` brings credentials; it also brings the repository, if none is declared.
-    """
-
-    repo: str | None = None
-    connection: str | None = None
-    path: str
-    rev: str = "HEAD"
-
-    @model_validator(mode="after")
-    def _some_address(self) -> DvcSource:
-        if self.repo is None and self.connection is None:
-            raise ValueError("give repo, or connection, or both")
-        return self
-
-
-class FileSource(Section):
-    """A CSV or Parquet file, local or at any URI that fsspec opens. `path` may name environment variables."""
-
-    path: str
-
-
-class SqlSource(Section):
-    """The rows of a query. Either `url`, which may name environment variables, or the name of a `connection`."""
-
-    query: str
-    url: str | None = None
-    connection: str | None = None
-    chunk_rows: Annotated[Count, Field(gt=0)] = 100_000
-
-    @model_validator(mode="after")
-    def _one_address(self) -> SqlSource:
-        if (self.url is None) == (self.connection is None):
-            raise ValueError("give either url or connection")
-        return self
 
 
 class Column(Section):
@@ -117,33 +73,17 @@ class Column(Section):
     on_fail: Severity = "error"
 
 
-class Data(Section):
+class Data(Sourced):
     """Where the rows come from and what they are. Columns that are not declared are kept, their types inferred.
 
     `positive` is the label that counts as a hit; needed only if the labels are not 0/1 or false/true.
     """
 
-    dvc: DvcSource | None = None
-    file: FileSource | None = None
-    sql: SqlSource | None = None
     key: str | None = None
     target: str
     positive: str | int | bool | None = None
-    columns: dict[str, Column] = {}
+    columns: dict[str, Column] = Field(default={})
     ignore: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Data:
-        if sum(source is not None for source in (self.dvc, self.file, self.sql)) != 1:
-            raise ValueError("give exactly one source: dvc, file or sql")
-        return self
-
-    @property
-    def source(self) -> DvcSource | FileSource | SqlSource:
-        """The one source that is declared."""
-        source = self.dvc or self.file or self.sql
-        assert source is not None
-        return source
 
 
 class RowsCheck(Section):
@@ -246,7 +186,7 @@ class Candidate(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$", max_length=60)]
     estimator: str
-    params: dict[str, JsonValue] = {}
+    params: dict[str, JsonValue] = Field(default={})
 
 
 DEFAULT_CANDIDATES: dict[Task, tuple[Candidate, ...]] = {
@@ -270,8 +210,8 @@ class Slices(Section):
 
     columns: tuple[str, ...] = ()
     min_rows: Annotated[Count, Field(ge=1)] = 50
-    floors: dict[str, Number] = {}
-    max_drop: dict[str, Annotated[Number, Field(ge=0)]] = {}
+    floors: dict[str, Number] = Field(default={})
+    max_drop: dict[str, Annotated[Number, Field(ge=0)]] = Field(default={})
 
 
 class Guards(Section):
@@ -305,7 +245,7 @@ class Gate(Section):
     """
 
     metric: str
-    thresholds: dict[str, Number] = {}
+    thresholds: dict[str, Number] = Field(default={})
     lift_over_dummy: Annotated[Number, Field(ge=0)] = 0.01
     improvement: Number = 0.0
     non_inferiority: Annotated[Number, Field(ge=0)] | None = None
@@ -374,7 +314,7 @@ class PipelineSpec(Section):
     candidates: tuple[Candidate, ...] = ()
     gate: Gate
     schedule: Schedule | None = None
-    runtime: dict[str, Placement] = {}
+    runtime: dict[str, Placement] = Field(default={})
     default_args: DefaultArgs = DefaultArgs()
     tags: tuple[str, ...] = ()
     alerts: Alerts = Alerts()

@@ -10,13 +10,9 @@ from airflow.providers.standard.operators.python import BranchPythonOperator, Py
 from airflow.sdk import (
     DAG,
     Asset,
-    AssetAny,
-    AssetOrTimeSchedule,
     AssetWatcher,
-    CronTriggerTimetable,
     Param,
 )
-from airflow.sdk.definitions.asset import BaseAsset
 from airflow.sdk.definitions.param import ParamsDict
 
 from ml_pipelines import parameters as told
@@ -26,7 +22,7 @@ from ml_pipelines.spec import PipelineSpec
 from ml_pipelines_airflow import tasks
 from ml_pipelines_airflow.alerts import callbacks
 from ml_pipelines_airflow.assets import dataset_asset, drift_asset, model_asset, revision_asset
-from ml_pipelines_airflow.declared import START, arguments, default_args, field, placement
+from ml_pipelines_airflow.declared import arguments, field, new_dag, placement
 from ml_pipelines_airflow.links import links_on
 from ml_pipelines_airflow.tasks import TASK_IDS
 
@@ -48,19 +44,7 @@ def training_dag(dag_file: str) -> DAG:
 def build_dag(spec: PipelineSpec) -> DAG:
     """The DAG of a declaration."""
     dataset, model = dataset_asset(spec.name), model_asset(spec.model.name)
-    of_tasks, of_dag = callbacks(spec)
-    with DAG(
-        dag_id=spec.name,
-        description=spec.description or None,
-        doc_md=_document(spec),
-        schedule=_schedule(spec),
-        start_date=START,
-        catchup=False,
-        max_active_runs=1,
-        default_args=default_args(spec) | of_tasks,
-        **of_dag,
-        tags=set(spec.tags),
-    ) as dag:
+    with new_dag(spec, callbacks(spec), document=_document(spec), assets=_watched(spec)) as dag:
         ingest_data = _task(spec, "ingest", told.IngestParameters.of(spec), outlets=[dataset])
         compare_with_champion = _branch(
             spec,
@@ -117,18 +101,13 @@ def build_dag(spec: PipelineSpec) -> DAG:
     return dag
 
 
-def _schedule(spec: PipelineSpec) -> CronTriggerTimetable | AssetOrTimeSchedule | BaseAsset | None:
-    """By the clock, on new data, when drift calls for it: whichever comes first."""
+def _watched(spec: PipelineSpec) -> list[Asset]:
+    """What a run starts for beside the clock: new data, or a call for a training as the data has drifted."""
     declared = spec.schedule
     if declared is None:
-        return None
-    cron = CronTriggerTimetable(declared.cron, timezone=declared.timezone) if declared.cron else None
+        return []
     assets = [_revision(spec)] if declared.on_new_data else []
-    assets += [drift_asset(spec.model.name)] if declared.on_drift else []
-    if not assets:
-        return cron
-    any_of_them = AssetAny(*assets)
-    return AssetOrTimeSchedule(timetable=cron, assets=any_of_them) if cron else any_of_them
+    return assets + ([drift_asset(spec.model.name)] if declared.on_drift else [])
 
 
 def _revision(spec: PipelineSpec) -> Asset:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.sdk import ExceptionRetryPolicy, Param, RetryAction, RetryRule
+from airflow.sdk import (
+    DAG,
+    AssetAny,
+    AssetOrTimeSchedule,
+    CronTriggerTimetable,
+    ExceptionRetryPolicy,
+    Param,
+    RetryAction,
+    RetryRule,
+)
+from airflow.sdk.definitions.asset import BaseAsset
 
 from ml_pipelines.batch_spec import DriftSpec, ScoringSpec
 from ml_pipelines.errors import PipelineError, TransientError
@@ -14,7 +25,7 @@ from ml_pipelines.runtime import Placement
 from ml_pipelines.spec import PipelineSpec
 from ml_pipelines_airflow.sla_argument import silence_removal
 
-__all__ = ["RETRY_POLICY", "START", "Spec", "arguments", "default_args", "field", "placement"]
+__all__ = ["RETRY_POLICY", "START", "Spec", "arguments", "default_args", "field", "new_dag", "placement"]
 
 Spec = PipelineSpec | ScoringSpec | DriftSpec
 
@@ -28,6 +39,43 @@ RETRY_POLICY = ExceptionRetryPolicy(
         RetryRule(exception=PipelineError, action=RetryAction.FAIL, reason="trying again would not help"),
     ]
 )
+
+
+def new_dag(
+    spec: Spec, callbacks: tuple[dict[str, Any], dict[str, Any]], *, document: str, assets: Sequence[BaseAsset]
+) -> DAG:
+    """The DAG of a declaration, without its tasks.
+
+    Args:
+        spec: the declaration.
+        callbacks: of the tasks, and of the DAG.
+        document: Markdown, for people.
+        assets: a run starts when one of them has news, beside the declared clock.
+    """
+    of_tasks, of_dag = callbacks
+    return DAG(
+        dag_id=spec.name,
+        description=spec.description or None,
+        doc_md=document,
+        schedule=_schedule(spec, assets),
+        start_date=START,
+        catchup=False,
+        # Runs of one declaration depend on what the one before has left: a champion, or a call for a training.
+        max_active_runs=1,
+        default_args=default_args(spec) | of_tasks,
+        **of_dag,
+        tags=set(spec.tags),
+    )
+
+
+def _schedule(spec: Spec, assets: Sequence[BaseAsset]) -> CronTriggerTimetable | AssetOrTimeSchedule | BaseAsset | None:
+    """By the clock, on news of an asset, or whichever comes first."""
+    clock = spec.schedule
+    cron = CronTriggerTimetable(clock.cron, timezone=clock.timezone) if clock and clock.cron else None
+    if not assets:
+        return cron
+    any_of_them = AssetAny(*assets)
+    return AssetOrTimeSchedule(timetable=cron, assets=any_of_them) if cron else any_of_them
 
 
 def arguments(spec: Spec, step: str, parameters: Parameters) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from airflow.providers.standard.operators.python import PythonOperator
-from airflow.sdk import DAG, Asset, AssetAlias, AssetOrTimeSchedule, CronTriggerTimetable, Param
+from airflow.sdk import DAG, AssetAlias, Param
 from airflow.sdk.definitions.param import ParamsDict
 
 from ml_pipelines.batch_parameters import MeasureDriftParameters
@@ -14,7 +14,7 @@ from ml_pipelines.declaration import load_drift
 from ml_pipelines_airflow import drift_tasks as tasks
 from ml_pipelines_airflow.alerts import callbacks
 from ml_pipelines_airflow.assets import drift_asset, scores_asset
-from ml_pipelines_airflow.declared import START, arguments, default_args, field, placement
+from ml_pipelines_airflow.declared import arguments, field, new_dag, placement
 from ml_pipelines_airflow.links import links_on
 
 __all__ = ["build_drift_dag", "drift_dag"]
@@ -34,20 +34,8 @@ def drift_dag(dag_file: str) -> DAG:
 
 def build_drift_dag(spec: DriftSpec) -> DAG:
     """The DAG of a declaration."""
-    of_tasks, of_dag = callbacks(spec, tasks.drift_headline)
-    with DAG(
-        dag_id=spec.name,
-        description=spec.description or None,
-        doc_md=_document(spec),
-        schedule=_schedule(spec),
-        start_date=START,
-        catchup=False,
-        # Who calls for a training must see whether somebody else has.
-        max_active_runs=1,
-        default_args=default_args(spec) | of_tasks,
-        **of_dag,
-        tags=set(spec.tags),
-    ) as dag:
+    assets = [scores_asset(spec.watch)] if spec.schedule and spec.schedule.on_scores else []
+    with new_dag(spec, callbacks(spec, tasks.drift_headline), document=_document(spec), assets=assets) as dag:
         measure_drift = PythonOperator(
             task_id="measure_drift",
             python_callable=tasks.measure_drift,
@@ -69,17 +57,6 @@ def build_drift_dag(spec: DriftSpec) -> DAG:
         measure_drift >> call_for_training
     dag.params = ParamsDict(_form())  # last, as in dag.py
     return dag
-
-
-def _schedule(spec: DriftSpec) -> CronTriggerTimetable | AssetOrTimeSchedule | list[Asset] | None:
-    declared = spec.schedule
-    if declared is None:
-        return None
-    cron = CronTriggerTimetable(declared.cron, timezone=declared.timezone) if declared.cron else None
-    if not declared.on_scores:
-        return cron
-    scored = [scores_asset(spec.watch)]
-    return AssetOrTimeSchedule(timetable=cron, assets=scored) if cron else scored
 
 
 def _form() -> dict[str, Param]:

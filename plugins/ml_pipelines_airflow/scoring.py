@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.operators.python import PythonOperator
-from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, Param
+from airflow.sdk import DAG, Param
 from airflow.sdk.definitions.param import ParamsDict
 
 from ml_pipelines import batch_parameters as told
@@ -16,7 +16,7 @@ from ml_pipelines.parameters import Parameters
 from ml_pipelines_airflow import scoring_tasks as tasks
 from ml_pipelines_airflow.alerts import callbacks
 from ml_pipelines_airflow.assets import model_asset, scores_asset
-from ml_pipelines_airflow.declared import START, arguments, default_args, field, placement
+from ml_pipelines_airflow.declared import arguments, field, new_dag, placement
 
 __all__ = ["build_scoring_dag", "scoring_dag"]
 
@@ -35,19 +35,8 @@ def scoring_dag(dag_file: str) -> DAG:
 
 def build_scoring_dag(spec: ScoringSpec) -> DAG:
     """The DAG of a declaration."""
-    of_tasks, of_dag = callbacks(spec, tasks.scores_headline)
-    with DAG(
-        dag_id=spec.name,
-        description=spec.description or None,
-        doc_md=_document(spec),
-        schedule=_schedule(spec),
-        start_date=START,
-        catchup=False,
-        max_active_runs=1,
-        default_args=default_args(spec) | of_tasks,
-        **of_dag,
-        tags=set(spec.tags),
-    ) as dag:
+    assets = [model_asset(spec.model.name)] if spec.schedule and spec.schedule.on_champion else []
+    with new_dag(spec, callbacks(spec, tasks.scores_headline), document=_document(spec), assets=assets) as dag:
         ingest_batch = _task(spec, "ingest_batch", told.IngestBatchParameters.of(spec), tasks.ingest_batch)
         plan_shards = _task(spec, "plan_shards", told.PlanShardsParameters.of(spec), tasks.plan_shards)
         score_shard = PythonOperator.partial(
@@ -69,18 +58,6 @@ def build_scoring_dag(spec: ScoringSpec) -> DAG:
         ingest_batch >> plan_shards >> score_shard >> collect_scores
     dag.params = ParamsDict(_form())  # last, as in dag.py
     return dag
-
-
-def _schedule(spec: ScoringSpec) -> CronTriggerTimetable | AssetOrTimeSchedule | list[Asset] | None:
-    """By the clock, when another version of the model serves, or both."""
-    declared = spec.schedule
-    if declared is None:
-        return None
-    cron = CronTriggerTimetable(declared.cron, timezone=declared.timezone) if declared.cron else None
-    if not declared.on_champion:
-        return cron
-    champion = [model_asset(spec.model.name)]
-    return AssetOrTimeSchedule(timetable=cron, assets=champion) if cron else champion
 
 
 def _task(spec: ScoringSpec, step: str, parameters: Parameters, call: Any, **options: Any) -> PythonOperator:
