@@ -200,7 +200,7 @@ def test_the_lease_of_a_process_that_was_killed_is_free_at_once(tmp_path: Path) 
     started = time.monotonic()
     with hold(LocalFiles(str(tmp_path)), name, appeared=never) as held:
         assert held
-    assert time.monotonic() - started < TTL_SECONDS / 2
+    assert time.monotonic() - started < TTL_SECONDS / 10
 
 
 def test_a_store_that_goes_away_does_not_end_the_work(
