@@ -35,7 +35,7 @@ class FakeRun:
         identity: whose training it is.
         training: as it was logged last.
         metrics: of the training and its evaluation.
-        figures: PNG bytes by file name.
+        figures: SVG bytes by file name.
         documents: JSON texts by file name.
     """
 
@@ -292,6 +292,9 @@ class FakeServices:
         uri = f"memory://store/{digest}"
         self.blobs[uri] = data
         return ArtifactRef(uri=uri, sha256=digest, bytes=len(data), kind=kind, rows=rows)
+
+    def expect_rehearsal(self) -> None:
+        """It needs nothing here."""
 
     def rehearse(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
         """What a version answers to the smoke rows of its training, in this process."""

@@ -43,7 +43,7 @@ _KILLED = 137
 # OPENBLAS_: with kernels for another processor the last digits of a model are others.
 _PASSED_ON = ("AWS_", "FSSPEC_", "GIT_", "MLFLOW_", "ML_PIPELINES_", "OPENBLAS_")
 # Nothing but /tmp can be written to, and the user need not be one that the image knows.
-_HOME = {"HOME": "/tmp", "DVC_SITE_CACHE_DIR": "/tmp/dvc", "MPLCONFIGDIR": "/tmp/matplotlib", "USER": LABEL}  # noqa: S108
+_HOME = {"HOME": "/tmp", "DVC_SITE_CACHE_DIR": "/tmp/dvc", "USER": LABEL}  # noqa: S108
 
 
 @dataclass(frozen=True, slots=True)

@@ -257,7 +257,7 @@ def test_an_evaluation_is_added_to_run_and_model(uri: str, tmp_path: Path) -> No
     tracking = MlflowTracking(uri)
     tracked = tracking.log_training(IDENTITY, a_training())
     for _ in range(2):
-        tracking.log_evaluation(tracked, {"test/roc_auc": 0.75}, {"roc.png": b"\x89PNG"}, {"card.json": '{"a": 1}'})
+        tracking.log_evaluation(tracked, {"test/roc_auc": 0.75}, {"roc.svg": b"<svg/>"}, {"card.json": '{"a": 1}'})
     client = client_of(uri)
     run = client.get_run(tracked.run_id)
     assert (run.info.status, run.data.metrics["test/roc_auc"]) == ("FINISHED", 0.75)
@@ -266,7 +266,7 @@ def test_an_evaluation_is_added_to_run_and_model(uri: str, tmp_path: Path) -> No
     assert [metric.value for metric in logged.metrics if metric.key == "test/roc_auc"] == [0.75]
     assert [file.path for file in client.list_artifacts(tracked.run_id, "evaluation")] == [
         "evaluation/card.json",
-        "evaluation/roc.png",
+        "evaluation/roc.svg",
     ]
     tracking.log_evaluation(tracked, {"test/roc_auc": 0.8}, {}, {})
     assert client.get_run(tracked.run_id).data.metrics["test/roc_auc"] == 0.8
@@ -598,7 +598,7 @@ def test_a_server_that_comes_goes_and_comes_back(
         tracked = tracking.log_training(IDENTITY, a_training())
         experiment = client_of(uri).get_experiment_by_name("credit").experiment_id
         assert tracked.url == f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs/{tracked.run_id}"
-        tracking.log_evaluation(tracked, {"test/roc_auc": 0.75}, {"roc.png": b"\x89PNG"}, {})
+        tracking.log_evaluation(tracked, {"test/roc_auc": 0.75}, {"roc.svg": b"<svg/>"}, {})
         version = registry.register("credit", tracked, a_training().model_ref, IDENTITY, {"reason": "better"})
         assert version.url == f"http://127.0.0.1:{port}/#/models/credit/versions/1"
         with pytest.raises(RegistryError, match="no such model, version or run"):

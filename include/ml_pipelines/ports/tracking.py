@@ -66,7 +66,7 @@ class Tracking(Protocol):
     def log_evaluation(
         self, tracked: TrackedModel, metrics: dict[str, float], figures: dict[str, bytes], documents: dict[str, str]
     ) -> None:
-        """Add metrics, PNG figures and JSON documents (by file name) to a training's run and model.
+        """Add metrics, SVG figures and JSON documents (by file name) to a training's run and model.
 
         Raises:
             ServiceUnavailable: the server does not answer.

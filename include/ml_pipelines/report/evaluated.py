@@ -150,22 +150,11 @@ def plots_section(evidence: Evidence) -> Html | None:
     winner = evidence.winner
     if winner is None:
         return None
-    curves, metrics, drawn = winner.get("curves") or {}, winner["test"], []
-    if curves.get("roc"):
-        drawn.append(plots.roc(curves["roc"], metrics.get("roc_auc")))
-    if curves.get("pr"):
-        base = evidence.decision.dummy_metrics.get("average_precision")
-        drawn.append(plots.precision_recall(curves["pr"], metrics.get("average_precision"), base))
-    if curves.get("calibration"):
-        drawn.append(plots.calibration(curves["calibration"]))
-    if curves.get("residuals"):
-        drawn.append(plots.residuals(curves["residuals"]))
-    if confusion := winner.get("confusion"):
-        drawn.append(plots.confusion(confusion["labels"], confusion["matrix"]))
+    drawn = plots.evaluated(winner, evidence.decision.dummy_metrics)
     if not drawn:
         return None
     title = f"Plots of {clipped(winner['candidate'])} on the test rows"
-    return section("plots", title, element("div", *drawn, class_="plots"))
+    return section("plots", title, element("div", *drawn.values(), class_="plots"))
 
 
 def slices_section(evidence: Evidence) -> Html | None:

@@ -17,6 +17,7 @@ __all__ = [
     "Moment",
     "calibration",
     "confusion",
+    "evaluated",
     "history",
     "importances",
     "intervals",
@@ -46,6 +47,28 @@ _SHARES = [(value / 5, f"{value / 5:.1f}") for value in range(6)]
 _SHOWN_CLASSES = 12
 _SHOWN_FEATURES = 20
 _ROW = 22
+
+
+def evaluated(candidate: Mapping[str, Any], dummy: Mapping[str, float | None]) -> dict[str, Html]:
+    """What there is to draw of an entry of the evaluation's `candidates`, by name.
+
+    Args:
+        candidate: the entry.
+        dummy: test metrics of a model that learned nothing.
+    """
+    curves, metrics, drawn = candidate.get("curves") or {}, candidate["test"], {}
+    if curves.get("roc"):
+        drawn["roc"] = roc(curves["roc"], metrics.get("roc_auc"))
+    if curves.get("pr"):
+        average, base = metrics.get("average_precision"), dummy.get("average_precision")
+        drawn["precision_recall"] = precision_recall(curves["pr"], average, base)
+    if curves.get("calibration"):
+        drawn["calibration"] = calibration(curves["calibration"])
+    if curves.get("residuals"):
+        drawn["residuals"] = residuals(curves["residuals"])
+    if found := candidate.get("confusion"):
+        drawn["confusion"] = confusion(found["labels"], found["matrix"])
+    return drawn
 
 
 def roc(curve: Curve, area: float | None) -> Html:

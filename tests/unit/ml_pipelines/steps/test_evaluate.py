@@ -392,7 +392,7 @@ def test_publishing_adds_to_each_candidates_run(run: Any) -> None:
         tracked = run.services.tracking.runs[facts["mlflow_run_id"]]
         assert tracked.metrics["validation_roc_auc"] == candidate["validation"]["roc_auc"]
         assert tracked.metrics["test_brier"] == candidate["test"]["brier"]
-        assert set(tracked.figures) == {"roc.png", "precision_recall.png", "calibration.png", "confusion.png"}
+        assert set(tracked.figures) == {"roc.svg", "precision_recall.svg", "calibration.svg", "confusion.svg"}
         assert json.loads(tracked.documents["evaluation.json"]) == evaluation
 
 
