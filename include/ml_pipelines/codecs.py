@@ -86,7 +86,7 @@ def dump_model(estimator: Any) -> bytes:
         with _unmoved():
             dumped = skops.dumps(estimator)
         data = _canonical(dumped)
-        unknown = set(skops.get_untrusted_types(data=data)) - set(TRUSTED_TYPES)
+        unknown = _untrusted(skops, data)
     except (TypeError, ValueError, AttributeError, RecursionError) as exc:
         raise ModelError(
             "the model can't be stored in the skops format",
@@ -107,9 +107,9 @@ def load_model(data: bytes) -> Any:
     """
     skops = _skops()
     try:
-        unknown = set(skops.get_untrusted_types(data=data)) - set(TRUSTED_TYPES)
-        if not unknown:
-            return skops.loads(data, trusted=list(TRUSTED_TYPES))
+        return skops.loads(data, trusted=list(TRUSTED_TYPES))
+    except skops.exceptions.UntrustedTypesFoundException as exc:
+        raise _unreviewed(_untrusted(skops, data), where="the model file") from exc
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, AttributeError, ImportError) as exc:
         raise ModelError(
             "the model file can't be read",
@@ -117,7 +117,10 @@ def load_model(data: bytes) -> Any:
             got=f"{type(exc).__name__}: {exc}",
             fix="train the model again, or install the versions that its training record lists",
         ) from exc
-    raise _unreviewed(unknown, where="the model file")
+
+
+def _untrusted(skops: Any, data: bytes) -> set[str]:
+    return set(skops.get_untrusted_types(data=data)) - set(TRUSTED_TYPES)
 
 
 def _skops() -> Any:
