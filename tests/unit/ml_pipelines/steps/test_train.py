@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.inspection import permutation_importance
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import ml_pipelines
@@ -112,6 +113,23 @@ def test_the_record_of_a_training(output: StepOutput) -> None:
     assert f"scikit-learn=={version('scikit-learn')}" in training["requirements"]
     assert set(training["importances"]) == {each["name"] for each in training["features"]}
     assert max(training["importances"], key=training["importances"].__getitem__) == "größe"
+
+
+@pytest.mark.parametrize(
+    ("estimator", "scoring"), [(CLASSIFIER, "neg_log_loss"), (REGRESSOR, "neg_mean_squared_error")]
+)
+def test_importances_are_those_of_scikit_learn(estimator: str, scoring: str) -> None:
+    draw = np.random.default_rng(0)
+    rows = pl.DataFrame({"id": range(400), **{name: draw.normal(size=400) for name in "abc"}})
+    goal = (3 * rows["a"] + rows["b"]).to_numpy()
+    label = goal if estimator == REGRESSOR else np.where(goal > 0, "yes", "no")
+    positive = None if estimator == REGRESSOR else "yes"
+    output = fit(rows.with_columns(label=pl.Series(label)).lazy(), estimator=estimator, positive=positive)
+    frame = features_frame(rows.lazy(), output.outputs["training"]["features"])
+    theirs = permutation_importance(
+        output.outputs["model"], frame, label, scoring=scoring, n_repeats=20, random_state=0
+    ).importances_mean
+    assert list(output.outputs["training"]["importances"].values()) == pytest.approx(theirs, rel=0.15, abs=0.05)
 
 
 def test_the_profile_of_the_features(output: StepOutput) -> None:
