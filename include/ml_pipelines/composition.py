@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,6 +19,8 @@ from ml_pipelines.spec import DvcSource, FileSource, SqlSource
 from ml_pipelines.store import ArtifactStore
 
 if TYPE_CHECKING:
+    from subprocess import Popen
+
     from ml_pipelines.ports import DataSource, Ledger, ModelVersion, Registry, TaskRecord, Tracking
 
 __all__ = ["ConnectedServices", "Settings"]
@@ -93,10 +96,17 @@ class Settings:
 
 
 class ConnectedServices:
-    """:class:`ml_pipelines.ports.Services` with MLflow, DVC, SQL and files behind it, each imported on first use."""
+    """:class:`ml_pipelines.ports.Services` with MLflow, DVC, SQL and files behind it, each imported on first use.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: where all that is.
+        forks: a model is rehearsed by a fork of this process, which has imported everything and computed nothing.
+    """
+
+    def __init__(self, settings: Settings, *, forks: bool = False) -> None:
         self.settings = settings
+        self.forks = forks
+        self._rehearsal: Popen[bytes] | None = None
         self.store = ArtifactStore(settings.store)
 
     @property
@@ -140,10 +150,21 @@ class ConnectedServices:
                 made = adapter(declared, environment, self.settings.connections)
         return cast("DataSource", made)
 
+    def expect_rehearsal(self) -> None:
+        """Start its process, which takes some seconds to import what a model needs; it ends with this object."""
+        if self._rehearsal is None and not self.forks:
+            self._rehearsal = load("ml_pipelines.adapters.rehearsal:start")()
+            weakref.finalize(self, _end, self._rehearsal)
+
     def rehearse(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
         """What a version answers to the smoke rows of its training, in a process of its own."""
         data = verified(self.registry, version)
-        return cast("list[Any]", load("ml_pipelines.adapters.rehearsal:answers")(version, data, training))
+        if self.forks:
+            told = load("ml_pipelines.adapters.rehearsal:answers_of_a_fork")(version, data, training)
+        else:
+            process, self._rehearsal = self._rehearsal, None
+            told = load("ml_pipelines.adapters.rehearsal:answers")(version, data, training, process=process)
+        return cast("list[Any]", told)
 
     def read(self, ref: ArtifactRef) -> bytes:
         """The verified bytes of an artifact."""
@@ -175,3 +196,10 @@ class ConnectedServices:
         made = load("ml_pipelines.ports:TaskRecord")
         records = self.store.run(identity.pipeline, identity.run_id)
         return [made(each.identity, each.result, each.recorded_at) for each in records]
+
+
+def _end(process: Popen[bytes]) -> None:
+    """Of a process that may have been asked, and so have ended."""
+    process.kill()
+    with process:
+        pass

@@ -72,6 +72,8 @@ def run_pipeline(
         results = []
         for request in requests:
             on_start(label_of(request))
+            if request.step == "train":
+                services.expect_rehearsal()
             results.append(run_step(request, services))
             on_done(label_of(request), results[-1])
         return results

@@ -20,6 +20,7 @@ from importlib import import_module
 
 from ml_pipelines.batch_catalog import BATCHES
 from ml_pipelines.catalog import CATALOG
+from ml_pipelines_airflow import work
 from ml_pipelines_airflow.config import option
 
 __all__ = ["DEFAULT", "modules", "preload"]
@@ -31,14 +32,13 @@ PHASES = ("parameters", "resolve", "compute", "publish")
 # What the steps reach by their ports, and what all of that imports only when it is used.
 BEHIND = (
     "airflow.providers_manager",
-    "matplotlib.backends.backend_agg",
-    "matplotlib.figure",
     "ml_pipelines._skops_io",
     "ml_pipelines.adapters.dvc_source",
     "ml_pipelines.adapters.file_source",
     "ml_pipelines.adapters.mlflow_registry",
     "ml_pipelines.adapters.mlflow_tracking",
     "ml_pipelines.adapters.rehearsal",
+    "ml_pipelines.adapters.rehearsing",
     "ml_pipelines.adapters.sql_ledger",
     "ml_pipelines.report.figures",
     "ml_pipelines_airflow.hooks.dvc",
@@ -80,6 +80,7 @@ def preload() -> None:
     # What is here now stays: the collector would only touch, and so copy, what forks share.
     gc.collect()
     gc.freeze()
+    work.here.forks = True
     log.info("preloaded %d modules and what they import, in %.1f s", done, time.monotonic() - started)
 
 

@@ -6,6 +6,7 @@ Results travel as XCom `result`: references with digests and small numbers, neve
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ml_pipelines.contracts import Identity, StepRequest, StepResult
@@ -15,13 +16,27 @@ from ml_pipelines_airflow.metrics import tell
 if TYPE_CHECKING:
     from ml_pipelines.composition import Settings
 
-__all__ = ["RESULT", "perform", "run_url"]
+__all__ = ["RESULT", "here", "perform", "run_url"]
 
 log = logging.getLogger(__name__)
 
 RESULT = "result"
 DIGITS = 12  # of a digest, to recognise it by
 _SHOWN = 5  # artifacts of a step
+
+
+@dataclass(slots=True)
+class Process:
+    """What is known of this process and its forks.
+
+    Attributes:
+        forks: it has preloaded what steps need, so a fork of a task tries a model at once.
+    """
+
+    forks: bool = False
+
+
+here = Process()
 
 
 def perform(
@@ -84,7 +99,7 @@ def _run_here(request: StepRequest, where: Settings) -> StepResult:
     from ml_pipelines.composition import ConnectedServices
     from ml_pipelines.run import run_step
 
-    return run_step(request, ConnectedServices(where))
+    return run_step(request, ConnectedServices(where, forks=here.forks))
 
 
 def _run_contained(request: StepRequest, where: Settings, docker: dict[str, Any], ti: Any) -> StepResult:

@@ -1,23 +1,29 @@
-"""Try a registered model in a process of its own, with nothing imported that its own file does not need.
+"""Try a registered model in a process of its own.
 
 The process gets the model's bytes and the rows by its standard input, and answers with JSON. It has no credentials: its
-environment has only what an interpreter and its numerical libraries look at.
+environment has only what an interpreter and its numerical libraries look at. It is a new interpreter, with nothing
+imported that the model's own file does not need; or, on a worker that has everything imported, a fork, which takes a
+tenth of the time.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml_pipelines import errors
 from ml_pipelines.errors import PipelineError, ServiceUnavailable, VerificationFailed
 from ml_pipelines.ports import ModelVersion
 
-__all__ = ["SECONDS", "answers"]
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+__all__ = ["SECONDS", "answers", "answers_of_a_fork", "start"]
 
 SECONDS = 600.0  # it takes some three on an idle machine, most of them for imports
 _LAST_WORDS = 2000
@@ -37,13 +43,33 @@ _PASSED_ON = (
 )
 
 
-def answers(version: ModelVersion, data: bytes, training: Mapping[str, Any], *, seconds: float = SECONDS) -> list[Any]:
+def start() -> subprocess.Popen[bytes]:
+    """The process, which imports what models need, waits to be asked, and ends when nobody is left who could ask."""
+    return subprocess.Popen(
+        # -P: what lies in the working directory is not imported.
+        [sys.executable, "-P", "-m", "ml_pipelines.adapters.rehearsing"],
+        env=_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def answers(
+    version: ModelVersion,
+    data: bytes,
+    training: Mapping[str, Any],
+    *,
+    process: subprocess.Popen[bytes] | None = None,
+    seconds: float = SECONDS,
+) -> list[Any]:
     """What a model answers to the smoke rows of its training.
 
     Args:
         version: to try.
         data: the bytes of its file.
         training: the record of its training.
+        process: one that has been started and not been asked; None starts one.
         seconds: how long that may take.
 
     Raises:
@@ -51,43 +77,83 @@ def answers(version: ModelVersion, data: bytes, training: Mapping[str, Any], *, 
         VerificationFailed: the model can't predict, or the process has died.
         ServiceUnavailable: it took too long.
     """
+    asked = _question(version, training)
+    with process or start() as waiting:
+        try:
+            answer, words = waiting.communicate(json.dumps(asked).encode() + b"\n" + data, timeout=seconds)
+        except subprocess.TimeoutExpired as exc:
+            waiting.kill()
+            raise _late(asked["where"], seconds) from exc
+    return _predictions(answer, asked["where"], waiting.returncode, words.decode(errors="replace"))
+
+
+def answers_of_a_fork(
+    version: ModelVersion, data: bytes, training: Mapping[str, Any], *, seconds: float = SECONDS
+) -> list[Any]:
+    """The same, asked of a fork of this process, which has imported what models need and computed nothing yet.
+
+    A fork has no threads but one, so whatever has started some must not be forked: see :func:`answers`.
+    """
+    asked, context = _question(version, training), multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    fork = context.Process(target=_answer, args=(theirs, asked, data))
+    fork.start()
+    theirs.close()
+    try:
+        if not ours.poll(seconds):
+            fork.kill()
+            raise _late(asked["where"], seconds)
+        answer = ours.recv_bytes()
+    except EOFError:
+        answer = b""
+    finally:
+        ours.close()
+        fork.join()
+    return _predictions(answer, asked["where"], fork.exitcode, "its last words are in the log of this task")
+
+
+def _answer(connection: Connection, asked: dict[str, Any], data: bytes) -> None:
+    from ml_pipelines.adapters.rehearsing import told
+
+    kept = _environment()
+    os.environ.clear()
+    os.environ.update(kept)
+    connection.send_bytes(json.dumps(told(asked, data)).encode())
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
+
+
+def _question(version: ModelVersion, training: Mapping[str, Any]) -> dict[str, Any]:
     where = f"model {version.model}, version {version.version}"
-    asked = {"where": where, "sha256": version.artifact and version.artifact.sha256, "training": dict(training)}
-    try:
-        done = subprocess.run(
-            # -P: what lies in the working directory is not imported.
-            [sys.executable, "-P", "-m", "ml_pipelines.adapters.rehearsing"],
-            input=json.dumps(asked).encode() + b"\n" + data,
-            env={name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)},
-            capture_output=True,
-            timeout=seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as exc:
-        raise ServiceUnavailable(
-            "trying the model took too long",
-            where=where,
-            expected=f"predictions within {seconds:g} s",
-            got="none",
-            fix="see that this machine is not overloaded, then try again",
-        ) from exc
-    return _predictions(done, where)
+    return {"where": where, "sha256": version.artifact and version.artifact.sha256, "training": dict(training)}
 
 
-def _predictions(done: subprocess.CompletedProcess[bytes], where: str) -> list[Any]:
+def _late(where: str, seconds: float) -> ServiceUnavailable:
+    return ServiceUnavailable(
+        "trying the model took too long",
+        where=where,
+        expected=f"predictions within {seconds:g} s",
+        got="none",
+        fix="see that this machine is not overloaded, then try again",
+    )
+
+
+def _predictions(answer: bytes, where: str, code: int | None, last_words: str) -> list[Any]:
     try:
-        answer = json.loads(done.stdout)
+        told = json.loads(answer)
     except ValueError as exc:
         raise VerificationFailed(
             "the process that tried the model has died",
             where=where,
             expected="predictions",
-            got=f"exit code {done.returncode}: {done.stderr.decode(errors='replace').strip()[-_LAST_WORDS:]}",
+            got=f"exit code {code}: {last_words.strip()[-_LAST_WORDS:]}",
             fix="mend what it says; after a kill by the system give the worker more memory",
         ) from exc
-    if "error" in answer:
-        raise _rebuilt(answer["error"])
-    return list(answer["predictions"])
+    if "error" in told:
+        raise _rebuilt(told["error"])
+    return list(told["predictions"])
 
 
 def _rebuilt(told: dict[str, str]) -> PipelineError:

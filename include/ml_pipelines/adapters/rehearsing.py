@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
 import sys
 from typing import Any
 
-from ml_pipelines.codecs import load_model
 from ml_pipelines.errors import ArtifactCorrupt, PipelineError, VerificationFailed
-from ml_pipelines.frames import frame_of, score
 
-__all__ = ["main"]
+__all__ = ["main", "told"]
 
 
 def main() -> None:
     """Read what to try from standard input, and write predictions or an error to standard output."""
+    gc.disable()  # it does not live long enough to gain from it
     # Whatever else prints, prints to standard error.
     with os.fdopen(os.dup(1), "w") as answer:
         os.dup2(2, 1)
-        try:
-            asked = json.loads(sys.stdin.buffer.readline())
-            told: dict[str, Any] = {"predictions": _predictions(sys.stdin.buffer.read(), **asked)}
-        except PipelineError as error:
-            facts = ("what", "where", "expected", "got", "fix")
-            told = {"error": {"kind": type(error).__name__, **{name: getattr(error, name) for name in facts}}}
-        json.dump(told, answer)
+        # Before there is a question, which may still take a while. skops imports all estimators.
+        import ml_pipelines._skops_io
+        import ml_pipelines.frames  # noqa: F401
+
+        if question := sys.stdin.buffer.readline():
+            json.dump(told(json.loads(question), sys.stdin.buffer.read()), answer)
+
+
+def told(asked: dict[str, Any], data: bytes) -> dict[str, Any]:
+    """The answer to a question: `predictions`, or an `error` with its `kind` and what else it says."""
+    try:
+        return {"predictions": _predictions(data, **asked)}
+    except PipelineError as error:
+        facts = ("what", "where", "expected", "got", "fix")
+        return {"error": {"kind": type(error).__name__, **{name: getattr(error, name) for name in facts}}}
 
 
 def _predictions(data: bytes, *, where: str, sha256: str | None, training: dict[str, Any]) -> list[Any]:
+    from ml_pipelines.codecs import load_model
+    from ml_pipelines.frames import frame_of, score
+
     if (digest := hashlib.sha256(data).hexdigest()) != sha256:
         raise ArtifactCorrupt(
             "the bytes of the model are not those that were registered",
