@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.providers.standard.operators.python import BranchPythonOperator, PythonOperator
+from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import (
     DAG,
     Asset,
@@ -22,6 +22,7 @@ from ml_pipelines.spec import PipelineSpec
 from ml_pipelines_airflow import tasks
 from ml_pipelines_airflow.alerts import callbacks
 from ml_pipelines_airflow.assets import dataset_asset, drift_asset, model_asset, revision_asset
+from ml_pipelines_airflow.branching import WholeBranchPythonOperator
 from ml_pipelines_airflow.declared import arguments, field, new_dag, placement
 from ml_pipelines_airflow.links import links_on
 from ml_pipelines_airflow.tasks import TASK_IDS
@@ -144,8 +145,8 @@ def _task(
     return task
 
 
-def _branch(spec: PipelineSpec, step: str, parameters: told.Parameters, choose: Any) -> BranchPythonOperator:
-    task = BranchPythonOperator(
+def _branch(spec: PipelineSpec, step: str, parameters: told.Parameters, choose: Any) -> WholeBranchPythonOperator:
+    task = WholeBranchPythonOperator(
         task_id=TASK_IDS[step],
         python_callable=choose,
         op_kwargs=arguments(spec, step, parameters),
