@@ -13,7 +13,6 @@ from airflow.sdk import (
     AssetWatcher,
     Param,
 )
-from airflow.sdk.definitions.param import ParamsDict
 
 from ml_pipelines import parameters as told
 from ml_pipelines.declaration import load_spec
@@ -97,8 +96,9 @@ def build_dag(spec: PipelineSpec) -> DAG:
         request_approval >> register_model >> deploy_model
         [handle_poor_quality, keep_champion, deploy_model] >> record_decision
     # Given last: every operator made while a DAG has parameters copies them all, and each copy is validated against its
-    # JSON schema again when the DAG is serialised, which took three times as long as everything else together.
-    dag.params = ParamsDict(_form(spec))
+    # JSON schema again when the DAG is serialised, which took three times as long as everything else together. And added,
+    # not assigned, which would validate them here as well.
+    dag.params.update(_form(spec))
     return dag
 
 
