@@ -96,7 +96,7 @@ def build_dag(spec: PipelineSpec) -> DAG:
         request_approval >> register_model >> deploy_model
         [handle_poor_quality, keep_champion, deploy_model] >> record_decision
     # Given last: every operator made while a DAG has parameters copies them all, and each copy is validated against its
-    # JSON schema again when the DAG is serialised, which took three times as long as everything else together. And added,
+    # JSON schema again when the DAG is serialised, which took three times as long as everything else together. Added,
     # not assigned, which would validate them here as well.
     dag.params.update(_form(spec))
     return dag
