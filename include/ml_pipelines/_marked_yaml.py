@@ -58,6 +58,10 @@ class Span(NamedTuple):
     width: int = 1
 
 
+Place = Span | yaml.Event
+"""A span, or what it is made of when somebody asks: a file without a mistake has many places, and nobody does."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """A mistake on its way to the reader.
@@ -91,14 +95,14 @@ class Document:
 
     Attributes:
         data: plain data: dict, list, str, int, float, bool, None.
-        values: where each value begins.
-        keys: where each key begins, under the value's loc.
+        values: where each value stands.
+        keys: where each key stands, under the value's loc.
         findings: mistakes that did not keep the rest from being read.
     """
 
     data: Any = None
-    values: dict[Loc, Span] = field(default_factory=dict)
-    keys: dict[Loc, Span] = field(default_factory=dict)
+    values: dict[Loc, Place] = field(default_factory=dict)
+    keys: dict[Loc, Place] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     def span(self, loc: Loc, *, at_key: bool) -> Span:
@@ -110,8 +114,8 @@ class Document:
                 break
             value = value[part]
         if at_key or value is None or isinstance(value, dict | list):
-            return self.keys.get(loc, self.values[loc])
-        return self.values[loc]
+            return _span(self.keys.get(loc, self.values[loc]))
+        return _span(self.values[loc])
 
 
 def split_lines(text: str) -> list[str]:
@@ -153,8 +157,8 @@ class _Reader:
     """
 
     def __init__(self, text: str) -> None:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        self._events: Iterator[Any] = yaml.parse(text, Loader=loader)
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+        self._events: Iterator[Any] = iter(loader.get_event, None)
         self._document = Document()
         self._anchors: dict[str, Any] = {}
         self._count = 0
@@ -171,7 +175,7 @@ class _Reader:
         return self._document
 
     def _value(self, event: Any, loc: Loc) -> Any:
-        self._document.values[loc] = _span(event)
+        self._document.values[loc] = event
         self._grow(1, len(loc), event)
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, loc)
@@ -193,20 +197,20 @@ class _Reader:
             key = self._key(event, loc)
             child = (*loc, key)
             if key in data:
-                message = f'"{key}" is given twice, first on line {self._document.keys[child].line}'
+                message = f'"{key}" is given twice, first on line {_span(self._document.keys[child]).line}'
                 self._report(child, message, "remove one", span=_span(event), at_key=True)
                 self._value(next(self._events), (*loc, f"{key} (again)"))
             else:
-                self._document.keys[child] = _span(event)
+                self._document.keys[child] = event
                 data[key] = self._value(next(self._events), child)
         return data
 
     def _key(self, event: Any, loc: Loc) -> str:
-        span = _span(event)
         if not isinstance(event, yaml.ScalarEvent):
-            self._stop(loc, "a key must be plain text", "write it as name: value", span)
+            self._stop(loc, "a key must be plain text", "write it as name: value", _span(event))
         if event.value == "<<" and event.implicit[0]:
-            self._report((*loc, "<<"), "merge keys (<<) are not read", "write the fields out", span=span, at_key=True)
+            message, hint = "merge keys (<<) are not read", "write the fields out"
+            self._report((*loc, "<<"), message, hint, span=_span(event), at_key=True)
         return str(event.value)
 
     def _sequence(self, loc: Loc) -> list[Any]:
@@ -254,6 +258,8 @@ def _plain(text: str) -> str | int | float | bool | None:
     """An unquoted scalar as YAML 1.2 reads it. ValueError: an integer of more digits than Python converts."""
     if text in _WORDS:
         return _WORDS[text]
+    if text[0] not in "+-.0123456789":
+        return text
     if _INTEGER.fullmatch(text):
         return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
     if _FLOAT.fullmatch(text):
@@ -269,8 +275,10 @@ def _measure(value: Any) -> tuple[int, int]:
     return 1 + sum(count for count, _ in parts), max((height + 1 for _, height in parts), default=0)
 
 
-def _span(event: Any) -> Span:
-    start, end = event.start_mark, event.end_mark
+def _span(place: Any) -> Span:
+    if isinstance(place, Span):
+        return place
+    start, end = place.start_mark, place.end_mark
     width = end.column - start.column if start.line == end.line else 10_000
     return Span(start.line + 1, start.column + 1, max(width, 1))
 

@@ -237,19 +237,25 @@ def _estimator(path: str, loc: Loc) -> Iterator[Finding]:
 
 def _column_rules(data: Any) -> Iterator[Finding]:
     for loc, column in _items(data, "data", "columns"):
-        kind = _at(column, "type")
-        for name in ("min", "max", "above", "below"):
-            if _at(column, name) is not None and kind in ("string", "boolean", "date", "datetime"):
-                yield Finding(loc=(*loc, name), message=f"{name} is for numbers, and the type is {kind}", at_key=True)
-        if _at(column, "pattern") is not None and kind not in ("string", None):
-            message = f"pattern is for text, and the type is {kind}"
-            yield Finding(loc=(*loc, "pattern"), message=message, at_key=True)
-        for place, value in _items(column, "allowed"):
-            yield from _allowed(kind, value, (*loc, *place))
-        yield from _bounds(column, loc)
+        if isinstance(column, dict):
+            yield from _column(column, loc)
     least, most = _at(data, "checks", "rows", "min"), _at(data, "checks", "rows", "max")
     if _is_number(least) and _is_number(most) and least > most:
         yield Finding(loc=("checks", "rows", "max"), message=f"max {most} is below min {least}")
+
+
+def _column(column: dict[str, Any], loc: Loc) -> Iterator[Finding]:
+    kind = column.get("type")
+    limits = {name: limit for name in ("min", "max", "above", "below") if (limit := column.get(name)) is not None}
+    if kind in ("string", "boolean", "date", "datetime"):
+        for name in limits:
+            yield Finding(loc=(*loc, name), message=f"{name} is for numbers, and the type is {kind}", at_key=True)
+    if column.get("pattern") is not None and kind not in ("string", None):
+        message = f"pattern is for text, and the type is {kind}"
+        yield Finding(loc=(*loc, "pattern"), message=message, at_key=True)
+    for place, value in _items(column, "allowed"):
+        yield from _allowed(kind, value, (*loc, *place))
+    yield from _bounds(limits, loc)
 
 
 _WANTED: dict[str, tuple[tuple[type, ...], str]] = {
@@ -271,15 +277,15 @@ def _allowed(kind: Any, value: Any, loc: Loc) -> Iterator[Finding]:
         yield Finding(loc=loc, message=f"expected {wanted} (the type is {kind}), got {shown(value)}", hint=hint)
 
 
-def _bounds(column: Any, loc: Loc) -> Iterator[Finding]:
-    bounds = {name: _at(column, name) for name in ("min", "above", "max", "below")}
-    bounds = {name: value for name, value in bounds.items() if _is_number(value)}
-    for low in bounds.keys() & {"min", "above"}:
-        for high in bounds.keys() & {"max", "below"}:
-            touching = bounds[low] == bounds[high] and (low, high) != ("min", "max")
-            if bounds[low] > bounds[high] or touching:
-                message = f"no number has {low} {bounds[low]} and {high} {bounds[high]}"
-                yield Finding(loc=(*loc, high), message=message)
+def _bounds(limits: dict[str, Any], loc: Loc) -> Iterator[Finding]:
+    bounds = {name: limit for name, limit in limits.items() if _is_number(limit)}
+    for low in ("min", "above"):
+        for high in ("max", "below"):
+            if low in bounds and high in bounds:
+                touching = bounds[low] == bounds[high] and (low, high) != ("min", "max")
+                if bounds[low] > bounds[high] or touching:
+                    message = f"no number has {low} {bounds[low]} and {high} {bounds[high]}"
+                    yield Finding(loc=(*loc, high), message=message)
 
 
 def _runtime_rules(data: Any, steps: tuple[str, ...] = STEPS) -> Iterator[Finding]:

@@ -58,7 +58,7 @@ CATALOG: dict[str, Step] = {
         Step(
             name="ingest",
             parameters="ml_pipelines.parameters:IngestParameters",
-            resolve="ml_pipelines.steps.ingest:resolve",
+            resolve="ml_pipelines.steps.ingest_outside:resolve",
             compute="ml_pipelines.steps.ingest:ingest",
             outputs={"table": "table"},
             modules=("ml_pipelines.cells", "ml_pipelines.tables"),

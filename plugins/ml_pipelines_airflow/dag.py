@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.providers.standard.operators.python import BranchPythonOperator, PythonOperator
+from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import (
     DAG,
     Asset,
     AssetWatcher,
     Param,
 )
-from airflow.sdk.definitions.param import ParamsDict
 
 from ml_pipelines import parameters as told
 from ml_pipelines.declaration import load_spec
@@ -22,6 +21,7 @@ from ml_pipelines.spec import PipelineSpec
 from ml_pipelines_airflow import tasks
 from ml_pipelines_airflow.alerts import callbacks
 from ml_pipelines_airflow.assets import dataset_asset, drift_asset, model_asset, revision_asset
+from ml_pipelines_airflow.branching import WholeBranchPythonOperator
 from ml_pipelines_airflow.declared import arguments, field, new_dag, placement
 from ml_pipelines_airflow.links import links_on
 from ml_pipelines_airflow.tasks import TASK_IDS
@@ -96,8 +96,9 @@ def build_dag(spec: PipelineSpec) -> DAG:
         request_approval >> register_model >> deploy_model
         [handle_poor_quality, keep_champion, deploy_model] >> record_decision
     # Given last: every operator made while a DAG has parameters copies them all, and each copy is validated against its
-    # JSON schema again when the DAG is serialised, which took three times as long as everything else together.
-    dag.params = ParamsDict(_form(spec))
+    # JSON schema again when the DAG is serialised, which took three times as long as everything else together. Added,
+    # not assigned, which would validate them here as well.
+    dag.params.update(_form(spec))
     return dag
 
 
@@ -144,8 +145,8 @@ def _task(
     return task
 
 
-def _branch(spec: PipelineSpec, step: str, parameters: told.Parameters, choose: Any) -> BranchPythonOperator:
-    task = BranchPythonOperator(
+def _branch(spec: PipelineSpec, step: str, parameters: told.Parameters, choose: Any) -> WholeBranchPythonOperator:
+    task = WholeBranchPythonOperator(
         task_id=TASK_IDS[step],
         python_callable=choose,
         op_kwargs=arguments(spec, step, parameters),

@@ -15,6 +15,7 @@ from airflow.sdk import (
     Param,
     RetryAction,
     RetryRule,
+    literal,
 )
 from airflow.sdk.definitions.asset import BaseAsset
 
@@ -29,6 +30,7 @@ __all__ = ["RETRY_POLICY", "START", "Spec", "arguments", "default_args", "field"
 
 Spec = PipelineSpec | ScoringSpec | DriftSpec
 
+_ANYWHERE = Placement()
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 # The first rule that fits decides. An error of ours that is not transient would only fail again; what we do not know
@@ -80,14 +82,15 @@ def _schedule(spec: Spec, assets: Sequence[BaseAsset]) -> CronTriggerTimetable |
 
 def arguments(spec: Spec, step: str, parameters: Parameters) -> dict[str, Any]:
     """What a step's task is called with."""
-    docker = spec.runtime.get(step, Placement()).docker
+    docker = spec.runtime.get(step, _ANYWHERE).docker
     contained = {"docker": docker.model_dump(mode="json")} if docker else {}
-    return {"step": step, "parameters": parameters.model_dump(mode="json"), "seed": spec.seed, **contained}
+    told = literal(parameters.model_dump(mode="json"))  # what is declared is no template
+    return {"step": step, "parameters": told, "seed": spec.seed, **contained}
 
 
 def placement(spec: Spec, step: str) -> dict[str, Any]:
     """Queue and pool, where they are declared."""
-    placed = spec.runtime.get(step, Placement())
+    placed = spec.runtime.get(step, _ANYWHERE)
     return {name: value for name in ("queue", "pool") if (value := getattr(placed, name)) is not None}
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, AssetAlias, Param
-from airflow.sdk.definitions.param import ParamsDict
 
 from ml_pipelines.batch_parameters import MeasureDriftParameters
 from ml_pipelines.batch_spec import DriftSpec
@@ -55,7 +54,7 @@ def build_drift_dag(spec: DriftSpec) -> DAG:
             outlets=[AssetAlias(f"{spec.name}.drift")],
         )
         measure_drift >> call_for_training
-    dag.params = ParamsDict(_form())  # last, as in dag.py
+    dag.params.update(_form())  # last, as in dag.py
     return dag
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from airflow.sdk import DAG, AssetAlias, Param
-from airflow.sdk.definitions.param import ParamsDict
 
 from ml_pipelines_airflow.declared import RETRY_POLICY, START
 from ml_pipelines_airflow.operators import RollbackModelOperator
@@ -41,7 +40,7 @@ def rollback_dag(dag_id: str = "ml_model_rollback") -> DAG:
             reason="{{ params.reason }}",
             outlets=[AssetAlias(f"{dag_id}.model")],
         )
-    dag.params = ParamsDict(_form())
+    dag.params.update(_form())
     return dag
 
 

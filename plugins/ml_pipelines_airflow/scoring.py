@@ -7,7 +7,6 @@ from typing import Any
 
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, Param
-from airflow.sdk.definitions.param import ParamsDict
 
 from ml_pipelines import batch_parameters as told
 from ml_pipelines.batch_spec import ScoringSpec
@@ -56,7 +55,7 @@ def build_scoring_dag(spec: ScoringSpec) -> DAG:
             outlets=[scores_asset(spec.name)],
         )
         ingest_batch >> plan_shards >> score_shard >> collect_scores
-    dag.params = ParamsDict(_form())  # last, as in dag.py
+    dag.params.update(_form())  # last, as in dag.py
     return dag
 
 

@@ -59,9 +59,8 @@ def install_deadlines(dag: DAG, slas: dict[str, Any]) -> None:
     Raises:
         AirflowClusterPolicyViolation: if an `sla` is no length of time.
     """
-    if not enabled("sla_deadlines"):
+    if not silence_removal():  # A mapped task is made anew in each of its instances, with its `sla`.
         return
-    silence_removal()  # A mapped task is made anew in each of its instances, with its `sla`.
     _validate(dag, slas)
     declared: Any = dag.deadline or []  # Airflow has made it a list
     dag.deadline = [*(each for each in declared if not _is_ours(each)), *_deadlines(dag, slas)]

@@ -19,10 +19,12 @@ __all__ = ["declared_slas", "silence_removal"]
 REMOVED = "The SLA feature is removed in Airflow 3.0, replaced with Deadline Alerts in >=3.1"
 
 
-def silence_removal() -> None:
-    """Keep Airflow from saying of a task's `sla` that it does nothing, as long as we watch over it."""
-    if enabled("sla_deadlines"):
+def silence_removal() -> bool:
+    """Keep Airflow from saying of a task's `sla` that it does nothing, as long as we watch over it: do we?"""
+    watching = enabled("sla_deadlines")
+    if watching:
         warnings.filterwarnings("ignore", message=REMOVED, category=UserWarning)
+    return watching
 
 
 def declared_slas(dag: DAG) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import ml_pipelines_airflow.dag  # noqa: F401  imported once by a processor, not
 from ml_pipelines.declaration import load_spec
 
 DAG_FILE = Path(__file__).parents[2] / "dags" / "ml_training_pipeline.py"
-ROUNDS = 40
+ROUNDS = 200
 
 BARE = '''"""A bare Airflow DAG."""
 from airflow.providers.standard.operators.python import PythonOperator
@@ -34,26 +34,26 @@ with DAG("bare"):
 
 
 def milliseconds(file: str, *, serialise: bool) -> float:
-    """Time to parse a file, and to serialise its DAG as the DAG processor does next."""
-    started = time.perf_counter()
+    """CPU time to parse a file, and to serialise its DAG as the DAG processor does next."""
+    started = time.process_time()
     bag = DagBag(dag_folder=file, collect_dags=False)
     bag.process_file(file)
     if serialise:
         for dag in bag.dags.values():
             DagSerialization.to_dict(dag)
     assert not bag.import_errors, bag.import_errors
-    return (time.perf_counter() - started) * 1000
+    return (time.process_time() - started) * 1000
 
 
 def milliseconds_to_read(declaration: str) -> float:
-    """Time to read and check a declaration."""
-    started = time.perf_counter()
+    """CPU time to read and check a declaration."""
+    started = time.process_time()
     load_spec(declaration)
-    return (time.perf_counter() - started) * 1000
+    return (time.process_time() - started) * 1000
 
 
 def main() -> None:
-    """Print medians and their ratio."""
+    """Print the least and the median time, and their ratios."""
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
         bare = Path(folder) / "bare.py"
@@ -63,12 +63,14 @@ def main() -> None:
             for _ in range(ROUNDS):
                 for file, measured in times.items():
                     measured.append(milliseconds(file, serialise=serialise))
-            ours, other = (statistics.median(measured) for measured in times.values())
             what = "parse and serialise" if serialise else "parse"
-            print(f"{what:<20} ours {ours:5.1f} ms, bare {other:5.1f} ms, ratio {ours / other:.2f}")
+            for how in (min, statistics.median):
+                ours, other = (how(measured) for measured in times.values())
+                ratio = f"ratio {ours / other:.2f}"
+                print(f"{what:<20} {how.__name__:<6} ours {ours:5.1f} ms, bare {other:5.1f} ms, {ratio}")
     declaration = str(DAG_FILE.with_suffix(".yaml"))
-    reading = statistics.median(milliseconds_to_read(declaration) for _ in range(ROUNDS))
-    print(f"{'read the declaration':<20} ours {reading:5.1f} ms")
+    reading = [milliseconds_to_read(declaration) for _ in range(ROUNDS)]
+    print(f"read the declaration: min {min(reading):.2f} ms, median {statistics.median(reading):.2f} ms")
 
 
 if __name__ == "__main__":

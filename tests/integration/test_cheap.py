@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
 ]
 
-HEAVY = ["matplotlib", "mlflow", "pandas", "sklearn"]
+HEAVY = ["matplotlib", "mlflow", "pandas", "polars", "sklearn"]
 NOTHING_NEW = """
 import json, sys
 from ml_pipelines.cli import main

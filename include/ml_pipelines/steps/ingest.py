@@ -7,28 +7,14 @@ from collections.abc import Iterable
 import polars as pl
 
 from ml_pipelines.cells import scan, typed
-from ml_pipelines.contracts import Identity
 from ml_pipelines.errors import DataError
 from ml_pipelines.parameters import IngestParameters
-from ml_pipelines.phases import References, Resolution, StepOutput
-from ml_pipelines.ports import Services
+from ml_pipelines.phases import StepOutput
 from ml_pipelines.tables import REASON, ROW, UNPARSED, missing_column, source_error
 
-__all__ = ["ingest", "resolve"]
+__all__ = ["ingest"]
 
 _RESERVED = (UNPARSED, ROW, REASON)
-
-
-def resolve(parameters: IngestParameters, inputs: References, services: Services, identity: Identity) -> Resolution:
-    """Pin the data. The rows are fetched only if the result is not there yet."""
-    source = services.source(parameters.source)
-    pin = source.pin()
-    return Resolution(
-        key_facts={"data": pin.digest},
-        values={"pin": pin.model_dump(mode="json")},
-        cacheable=pin.digest is not None,
-        prepare=lambda directory: {"raw_path": source.fetch(pin, directory)},
-    )
 
 
 def ingest(*, raw_path: str, parameters: IngestParameters, seed: int) -> StepOutput:

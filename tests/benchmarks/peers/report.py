@@ -142,7 +142,6 @@ process of its own, a ledger and a report.
 
 {date:%Y-%m-%d}, {cores} cores, Python {python}, medians of {rounds} rounds. Seconds of one command from start to end;
 on Celery from the trigger to the end of the run, with workers that are warm. Nothing here is asserted anywhere: read
-the ratios, and measure on your own machine. `airflow dags test` has a database that is migrated already, and sleeps a
-second whenever no task is ready, which the tasks that a branch skips cause one after the other. Kedro's second run
-looks whether the files are there; DVC's, Prefect's and ours see whether anything in them has changed.
+the ratios, and measure on your own machine. `airflow dags test` has a database that is migrated already. Kedro's second
+run looks whether the files are there; DVC's, Prefect's and ours see whether anything in them has changed.
 """

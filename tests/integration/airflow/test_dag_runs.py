@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,6 +47,8 @@ AFTER_QUALITY = (
     "deploy_model",
     "keep_champion",
 )
+COMPARED = ("ingest_data", "compare_with_champion")
+TRAINED = (*COMPARED, *COMPUTING, "decide")
 SCENARIOS: list[dict[str, Any]] = [
     {"name": "first", "dag": "small"},
     {"name": "again", "dag": "small"},
@@ -187,6 +190,32 @@ def test_the_first_model_is_promoted(runs: Runs) -> None:
     assert runs.decision("first").outcome == "promoted"
     assert runs.result("first", "deploy_model").values == {"version": "1", "previous_version": None}
     assert {result.how for task, result in runs.results("first").items() if task in COMPUTING} == {"computed"}
+
+
+@pytest.mark.parametrize(
+    ("name", "ran"),
+    [
+        ("first", {*TRAINED, "register_model", "deploy_model"}),
+        ("approved", {*TRAINED, "register_model", "deploy_model"}),
+        ("again", {*COMPARED, "keep_champion"}),
+        ("stopped", {*COMPARED, "check_quality", "handle_poor_quality"}),
+        ("rejected", {*TRAINED, "keep_champion"}),
+        ("held", {*TRAINED, "keep_champion"}),
+        ("one_candidate", {*TRAINED, "keep_champion"} - {"train_model[0]"}),
+    ],
+)
+def test_by_its_verdict_a_task_has_run_or_was_skipped(runs: Runs, name: str, ran: set[str]) -> None:
+    states = runs.states(name)
+    assert {task for task, state in states.items() if state == "success"} == {*ran, "record_decision"}
+    assert {state for task, state in states.items() if task not in {*ran, "record_decision"}} == {"skipped"}
+    assert set(states) == set(runs.states("first"))
+
+
+def test_a_run_that_ends_well_never_waits_for_the_next_task(runs: Runs) -> None:
+    told = dict(re.findall(r"^=== (\w+)\n(.*?)(?=^=== |\Z)", runs.printed, re.DOTALL | re.MULTILINE))
+    waited = {name for name, text in told.items() if "No tasks to run" in text}  # and `dag.test()` sleeps for a second
+    assert waited
+    assert {runs.state(name) for name in waited} == {"failed"}
 
 
 def test_mapped_tasks_are_shown_by_the_name_of_their_candidate(runs: Runs) -> None:

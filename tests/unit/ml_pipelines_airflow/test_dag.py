@@ -90,7 +90,7 @@ def test_what_follows_a_skipped_task(dag: DAG, task_id: str, rule: str) -> None:
 def test_one_task_a_candidate(dag: DAG) -> None:
     mapped = dag.get_task("train_model")
     given = mapped.expand_input.value["op_kwargs"]
-    assert [each["parameters"]["candidate"]["name"] for each in given] == ["linear", "forest"]
+    assert [each["parameters"].value["candidate"]["name"] for each in given] == ["linear", "forest"]
     assert {each["step"] for each in given} == {"train"}
     assert {each["seed"] for each in given} == {7}
 
@@ -102,8 +102,15 @@ def test_candidates_that_are_not_declared_are_the_defaults() -> None:
 
 def test_what_tasks_are_given_is_json(dag: DAG) -> None:
     for task in dag.tasks:
-        given = getattr(task, "op_kwargs", {})
+        given = task.render_template(getattr(task, "op_kwargs", {}), {})
         assert json.loads(json.dumps(given)) == given, task.task_id
+
+
+def test_what_is_declared_is_no_template() -> None:
+    code = {"type": "string", "pattern": "^{{ seed }}$"}
+    task = a_dag(data={**DECLARED["data"], "columns": {"code": code}}).get_task("check_quality")
+    given = task.render_template(task.op_kwargs, {"seed": 7})
+    assert given["parameters"]["columns"]["code"]["pattern"] == code["pattern"]
 
 
 def test_default_args_have_the_types_that_airflow_wants(dag: DAG) -> None:

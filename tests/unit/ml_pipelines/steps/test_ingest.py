@@ -14,7 +14,8 @@ from ml_pipelines.contracts import DataPin, Identity
 from ml_pipelines.errors import DataError, SourceUnreadable
 from ml_pipelines.parameters import IngestParameters
 from ml_pipelines.spec import FileSource
-from ml_pipelines.steps.ingest import ingest, resolve
+from ml_pipelines.steps.ingest import ingest
+from ml_pipelines.steps.ingest_outside import resolve
 from ml_pipelines.tables import check_csv, source_error
 
 SAMPLES = files("ml_pipelines") / "sample_data"
