@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_pipelines.errors import ModelError
 from ml_pipelines.ports import Training
 
 if TYPE_CHECKING:
@@ -23,12 +22,8 @@ def write_model(training: Training, logged: LoggedModel, directory: Path) -> Non
     Requirements are taken as they are: to infer them MLflow would load the model in another process. MLflow writes a
     small estimator, whose file the artifact replaces: nothing else in the folder depends on which estimator it is, and
     to load and write the trained one again would take a second.
-
-    Raises:
-        ModelError: MLflow can't describe the model.
     """
     import mlflow.sklearn
-    from mlflow.exceptions import MlflowException
     from mlflow.models import Model
     from sklearn.dummy import DummyRegressor
 
@@ -39,24 +34,16 @@ def write_model(training: Training, logged: LoggedModel, directory: Path) -> Non
         model_id=logged.model_id,
         run_id=logged.source_run_id,
     )
-    try:
-        mlflow.sklearn.save_model(
-            DummyRegressor(),
-            str(directory),
-            mlflow_model=described,
-            serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_SKOPS,
-            skops_trusted_types=training.trusted_types,
-            signature=_signature(frame, training.predictions),
-            input_example=frame,
-            pip_requirements=training.requirements,
-        )
-    except MlflowException as exc:
-        raise ModelError(
-            "the model can't be written in MLflow's format",
-            where=training.candidate,
-            got=str(exc),
-            fix="choose another estimator, or other types for the columns that the text names",
-        ) from exc
+    mlflow.sklearn.save_model(
+        DummyRegressor(),
+        str(directory),
+        mlflow_model=described,
+        serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_SKOPS,
+        skops_trusted_types=training.trusted_types,
+        signature=_signature(frame, training.predictions),
+        input_example=frame,
+        pip_requirements=training.requirements,
+    )
     file = directory / MODEL_FILE
     described.model_size_bytes = (described.model_size_bytes or 0) + len(training.model_bytes) - file.stat().st_size
     file.write_bytes(training.model_bytes)

@@ -54,7 +54,6 @@ class MlflowTracking:
 
         Raises:
             ServiceUnavailable: the server does not answer.
-            ModelError: MLflow can't describe the model.
         """
         with self._server.client() as client:
             experiment_id = self._experiment(client, training.model)

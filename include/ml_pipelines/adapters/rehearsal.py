@@ -9,19 +9,16 @@ tenth of the time.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn
 
 from ml_pipelines import errors
 from ml_pipelines.errors import PipelineError, ServiceUnavailable, VerificationFailed
 from ml_pipelines.ports import ModelVersion
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
 
 __all__ = ["SECONDS", "answers", "answers_of_a_fork", "start"]
 
@@ -94,31 +91,44 @@ def answers_of_a_fork(
 
     A fork has no threads but one, so whatever has started some must not be forked: see :func:`answers`.
     """
-    asked, context = _question(version, training), multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe(duplex=False)
-    fork = context.Process(target=_answer, args=(theirs, asked, data))
-    fork.start()
-    theirs.close()
+    asked = _question(version, training)
+    reading, writing = os.pipe()
+    fork = os.fork()
+    if fork == 0:
+        _answer(writing, asked, data, seconds)
+    os.close(writing)
     try:
-        if not ours.poll(seconds):
-            fork.kill()
-            raise _late(asked["where"], seconds)
-        answer = ours.recv_bytes()
-    except EOFError:
-        answer = b""
+        with os.fdopen(reading, "rb") as told:
+            answer = told.read()
+    except BaseException:
+        os.kill(fork, signal.SIGKILL)
+        os.waitpid(fork, 0)
+        raise
+    code = os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1])
+    if code == -signal.SIGALRM:
+        raise _late(asked["where"], seconds)
+    return _predictions(answer, asked["where"], code, "its last words are in the log of this task")
+
+
+def _answer(writing: int, asked: dict[str, Any], data: bytes, seconds: float) -> NoReturn:
+    """What the fork does; nothing that its parent would do at its own end is done twice.
+
+    `multiprocessing` does not let a worker of Celery have children.
+    """
+    code = 1
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        kept = _environment()
+        os.environ.clear()
+        os.environ.update(kept)
+        from ml_pipelines.adapters.rehearsing import told
+
+        with os.fdopen(writing, "wb") as answer:
+            answer.write(json.dumps(told(asked, data)).encode())
+        code = 0
     finally:
-        ours.close()
-        fork.join()
-    return _predictions(answer, asked["where"], fork.exitcode, "its last words are in the log of this task")
-
-
-def _answer(connection: Connection, asked: dict[str, Any], data: bytes) -> None:
-    from ml_pipelines.adapters.rehearsing import told
-
-    kept = _environment()
-    os.environ.clear()
-    os.environ.update(kept)
-    connection.send_bytes(json.dumps(told(asked, data)).encode())
+        os._exit(code)
 
 
 def _environment() -> dict[str, str]:
