@@ -247,7 +247,7 @@ def _rows(request: StepRequest) -> int | None:
 
 def _sink(table: Any, path: str) -> Any:
     rows = max(CELLS_PER_GROUP // max(len(table.collect_schema()), 1), 1)
-    return table.sink_parquet(path, row_group_size=rows, compression="zstd", statistics=True, lazy=True)
+    return table.sink_parquet(path, row_group_size=rows, compression="zstd", compression_level=1, lazy=True)
 
 
 def _publish(

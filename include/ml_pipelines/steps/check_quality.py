@@ -73,7 +73,7 @@ def _table_checks(known: Survey, parameters: CheckQualityParameters) -> Iterator
 def _cell_checks(known: Survey, parameters: CheckQualityParameters) -> Iterator[Finding]:
     yield from _types(known, parameters)
     yield from _missing(known, parameters)
-    for breach in check_cells(known.frame, known.rows, parameters.columns):
+    for breach in check_cells(known.frame, parameters.columns):
         yield broken_by_cells(breach, known.rows, parameters.columns[breach.column].on_fail)
 
 
