@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -93,7 +94,14 @@ def our_step(step: str, csv: Path, folder: Path) -> None:
         identity=Identity(pipeline="large", run_id="one", task_id=step),
         force=True,
     )
-    settings = Settings(store=request.store, tracking_uri="sqlite://", ledger=f"sqlite:///{folder}/ledger.db")
+    settings = Settings.from_environment(
+        os.environ
+        | {
+            "ML_PIPELINES_STORE": request.store,
+            "MLFLOW_TRACKING_URI": "sqlite://",
+            "ML_PIPELINES_LEDGER": f"sqlite:///{folder}/ledger.db",
+        }
+    )
     result = run_step(request, ConnectedServices(settings))
     (folder / f"{step}.json").write_text(result.model_dump_json())
 
