@@ -202,6 +202,12 @@ def _boolean(text: pl.Expr) -> pl.Expr:
     return pl.when(lower.is_in(["true", "1"])).then(True).when(lower.is_in(["false", "0"])).then(False)
 
 
+def _word(text: pl.Expr) -> pl.Expr:
+    """A boolean that is no number."""
+    lower = text.str.to_lowercase()
+    return pl.when(lower.is_in(["true", "false"])).then(lower == "true")
+
+
 def _datetime(text: pl.Expr) -> pl.Expr:
     """ISO 8601. The usual lengths go first, since the forms with fractions and offsets are slow to read."""
     iso = text.str.replace(" ", "T", literal=True).str.strip_suffix("Z")
@@ -231,8 +237,8 @@ _PARSERS: dict[ColumnType, Callable[[pl.Expr], pl.Expr]] = {
 
 
 def _usual_boolean(text: pl.Expr) -> pl.Expr:
-    lower = text.str.to_lowercase()
-    return pl.when(lower.is_in(["true", "false"])).then(lower == "true")
+    true, false = text.is_in(["true", "True", "TRUE"]), text.is_in(["false", "False", "FALSE"])
+    return pl.when(true | false).then(true)
 
 
 def _usual_datetime(text: pl.Expr) -> pl.Expr:
@@ -247,7 +253,7 @@ _USUAL: dict[ColumnType, Callable[[pl.Expr], pl.Expr]] = {
     "integer": lambda text: text.cast(pl.Int64, strict=False),
     "float": lambda text: text.cast(pl.Float64, strict=False),
     "boolean": _usual_boolean,
-    "date": lambda text: text.str.to_date("%Y-%m-%d", strict=False),
+    "date": lambda text: text.str.to_date("%Y-%m-%d", strict=False, cache=False),
     "datetime": _usual_datetime,
 }
 _WAYS_OF: dict[ColumnType, tuple[_Way, ...]] = {
@@ -262,7 +268,7 @@ _WAYS_OF_OPEN = tuple(
     for kind, usual in _USUAL.items()
     for way in (
         _Way(kind, usual, stripped=False, exact=True),
-        _Way(kind, _datetime if kind == "datetime" else usual, stripped=True, exact=True),
+        _Way(kind, {"boolean": _word, "datetime": _datetime}.get(kind, usual), stripped=True, exact=True),
     )
 )
 

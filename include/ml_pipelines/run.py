@@ -272,7 +272,8 @@ def _rows(request: StepRequest) -> int | None:
 
 def _sink(table: Any, path: str, cells_per_group: int) -> Any:
     rows = max(cells_per_group // max(len(table.collect_schema()), 1), 1)
-    return table.sink_parquet(path, row_group_size=rows, compression="zstd", compression_level=1, lazy=True)
+    # Not zstd, which takes a fifth less space and, of all steps up to the split, a tenth more time.
+    return table.sink_parquet(path, row_group_size=rows, compression="lz4", lazy=True)
 
 
 def _publish(

@@ -22,8 +22,8 @@ CONFIG: dict[str, Any] = {
             },
             "cells_per_group": {
                 "description": "Cells (rows times columns) of a row group in the tables that steps write. It bounds "
-                "the memory of every step but train, whatever the size of the table: lower it for long texts. The "
-                "rows are the same with any number.",
+                "the memory of the steps from ingest to split, whatever the size of the table: lower it for long "
+                "texts. The rows are the same with any number.",
                 "version_added": "0.1.0",
                 "type": "integer",
                 "example": "100000",
