@@ -18,15 +18,15 @@ column `_unparsed` says what it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from ml_pipelines.errors import NoRows, SourceUnreadable
 from ml_pipelines.progress import progress
 from ml_pipelines.spec import ColumnType
-from ml_pipelines.tables import ROW, UNPARSED, aggregate, counted
+from ml_pipelines.tables import UNPARSED, aggregate, counted
 
 __all__ = ["DTYPES", "scan", "typed"]
 
@@ -76,52 +76,87 @@ def typed(frame: pl.LazyFrame, declared: dict[str, ColumnType], path: str) -> tu
         _plain_values(name, dtype).cast(pl.String) if name in wanted else pl.col(name).cast(dtype)
         for name, dtype in plain.items()
     )
-    facts = _facts(frame, open_names, wanted)
-    if facts["rows"] == facts["empty"]:
+    wanted = {name: kind for name, kind in wanted.items() if kind != "string"}
+    ways = dict.fromkeys(open_names, _WAYS_OF_OPEN) | {name: _WAYS_OF[kind] for name, kind in wanted.items()}
+    rows, empty, found = _facts(frame, ways)
+    if rows == empty:
         raise NoRows("there are no rows", expected="at least one row with a value", fix="deliver the rows")
-    found = {name: _narrowest(name, facts) for name in open_names}
-    if facts["empty"]:
+    if empty:
         frame = frame.remove(pl.all_horizontal(pl.all().is_null()))
-    unparsed = [_complaint(name, kind) for name, kind in wanted.items() if facts[name, "unparsed"]]
-    complaint = pl.concat_str(unparsed, separator="; ", ignore_nulls=True) if unparsed else None
+    unparsed = {name: kind for name, kind in wanted.items() if name not in found}
+    complaints = [_complaint(name, kind) for name, kind in unparsed.items()]
+    complaint = pl.concat_str(complaints, separator="; ", ignore_nulls=True) if complaints else None
     table = frame.with_columns(
-        *(_parse(name, kind) for name, kind in wanted.items()),
-        *(_read(name, kind) for name, kind in found.items()),
+        *(way.values(name) for name, way in found.items()),
+        *(_WAYS_OF[kind][-1].values(name) for name, kind in unparsed.items()),
         *([pl.when(complaint != "").then(complaint).alias(UNPARSED)] if complaint is not None else []),
     )
-    return table, int(facts["empty"])
+    return table, empty
 
 
-def _facts(frame: pl.LazyFrame, open_names: list[str], wanted: dict[str, ColumnType]) -> dict[Any, Any]:
-    """Rows, rows without a value, and the narrowest type that fits all cells of a column, in one pass or two."""
-    frame = frame.with_columns(pl.all_horizontal(pl.all().is_null()).alias(ROW))
-    tried: dict[Any, pl.Expr] = {
-        (name, kind): _fits(pl.col(name), kind) for name in open_names for kind in DTYPES if kind != "string"
-    }
-    # A type that does not fit the first rows needs no try on all the others, and a wider one none if a narrower fits.
-    first = _answers(frame.head(_FIRST_ROWS).with_columns(_text(name) for name in open_names), tried)
-    plausible = {name: [kind for kind in DTYPES if first.get((name, kind))] for name in open_names}
-    narrowest = {name: kinds[0] for name, kinds in plausible.items() if kinds}
-    asked: dict[Any, pl.Expr] = {"rows": pl.len(), "empty": pl.col(ROW).sum()}
-    asked |= {(name, "filled"): pl.col(name).count() > 0 for name in narrowest}
-    asked |= {question: tried[question] for question in narrowest.items()}
-    asked |= {(name, "unparsed"): _complaint(name, kind).is_not_null().any() for name, kind in wanted.items()}
-    frame = counted(frame, progress("finding the types", "rows")).with_columns(_text(name) for name in narrowest)
+class _Way(NamedTuple):
+    """A way to read the text of a column as a type.
+
+    Attributes:
+        kind: the type.
+        parse: text -> value, null if it is none.
+        stripped: whether blanks around a cell are taken away before, which takes longer than most parsing.
+        exact: whether cells that the value would not give back do not fit.
+    """
+
+    kind: ColumnType
+    parse: Callable[[pl.Expr], pl.Expr]
+    stripped: bool
+    exact: bool
+
+    def values(self, name: str) -> pl.Expr:
+        """A text column as the type; null where that is not what the cell says."""
+        return self.parse(self._cells(name)).alias(name)
+
+    def fits(self, name: str) -> pl.Expr:
+        """Whether all cells of a text column can be read this way."""
+        cells, values = self._cells(name), self.values(name)
+        good = values.is_not_null()
+        if self.exact and self.kind == "integer":
+            good = values.cast(pl.String) == cells
+        if self.exact and self.kind == "float":
+            good &= ~cells.str.contains(_NOT_A_NUMBER)
+        return (cells.is_null() | good.fill_null(False)).all()
+
+    def tells(self, name: str) -> pl.Expr:
+        """The same, but of no cells at all nothing can be told unless the type is declared."""
+        return self.fits(name) & (self._cells(name).count() > 0) if self.exact else self.fits(name)
+
+    def _cells(self, name: str) -> pl.Expr:
+        return _text(name) if self.stripped else pl.col(name)
+
+
+def _facts(frame: pl.LazyFrame, ways: Mapping[str, tuple[_Way, ...]]) -> tuple[int, int, dict[str, _Way]]:
+    """Rows, rows without a value, and the first way in which all cells of a column can be read; one pass or two.
+
+    A column that has no value, or that none of its ways can read, is not among those found.
+    """
+    every = {(name, way): way.fits(name) for name in ways for way in ways[name]}
+    # A way that does not fit the first rows needs no try on all the others, and a later one none if an earlier fits.
+    first = _answers(frame.head(_FIRST_ROWS), every)
+    plausible = {name: [way for way in ways[name] if first[name, way]] for name in ways}
+    likeliest = {name: left[0] for name, left in plausible.items() if left}
+    asked: dict[Any, pl.Expr] = {"rows": pl.len(), "empty": pl.all_horizontal(pl.all().is_null()).sum()}
+    asked |= {(name, "filled"): pl.col(name).count() > 0 for name in likeliest}
+    asked |= {(name, way): way.tells(name) for name, way in likeliest.items()}
+    frame = counted(frame, progress("finding the types", "rows"))
     facts = _answers(frame, asked)
-    wider = [(name, kind) for name in narrowest if not facts[name, narrowest[name]] for kind in plausible[name][1:]]
-    return facts | _answers(frame, {question: tried[question] for question in wider})
+    missed = [name for name, way in likeliest.items() if facts[name, "filled"] and not facts[name, way]]
+    facts |= _answers(frame, {(name, way): way.tells(name) for name in missed for way in plausible[name][1:]})
+    fitting = {name: [way for way in plausible[name] if facts.get((name, way))] for name in likeliest}
+    return int(facts["rows"]), int(facts["empty"]), {name: left[0] for name, left in fitting.items() if left}
 
 
-def _answers(frame: pl.LazyFrame, asked: dict[Any, pl.Expr]) -> dict[Any, Any]:
+def _answers(frame: pl.LazyFrame, asked: Mapping[Any, pl.Expr]) -> dict[Any, Any]:
     if not asked:
         return {}
     row = aggregate(frame.select(expr.alias(str(position)) for position, expr in enumerate(asked.values()))).row(0)
     return dict(zip(asked, row, strict=True))
-
-
-def _narrowest(name: str, facts: dict[Any, Any]) -> ColumnType:
-    fitting = (kind for kind in DTYPES if facts.get((name, kind)))
-    return next(fitting, "string") if facts.get((name, "filled")) else "string"
 
 
 def _plain(name: str, dtype: pl.DataType) -> pl.DataType:
@@ -156,17 +191,6 @@ def _text(name: str) -> pl.Expr:
     return pl.when(text != "").then(text)
 
 
-def _parse(name: str, kind: ColumnType) -> pl.Expr:
-    """A text column as a type; null where that is not what the cell says."""
-    return pl.col(name) if kind == "string" else _PARSERS[kind](_text(name)).alias(name)
-
-
-def _read(name: str, kind: ColumnType) -> pl.Expr:
-    """A text column as the type that all its cells were found to be, which needs no second look at what they are."""
-    quick = {"integer": _text(name).cast(pl.Int64), "date": _text(name).str.to_date("%Y-%m-%d")}
-    return quick.get(kind, _parse(name, kind)).alias(name)
-
-
 def _integer(text: pl.Expr) -> pl.Expr:
     number = text.cast(pl.Float64, strict=False)
     whole = pl.when(number == number.floor()).then(number).cast(pl.Int64, strict=False)
@@ -176,6 +200,12 @@ def _integer(text: pl.Expr) -> pl.Expr:
 def _boolean(text: pl.Expr) -> pl.Expr:
     lower = text.str.to_lowercase()
     return pl.when(lower.is_in(["true", "1"])).then(True).when(lower.is_in(["false", "0"])).then(False)
+
+
+def _word(text: pl.Expr) -> pl.Expr:
+    """A boolean that is no number."""
+    lower = text.str.to_lowercase()
+    return pl.when(lower.is_in(["true", "false"])).then(lower == "true")
 
 
 def _datetime(text: pl.Expr) -> pl.Expr:
@@ -206,20 +236,45 @@ _PARSERS: dict[ColumnType, Callable[[pl.Expr], pl.Expr]] = {
 }
 
 
-def _fits(text: pl.Expr, kind: ColumnType) -> pl.Expr:
-    """Whether all cells of an undeclared column read as a type that loses nothing of them."""
-    fits = {
-        "integer": text.cast(pl.Int64, strict=False).cast(pl.String) == text,
-        "float": text.cast(pl.Float64, strict=False).is_not_null() & ~text.str.contains(_NOT_A_NUMBER),
-        "boolean": text.str.to_lowercase().is_in(["true", "false"]),
-        "date": text.str.to_date("%Y-%m-%d", strict=False).is_not_null(),
-        "datetime": _datetime(text).is_not_null(),
-    }[kind]
-    return (text.is_null() | fits.fill_null(False)).all()
+def _usual_boolean(text: pl.Expr) -> pl.Expr:
+    true, false = text.is_in(["true", "True", "TRUE"]), text.is_in(["false", "False", "FALSE"])
+    return pl.when(true | false).then(true)
+
+
+def _usual_datetime(text: pl.Expr) -> pl.Expr:
+    """What :func:`_datetime` makes of a cell without fraction and offset, null for all others."""
+    iso = pl.when(text.str.len_bytes() == len("2026-10-31T12:00:00")).then(text.str.replace(" ", "T", literal=True))
+    naive = iso.str.to_datetime("%Y-%m-%dT%H:%M:%S", time_unit="us", strict=False, cache=False)
+    return naive.dt.replace_time_zone("UTC")
+
+
+# What most files hold; where one of these reads a cell, the parser of that type reads the same.
+_USUAL: dict[ColumnType, Callable[[pl.Expr], pl.Expr]] = {
+    "integer": lambda text: text.cast(pl.Int64, strict=False),
+    "float": lambda text: text.cast(pl.Float64, strict=False),
+    "boolean": _usual_boolean,
+    "date": lambda text: text.str.to_date("%Y-%m-%d", strict=False, cache=False),
+    "datetime": _usual_datetime,
+}
+_WAYS_OF: dict[ColumnType, tuple[_Way, ...]] = {
+    kind: (
+        _Way(kind, usual, stripped=False, exact=False),
+        _Way(kind, _PARSERS[kind], stripped=True, exact=False),
+    )
+    for kind, usual in _USUAL.items()
+}
+_WAYS_OF_OPEN = tuple(
+    way
+    for kind, usual in _USUAL.items()
+    for way in (
+        _Way(kind, usual, stripped=False, exact=True),
+        _Way(kind, {"boolean": _word, "datetime": _datetime}.get(kind, usual), stripped=True, exact=True),
+    )
+)
 
 
 def _complaint(name: str, kind: ColumnType) -> pl.Expr:
     """What is wrong with a cell, null if nothing is."""
     cell = pl.col(name).str.head(_SHOWN_CHARACTERS)
     shown = pl.format("{}: '{}' is not {}", pl.lit(name), cell, pl.lit(_NOUNS[kind]))
-    return pl.when(_text(name).is_not_null() & _parse(name, kind).is_null()).then(shown)
+    return pl.when(_text(name).is_not_null() & _PARSERS[kind](_text(name)).is_null()).then(shown)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Identity
-from ml_pipelines.errors import ArtifactCorrupt
+from ml_pipelines.errors import ArtifactCorrupt, RequestError
 from ml_pipelines.extras import load
+from ml_pipelines.ports import CELLS_PER_GROUP
 from ml_pipelines.serving import verified
 from ml_pipelines.spec import DvcSource, FileSource, SqlSource
 from ml_pipelines.store import ArtifactStore
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 
     from ml_pipelines.ports import DataSource, Ledger, ModelVersion, Registry, TaskRecord, Tracking
 
-__all__ = ["ConnectedServices", "Settings"]
+__all__ = ["ConnectedServices", "Settings", "cells_per_group"]
 
 _CONNECTION = "ML_PIPELINES_CONNECTION_"
+_CELLS_PER_GROUP = "ML_PIPELINES_CELLS_PER_GROUP"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class Settings:
         connections: name -> SQLAlchemy URL of a database, or what a DVC source needs to know: the git repository's
             address, or a JSON object, see :class:`ml_pipelines.adapters.dvc_connection.DvcConnection`.
         environment: what `${NAME}` in a declaration stands for.
+        cells_per_group: see :attr:`ml_pipelines.ports.Services.cells_per_group`.
     """
 
     store: str
@@ -50,13 +53,17 @@ class Settings:
     tracking_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     connections: Mapping[str, str] = field(default_factory=dict, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cells_per_group: int = CELLS_PER_GROUP
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """Read `ML_PIPELINES_STORE`, `ML_PIPELINES_LEDGER`, `MLFLOW_TRACKING_URI` and `ML_PIPELINES_CONNECTION_<NAME>`.
 
         `ML_PIPELINES_TRACKING_UI` is where browsers find MLflow. Without the first three, everything is kept in the
-        folder `.ml-pipelines` of the working directory.
+        folder `.ml-pipelines` of the working directory. `ML_PIPELINES_CELLS_PER_GROUP` bounds the memory.
+
+        Raises:
+            RequestError: that is no number of cells.
         """
         home = Path.cwd() / ".ml-pipelines"
         return cls(
@@ -70,6 +77,7 @@ class Settings:
                 if name.startswith(_CONNECTION)
             },
             environment=environment,
+            cells_per_group=cells_per_group(environment.get(_CELLS_PER_GROUP), _CELLS_PER_GROUP),
         )
 
     def at(self, store: str | None) -> Settings:
@@ -89,10 +97,27 @@ class Settings:
             **{f"{_CONNECTION}{name.upper()}": address for name, address in known.items()},
             **self.tracking_variables,
             "MLFLOW_TRACKING_URI": self.tracking_uri,
+            _CELLS_PER_GROUP: str(self.cells_per_group),
             "ML_PIPELINES_LEDGER": self.ledger,
             "ML_PIPELINES_STORE": self.store,
             "ML_PIPELINES_TRACKING_UI": self.tracking_ui or "",
         }
+
+
+def cells_per_group(text: str | None, where: str) -> int:
+    """The number that a setting names; the usual one if it names none.
+
+    Raises:
+        RequestError: it is no number of cells.
+    """
+    if not text:
+        return CELLS_PER_GROUP
+    if not text.isdecimal() or int(text) == 0:
+        fix = f"leave it empty for {CELLS_PER_GROUP}; a smaller number takes less memory"
+        raise RequestError(
+            "this is no number of cells", where=where, expected="a whole number above 0", got=text, fix=fix
+        )
+    return int(text)
 
 
 class ConnectedServices:
@@ -114,6 +139,11 @@ class ConnectedServices:
         """A digest of MLflow's address, whoever one is there."""
         address = load("ml_pipelines.adapters.mlflow_server:without_credentials")(self.settings.tracking_uri)
         return hashlib.sha256(address.encode()).hexdigest()[:16]
+
+    @property
+    def cells_per_group(self) -> int:
+        """As it is set."""
+        return self.settings.cells_per_group
 
     @cached_property
     def tracking(self) -> Tracking:

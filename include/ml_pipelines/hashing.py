@@ -54,12 +54,17 @@ def _of_cells(word: Words, cells: pl.Series) -> pl.Series:
 def _of_text(cells: pl.Series) -> Words:
     """The sum of the bytes of each cell, each times a number that belongs to its position, and of the length."""
     sizes = cells.str.len_bytes().to_numpy().astype(np.int64)
-    data = np.frombuffer("".join(cells.to_list()).encode(), dtype=np.uint8).astype(np.uint64)
-    ends = np.cumsum(sizes)
-    positions = np.arange(len(data)) - np.repeat(ends - sizes, sizes)
+    data = np.frombuffer("".join(cells.str.join()).encode(), dtype=np.uint8)
+    starts = np.cumsum(sizes) - sizes
     weights = _mix(np.arange(sizes.max(initial=0), dtype=np.uint64))
-    totals = np.concatenate([_words(0), np.cumsum(data * weights[positions], dtype=np.uint64)])
-    hashes: Words = totals[ends] - totals[ends - sizes] + sizes.astype(np.uint64)
+    hashes: Words = sizes.astype(np.uint64)
+    shortest = int(sizes.min()) if len(sizes) else 0
+    for position in range(shortest):
+        hashes += data[starts + position] * weights[position]
+    longer = np.arange(len(sizes))
+    for position in range(shortest, len(weights)):
+        longer = longer[sizes[longer] > position]
+        hashes[longer] += data[starts[longer] + position] * weights[position]
     return hashes
 
 

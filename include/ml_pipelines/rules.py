@@ -12,7 +12,7 @@ from pandera.errors import SchemaErrors
 
 from ml_pipelines.errors import DataError
 from ml_pipelines.spec import Column
-from ml_pipelines.tables import ROW, aggregate
+from ml_pipelines.tables import ROW
 
 __all__ = ["EXAMPLES", "Breach", "check_cells"]
 
@@ -51,14 +51,13 @@ class Breach:
         self.positions.append(cells[ROW])
 
 
-def check_cells(frame: pl.LazyFrame, rows: int, columns: Mapping[str, Column]) -> list[Breach]:
+def check_cells(frame: pl.LazyFrame, columns: Mapping[str, Column]) -> list[Breach]:
     """Check every cell of the declared columns against `min`, `max`, `above`, `below`, `allowed` and `pattern`.
 
     Missing cells break no rule. Memory is that of one batch, and of the positions of the cells that break a rule.
 
     Args:
         frame: the table with its row numbers in the column `_row`.
-        rows: how many rows it has.
         columns: the declared columns.
 
     Returns:
@@ -76,8 +75,8 @@ def check_cells(frame: pl.LazyFrame, rows: int, columns: Mapping[str, Column]) -
             {name: pa.Column(checks=[rule for _, rule in rules[name]], nullable=True) for name in rules}
         )
         cells = frame.select(ROW, *(_cells(name, schema[name]) for name in rules))
-        for start in range(0, rows, _BATCH_ROWS):
-            _check_batch(aggregate(cells.slice(start, _BATCH_ROWS)), checked, breaches)
+        for batch in cells.collect_batches(chunk_size=_BATCH_ROWS, engine="streaming"):
+            _check_batch(batch, checked, breaches)
     return [breach for of_column in breaches.values() for breach in of_column]
 
 

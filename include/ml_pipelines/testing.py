@@ -15,7 +15,7 @@ from typing import Any
 from ml_pipelines import chain
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Decision, Identity, JsonValue, LedgerEntry
 from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, RegistryError, ServiceUnavailable, SourceNotFound
-from ml_pipelines.ports import DataSource, ModelVersion, TaskRecord, TrackedModel, Training
+from ml_pipelines.ports import CELLS_PER_GROUP, DataSource, ModelVersion, TaskRecord, TrackedModel, Training
 from ml_pipelines.serving import verified
 from ml_pipelines.spec import DvcSource, FileSource, SqlSource
 
@@ -268,6 +268,7 @@ class FakeServices:
     place = "memory"
 
     def __init__(self) -> None:
+        self.cells_per_group = CELLS_PER_GROUP
         self.tracking = FakeTracking()
         self.registry = FakeRegistry(self.tracking.files)
         self.ledger = FakeLedger()

@@ -20,6 +20,15 @@ CONFIG: dict[str, Any] = {
                 "example": "s3://ml-artifacts/store",
                 "default": "",
             },
+            "cells_per_group": {
+                "description": "Cells (rows times columns) of a row group in the tables that steps write. It bounds "
+                "the memory of the steps from ingest to split, whatever the size of the table: lower it for long "
+                "texts. The rows are the same with any number.",
+                "version_added": "0.1.0",
+                "type": "integer",
+                "example": "100000",
+                "default": "800000",
+            },
             "mlflow_conn_id": {
                 "description": "Airflow connection whose host is MLflow's tracking URI. If there is no such "
                 "connection, the environment variable MLFLOW_TRACKING_URI is used.",

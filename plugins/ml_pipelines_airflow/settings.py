@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_pipelines.composition import Settings
+from ml_pipelines.composition import Settings, cells_per_group
 from ml_pipelines.errors import SourceError
 from ml_pipelines_airflow.config import option
 
@@ -78,6 +78,7 @@ def airflow_settings(mlflow_conn_id: str | None = None) -> Settings:
         ledger=_ledger(),
         connections=_Connections(),
         environment=os.environ,
+        cells_per_group=cells_per_group(option("cells_per_group"), "[ml_pipelines] cells_per_group"),
         **(
             _mlflow(mlflow_conn_id)
             or {"tracking_uri": os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_home()}/mlflow.db"}

@@ -5,11 +5,12 @@
 
 from ml_pipelines.ports.ledger import Ledger
 from ml_pipelines.ports.registry import ModelVersion, Registry
-from ml_pipelines.ports.services import Services, TaskRecord
+from ml_pipelines.ports.services import CELLS_PER_GROUP, Services, TaskRecord
 from ml_pipelines.ports.source import DataSource
 from ml_pipelines.ports.tracking import TrackedModel, Tracking, Training
 
 __all__ = [
+    "CELLS_PER_GROUP",
     "DataSource",
     "Ledger",
     "ModelVersion",

@@ -14,7 +14,10 @@ from ml_pipelines.ports.source import DataSource
 from ml_pipelines.ports.tracking import Tracking
 from ml_pipelines.spec import DvcSource, FileSource, SqlSource
 
-__all__ = ["Services", "TaskRecord"]
+__all__ = ["CELLS_PER_GROUP", "Services", "TaskRecord"]
+
+CELLS_PER_GROUP = 800_000
+"""Unless another number is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,14 @@ class Services(Protocol):
     @property
     def place(self) -> str:
         """Tells this outside world from others, without credentials: what was published in one is not in another."""
+        ...
+
+    @property
+    def cells_per_group(self) -> int:
+        """Of each row group of a table, whatever its columns: what bounds the memory of all that streams over tables.
+
+        The rows are the same with any number, so it is no part of a key.
+        """
         ...
 
     @property

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from ml_pipelines.findings import ADVICE, Finding, Survey, broken_by_cells, find, short, survey
 from ml_pipelines.leakage import SAMPLED_ROWS, strengths
@@ -22,7 +20,7 @@ from ml_pipelines.tables import ROW, UNPARSED, aggregate, is_missing
 
 __all__ = ["check_quality"]
 
-_ROWS_PER_PARTITION = 16_000_000
+_ROWS_PER_PARTITION = 8_000_000
 _KEYS_AT_A_TIME = 1_000_000
 _MEND_LABELS = "nothing can be learned from it. Check the query or filter that made the data."
 
@@ -73,7 +71,7 @@ def _table_checks(known: Survey, parameters: CheckQualityParameters) -> Iterator
 def _cell_checks(known: Survey, parameters: CheckQualityParameters) -> Iterator[Finding]:
     yield from _types(known, parameters)
     yield from _missing(known, parameters)
-    for breach in check_cells(known.frame, known.rows, parameters.columns):
+    for breach in check_cells(known.frame, parameters.columns):
         yield broken_by_cells(breach, known.rows, parameters.columns[breach.column].on_fail)
 
 
@@ -161,18 +159,13 @@ def _duplicate_keys(known: Survey, parameters: CheckQualityParameters, key: str)
     parts = known.rows // _ROWS_PER_PARTITION + 1
     for part in range(parts):
         here = keys.filter(pl.col("hash") % parts == part)
-        repeated = _repeated(aggregate(here.select("hash")).to_series().to_numpy(writable=True))
+        hashes = aggregate(here.select("hash")).to_series().sort()
+        repeated = hashes.filter(hashes == hashes.shift()).unique(maintain_order=True)
         for start in range(0, len(repeated), _KEYS_AT_A_TIME):
-            suspects = pl.LazyFrame({"hash": repeated[start : start + _KEYS_AT_A_TIME]})
+            suspects = repeated.slice(start, _KEYS_AT_A_TIME).to_frame().lazy()
             rows = aggregate(here.join(suspects, on="hash", how="semi"))
             breach.add(rows.filter(pl.col(ROW) != pl.col(ROW).min().over("key")).select("key", ROW).sort(ROW))
     return broken_by_cells(breach, known.rows, parameters.checks.duplicate_keys.on_fail)
-
-
-def _repeated(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The hashes that occur more than once; sorts in place."""
-    hashes.sort()
-    return np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
 
 
 def _infinite(known: Survey, parameters: CheckQualityParameters) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ml_pipelines.composition import ConnectedServices, Settings
-from ml_pipelines.errors import ArtifactCorrupt
+from ml_pipelines.errors import ArtifactCorrupt, RequestError
 from ml_pipelines.spec import DvcSource, FileSource, SqlSource
 from ml_pipelines.store import ArtifactStore
 
@@ -32,6 +32,7 @@ def test_the_environment_tells_where_the_systems_are() -> None:
         "ML_PIPELINES_LEDGER": "postgresql://me:s3cret@db/ml",
         "MLFLOW_TRACKING_URI": "http://mlflow",
         "ML_PIPELINES_CONNECTION_CRM": "sqlite://",
+        "ML_PIPELINES_CELLS_PER_GROUP": "5000",
     }
     found = Settings.from_environment(environment)
     assert (found.store, found.tracking_uri, found.connections) == (
@@ -40,6 +41,7 @@ def test_the_environment_tells_where_the_systems_are() -> None:
         {"crm": "sqlite://"},
     )
     assert found.environment == environment
+    assert ConnectedServices(found).cells_per_group == 5000
     assert found.ledger == "postgresql://me:s3cret@db/ml"
     assert "sqlite://" not in repr(found)
     assert "s3cret" not in repr(found)
@@ -53,15 +55,24 @@ def test_another_process_is_told_the_same() -> None:
         tracking_ui="https://ml.example.com",
         tracking_variables={"MLFLOW_TRACKING_TOKEN": "t"},
         connections={"crm": "sqlite://", "other": "secret"},
+        cells_per_group=70,
     )
     environment = told.as_environment("crm", "unknown")
     again = Settings.from_environment(environment)
     assert (again.store, again.ledger, again.tracking_uri) == (told.store, told.ledger, told.tracking_uri)
-    assert again.tracking_ui == told.tracking_ui
+    assert (again.tracking_ui, again.cells_per_group) == (told.tracking_ui, 70)
     assert again.connections == {"crm": "sqlite://"}
     assert environment["MLFLOW_TRACKING_TOKEN"] == "t"
     assert "secret" not in environment.values()
     assert Settings.from_environment(Settings(store="s", tracking_uri="u").as_environment()).tracking_ui is None
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "many", "1e6", "0.5"])
+def test_what_is_no_number_of_cells_is_told(text: str) -> None:
+    with pytest.raises(RequestError, match="this is no number of cells") as caught:
+        Settings.from_environment({"ML_PIPELINES_CELLS_PER_GROUP": text})
+    assert (caught.value.where, caught.value.got) == ("ML_PIPELINES_CELLS_PER_GROUP", text)
+    assert "leave it empty for 800000" in caught.value.fix
 
 
 def test_a_place_is_told_apart_and_says_nothing_of_the_address(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from ml_pipelines.catalog import CATALOG, Step
@@ -16,6 +18,7 @@ from ml_pipelines.run import run_step
 from ml_pipelines.store import ArtifactStore
 from ml_pipelines.testing import FakeServices
 
+POLARS = ("POLARS_IDEAL_MORSEL_SIZE", "POLARS_CSV_CHUNK_SIZE")
 STEP = """
 from ml_pipelines.errors import DataError, ServiceUnavailable
 from ml_pipelines.parameters import Parameters
@@ -88,6 +91,28 @@ def test_a_step_is_computed_once_and_its_result_is_found_again(tmp_path: Path, c
     # Published where it was published before: told again, not done again.
     assert again.values == {**first.values, "seen": 2}
     assert counting.calls == ["compute", "publish"]
+
+
+def test_row_groups_have_as_many_cells_as_is_set_which_is_no_part_of_the_key(tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path / "store"))
+    pl.DataFrame({"id": range(100), "label": [0, 1] * 50}).write_parquet(tmp_path / "clean.parquet")
+    table = store.put_file(str(tmp_path / "clean.parquet"), kind="table", rows=100)
+    parameters = {"task": "classification", "key": "id", "target": "label", "split": {"test": 0.3}}
+    asked = request(tmp_path, step="split", parameters=parameters, inputs={"table": table})
+    services = FakeServices()
+    services.cells_per_group = 20
+    before = {name: os.environ.get(name) for name in POLARS}
+    first = run_step(asked, services)
+    assert {name: os.environ.get(name) for name in POLARS} == before
+    trained = pq.ParquetFile(BytesIO(store.read(first.outputs["train"]))).metadata
+    assert [trained.row_group(at).num_rows for at in range(3)] == [10, 10, 10]
+    services.cells_per_group = 1_000_000
+    assert run_step(asked, services).outputs == first.outputs
+    other = run_step(asked.model_copy(update={"force": True}), services)
+    assert other.key == first.key
+    assert pq.ParquetFile(BytesIO(store.read(other.outputs["train"]))).metadata.num_row_groups == 1
+    again, earlier = (pl.read_parquet(store.read(each.outputs["train"])) for each in (other, first))
+    assert again.equals(earlier)
 
 
 def test_a_step_may_make_as_many_parts_as_there_are_each_a_table_of_its_own(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipelines.errors import PipelineError, SourceError
+from ml_pipelines.errors import PipelineError, RequestError, SourceError
 from ml_pipelines_airflow.settings import airflow_settings
 
 SECRET = "s3cret"
@@ -57,6 +57,16 @@ def test_the_ledger_is_that_of_its_connection_else_of_the_environment(monkeypatc
 def test_the_store_is_the_configured_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__ML_PIPELINES__STORE", "s3://bucket/store")
     assert airflow_settings().store == "s3://bucket/store"
+
+
+def test_the_bound_of_memory_is_the_configured_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert airflow_settings().cells_per_group == 800_000
+    monkeypatch.setenv("AIRFLOW__ML_PIPELINES__CELLS_PER_GROUP", "5000")
+    assert airflow_settings().cells_per_group == 5000
+    monkeypatch.setenv("AIRFLOW__ML_PIPELINES__CELLS_PER_GROUP", "none")
+    with pytest.raises(RequestError, match="this is no number of cells") as caught:
+        airflow_settings()
+    assert caught.value.where == "[ml_pipelines] cells_per_group"
 
 
 def test_mlflow_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

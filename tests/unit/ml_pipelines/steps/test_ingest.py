@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ml_pipelines import cells as cells_module
 from ml_pipelines.contracts import DataPin, Identity
 from ml_pipelines.errors import DataError, SourceUnreadable
 from ml_pipelines.parameters import IngestParameters
@@ -344,3 +345,49 @@ def test_the_types_do_not_depend_on_how_many_rows_are_looked_at_first(tmp_path_f
         every = read(path).outputs["table"].collect()
     assert some.schema == every.schema
     assert some.equals(every)
+
+
+# What may be meant as a number, a boolean or a time, written well and badly.
+ODD = r"""0|-0|+0|7|+5|-20|007|-007|0.5|.5|5.|5.0|-1.50|1e3|1E3|1e400|1e-400|1_000|1,5|0x1|1f|+|-|.|e5|inf|-inf|Inf
+INFINITY|nan|NaN|NAN|9223372036854775807|9223372036854775808|-9223372036854775808|12345678901234567890|0.1234567890123456789
+1234567890123456|true|TRUE|True|tRuE|false|False|t|yes|1|0|null|NULL|None|NA|word|a b|2026-10-31|2026-1-1|+026-01-01
+02026-01-01|2026-02-30|0001-01-01|9999-12-31|31.10.2026|20261031|2026-10-31T12:00:00|2026-10-31T24:00:00|2026-10-31T12:00
+2026-10-31T23:59:60|2026-10-31T12:00:00Z|2026-10-31T12:00:00.5|2026-10-31T12:00:00+02:00|2026-10-31T00:00:00
++026-10-31T12:00:00|2026-10-31T1:00:00Z|2026-10-31 12:00:00|2026-10-31  2:00:00|2026-10-31 00:00:00|2026-10-31 12:00"""
+BLANKS = st.sampled_from(["", "", "", " ", "\t", "  "])
+WRITTEN = st.one_of(
+    st.sampled_from(ODD.replace("\n", "|").split("|")),
+    st.integers().map(str),
+    st.floats().map(str),
+    st.floats().map("{:.3g}".format),
+    st.datetimes().map(str),
+    st.datetimes().map(dt.datetime.isoformat),
+    st.dates().map(str),
+    st.text("0123456789+-.eE_:TZ ", max_size=20),
+)
+CELL = st.builds("{}{}{}".format, BLANKS, WRITTEN, BLANKS) | st.just("")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    cells=st.lists(CELL, min_size=1, max_size=6) | CELL.map(lambda cell: [cell] * 3),
+    kind=st.none() | st.sampled_from(list(SCHEMA)[:-1]).map(lambda name: DECLARED[name]),
+    first=st.integers(1, 6),
+)
+def test_the_usual_way_to_read_a_column_reads_what_the_thorough_one_does(tmp_path_factory, cells, kind, first):
+    path = tmp_path_factory.mktemp("ways") / "data.csv"
+    pl.DataFrame({"y": range(len(cells)), "x": cells}).write_csv(path, quote_style="necessary")
+    declared = {"x": kind} if kind else {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ml_pipelines.cells._FIRST_ROWS", first)
+        usual = read(path, declared).outputs["table"].collect()
+        thorough = {each: ways[-1:] for each, ways in cells_module._WAYS_OF.items()}
+        patch.setattr("ml_pipelines.cells._WAYS_OF", thorough)
+        patch.setattr(
+            "ml_pipelines.cells._WAYS_OF_OPEN", tuple(way for way in cells_module._WAYS_OF_OPEN if way.stripped)
+        )
+        slow = read(path, declared).outputs["table"].collect()
+    assert usual.schema == slow.schema
+    assert usual.equals(slow)
+    # Also the sign of a zero.
+    assert str(usual["x"].to_list()) == str(slow["x"].to_list())

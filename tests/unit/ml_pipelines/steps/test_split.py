@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from ml_pipelines import hashing
 from ml_pipelines.errors import DataError
 from ml_pipelines.hashing import row_hash
 from ml_pipelines.parameters import (
@@ -286,3 +287,13 @@ def test_next_months_customers_stay_where_they_were():
     old, new = (pl.read_csv(SAMPLES / f"customers-2026-{month}.csv") for month in (10, 11))
     before, after = (sides(run(frame.rename({"label": "y", "customer_id": "id"}))) for frame in (old, new))
     assert {key: after[key] for key in before} == before
+
+
+@given(texts=st.lists(st.text(max_size=9), max_size=12))
+def test_the_hash_of_a_text_is_the_weighted_sum_of_its_bytes_and_its_length(texts):
+    weights = hashing._mix(np.arange(64, dtype=np.uint64)).tolist()
+    sums = [
+        sum(byte * weight for byte, weight in zip(text.encode(), weights, strict=False)) + len(text.encode())
+        for text in texts
+    ]
+    assert hashing._of_text(pl.Series(texts, dtype=pl.String)).tolist() == [total % 2**64 for total in sums]
