@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 __all__ = ["profile", "profiles"]
@@ -23,22 +24,26 @@ def profile(column: pd.Series, dtype: str) -> dict[str, Any]:
     missing = float(column.isna().mean())
     present = column.dropna()
     if dtype in ("string", "boolean"):
-        counts = present.astype(str).value_counts().to_dict()
+        counts = (present if dtype == "string" else present.astype(str)).value_counts().to_dict()
         top = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_TOP_LEVELS]
         return {"levels": {level: count / len(column) for level, count in top}, "missing": missing}
     if dtype in ("date", "datetime"):
         present = (present - pd.Timestamp(0)) / pd.Timedelta(days=1)
     if present.empty:
         return {**dict.fromkeys(("mean", "std", "min", "max")), "quantiles": {}, "up_to": {}, "missing": missing}
+    values = np.sort(present.to_numpy(np.float64))
     # Values that are there: between two whole numbers lies none, and the shares up to such a point are no facts.
-    quantiles = {str(share): float(present.quantile(share, interpolation="lower")) for share in _QUANTILES}
+    quantiles = dict(zip(map(str, _QUANTILES), np.quantile(values, _QUANTILES, method="lower").tolist(), strict=True))
     return {
         "mean": float(present.mean()),
         "std": float(present.std(ddof=0)),
-        "min": float(present.min()),
-        "max": float(present.max()),
+        "min": float(values[0]),
+        "max": float(values[-1]),
         "quantiles": quantiles,
         # Of whole numbers many are equal to a quantile, so that more than its share of them are at most that.
-        "up_to": {share: float((present <= quantile).mean()) for share, quantile in quantiles.items()},
+        "up_to": {
+            share: float(np.searchsorted(values, quantile, side="right") / len(values))
+            for share, quantile in quantiles.items()
+        },
         "missing": missing,
     }
