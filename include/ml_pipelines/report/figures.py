@@ -11,6 +11,8 @@ from ml_pipelines.report.page import style
 
 __all__ = ["figures"]
 
+_SCALE = 2  # of a picture that has a page to itself
+
 
 def figures(candidate: Mapping[str, Any], dummy: Mapping[str, float | None]) -> dict[str, bytes]:
     """Draw what an entry of the evaluation's `candidates` holds.
@@ -27,7 +29,9 @@ def figures(candidate: Mapping[str, Any], dummy: Mapping[str, float | None]) -> 
 
 
 def _file(plot: Html) -> bytes:
-    """The drawing of a figure, with what the page around it brings otherwise."""
+    """The drawing of a figure, with what the page around it brings otherwise: its size, and the style."""
     drawing = plot[plot.index("<svg") : plot.index("</figure>")]
-    alone = f' xmlns="http://www.w3.org/2000/svg">{element("style", style())}'
+    *_, width, height = drawing.partition('viewBox="')[2].partition('"')[0].split()
+    size = f'width="{_SCALE * float(width):g}" height="{_SCALE * float(height):g}"'
+    alone = f' {size} xmlns="http://www.w3.org/2000/svg">{element("style", style())}'
     return drawing.replace(">", alone, 1).encode()

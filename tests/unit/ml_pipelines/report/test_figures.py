@@ -40,6 +40,8 @@ def test_two_classes_have_four_figures_that_stand_alone(binary: Any) -> None:
     for data in drawn.values():
         root = parsed(data)
         assert root.tag == f"{SVG}svg"
+        # Without a size, who shows it as a picture gives it none.
+        assert (root.get("width"), root.get("height")) == ("720", "540")
         assert "--candidate" in (root.findtext(f"{SVG}style") or "")
 
 
