@@ -23,6 +23,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -132,9 +133,10 @@ def never_wait() -> None:
 def rehearse_here() -> None:
     from ml_pipelines.adapters import rehearsal, rehearsing
 
-    def answers(version: Any, data: bytes, training: Any) -> Any:
+    def answers(version: Any, data: bytes, training: Any, process: Any) -> Any:
         return rehearsing._predictions(data, where="", sha256=version.artifact.sha256, training=training)
 
+    rehearsal.start = lambda: subprocess.Popen(["true"])
     rehearsal.answers = answers
 
 
