@@ -157,6 +157,8 @@ def _settings(root: Path, keys: Mapping[str, str], *, database: str, broker: str
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(find_port()),
         "AIRFLOW__ML_PIPELINES__DOCTOR_QUEUES": ",".join(QUEUES),
+        # What a scheduler that has died was watching over is taken over by the next one a minute later, and not five.
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "60",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
         # So long a worker may keep a place for a task that has ended: it looks when it would send a heartbeat.
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",

@@ -84,7 +84,7 @@ def settings_of(airflow: Airflow, slack: SlackServer) -> dict[str, str]:
         "AIRFLOW_CONN_SLACK_API_DEFAULT": slack.connection(),
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(HEARTBEAT_SECONDS),
-        # A task that was queued just when the database went away is sent again after this, and not after ten minutes.
+        # A task whose message was lost with the database is sent again after this, and not after ten minutes.
         "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "60",
         "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "15",
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # a busy machine takes long for the first answer
