@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 import time
 from importlib import import_module
 
@@ -80,7 +81,7 @@ def preload() -> None:
     # What is here now stays: the collector would only touch, and so copy, what forks share.
     gc.collect()
     gc.freeze()
-    work.here.forks = True
+    work.here.forks = "ml_pipelines._skops_io" in sys.modules
     log.info("preloaded %d modules and what they import, in %.1f s", done, time.monotonic() - started)
 
 

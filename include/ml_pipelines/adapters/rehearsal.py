@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -89,7 +90,8 @@ def answers_of_a_fork(
 ) -> list[Any]:
     """The same, asked of a fork of this process, which has imported what models need and computed nothing yet.
 
-    A fork has no threads but one, so whatever has started some must not be forked: see :func:`answers`.
+    A fork has no threads but one, so whatever has started some must not be forked: see :func:`answers`, which also
+    tells the arguments and errors.
     """
     asked = _question(version, training)
     reading, writing = os.pipe()
@@ -127,6 +129,8 @@ def _answer(writing: int, asked: dict[str, Any], data: bytes, seconds: float) ->
         with os.fdopen(writing, "wb") as answer:
             answer.write(json.dumps(told(asked, data)).encode())
         code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(code)
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import sys
+from importlib import import_module
 from typing import Any
 
 from ml_pipelines.errors import ArtifactCorrupt, PipelineError, VerificationFailed
@@ -21,9 +22,8 @@ def main() -> None:
     with os.fdopen(os.dup(1), "w") as answer:
         os.dup2(2, 1)
         # Before there is a question, which may still take a while. skops imports all estimators.
-        import ml_pipelines._skops_io
-        import ml_pipelines.frames  # noqa: F401
-
+        import_module("ml_pipelines._skops_io")
+        import_module("ml_pipelines.frames")
         if question := sys.stdin.buffer.readline():
             json.dump(told(json.loads(question), sys.stdin.buffer.read()), answer)
 

@@ -9,7 +9,7 @@ import pytest
 
 from ml_pipelines.batch_catalog import BATCHES
 from ml_pipelines.catalog import CATALOG
-from ml_pipelines_airflow import executors
+from ml_pipelines_airflow import executors, work
 from ml_pipelines_airflow.executors import WarmLocalExecutor
 from ml_pipelines_airflow.preload import modules, preload
 
@@ -20,6 +20,7 @@ OPTION = "AIRFLOW__ML_PIPELINES__PRELOAD"
 def _unfrozen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(OPTION, raising=False)
     monkeypatch.setattr(gc, "freeze", lambda: None)  # this process has tests to collect after
+    monkeypatch.setattr(work, "here", work.Process())
 
 
 def test_every_module_of_a_step_is_preloaded() -> None:
@@ -55,6 +56,16 @@ def test_a_module_that_can_not_be_imported_is_told_and_left_out(
     assert second.startswith("there_is_no_such_module can't be preloaded: ModuleNotFoundError: ")
     assert last.startswith("preloaded 1 modules and what they import, in ")
     assert "imported_after_all" in sys.modules
+
+
+@pytest.mark.parametrize(("preloaded", "forks"), [("ml_pipelines._skops_io", True), ("json", False)])
+def test_a_task_is_forked_to_try_a_model_if_what_that_needs_is_here(
+    preloaded: str, forks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "ml_pipelines._skops_io", raising=False)
+    monkeypatch.setenv(OPTION, preloaded)
+    preload()
+    assert work.here.forks is forks
 
 
 def test_the_executor_preloads_before_it_starts_workers(monkeypatch: pytest.MonkeyPatch) -> None:
