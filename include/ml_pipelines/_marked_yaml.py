@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -158,64 +158,65 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
-        self._events: Iterator[Any] = iter(loader.get_event, None)
+        self._next: Callable[[], Any] = loader.get_event
         self._document = Document()
         self._anchors: dict[str, Any] = {}
         self._count = 0
 
     def document(self) -> Document:
-        next(self._events)
-        if isinstance(next(self._events), yaml.StreamEndEvent):
+        self._next()
+        if isinstance(self._next(), yaml.StreamEndEvent):
             self._document.values[()] = Span(1, 1)
             return self._document
-        self._document.data = self._value(next(self._events), ())
-        next(self._events)
-        if not isinstance(event := next(self._events), yaml.StreamEndEvent):
+        self._document.data = self._value(self._next(), ())
+        self._next()
+        if not isinstance(event := self._next(), yaml.StreamEndEvent):
             self._stop((), "a second document begins here", "remove the --- line and what follows", _span(event))
         return self._document
 
     def _value(self, event: Any, loc: Loc) -> Any:
         self._document.values[loc] = event
         self._grow(1, len(loc), event)
-        if isinstance(event, yaml.AliasEvent):
+        kind = type(event)  # events have no subclasses, and a file has hundreds
+        if kind is yaml.AliasEvent:
             return self._alias(event, loc)
         if event.tag is not None:
             self._report(loc, f"tags such as {_short_tag(event.tag)} are not read", "remove it", span=_span(event))
-        if isinstance(event, yaml.MappingStartEvent):
-            value: Any = self._mapping(loc)
-        elif isinstance(event, yaml.SequenceStartEvent):
-            value = self._sequence(loc)
+        if kind is yaml.ScalarEvent:
+            value: Any = self._scalar(event, loc)
         else:
-            value = self._scalar(event, loc)
+            value = self._mapping(loc) if kind is yaml.MappingStartEvent else self._sequence(loc)
         if event.anchor is not None:
             self._anchors[event.anchor] = value
         return value
 
     def _mapping(self, loc: Loc) -> dict[str, Any]:
         data: dict[str, Any] = {}
-        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+        keys, following = self._document.keys, self._next
+        while type(event := following()) is not yaml.MappingEndEvent:
             key = self._key(event, loc)
             child = (*loc, key)
             if key in data:
-                message = f'"{key}" is given twice, first on line {_span(self._document.keys[child]).line}'
+                message = f'"{key}" is given twice, first on line {_span(keys[child]).line}'
                 self._report(child, message, "remove one", span=_span(event), at_key=True)
-                self._value(next(self._events), (*loc, f"{key} (again)"))
+                self._value(following(), (*loc, f"{key} (again)"))
             else:
-                self._document.keys[child] = event
-                data[key] = self._value(next(self._events), child)
+                keys[child] = event
+                data[key] = self._value(following(), child)
         return data
 
     def _key(self, event: Any, loc: Loc) -> str:
-        if not isinstance(event, yaml.ScalarEvent):
+        if type(event) is not yaml.ScalarEvent:
             self._stop(loc, "a key must be plain text", "write it as name: value", _span(event))
-        if event.value == "<<" and event.implicit[0]:
+        key: str = event.value
+        if key == "<<" and event.implicit[0]:
             message, hint = "merge keys (<<) are not read", "write the fields out"
             self._report((*loc, "<<"), message, hint, span=_span(event), at_key=True)
-        return str(event.value)
+        return key
 
     def _sequence(self, loc: Loc) -> list[Any]:
         data: list[Any] = []
-        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+        while type(event := self._next()) is not yaml.SequenceEndEvent:
             data.append(self._value(event, (*loc, len(data))))
         return data
 

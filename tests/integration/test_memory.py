@@ -51,8 +51,9 @@ def peak(benchmark: ModuleType, folder: Path, rows: int) -> tuple[int, int]:
     return csv.stat().st_size, int(done.stdout)
 
 
-def test_a_table_three_times_as_large_takes_no_more_memory(benchmark: ModuleType, tmp_path: Path) -> None:
+def test_a_table_five_times_as_large_takes_no_more_memory(benchmark: ModuleType, tmp_path: Path) -> None:
     size, used = peak(benchmark, tmp_path / "small", 200_000)
-    larger, more = peak(benchmark, tmp_path / "large", 600_000)
-    # A step that holds its table, or the text of it, holds at least what the file has grown by.
-    assert more - used < (larger - size) / 4
+    larger, more = peak(benchmark, tmp_path / "large", 1_000_000)
+    # A step that holds its table, or the text of it, holds at least what the file has grown by, 83 MB. Without it there
+    # are 16 bytes a row for the hashes of the keys, 13 MB, and what two runs differ by, up to 12 MB.
+    assert more - used < (larger - size) / 2
