@@ -30,12 +30,14 @@ log = logging.getLogger(__name__)
 
 DEFAULT = "default"  # in the option, for what the steps are made of
 PHASES = ("parameters", "resolve", "compute", "publish")
+MODELS = "ml_pipelines.adapters.mlflow_model"
 # What the steps reach by their ports, and what all of that imports only when it is used.
 BEHIND = (
     "airflow.providers_manager",
     "ml_pipelines._skops_io",
     "ml_pipelines.adapters.dvc_source",
     "ml_pipelines.adapters.file_source",
+    MODELS,
     "ml_pipelines.adapters.mlflow_registry",
     "ml_pipelines.adapters.mlflow_tracking",
     "ml_pipelines.adapters.rehearsal",
@@ -73,7 +75,9 @@ def preload() -> None:
     started, done = time.monotonic(), 0
     for name in modules():
         try:
-            import_module(name)
+            module = import_module(name)
+            if name == MODELS:
+                module.look_up_packages()
         except Exception as exc:  # whatever a module does when it is imported
             log.warning("%s can't be preloaded: %s: %s", name, type(exc).__name__, exc)
         else:

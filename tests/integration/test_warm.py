@@ -80,6 +80,7 @@ missing = [name for name in modules() if name not in sys.modules]
 fork(start)  # numpy's pool is there until the first fork
 print(json.dumps({
     "missing": missing,
+    "packages": bool(sys.modules["mlflow.utils.requirements_utils"]._MODULES_TO_PACKAGES),
     "threads": threads(),
     "sockets": sockets(),
     "child": fork(start),
@@ -116,6 +117,7 @@ def warm(shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str
 )
 def test_a_warm_process_is_safe_to_fork(warm: dict[str, Any], shop: Any) -> None:
     assert warm["missing"] == []
+    assert warm["packages"], "MLflow knows what is installed"
     assert set(warm["threads"]) - HARMLESS == {"python"}
     assert warm["threads"].count("python") == 1, "neither BLAS nor OpenMP nor anything else has a pool"
     assert warm["sockets"] == []

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import LoggedModel
 
-__all__ = ["MODEL_FILE", "write_model"]
+__all__ = ["MODEL_FILE", "look_up_packages", "write_model"]
 
 MODEL_FILE = "model.skops"
 
@@ -48,6 +48,13 @@ def write_model(training: Training, logged: LoggedModel, directory: Path) -> Non
     described.model_size_bytes = (described.model_size_bytes or 0) + len(training.model_bytes) - file.stat().st_size
     file.write_bytes(training.model_bytes)
     described.save(str(directory / "MLmodel"))
+
+
+def look_up_packages() -> None:
+    """Let MLflow find out what is installed, as it does when a process writes its first model: a third of a second."""
+    from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
+
+    warn_dependency_requirement_mismatches(["mlflow"])
 
 
 def example_frame(example: list[dict[str, Any]]) -> pd.DataFrame:
