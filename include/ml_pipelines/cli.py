@@ -6,7 +6,6 @@ where `--require-promotion` asked for one.
 
 from __future__ import annotations
 
-import gc
 import logging
 import sys
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ml_pipelines import cli_batch, cli_ledger
+from ml_pipelines._garbage import leave_garbage
 from ml_pipelines.composition import ConnectedServices, Settings
 from ml_pipelines.contracts import StepRequest, StepResult, faults
 from ml_pipelines.errors import MissingExtra, PipelineError, RequestError
@@ -30,8 +30,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-_COLLECT_AFTER = 200_000  # objects
-
 SpecFile = Annotated[Path, typer.Argument(help="The YAML file that declares the pipeline.", show_default=False)]
 StoreOption = Annotated[
     str | None, typer.Option("--store", help="URI of the artifact store; else ML_PIPELINES_STORE or ./.ml-pipelines.")
@@ -40,8 +38,7 @@ StoreOption = Annotated[
 
 def main() -> None:
     """Run the command line; an error of ours is told in a few lines, never as a traceback."""
-    # Imports make millions of objects that stay: the collector would look at all of them again and again.
-    gc.set_threshold(_COLLECT_AFTER)
+    leave_garbage()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         app()

@@ -63,6 +63,7 @@ def run_task(
     ti: Any,
     params: Any,
     outlet_events: Any,
+    dag_run: Any,
     docker: dict[str, Any] | None = None,
     facts: dict[str, Any] | None = None,
     **_rest_of_the_context: Any,
@@ -76,6 +77,7 @@ def run_task(
         ti: the running task instance.
         params: the run's parameters, as the trigger form left them.
         outlet_events: what the task's assets will say.
+        dag_run: the run, as Airflow tells it.
         docker: the container that the step runs in, as JSON; None: in this process.
         facts: small values for the step that are no step's.
     """
@@ -84,7 +86,8 @@ def run_task(
     wired = wire(row, {name: pulled(ti, name) for name in needs(step)})
     wired["facts"] |= facts or {}
     told = load(row.parameters).model_validate(parameters).for_run(options)
-    result = perform(step, told, wired, ti=ti, seed=seed, force=options.force, docker=docker)
+    test = _is_test(dag_run)
+    result = perform(step, told, wired, ti=ti, seed=seed, force=options.force, docker=docker, test=test)
     for key, url in links_of(step, result.values, partial(_told, ti), run_url(ti)).items():
         ti.xcom_push(key=key, value=url)
     for asset in ti.task.outlets:
@@ -117,7 +120,7 @@ def compare_with_champion(*, ti: Any, **arguments: Any) -> str:
 
 def decide(*, ti: Any, parameters: dict[str, Any], params: Any, dag_run: Any, **arguments: Any) -> str:
     """Branch: register, ask a person, or keep the champion."""
-    result = run_task(ti=ti, parameters=parameters, params=params, **arguments)
+    result = run_task(ti=ti, parameters=parameters, params=params, dag_run=dag_run, **arguments)
     outcome = str(result.values["outcome"])
     if outcome == "promoted":
         return TASK_IDS["register"]
@@ -135,7 +138,8 @@ def record_decision(*, ti: Any, dag_run: Any, **arguments: Any) -> None:
     """Write down what became of the run, and who approved it if somebody did."""
     answer = ti.xcom_pull(task_ids="request_approval")
     approver = _approver(answer) if answer else _tester(ti, dag_run)
-    run_task(ti=ti, facts={"approval": {"approver": approver}} if approver else {}, **arguments)
+    facts = {"approval": {"approver": approver}} if approver else {}
+    run_task(ti=ti, facts=facts, dag_run=dag_run, **arguments)
 
 
 def handle_poor_quality(*, ti: Any) -> None:

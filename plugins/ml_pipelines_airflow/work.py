@@ -9,12 +9,13 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ml_pipelines._garbage import leave_garbage
 from ml_pipelines.contracts import Identity, StepRequest, StepResult
 from ml_pipelines.parameters import Parameters
 from ml_pipelines_airflow.metrics import tell
 
 if TYPE_CHECKING:
-    from ml_pipelines.composition import Settings
+    from ml_pipelines.composition import ConnectedServices, Settings
 
 __all__ = ["RESULT", "here", "perform", "run_url"]
 
@@ -31,9 +32,23 @@ class Process:
 
     Attributes:
         forks: it has preloaded what steps need, so a fork of a task tries a model at once.
+        test: what serves the tasks of a run of `airflow dags test`, all of which are in this process, and which run.
     """
 
     forks: bool = False
+    test: tuple[object, ConnectedServices] | None = None
+
+    def services(self, where: Settings, identity: Identity, *, test: bool) -> ConnectedServices:
+        """What serves a task; `test` tells a run of `airflow dags test`."""
+        from ml_pipelines.composition import ConnectedServices
+
+        if not test:
+            return ConnectedServices(where, forks=self.forks)
+        run = (where, identity.pipeline, identity.run_id)
+        if self.test is None or self.test[0] != run:
+            leave_garbage()  # the process ends with its run
+            self.test = run, ConnectedServices(where, forks=self.forks)
+        return self.test[1]
 
 
 here = Process()
@@ -48,6 +63,7 @@ def perform(
     seed: int,
     force: bool,
     docker: dict[str, Any] | None,
+    test: bool = False,
 ) -> StepResult:
     """Run a step for a task instance, and push its result.
 
@@ -59,6 +75,7 @@ def perform(
         seed: of the pipeline.
         force: compute even if the result is there.
         docker: the container that the step runs in, as JSON; None: in this process.
+        test: in a run of `airflow dags test`, which does all of its tasks in one process.
     """
     from ml_pipelines_airflow.settings import airflow_settings
 
@@ -79,7 +96,7 @@ def perform(
         ),
         force=force,
     )
-    result = _run_here(request, where) if docker is None else _run_contained(request, where, docker, ti)
+    result = _run_here(request, where, test=test) if docker is None else _run_contained(request, where, docker, ti)
     ti.xcom_push(key=RESULT, value=result.model_dump(mode="json"))
     did = f"{result.how} in {result.seconds:.1f} s"
     log.info(
@@ -95,11 +112,13 @@ def run_url(ti: Any) -> str | None:
     return url or None
 
 
-def _run_here(request: StepRequest, where: Settings) -> StepResult:
-    from ml_pipelines.composition import ConnectedServices
+def _run_here(request: StepRequest, where: Settings, *, test: bool) -> StepResult:
     from ml_pipelines.run import run_step
 
-    return run_step(request, ConnectedServices(where, forks=here.forks))
+    services = here.services(where, request.identity, test=test)
+    if test and request.step == "train":
+        services.expect_rehearsal()
+    return run_step(request, services)
 
 
 def _run_contained(request: StepRequest, where: Settings, docker: dict[str, Any], ti: Any) -> StepResult:

@@ -15,7 +15,7 @@ from ml_pipelines.errors import RequestError
 from ml_pipelines.parameters import RunOptions
 from ml_pipelines.runtime import Docker
 from ml_pipelines.spec import PipelineSpec
-from ml_pipelines_airflow import tasks
+from ml_pipelines_airflow import tasks, work
 
 DIGEST = "0" * 64
 FORM = {"data_revision": None, "candidates": [], "promote": "auto", "force": False}
@@ -90,7 +90,7 @@ def arguments(step: str, *results: StepResult, outlets: tuple[str, ...] = (), **
         "ti": TaskInstance(tasks.TASK_IDS[step], *results, outlets=outlets),
         "params": FORM | form,
         "outlet_events": Events(),
-        "dag_run": "the rest of the context",
+        "dag_run": SimpleNamespace(triggering_user_name="eve"),
     }
 
 
@@ -110,6 +110,32 @@ def test_a_request_says_whose_work_it_is(asked: list[StepRequest]) -> None:
         "run_url": "http://airflow/dags/small/runs/manual__1",
     }
     assert (request.store, request.seed, request.force) == ("file:///store", 42, False)
+
+
+def test_a_run_in_one_process_has_one_set_of_services_and_expects_to_try_a_model(
+    monkeypatch: pytest.MonkeyPatch, asked: list[StepRequest]
+) -> None:
+    used: list[ConnectedServices] = []
+    expected: list[ConnectedServices] = []
+    quickly: list[bool] = []
+
+    def run_step(request: StepRequest, services: ConnectedServices) -> StepResult:
+        used.append(services)
+        return a_result(request.step)
+
+    monkeypatch.setattr("ml_pipelines.run.run_step", run_step)
+    monkeypatch.setattr(ConnectedServices, "expect_rehearsal", lambda services: expected.append(services))
+    monkeypatch.setattr(work, "here", work.Process())
+    monkeypatch.setattr(work, "leave_garbage", lambda: quickly.append(True))
+    for user in ("dag_test", "eve"):
+        of_the_run = {"dag_run": SimpleNamespace(triggering_user_name=user)}
+        tasks.run_task(**arguments("ingest") | of_the_run)
+        tasks.train(**arguments("train", a_result("split"), a_result("ingest")) | of_the_run)
+    test, same, first, second = used
+    assert test is same
+    assert test is not first is not second
+    assert expected == [test]
+    assert quickly == [True]
 
 
 def test_a_step_runs_in_a_container_if_it_is_declared(
