@@ -16,11 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 OURS = ("ingest", "check_quality", "preprocess", "split")
 PANDAS = ("read and write Parquet", "quality", "preprocess", "split")
+SIDES = {"pandas": PANDAS, "ours": OURS}
 _BATCH_ROWS = 500_000
 
 
@@ -129,6 +131,15 @@ def pandas_step(step: str, csv: Path, folder: Path) -> None:
             table[(draw >= low) & (draw < high)].to_parquet(folder / f"{name}.parquet")
 
 
+def side_measured(side: str, csv: Path) -> Iterator[tuple[str, tuple[float, float, int]]]:
+    """Every step of a side with what :func:`measured` tells of it, and then `all` of them."""
+    found = []
+    for step in SIDES[side]:
+        found.append(measured(f"{side}:{step}", str(csv), str(csv.parent), "0"))
+        yield step, found[-1]
+    yield "all", (sum(each[0] for each in found), sum(each[1] for each in found), max(each[2] for each in found))
+
+
 def measured(*task: str) -> tuple[float, float, int]:
     """Seconds, of the processor too, and peak megabytes of a task in a process of its own; imports take no seconds."""
     command = [sys.executable, __file__, "--task", *task]
@@ -173,14 +184,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=options.folder) as name:
             csv = Path(name, "customers.csv")
             measured("generate", str(csv), name, str(rows))
-            for side, steps in (("pandas", PANDAS), ("ours", OURS)):
+            for side in SIDES:
                 if options.only in (None, side):
-                    total, worked, highest = 0.0, 0.0, 0
-                    for step in steps:
-                        seconds, busy, peak = measured(f"{side}:{step}", str(csv), name, str(rows))
-                        total, worked, highest = total + seconds, worked + busy, max(highest, peak)
+                    for step, (seconds, busy, peak) in side_measured(side, csv):
                         print(f"{rows:>11,} {side:<7} {step:<24} {seconds:>8.2f} {busy:>8.2f} {peak:>8}", flush=True)
-                    print(f"{rows:>11,} {side:<7} {'all':<24} {total:>8.2f} {worked:>8.2f} {highest:>8}", flush=True)
 
 
 if __name__ == "__main__":

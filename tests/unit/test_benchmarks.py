@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.benchmarks import large_tables
+from tests.benchmarks.peers import race
 from tests.benchmarks.peers.contestants import CONTESTANTS, HERE, declare
 from tests.benchmarks.peers.race import SIZES, main
 from tests.benchmarks.peers.report import PLAIN, ROWS, Line, Measured, lines, table, write
@@ -79,3 +81,22 @@ def test_an_unknown_peer_or_size_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("sys.argv", ["bench", "--peers", "plain,airflow"])
     with pytest.raises(SystemExit, match="unknown: airflow; expected some of plain, ours-cli"):
         main()
+
+
+def test_the_largest_table_is_raced_up_to_the_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(task: str, csv: str, folder: str, rows: str) -> tuple[float, float, int]:
+        if task == "generate":
+            assert rows == "10000000"
+        return (4.0, 8.0, 900 if task == "pandas:split" else 100) if "pandas" in task else (1.0, 2.0, 50)
+
+    monkeypatch.setattr(race, "PLACE", tmp_path)
+    monkeypatch.setattr(large_tables, "measured", measured)
+    page = tmp_path / "page.md"
+    monkeypatch.setattr(
+        "sys.argv", ["bench", "--sizes", "10m", "--peers", "ours-celery,plain,ours-cli", "--report", str(page)]
+    )
+    monkeypatch.setattr(race, "_install", lambda environment: None)
+    main()
+    assert "| plain script | 16.00 | 1.00 x | - | 900 |" in page.read_text()
+    assert "| ml-pipelines run | 4.00 | 0.25 x | - | 50 |" in page.read_text()
+    assert f"| {CONTESTANTS['ours-celery'].title} |" not in page.read_text()
