@@ -54,7 +54,7 @@ _EXPECTED = {
     "string_too_long": "at most {max_length} characters",
 }
 _PATTERNS = {
-    r"^[\w.-]+$": "a name of letters, digits, _ . and - only",
+    r"^[A-Za-z0-9_.-]+$": "a name of the letters a to z, digits, _ . and - only",
     r"^[A-Za-z][\w-]*$": "a name of letters, digits, _ and - only that begins with a letter",
 }
 

@@ -45,7 +45,8 @@ Severity = Literal["error", "warn", "quarantine"]
 # Strict: a switch or a quoted number is a slip of the pen, not a number.
 Number = Annotated[float, Strict()]
 Share = Annotated[Number, Field(ge=0, le=1)]
-ModelName = Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=200)]
+# Plain letters: Airflow takes no others in the URI of an asset, and one such URI stops the update of all DAGs.
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=200)]
 ColumnType = Literal["string", "integer", "float", "boolean", "date", "datetime"]
 
 
@@ -279,7 +280,7 @@ class DefaultArgs(Section):
     """
 
     owner: str = "airflow"
-    retries: Annotated[Count, Field(ge=0)] = 2
+    retries: Annotated[Count, Field(ge=0, le=100)] = 2
     retry_delay: Duration = timedelta(minutes=1)
     execution_timeout: Limit | None = None
     sla: Limit | None = None
@@ -304,7 +305,7 @@ class Alerts(Section):
 class PipelineSpec(Section):
     """One pipeline, whole. `name` is the file's stem unless given."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=200)]
+    name: ModelName
     description: str = ""
     model: Model
     data: Data

@@ -96,7 +96,7 @@ def test_the_name_is_given_or_declared_or_the_files() -> None:
     assert parse_spec("name: mine\n" + CHURN, path="dags/churn.yaml").name == "mine"
     assert parse_spec("name: mine\n" + CHURN, path="dags/churn.yaml", name="yours").name == "yours"
     (mistake,) = mistakes_of(CHURN, path="my churn.yaml")
-    assert mistake.message == 'expected a name of letters, digits, _ . and - only, got "my churn"'
+    assert mistake.message == 'expected a name of the letters a to z, digits, _ . and - only, got "my churn"'
     assert mistake.hint == "it is the file's name unless declared"
     assert (mistake.path, mistake.line) == ("name", 1)
 
@@ -104,6 +104,8 @@ def test_the_name_is_given_or_declared_or_the_files() -> None:
 # What is changed, into what, path, the marked text, message, hint (None: any).
 Case = tuple[str, str, str, str, str, str | None]
 FIELD_MISTAKES: list[Case] = [
+    ("name: churn-model", "name: Kündigung", "model.name", "Kündigung",
+     'expected a name of the letters a to z, digits, _ . and - only, got "Kündigung"', ""),
     ("task: classification", "task: clasification", "model.task", "clasification",
      'expected one of classification, regression, got "clasification"', 'did you mean "classification"?'),
     ("  target: label", "  tagret: label", "data.tagret", "tagret",
@@ -141,6 +143,8 @@ FIELD_MISTAKES: list[Case] = [
     ("name: linear", f"name: {'x' * 61}", "candidates[0].name", "x" * 61,
      f'expected at most 60 characters, got "{"x" * 56}...', ""),
     ("retries: 3", "retries: -1", "default_args.retries", "-1", "expected a number of at least 0, got -1", ""),
+    ("retries: 3", f"retries: {'9' * 20}", "default_args.retries", "9" * 20,
+     f"expected a number of at most 100, got {'9' * 20}", ""),
     ("retries: 3", "retries: 2.5", "default_args.retries", "2.5", "expected a whole number, got 2.5", ""),
     ("retry_delay: 5m", "retry_delay: 5 minutes", "default_args.retry_delay", "5 minutes",
      'expected a duration such as 90s, 5m, 4h or 1d, at most 365d, got "5 minutes"', ""),
