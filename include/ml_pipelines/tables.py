@@ -185,13 +185,15 @@ def _text_blocks(path: str) -> Iterator[bytes]:
 
 def _not_text(path: str, offset: int, got: str) -> SourceUnreadable:
     with Path(path).open("rb") as file:
+        encoding = "UTF-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "WINDOWS-1252"
+        file.seek(0)
         line = 1 + sum(file.read(min(_BLOCK_BYTES, offset - at)).count(b"\n") for at in range(0, offset, _BLOCK_BYTES))
     return SourceUnreadable(
         f"line {line} is not UTF-8 text",
         where=f"{path}:{line}",
         expected="a CSV file in UTF-8",
         got=got,
-        fix="save the file as UTF-8, for example with: iconv -f WINDOWS-1252 -t UTF-8",
+        fix=f"save the file as UTF-8, for example with: iconv -f {encoding} -t UTF-8",
     )
 
 
