@@ -27,7 +27,9 @@ __all__ = ["kind_of", "load_drift", "load_scoring", "load_spec", "parse_drift", 
 
 Spec = TypeVar("Spec", bound=BaseModel)
 
-_RULES: dict[type[BaseModel], Callable[[Any], list[Finding]]] = {
+Rules = Callable[[Any], list[Finding]]
+
+_RULES: dict[type[BaseModel], Rules] = {
     PipelineSpec: broken_rules,
     ScoringSpec: broken_scoring_rules,
     DriftSpec: broken_drift_rules,
@@ -59,18 +61,25 @@ _PATTERNS = {
 }
 
 
-def load_spec(path: str | Path, *, name: str | None = None, sections: Mapping[str, Any] | None = None) -> PipelineSpec:
+def load_spec(
+    path: str | Path,
+    *,
+    name: str | None = None,
+    sections: Mapping[str, Any] | None = None,
+    rules: Rules = lambda data: [],
+) -> PipelineSpec:
     """Read a pipeline's declaration.
 
     Args:
         path: of a YAML file in UTF-8.
         name: of the pipeline; by default the one in the file, and else the file's stem.
         sections: what counts where the file declares nothing.
+        rules: what else finds mistakes in the file's plain data.
 
     Raises:
         SpecError: with every mistake of the file, its line, and how to mend it.
     """
-    return parse_spec(_text(path), path=path, name=name, sections=sections)
+    return _parsed(PipelineSpec, _text(path), path, name=name, sections=sections, rules=rules)
 
 
 def load_scoring(path: str | Path) -> ScoringSpec:
@@ -141,6 +150,7 @@ def _parsed(
     *,
     name: str | None = None,
     sections: Mapping[str, Any] | None = None,
+    rules: Rules = lambda data: [],
 ) -> Spec:
     text = text.removeprefix("\ufeff")
     try:
@@ -153,7 +163,7 @@ def _parsed(
     if name is not None:
         data["name"] = name
     spec, wrong = _validated(kind, data)
-    findings = [*document.findings, *wrong, *_RULES[kind](data)]
+    findings = [*document.findings, *wrong, *_RULES[kind](data), *rules(data)]
     if spec is None or findings:
         raise _error(findings, document, text=text, path=path)
     return spec
