@@ -20,7 +20,7 @@ from rich.markup import escape
 from ml_pipelines import cli_batch, cli_ledger
 from ml_pipelines.composition import ConnectedServices, Settings
 from ml_pipelines.contracts import StepRequest, StepResult, faults
-from ml_pipelines.errors import MissingExtra, ModelError, PipelineError, RequestError, SpecError
+from ml_pipelines.errors import MissingExtra, ModelError, PipelineError, RequestError, ServiceUnavailable, SpecError
 from ml_pipelines.owner import person
 from ml_pipelines.parameters import Promote, RunOptions
 from ml_pipelines.spec import PipelineSpec
@@ -133,7 +133,8 @@ def run_one_step(
     logging.getLogger("ml_pipelines").setLevel(logging.INFO)
     try:
         asked = StepRequest.model_validate_json(UPath(request).read_bytes())
-    except (OSError, ValueError) as exc:
+    except Exception as exc:  # what vendors of storage raise has no base in common
+        _raise_outage(exc, request)
         raise RequestError(
             "the request can't be read",
             where=request,
@@ -159,7 +160,8 @@ def _leave(result: str, document: str, *, then: str) -> None:
 
     try:
         UPath(result).write_text(document)
-    except (OSError, ValueError) as exc:
+    except Exception as exc:
+        _raise_outage(exc, result)
         raise RequestError(
             "the result can't be written",
             where=result,
@@ -167,6 +169,14 @@ def _leave(result: str, document: str, *, then: str) -> None:
             got=str(exc),
             fix=then,
         ) from exc
+
+
+def _raise_outage(exc: Exception, where: str) -> None:
+    """Raise what is worth another try, or lacks a package; who asked is not to blame for it."""
+    from ml_pipelines.adapters.transfer import storage_error
+
+    if isinstance(error := storage_error(exc, where), ServiceUnavailable | MissingExtra):
+        raise error from exc
 
 
 @app.command()
