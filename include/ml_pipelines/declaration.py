@@ -35,6 +35,13 @@ _RULES: dict[type[BaseModel], Rules] = {
     DriftSpec: broken_drift_rules,
 }
 
+# What is declared -> the section that only such a file has, and who reads it.
+_KINDS: dict[type[BaseModel], tuple[str, str, str]] = {
+    PipelineSpec: ("training", "gate", "`ml-pipelines run` and training_dag read it"),
+    ScoringSpec: ("scoring", "shards", "`ml-pipelines score` and scoring_dag read it"),
+    DriftSpec: ("watch over drift", "watch", "`ml-pipelines drift` and drift_dag read it"),
+}
+
 _EXCERPT_COLUMNS = 110
 
 # pydantic's error types -> what a person should have written.
@@ -159,6 +166,7 @@ def _parsed(
         raise _error([exc.finding], Document(values={(): Span(1, 1)}), text=text, path=path) from exc
     if not isinstance(document.data, dict):
         raise _error([_not_a_mapping(kind, document.data)], document, text=text, path=path)
+    _raise_other_kind(kind, document.data, path)
     data = {"name": Path(path).stem, **(sections or {}), **document.data}
     if name is not None:
         data["name"] = name
@@ -167,6 +175,22 @@ def _parsed(
     if spec is None or findings:
         raise _error(findings, document, text=text, path=path)
     return spec
+
+
+def _raise_other_kind(kind: type[BaseModel], data: dict[str, Any], path: str | Path) -> None:
+    """Say so if the file declares something else, instead of telling every section as a mistake."""
+    wanted, section, _ = _KINDS[kind]
+    others = [each for each in _KINDS.values() if each[1] in data]
+    if section in data or len(others) != 1:
+        return
+    ((name, other, fix),) = others
+    raise SpecError(
+        f"the file declares a {name}",
+        where=str(path),
+        expected=f"a {wanted}, which has {section}",
+        got=f"one that has {other}",
+        fix=fix,
+    )
 
 
 def _not_a_mapping(kind: type[BaseModel], data: Any) -> Finding:
