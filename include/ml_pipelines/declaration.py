@@ -61,9 +61,12 @@ _EXPECTED = {
     "less_than": "a number below {lt}",
     "less_than_equal": "a number of at most {le}",
     "string_too_long": "at most {max_length} characters",
+    "string_too_short": "text that is not empty",
 }
 _PATTERNS = {
-    r"^[A-Za-z0-9_.-]+$": "a name of the letters a to z, digits, _ . and - only",
+    r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$": (
+        "a name of the letters a to z, digits, _ . and - that begins with a letter, digit or _"
+    ),
     r"^[A-Za-z][\w-]*$": "a name of letters, digits, _ and - only that begins with a letter",
 }
 
