@@ -112,7 +112,8 @@ def _missing(known: Survey, parameters: CheckQualityParameters) -> Iterator[Find
             condition = is_missing(name, known.schema[name]) & (~_unparsed(name) if some_unparsed else pl.lit(True))
             positions = find(known, Breach("missing", name, ""), condition).positions[0]
         if not passed:
-            detail += f". {ADVICE[severity]}" if not empty else ". Drop it with data.ignore, or set max_missing: 1."
+            needless = empty and name not in (parameters.target, parameters.key)
+            detail += ". Drop it with data.ignore, or set max_missing: 1." if needless else f". {ADVICE[severity]}"
         yield Finding(
             check="missing",
             column=name,

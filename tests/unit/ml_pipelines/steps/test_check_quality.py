@@ -194,6 +194,8 @@ def test_an_empty_column_is_an_error_unless_it_may_be():
     output = check(frame, checks={"missing": {"on_fail": "warn"}})
     assert output.values["failed"] == ["a: missing"]
     assert line(output, "missing", "a")["detail"].endswith("Drop it with data.ignore, or set max_missing: 1.")
+    needed = check(table(y=pl.Series([None] * 40, dtype=pl.Int64)))
+    assert "data.ignore" not in line(needed, "missing", "y")["detail"]
     assert check(frame, columns={"a": {"type": "string", "max_missing": 1}}).values["verdict"] == "passed"
 
 
