@@ -198,6 +198,15 @@ def _not_text(path: str, offset: int, got: str) -> SourceUnreadable:
 
 
 def _header(path: str) -> list[str]:
+    with Path(path).open("rb") as file:
+        first = file.readline(_BLOCK_BYTES).rstrip(b"\r\n")
+    if b"\r" in first and b'"' not in first:
+        raise SourceUnreadable(
+            "the lines end with a carriage return alone",
+            where=f"{path}:1",
+            expected="a line feed at the end of each line, with or without a carriage return before it",
+            fix=r"write the file again, for example with: tr '\r' '\n'",
+        )
     line, names = next(_records(path), (1, []))
     if line > 1 or not any(name.strip() for name in names):
         raise SourceUnreadable(

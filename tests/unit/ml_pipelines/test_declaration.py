@@ -287,6 +287,18 @@ def test_a_split_that_asks_for_the_key_is_pointed_at() -> None:
     assert parse_spec(text.replace("hash", "stratified"), path="churn.yaml").split.method == "stratified"
 
 
+def test_a_regression_has_no_classes_to_stratify_by() -> None:
+    text = (
+        "model: {name: m, task: regression}\n"
+        "data: {file: {path: a.csv}, target: y}\n"
+        "gate: {metric: rmse}\n"
+        "split: {method: stratified}\n"
+    )
+    (mistake,) = mistakes_of(text)
+    assert (mistake.path, mistake.hint) == ("split.method", "")
+    assert mistake.message.endswith("a regression has none: expected hash or time")
+
+
 def test_a_regression_without_a_key_is_not_sent_to_classes() -> None:
     text = changed("  key: customer_id\n", "").replace("  positive: left\n", "").replace("roc_auc", "rmse")
     text = text.replace("task: classification", "task: regression").replace("f1: 0.5, log_loss: 0.6", "r2: 0.5")
