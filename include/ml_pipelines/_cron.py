@@ -29,6 +29,7 @@ class _Field:
 
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # days of each month, February's in a leap year
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _FIELDS = (
     _Field("minute", 0, 59),
@@ -49,6 +50,9 @@ def cron_fault(expression: str) -> str | None:
     for field, part in zip(_FIELDS, parts, strict=True):
         if fault := _field_fault(field, part):
             return fault
+    _, _, day, month, weekday = parts
+    if weekday in ("*", "?") and _never_comes(day, month):
+        return f'the day of month "{day}" does not occur in the month "{month}"'
     return None
 
 
@@ -62,6 +66,14 @@ def _field_fault(field: _Field, part: str) -> str | None:
     if field.name == "day of week" and 0 < len(plain) < len(part.split(",")):
         return f'the {field.name} "{part}" mixes days of every week with days of one'
     return None
+
+
+def _never_comes(day: str, month: str) -> bool:
+    """Whether plain lists of days and months have no day in common, as the 31st of June."""
+    if not re.fullmatch(r"[0-9,]+", day) or not re.fullmatch(r"[0-9a-z,]+", month):
+        return False
+    numbers = [_MONTHS.index(name) + 1 if name in _MONTHS else int(name) for name in month.split(",")]
+    return min(map(int, day.split(","))) > max(_LONGEST[number - 1] for number in numbers)
 
 
 def _fits(field: _Field, item: str) -> bool:

@@ -195,6 +195,9 @@ def _split_rules(data: Any) -> Iterator[Finding]:
             hint = f"name the column that tells rows apart, or set split.method to {other}"
             loc = ("split", "method") if _at(data, "split", "method") else ("data", "key")
             yield Finding(loc=loc, message=message, hint=hint)
+    if _at(data, "split", "method") == "stratified" and _at(data, "model", "task") == "regression":
+        message = "stratified keeps the share of each class, and a regression has none: expected hash or time"
+        yield Finding(loc=("split", "method"), message=message)
 
 
 def _label_rules(data: Any) -> Iterator[Finding]:

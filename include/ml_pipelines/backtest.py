@@ -48,7 +48,7 @@ def gate_of(file: str, ledger: Ledger, model: str) -> Gate:
     if metric is None:
         raise RequestError(
             f"the ledger has no decision on {model!r} that could be judged again",
-            expected=f"one of {', '.join(ledger.models()) or 'no models'}",
+            expected=f"a model that has one: {', '.join(ledger.models()) or 'none yet'}",
             got=model,
             fix="name a model by its name in the registry; ML_PIPELINES_LEDGER names another ledger",
         )

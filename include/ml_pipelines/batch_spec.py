@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from ml_pipelines._durations import Limit
 from ml_pipelines.runtime import Placement
 from ml_pipelines.sources import Count, Section, Sourced
-from ml_pipelines.spec import Alerts, ColumnType, DefaultArgs, ModelName, Number, Share
+from ml_pipelines.spec import Alerts, ColumnType, DefaultArgs, ModelName, Number, Share, Tag
 
 __all__ = [
     "MOST_SHARDS",
@@ -107,7 +107,7 @@ class ScoringSpec(Section):
     schedule: BatchSchedule | None = None
     runtime: dict[str, Placement] = Field(default={})
     default_args: DefaultArgs = DefaultArgs()
-    tags: tuple[str, ...] = ()
+    tags: tuple[Tag, ...] = ()
     alerts: Alerts = Alerts()
 
 
@@ -157,5 +157,5 @@ class DriftSpec(Section):
     schedule: DriftSchedule | None = None
     runtime: dict[str, Placement] = Field(default={})
     default_args: DefaultArgs = DefaultArgs()
-    tags: tuple[str, ...] = ()
+    tags: tuple[Tag, ...] = ()
     alerts: Alerts = Alerts()

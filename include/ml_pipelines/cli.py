@@ -20,9 +20,10 @@ from ml_pipelines import cli_batch, cli_ledger
 from ml_pipelines._garbage import leave_garbage
 from ml_pipelines.composition import ConnectedServices, Settings
 from ml_pipelines.contracts import StepRequest, StepResult, faults
-from ml_pipelines.errors import MissingExtra, PipelineError, RequestError
+from ml_pipelines.errors import MissingExtra, ModelError, PipelineError, RequestError, ServiceUnavailable, SpecError
 from ml_pipelines.owner import person
 from ml_pipelines.parameters import Promote, RunOptions
+from ml_pipelines.spec import PipelineSpec
 
 __all__ = ["app", "main"]
 
@@ -51,22 +52,16 @@ def main() -> None:
 @app.command()
 def validate(file: SpecFile) -> None:
     """Check a declaration: names, types and, where scikit-learn is installed, the estimators' parameters."""
-    from ml_pipelines.declaration import kind_of, load_drift, load_scoring, load_spec
-    from ml_pipelines.extras import load
+    from ml_pipelines.declaration import kind_of, load_drift, load_scoring
 
     if (kind := kind_of(file)) != "training":
         declared = load_scoring(file) if kind == "scoring" else load_drift(file)
         told = f"{file}: valid. {kind.capitalize()} {declared.name}, of model {declared.model.name}."
         out.print(told, markup=False, soft_wrap=True)
         return
-    spec = load_spec(str(file))
-    try:
-        load("ml_pipelines.estimators:check_candidates")(spec)
-        checked = ""
-    except MissingExtra as missing:
-        checked = f"\nEstimators and their parameters were not checked: {missing.what}."
+    spec, unchecked = _checked(file)
     candidates = ", ".join(candidate.name for candidate in spec.trained)
-    told = f"{file}: valid. Pipeline {spec.name}, model {spec.model.name}, candidates {candidates}.{checked}"
+    told = f"{file}: valid. Pipeline {spec.name}, model {spec.model.name}, candidates {candidates}.{unchecked}"
     out.print(told, markup=False, soft_wrap=True)
 
 
@@ -88,9 +83,13 @@ def run(
     from ml_pipelines.declaration import load_spec
     from ml_pipelines.pipeline import check_candidates, run_pipeline
 
-    spec = load_spec(str(file))
     settings = _settings(store)
-    check_candidates(spec, settings.store)
+    try:
+        spec = load_spec(str(file))
+        check_candidates(spec, settings.store)
+    except (SpecError, ModelError):
+        _checked(file)  # tells all mistakes at once, each with its line
+        raise
     run_id = run_id or f"cli__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
     with out.status("") as status:
 
@@ -131,7 +130,8 @@ def run_one_step(
     logging.getLogger("ml_pipelines").setLevel(logging.INFO)
     try:
         asked = StepRequest.model_validate_json(UPath(request).read_bytes())
-    except (OSError, ValueError) as exc:
+    except Exception as exc:  # what vendors of storage raise has no base in common
+        _raise_outage(exc, request)
         raise RequestError(
             "the request can't be read",
             where=request,
@@ -157,7 +157,8 @@ def _leave(result: str, document: str, *, then: str) -> None:
 
     try:
         UPath(result).write_text(document)
-    except (OSError, ValueError) as exc:
+    except Exception as exc:
+        _raise_outage(exc, result)
         raise RequestError(
             "the result can't be written",
             where=result,
@@ -165,6 +166,14 @@ def _leave(result: str, document: str, *, then: str) -> None:
             got=str(exc),
             fix=then,
         ) from exc
+
+
+def _raise_outage(exc: Exception, where: str) -> None:
+    """Raise what is worth another try, or lacks a package; who asked is not to blame for it."""
+    from ml_pipelines.adapters.transfer import storage_error
+
+    if isinstance(error := storage_error(exc, where), ServiceUnavailable | MissingExtra):
+        raise error from exc
 
 
 @app.command()
@@ -225,6 +234,18 @@ def prune(
         f"({report.bytes / 1e6:.1f} MB), {report.leftovers} leftovers of dead processes",
         soft_wrap=True,
     )
+
+
+def _checked(file: Path) -> tuple[PipelineSpec, str]:
+    """A training's declaration, and what was not checked, as a line to add to others."""
+    from ml_pipelines.declaration import load_spec
+    from ml_pipelines.extras import load
+
+    try:
+        return load_spec(str(file), rules=load("ml_pipelines.library_rules:library_findings")), ""
+    except MissingExtra as missing:
+        told = f"\nEstimators, their parameters and patterns were not checked: {missing.what}."
+        return load_spec(str(file)), told
 
 
 def _settings(store: str | None) -> Settings:

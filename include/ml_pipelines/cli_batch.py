@@ -84,5 +84,6 @@ def drift(
     )
     drifted = result.values["features"] or result.values["predictions"]
     verdict = "drifted" if drifted else "stable" if result.values["judged"] else "not judged"
-    out.print(f"{verdict}: {result.values['reason']}", markup=False, soft_wrap=True)
+    reason = str(result.values["reason"]).removeprefix(f"{verdict}: ")
+    out.print(f"{verdict}: {reason}", markup=False, soft_wrap=True)
     out.print(f"report  {result.outputs['report'].uri}", markup=False, soft_wrap=True)

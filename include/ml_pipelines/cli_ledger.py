@@ -73,7 +73,7 @@ def history(
     if not entries:
         raise RequestError(
             f"the ledger has no entry of model {model!r}",
-            expected=f"one of {', '.join(services.ledger.models()) or 'no models'}",
+            expected=f"a model that has one: {', '.join(services.ledger.models()) or 'none yet'}",
             got=model,
             fix="name a model by its name in the registry; ML_PIPELINES_LEDGER names another ledger",
         )
@@ -150,7 +150,7 @@ def verify(model: Annotated[str | None, typer.Argument(help="Only this one.", sh
     if model is not None and model not in models:
         raise RequestError(
             f"the ledger has no entry of model {model!r}",
-            expected=f"one of {', '.join(models) or 'no models'}",
+            expected=f"a model that has one: {', '.join(models) or 'none yet'}",
             got=model,
             fix="name a model by its name in the registry; ML_PIPELINES_LEDGER names another ledger",
         )

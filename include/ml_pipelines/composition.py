@@ -81,8 +81,8 @@ class Settings:
         )
 
     def at(self, store: str | None) -> Settings:
-        """The same with another artifact store, a URI or a folder; as it is if None."""
-        if store is None:
+        """The same with another artifact store, a URI or a folder; as it is if there is none."""
+        if not store:
             return self
         return replace(self, store=store if "://" in store else f"file://{Path(store).resolve()}")
 

@@ -27,10 +27,19 @@ __all__ = ["kind_of", "load_drift", "load_scoring", "load_spec", "parse_drift", 
 
 Spec = TypeVar("Spec", bound=BaseModel)
 
-_RULES: dict[type[BaseModel], Callable[[Any], list[Finding]]] = {
+Rules = Callable[[Any], list[Finding]]
+
+_RULES: dict[type[BaseModel], Rules] = {
     PipelineSpec: broken_rules,
     ScoringSpec: broken_scoring_rules,
     DriftSpec: broken_drift_rules,
+}
+
+# What is declared -> the section that only such a file has, and who reads it.
+_KINDS: dict[type[BaseModel], tuple[str, str, str]] = {
+    PipelineSpec: ("training", "gate", "`ml-pipelines run` and training_dag read it"),
+    ScoringSpec: ("scoring", "shards", "`ml-pipelines score` and scoring_dag read it"),
+    DriftSpec: ("watch over drift", "watch", "`ml-pipelines drift` and drift_dag read it"),
 }
 
 _EXCERPT_COLUMNS = 110
@@ -52,25 +61,35 @@ _EXPECTED = {
     "less_than": "a number below {lt}",
     "less_than_equal": "a number of at most {le}",
     "string_too_long": "at most {max_length} characters",
+    "string_too_short": "text that is not empty",
 }
 _PATTERNS = {
-    r"^[\w.-]+$": "a name of letters, digits, _ . and - only",
+    r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$": (
+        "a name of the letters a to z, digits, _ . and - that begins with a letter, digit or _"
+    ),
     r"^[A-Za-z][\w-]*$": "a name of letters, digits, _ and - only that begins with a letter",
 }
 
 
-def load_spec(path: str | Path, *, name: str | None = None, sections: Mapping[str, Any] | None = None) -> PipelineSpec:
+def load_spec(
+    path: str | Path,
+    *,
+    name: str | None = None,
+    sections: Mapping[str, Any] | None = None,
+    rules: Rules = lambda data: [],
+) -> PipelineSpec:
     """Read a pipeline's declaration.
 
     Args:
         path: of a YAML file in UTF-8.
         name: of the pipeline; by default the one in the file, and else the file's stem.
         sections: what counts where the file declares nothing.
+        rules: what else finds mistakes in the file's plain data.
 
     Raises:
         SpecError: with every mistake of the file, its line, and how to mend it.
     """
-    return parse_spec(_text(path), path=path, name=name, sections=sections)
+    return _parsed(PipelineSpec, _text(path), path, name=name, sections=sections, rules=rules)
 
 
 def load_scoring(path: str | Path) -> ScoringSpec:
@@ -141,6 +160,7 @@ def _parsed(
     *,
     name: str | None = None,
     sections: Mapping[str, Any] | None = None,
+    rules: Rules = lambda data: [],
 ) -> Spec:
     text = text.removeprefix("\ufeff")
     try:
@@ -149,14 +169,31 @@ def _parsed(
         raise _error([exc.finding], Document(values={(): Span(1, 1)}), text=text, path=path) from exc
     if not isinstance(document.data, dict):
         raise _error([_not_a_mapping(kind, document.data)], document, text=text, path=path)
+    _raise_other_kind(kind, document.data, path)
     data = {"name": Path(path).stem, **(sections or {}), **document.data}
     if name is not None:
         data["name"] = name
     spec, wrong = _validated(kind, data)
-    findings = [*document.findings, *wrong, *_RULES[kind](data)]
+    findings = [*document.findings, *wrong, *_RULES[kind](data), *rules(data)]
     if spec is None or findings:
         raise _error(findings, document, text=text, path=path)
     return spec
+
+
+def _raise_other_kind(kind: type[BaseModel], data: dict[str, Any], path: str | Path) -> None:
+    """Say so if the file declares something else, instead of telling every section as a mistake."""
+    wanted, section, _ = _KINDS[kind]
+    others = [each for each in _KINDS.values() if each[1] in data]
+    if section in data or len(others) != 1:
+        return
+    ((name, other, fix),) = others
+    raise SpecError(
+        f"the file declares a {name}",
+        where=str(path),
+        expected=f"a {wanted}, which has {section}",
+        got=f"one that has {other}",
+        fix=fix,
+    )
 
 
 def _not_a_mapping(kind: type[BaseModel], data: Any) -> Finding:

@@ -11,6 +11,7 @@
     ├── DataError             the rows are no use for the job: empty, a single class, a column is missing
     │   └── NoRows               (also SourceUnreadable) there is not a single one
     ├── ModelError            an estimator is unknown, not allowed, misconfigured, or can't be stored safely
+    │   └── EstimatorError       the first three: what a candidate declares is wrong
     ├── StoreError            an artifact can't be had
     │   ├── ArtifactMissing      no bytes where the reference says
     │   ├── ArtifactCorrupt      the bytes are not those that the reference promises
@@ -36,6 +37,7 @@ __all__ = [
     "ArtifactCorrupt",
     "ArtifactMissing",
     "DataError",
+    "EstimatorError",
     "LedgerError",
     "MissingExtra",
     "Mistake",
@@ -168,6 +170,23 @@ class NoRows(DataError, SourceUnreadable):
 
 class ModelError(PipelineError):
     """An estimator is unknown, not allowed, misconfigured, or can't be stored safely."""
+
+
+class EstimatorError(ModelError):
+    """What a candidate declares is wrong.
+
+    Args:
+        what: as for every error.
+        field: the way to it from the candidate, such as `("params", "max_depth")`.
+        at_name: the name of the parameter is wrong, not its value.
+        facts: `where`, `expected`, `got` and `fix`, as for every error.
+    """
+
+    def __init__(
+        self, what: str, *, field: tuple[str, ...] = ("estimator",), at_name: bool = False, **facts: str
+    ) -> None:
+        self.field, self.at_name = field, at_name
+        super().__init__(what, **facts)
 
 
 class StoreError(PipelineError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
@@ -10,14 +11,14 @@ from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 from ml_pipelines.allowlist import ALLOWED_PACKAGES
-from ml_pipelines.errors import MissingExtra, ModelError
+from ml_pipelines.errors import EstimatorError, MissingExtra, ModelError
 from ml_pipelines.metrics import Task
 from ml_pipelines.spec import Candidate
 
 if TYPE_CHECKING:
     from ml_pipelines.spec import PipelineSpec
 
-__all__ = ["build_estimator", "check_candidates"]
+__all__ = ["build_estimator", "check_candidates", "require_scikit_learn"]
 
 _KINDS: Mapping[Task, str] = {"classification": "classifier", "regression": "regressor"}
 _MIXINS: Mapping[Task, str] = {"classification": "ClassifierMixin", "regression": "RegressorMixin"}
@@ -34,7 +35,7 @@ def build_estimator(candidate: Candidate, *, task: Task, seed: int) -> Any:
     `random_state` is the seed where the estimator has one and the candidate gives none.
 
     Raises:
-        ModelError: not from an allow-listed package, unknown, of the wrong kind, or with wrong parameters.
+        EstimatorError: not from an allow-listed package, unknown, of the wrong kind, or with wrong parameters.
         MissingExtra: the package is not installed.
     """
     kind = _estimator_class(candidate, task)
@@ -48,7 +49,7 @@ def build_estimator(candidate: Candidate, *, task: Task, seed: int) -> Any:
         estimator.set_params(random_state=seed)
     _check_values(candidate, estimator)
     if task == "classification" and not hasattr(estimator, "predict_proba"):
-        raise ModelError(
+        raise EstimatorError(
             f"{kind.__name__} gives no probabilities",
             where=_where(candidate),
             expected="a classifier with predict_proba, as it is configured",
@@ -64,12 +65,7 @@ def check_candidates(spec: PipelineSpec) -> None:
         ModelError: at least one can't be built; tells all mistakes.
         MissingExtra: scikit-learn is not installed, so that nothing can be checked.
     """
-    if find_spec("sklearn") is None:
-        raise MissingExtra(
-            "the package 'scikit-learn' is not installed",
-            where=f"pipeline {spec.name}",
-            fix='install the extra that brings it: pip install "airflow-provider-ml-pipelines[ml]"',
-        )
+    require_scikit_learn(where=f"pipeline {spec.name}")
     mistakes: list[str] = []
     for candidate in spec.trained:
         try:
@@ -81,11 +77,21 @@ def check_candidates(spec: PipelineSpec) -> None:
         raise ModelError("\n".join([f"{count} can't be trained", *mistakes]), where=f"pipeline {spec.name}")
 
 
+def require_scikit_learn(*, where: str) -> None:
+    """Raise MissingExtra if scikit-learn is not installed; does not import it."""
+    if find_spec("sklearn") is None:
+        raise MissingExtra(
+            "the package 'scikit-learn' is not installed",
+            where=where,
+            fix='install the extra that brings it: pip install "airflow-provider-ml-pipelines[ml]"',
+        )
+
+
 def _estimator_class(candidate: Candidate, task: Task) -> Any:
     """The class behind an import path. Nothing is imported before the package is found to be allowed."""
     package, *rest = parts = candidate.estimator.split(".")
     if package not in ALLOWED_PACKAGES:
-        raise ModelError(
+        raise EstimatorError(
             f"{candidate.estimator} is not from an allowed package",
             where=_where(candidate),
             expected=f"an import path that starts with {' or '.join(ALLOWED_PACKAGES)}",
@@ -108,7 +114,7 @@ def _of_task(kind: Any, candidate: Candidate, task: Task) -> Any:
     if not (isinstance(kind, type) and issubclass(kind, base.BaseEstimator) and kind.__module__.startswith(package)):
         raise _unknown(candidate, task)
     if not issubclass(kind, getattr(base, _MIXINS[task])):
-        raise ModelError(
+        raise EstimatorError(
             f"{kind.__name__} is no {_KINDS[task]}",
             where=_where(candidate),
             expected=f"a {_KINDS[task]}, since model.task is {task}",
@@ -130,8 +136,8 @@ def _import_package(package: str, candidate: Candidate) -> None:
         ) from exc
 
 
-def _unknown(candidate: Candidate, task: Task) -> ModelError:
-    return ModelError(
+def _unknown(candidate: Candidate, task: Task) -> EstimatorError:
+    return EstimatorError(
         f"there is no estimator {candidate.estimator}",
         where=_where(candidate),
         expected=f"the public import path of a {_KINDS[task]}",
@@ -166,8 +172,10 @@ def _check_names(candidate: Candidate, kind: Any) -> None:
     for name in candidate.params:
         if name not in known:
             close = get_close_matches(name, known, n=1)
-            raise ModelError(
+            raise EstimatorError(
                 f"{kind.__name__} has no parameter {name!r}",
+                field=("params", name),
+                at_name=True,
                 where=_where(candidate),
                 expected=f"one of {', '.join(sorted(known))}",
                 got=name,
@@ -185,9 +193,11 @@ def _check_values(candidate: Candidate, estimator: Any) -> None:
         raise _bad_parameters(candidate, exc) from exc
 
 
-def _bad_parameters(candidate: Candidate, exc: Exception) -> ModelError:
-    return ModelError(
+def _bad_parameters(candidate: Candidate, exc: Exception) -> EstimatorError:
+    named = re.match(r"The '(\w+)' parameter of ", str(exc))  # so begins what scikit-learn says
+    return EstimatorError(
         f"{candidate.estimator.rpartition('.')[2]} does not take these parameters",
+        field=("params", named[1]) if named and named[1] in candidate.params else ("params",),
         where=_where(candidate),
         got=str(exc),
         fix="correct params in the declaration",

@@ -24,6 +24,7 @@ from ml_pipelines.store import GRACE, ArtifactStore, Manifest, RunRecord
 __all__ = ["PruneReport", "needed", "prune"]
 
 _FOREIGN_LEFTOVERS = timedelta(days=7)
+_LONGEST_DAYS = 365_000  # a thousand years are for ever
 
 
 class PruneReport(Contract):
@@ -66,7 +67,7 @@ def prune(
         RequestError: `keep_days` is too short, or an item of `keep` names no artifact.
         StoreUnavailable: the store can't be read or written. What is removed by then was not needed.
     """
-    if keep_days < 1:
+    if not keep_days >= 1:  # nor a number that is none
         raise RequestError(
             "what is younger than a day can't be removed",
             expected="keep_days of at least 1",
@@ -75,7 +76,7 @@ def prune(
         )
     kept = {_digest(item) for item in keep}
     now = now or datetime.now(UTC)
-    before = now - timedelta(days=keep_days)
+    before = now - timedelta(days=min(keep_days, _LONGEST_DAYS))
     old_runs, records = _runs(store, before)
     old_recipes, recent = _recipes(store, before, {record.result.key for record in records})
     if not dry_run:

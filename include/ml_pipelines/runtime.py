@@ -47,7 +47,7 @@ class Docker(BaseModel):
 
     model_config = _SECTION
 
-    image: str | None = None
+    image: Annotated[str, Field(min_length=1)] | None = None
     memory: Annotated[str, BeforeValidator(_size)] = "2g"
     cpus: Annotated[float, Strict(), Field(gt=0)] = 1
 
@@ -57,11 +57,15 @@ class Docker(BaseModel):
         return int(float(self.memory[:-1]) * _BYTES[self.memory[-1]])
 
 
+# No longer than Airflow's tables have room for.
+Name = Annotated[str, Field(min_length=1, max_length=250)]
+
+
 class Placement(BaseModel):
     """Where the tasks of one step run. `queue` and `pool` are Airflow's; without `docker`, in the worker's process."""
 
     model_config = _SECTION
 
     docker: Docker | None = None
-    queue: str | None = None
-    pool: str | None = None
+    queue: Name | None = None
+    pool: Name | None = None

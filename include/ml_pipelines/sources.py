@@ -6,10 +6,11 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 
-__all__ = ["Count", "DvcSource", "FileSource", "Section", "Sourced", "SqlSource"]
+__all__ = ["Count", "DvcSource", "FileSource", "Section", "Sourced", "SqlSource", "Text"]
 
 # Strict: a quoted number is a slip of the pen, not a number.
 Count = Annotated[int, Strict()]
+Text = Annotated[str, Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -26,8 +27,8 @@ class DvcSource(Section):
 
     repo: str | None = None
     connection: str | None = None
-    path: str
-    rev: str = "HEAD"
+    path: Text
+    rev: Text = "HEAD"
 
     @model_validator(mode="after")
     def _some_address(self) -> DvcSource:
@@ -39,13 +40,13 @@ class DvcSource(Section):
 class FileSource(Section):
     """A CSV or Parquet file, local or at any URI that fsspec opens. `path` may name environment variables."""
 
-    path: str
+    path: Text
 
 
 class SqlSource(Section):
     """The rows of a query. Either `url`, which may name environment variables, or the name of a `connection`."""
 
-    query: str
+    query: Text
     url: str | None = None
     connection: str | None = None
     chunk_rows: Annotated[Count, Field(gt=0)] = 100_000

@@ -14,7 +14,7 @@ from pydantic import Field, JsonValue, Strict, model_validator
 from ml_pipelines._durations import Duration, Limit, parse_duration
 from ml_pipelines.metrics import METRICS, Task
 from ml_pipelines.runtime import Placement
-from ml_pipelines.sources import Count, DvcSource, FileSource, Section, Sourced, SqlSource
+from ml_pipelines.sources import Count, DvcSource, FileSource, Section, Sourced, SqlSource, Text
 
 __all__ = [
     "Alerts",
@@ -45,7 +45,9 @@ Severity = Literal["error", "warn", "quarantine"]
 # Strict: a switch or a quoted number is a slip of the pen, not a number.
 Number = Annotated[float, Strict()]
 Share = Annotated[Number, Field(ge=0, le=1)]
-ModelName = Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=200)]
+# Plain letters: Airflow takes no others in the URI of an asset, and one such URI stops the update of all DAGs.
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=200)]
+Tag = Annotated[str, Field(min_length=1, max_length=100)]
 ColumnType = Literal["string", "integer", "float", "boolean", "date", "datetime"]
 
 
@@ -79,8 +81,8 @@ class Data(Sourced):
     `positive` is the label that counts as a hit; needed only if the labels are not 0/1 or false/true.
     """
 
-    key: str | None = None
-    target: str
+    key: Text | None = None
+    target: Text
     positive: str | int | bool | None = None
     columns: dict[str, Column] = Field(default={})
     ignore: tuple[str, ...] = ()
@@ -279,7 +281,7 @@ class DefaultArgs(Section):
     """
 
     owner: str = "airflow"
-    retries: Annotated[Count, Field(ge=0)] = 2
+    retries: Annotated[Count, Field(ge=0, le=100)] = 2
     retry_delay: Duration = timedelta(minutes=1)
     execution_timeout: Limit | None = None
     sla: Limit | None = None
@@ -292,7 +294,7 @@ class SlackAlerts(Section):
     """Where runs are talked about: the name of an Airflow connection, and a channel."""
 
     connection: str = "slack_api_default"
-    channel: str
+    channel: Text
 
 
 class Alerts(Section):
@@ -304,7 +306,7 @@ class Alerts(Section):
 class PipelineSpec(Section):
     """One pipeline, whole. `name` is the file's stem unless given."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=200)]
+    name: ModelName
     description: str = ""
     model: Model
     data: Data
@@ -316,7 +318,7 @@ class PipelineSpec(Section):
     schedule: Schedule | None = None
     runtime: dict[str, Placement] = Field(default={})
     default_args: DefaultArgs = DefaultArgs()
-    tags: tuple[str, ...] = ()
+    tags: tuple[Tag, ...] = ()
     alerts: Alerts = Alerts()
     seed: Annotated[Count, Field(ge=0, lt=2**32)] = 42
 

@@ -185,17 +185,28 @@ def _text_blocks(path: str) -> Iterator[bytes]:
 
 def _not_text(path: str, offset: int, got: str) -> SourceUnreadable:
     with Path(path).open("rb") as file:
+        encoding = "UTF-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "WINDOWS-1252"
+        file.seek(0)
         line = 1 + sum(file.read(min(_BLOCK_BYTES, offset - at)).count(b"\n") for at in range(0, offset, _BLOCK_BYTES))
     return SourceUnreadable(
         f"line {line} is not UTF-8 text",
         where=f"{path}:{line}",
         expected="a CSV file in UTF-8",
         got=got,
-        fix="save the file as UTF-8, for example with: iconv -f WINDOWS-1252 -t UTF-8",
+        fix=f"save the file as UTF-8, for example with: iconv -f {encoding} -t UTF-8",
     )
 
 
 def _header(path: str) -> list[str]:
+    with Path(path).open("rb") as file:
+        first = file.readline(_BLOCK_BYTES).rstrip(b"\r\n")
+    if b"\r" in first and b'"' not in first:
+        raise SourceUnreadable(
+            "the lines end with a carriage return alone",
+            where=f"{path}:1",
+            expected="a line feed at the end of each line, with or without a carriage return before it",
+            fix=r"write the file again, for example with: tr '\r' '\n'",
+        )
     line, names = next(_records(path), (1, []))
     if line > 1 or not any(name.strip() for name in names):
         raise SourceUnreadable(

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["install_deadlines", "report_late_tasks"]
 
 CALLBACKS = tuple(f"on_{event}_callback" for event in ("failure", "success", "retry", "execute", "skipped"))
+LONGEST = timedelta(days=36_500)  # a length of time near timedelta.max can't be stored, and no DAG is updated any more
 MOST_QUESTIONS = 50  # a report asks Airflow, each for the times of one task
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def _is_ours(deadline: Any) -> bool:
 
 
 def _validate(dag: DAG, slas: dict[str, Any]) -> None:
-    wrong = [name for name, sla in slas.items() if not isinstance(sla, timedelta) or sla <= timedelta()]
+    wrong = [name for name, sla in slas.items() if not isinstance(sla, timedelta) or not timedelta() < sla <= LONGEST]
     if not wrong:
         return
     from airflow.exceptions import AirflowClusterPolicyViolation
@@ -80,7 +81,7 @@ def _validate(dag: DAG, slas: dict[str, Any]) -> None:
     more = f" (and of {len(wrong) - 1} more)" if len(wrong) > 1 else ""
     error = SpecError(
         f"the sla of task {wrong[0]!r}{more} in DAG {dag.dag_id!r} is no length of time",
-        expected="a timedelta above zero",
+        expected=f"a timedelta above zero, of at most {LONGEST.days} days",
         got=repr(slas[wrong[0]]),
         fix="write sla=timedelta(hours=4), on the task or in default_args; or sla=None for none",
     )

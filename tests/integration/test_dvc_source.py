@@ -249,8 +249,9 @@ def test_altered_bytes_are_refused(two_versions, tmp_path: Path) -> None:
 
 def test_a_csv_that_is_none_is_refused(dvc_repo: Callable, tmp_path: Path) -> None:
     adapter = source(dvc_repo({PATH: b"a,a\n1,2\n"}).folder)
-    with pytest.raises(SourceUnreadable, match="several columns are called 'a'"):
+    with pytest.raises(SourceUnreadable, match="several columns are called 'a'") as error:
         adapter.fetch(adapter.pin(), str(tmp_path))
+    assert error.value.where == f"{adapter.pin().location}:1"
 
 
 def test_an_object_that_was_never_pushed(two_versions, tmp_path: Path) -> None:

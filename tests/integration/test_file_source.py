@@ -93,8 +93,9 @@ def test_parquet_is_passed_on_as_it_is(tmp_path: Path, out: str) -> None:
 
 def test_a_csv_file_is_checked(local: Path, out: str) -> None:
     local.write_bytes(b"a,b\n1\n")
-    with pytest.raises(SourceUnreadable, match="line 2 has 1 cells and the header 2"):
+    with pytest.raises(SourceUnreadable, match="line 2 has 1 cells and the header 2") as error:
         source(local).fetch(source(local).pin(), out)
+    assert error.value.where == f"{local}:2"
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ class DvcDataSource:
                 copy = _copy(tracked, self._declared.path, directory, where)
         expected = pin.digest or tracked.digest
         check_digest(copy, got=_md5(str(copy), expected), expected=expected, where=where)
-        return as_table(copy, where=where)
+        return as_table(copy, where=pin.location)
 
     def _connection(self) -> DvcConnection:
         return DvcConnection.of(self._declared, self._connections)

@@ -111,7 +111,11 @@ def as_table(path: Path, *, where: str) -> str:
         # Brings polars, which a pin needs not.
         from ml_pipelines.tables import check_csv
 
-        check_csv(str(path))
+        try:
+            check_csv(str(path))
+        except SourceUnreadable as exc:
+            exc.where = exc.where.replace(str(path), where)  # this copy is gone when people read it
+            raise
     return str(path)
 
 

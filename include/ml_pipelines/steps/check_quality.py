@@ -23,6 +23,10 @@ __all__ = ["check_quality"]
 _ROWS_PER_PARTITION = 8_000_000
 _KEYS_AT_A_TIME = 1_000_000
 _MEND_LABELS = "nothing can be learned from it. Check the query or filter that made the data."
+_MEND_NUMBERS = (
+    "a regression learns numbers. Set model.task to classification, or declare the column a float in data.columns, "
+    "which tells the cells that are none."
+)
 
 
 def check_quality(*, table: pl.LazyFrame, parameters: CheckQualityParameters, seed: int) -> StepOutput:
@@ -108,7 +112,8 @@ def _missing(known: Survey, parameters: CheckQualityParameters) -> Iterator[Find
             condition = is_missing(name, known.schema[name]) & (~_unparsed(name) if some_unparsed else pl.lit(True))
             positions = find(known, Breach("missing", name, ""), condition).positions[0]
         if not passed:
-            detail += f". {ADVICE[severity]}" if not empty else ". Drop it with data.ignore, or set max_missing: 1."
+            needless = empty and name not in (parameters.target, parameters.key)
+            detail += ". Drop it with data.ignore, or set max_missing: 1." if needless else f". {ADVICE[severity]}"
         yield Finding(
             check="missing",
             column=name,
@@ -191,6 +196,8 @@ def _labels(known: Survey, parameters: CheckQualityParameters) -> Iterator[Findi
     if parameters.task == "regression":
         varied = known.missing[target] < known.rows and not known.constant[target]
         text = "varies" if varied else f"has fewer than two values: {_MEND_LABELS}"
+        if varied and not _is_number(known, target):
+            varied, text = False, f"is of type {known.schema[target]}: {_MEND_NUMBERS}"
         yield Finding("labels", target, "error", varied, f"the target {target} {text}")
         return
     labels = known.frame.filter(~is_missing(target, known.schema[target])).select(pl.col(target).alias("label"))
@@ -211,8 +218,14 @@ def _labels(known: Survey, parameters: CheckQualityParameters) -> Iterator[Findi
     yield Finding("labels", target, check.on_fail, share >= check.min_share, detail, share, check.min_share)
 
 
+def _is_number(known: Survey, target: str) -> bool:
+    return known.schema[target].is_numeric() or known.schema[target] == pl.Boolean
+
+
 def _leakage(known: Survey, parameters: CheckQualityParameters) -> Iterator[Finding]:
     check, target = parameters.checks.leakage, parameters.target
+    if parameters.task == "regression" and not _is_number(known, target):
+        return
     columns = [name for name in known.schema if name != parameters.key]
     labelled = known.frame.filter(~is_missing(target, known.schema[target]) & _sampled(known.rows))
     found = strengths(aggregate(labelled.select(columns)), target, parameters.task)

@@ -11,7 +11,7 @@ import typer.testing
 from ml_pipelines import cli
 from ml_pipelines.batch_catalog import BATCHES, SCORING
 from ml_pipelines.batch_spec import Shards
-from ml_pipelines.declaration import kind_of, load_drift, load_scoring, parse_drift, parse_scoring
+from ml_pipelines.declaration import kind_of, load_drift, load_scoring, load_spec, parse_drift, parse_scoring
 from ml_pipelines.errors import SpecError
 from ml_pipelines.extras import load
 from ml_pipelines.parameters import RunOptions
@@ -92,6 +92,23 @@ def test_a_file_tells_by_itself_what_it_declares(tmp_path):
     broken = tmp_path / "broken.yaml"
     broken.write_text("shards: [")
     assert kind_of(broken) == "training"
+
+
+@pytest.mark.parametrize(
+    ("read", "file", "what", "fix"),
+    [
+        (load_spec, "ml_batch_scoring.yaml", "a scoring", "`ml-pipelines score`"),
+        (load_spec, "ml_drift_monitor.yaml", "a watch over drift", "`ml-pipelines drift`"),
+        (load_scoring, "credit_risk.yaml", "a training", "`ml-pipelines run`"),
+        (load_drift, "ml_batch_scoring.yaml", "a scoring", "scoring_dag"),
+    ],
+)
+def test_who_is_given_a_file_of_another_kind_says_so(read, file, what, fix):
+    with pytest.raises(SpecError, match=f"the file declares {what}") as caught:
+        read(DAGS / file)
+    assert not caught.value.mistakes
+    assert caught.value.where == str(DAGS / file)
+    assert fix in caught.value.fix
 
 
 def test_the_shipped_declaration_is_valid_and_names_the_shipped_model():

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from s3fs import S3FileSystem
 
 from ml_pipelines.cli import main
 from ml_pipelines.errors import SourceNotFound
@@ -20,6 +21,7 @@ SPEC = {
 }
 HEAVY = ("dvc", "mlflow", "numpy", "pandas", "polars", "requests", "scipy", "sklearn", "skops", "sqlalchemy")
 Command = Callable[..., tuple[int, str, str]]
+DOWN = "ServiceUnavailable: the storage does not answer"
 
 
 @pytest.fixture
@@ -104,6 +106,24 @@ def test_a_request_that_is_none(command: Command, tmp_path: Path) -> None:
     assert code == 1
     assert err.startswith(what)
     assert "No such file" in err
+
+
+@pytest.mark.parametrize(
+    ("keys", "first"),
+    [({}, "RequestError: the request can't be read"), ({"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}, DOWN)],
+)
+def test_a_request_in_a_storage_that_refuses_or_is_away(
+    command: Command, monkeypatch: pytest.MonkeyPatch, keys: dict[str, str], first: str
+) -> None:
+    S3FileSystem.clear_instance_cache()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    settings = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"}
+    for name, value in (settings | keys).items():
+        monkeypatch.setenv(name, value)
+    code, _, err = command("run-step", "--request", "s3://bucket/request.json")
+    assert code == 1
+    assert err.startswith(f"{first}\n  where: s3://bucket/request.json\n")
 
 
 def test_a_result_that_can_not_be_written(command: Command, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_history_lists_the_newest_first(services: Any, command: Command) -> None
     assert len(command("history", "churn", "--limit", "1")[1].splitlines()) == 2
     code, _, err = command("history", "other")
     assert (code, err.splitlines()[0]) == (1, "RequestError: the ledger has no entry of model 'other'")
-    assert "expected: one of churn" in err
+    assert "expected: a model that has one: churn" in err
 
 
 def test_history_at_a_moment(services: Any, command: Command) -> None:

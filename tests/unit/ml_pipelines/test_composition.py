@@ -139,3 +139,7 @@ def test_bytes_of_others_are_taken_in_if_they_are_what_was_promised(tmp_path: Pa
         services.adopt(ref, b"other")
     assert caught.value.expected == f"sha256 {ref.sha256}"
     assert caught.value.fix == "train the model again"
+
+
+def test_an_empty_store_is_none(tmp_path: Path) -> None:
+    assert settings(tmp_path).at("") == settings(tmp_path).at(None) == settings(tmp_path)

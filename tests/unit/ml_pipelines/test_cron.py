@@ -13,10 +13,13 @@ croniter = pytest.importorskip("croniter").croniter
     "expression",
     ["0 2 * * 0", "*/15 8-18 * * mon-fri", "0 0 1,15 * *", "0 0 1 JAN *", "5/10 * * * *", "0 0 L * *", "0 0 * * 5#3",
      "0 0 * * L5", "0 22-2 * * *", "0 0 * * 7", "0  2\t* * 0", "0 0 * jan-mar/2 *", "@daily", "@quarterly",
-     "0 0 * * mon#1,5#3", "0 0 1,L * *", "0 0 ? * 1", "0 0 1 * ?"],
+     "0 0 * * mon#1,5#3", "0 0 1,L * *", "0 0 ? * 1", "0 0 1 * ?",
+     "0 0 29 2 *", "0 0 31 * *", "0 0 30,1 feb *", "0 0 31 2,3 *", "0 0 L 2 *", "0 0 31 jun mon"],
 )  # fmt: skip
 def test_what_people_write_is_right(expression: str) -> None:
     assert cron_fault(expression) is None
+    if not expression.startswith("@"):
+        assert croniter(expression, 0.0).get_next() > 0
 
 
 @pytest.mark.parametrize(
@@ -35,6 +38,8 @@ def test_what_people_write_is_right(expression: str) -> None:
         ("0 0 * * 1,5#3", 'the day of week "1,5#3" mixes days of every week with days of one'),
         ("0 -1 * * *", 'the hour "-1" is not within 0-23'),
         (f"{'9' * 5000} * * * *", f'the minute "{"9" * 5000}" is not within 0-59'),
+        ("0 0 30 2 *", 'the day of month "30" does not occur in the month "2"'),
+        ("0 0 31 JUN,nov ?", 'the day of month "31" does not occur in the month "jun,nov"'),
         ("", "it has 0 fields"),
         ("daily", "it has 1 field"),
         ("* * * *", "it has 4 fields"),

@@ -96,7 +96,10 @@ def test_the_name_is_given_or_declared_or_the_files() -> None:
     assert parse_spec("name: mine\n" + CHURN, path="dags/churn.yaml").name == "mine"
     assert parse_spec("name: mine\n" + CHURN, path="dags/churn.yaml", name="yours").name == "yours"
     (mistake,) = mistakes_of(CHURN, path="my churn.yaml")
-    assert mistake.message == 'expected a name of letters, digits, _ . and - only, got "my churn"'
+    assert mistake.message.startswith(
+        "expected a name of the letters a to z, digits, _ . and - that begins with a letter"
+    )
+    assert mistake.message.endswith('got "my churn"')
     assert mistake.hint == "it is the file's name unless declared"
     assert (mistake.path, mistake.line) == ("name", 1)
 
@@ -104,6 +107,9 @@ def test_the_name_is_given_or_declared_or_the_files() -> None:
 # What is changed, into what, path, the marked text, message, hint (None: any).
 Case = tuple[str, str, str, str, str, str | None]
 FIELD_MISTAKES: list[Case] = [
+    ("name: churn-model", "name: Kündigung", "model.name", "Kündigung",
+     'expected a name of the letters a to z, digits, _ . and - that begins with a letter, digit or _, got "Kündigung"',
+     ""),
     ("task: classification", "task: clasification", "model.task", "clasification",
      'expected one of classification, regression, got "clasification"', 'did you mean "classification"?'),
     ("  target: label", "  tagret: label", "data.tagret", "tagret",
@@ -113,6 +119,14 @@ FIELD_MISTAKES: list[Case] = [
     ("split:", "zzz:", "zzz", "zzz", f'unknown field "zzz": expected one of {TOP_FIELDS}', ""),
     ("path: customers.csv", "path: 2024", "data.file.path", "2024", "expected text, got 2024",
      'put it in quotes: "2024"'),
+    ("path: customers.csv", 'path: ""', "data.file.path", '""', 'expected text that is not empty, got ""', ""),
+    ("  target: label", '  target: ""', "data.target", '""', 'expected text that is not empty, got ""', ""),
+    ("name: churn-model", "name: ..", "model.name", "..",
+     'expected a name of the letters a to z, digits, _ . and - that begins with a letter, digit or _, got ".."', ""),
+    ("split:", f"tags: [{'t' * 101}]\nsplit:", "tags[0]", "t" * 101,
+     f'expected at most 100 characters, got "{"t" * 56}...', ""),
+    ("split:", 'runtime: {train: {queue: ""}}\nsplit:', "runtime.train.queue", '""',
+     'expected text that is not empty, got ""', ""),
     ("path: customers.csv", "path: true", "data.file.path", "true", "expected text, got true",
      'put it in quotes: "true"'),
     ("path: customers.csv", "path: [a]", "data.file.path", "path", "expected text, got a list", ""),
@@ -141,6 +155,8 @@ FIELD_MISTAKES: list[Case] = [
     ("name: linear", f"name: {'x' * 61}", "candidates[0].name", "x" * 61,
      f'expected at most 60 characters, got "{"x" * 56}...', ""),
     ("retries: 3", "retries: -1", "default_args.retries", "-1", "expected a number of at least 0, got -1", ""),
+    ("retries: 3", f"retries: {'9' * 20}", "default_args.retries", "9" * 20,
+     f"expected a number of at most 100, got {'9' * 20}", ""),
     ("retries: 3", "retries: 2.5", "default_args.retries", "2.5", "expected a whole number, got 2.5", ""),
     ("retry_delay: 5m", "retry_delay: 5 minutes", "default_args.retry_delay", "5 minutes",
      'expected a duration such as 90s, 5m, 4h or 1d, at most 365d, got "5 minutes"', ""),
@@ -269,6 +285,18 @@ def test_a_split_that_asks_for_the_key_is_pointed_at() -> None:
     (mistake,) = mistakes_of(text)
     assert (mistake.path, marked(mistake)) == ("split.method", "hash")
     assert parse_spec(text.replace("hash", "stratified"), path="churn.yaml").split.method == "stratified"
+
+
+def test_a_regression_has_no_classes_to_stratify_by() -> None:
+    text = (
+        "model: {name: m, task: regression}\n"
+        "data: {file: {path: a.csv}, target: y}\n"
+        "gate: {metric: rmse}\n"
+        "split: {method: stratified}\n"
+    )
+    (mistake,) = mistakes_of(text)
+    assert (mistake.path, mistake.hint) == ("split.method", "")
+    assert mistake.message.endswith("a regression has none: expected hash or time")
 
 
 def test_a_regression_without_a_key_is_not_sent_to_classes() -> None:

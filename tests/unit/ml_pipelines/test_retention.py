@@ -235,7 +235,7 @@ def test_other_files_in_the_store_are_left_alone(store: ArtifactStore, root: Pat
     assert len(snapshot(root)) == 1
 
 
-@pytest.mark.parametrize("keep_days", [0.9, 0, -1])
+@pytest.mark.parametrize("keep_days", [0.9, 0, -1, float("nan")])
 def test_a_run_in_progress_is_never_at_risk(store: ArtifactStore, keep_days: float) -> None:
     with pytest.raises(RequestError) as error:
         prune(store, keep_days=keep_days)
@@ -245,6 +245,13 @@ def test_a_run_in_progress_is_never_at_risk(store: ArtifactStore, keep_days: flo
         f"  got: {keep_days}\n"
         "  fix: give a longer time; a run in progress needs its results"
     )
+
+
+@pytest.mark.parametrize("keep_days", [float("inf"), 1e300])
+def test_for_ever_is_a_time_too(store: ArtifactStore, root: Path, keep_days: float) -> None:
+    commit(store, b"old")
+    age(root, days=4000)
+    assert prune(store, keep_days=keep_days) == NOTHING
 
 
 def test_something_to_keep_that_is_no_artifact_removes_nothing(store: ArtifactStore, root: Path) -> None:

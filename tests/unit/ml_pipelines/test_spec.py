@@ -83,7 +83,7 @@ def declarations(draw: st.DrawFn) -> dict[str, Any]:
     return declared(
         model={"name": draw(NAMES), "task": task},
         data={
-            "dvc": {"repo": "${REPO}", "path": draw(st.text())},
+            "dvc": {"repo": "${REPO}", "path": draw(st.text(min_size=1))},
             "key": "id",
             "target": "label",
             "positive": draw(st.none() | st.integers() | st.booleans() | st.text()),

@@ -168,7 +168,7 @@ def test_only_that_warning_is_silenced() -> None:
         DAG("old", schedule=None, sla_miss_callback=work)
 
 
-@pytest.mark.parametrize("wrong", [4, "4h", timedelta(0), -HOUR, True, {"hours": 4}], ids=repr)
+@pytest.mark.parametrize("wrong", [4, "4h", timedelta(0), -HOUR, timedelta.max, True, {"hours": 4}], ids=repr)
 def test_an_sla_that_is_no_length_of_time_is_an_error(wrong: Any) -> None:
     from airflow.exceptions import AirflowClusterPolicyViolation
 
@@ -176,7 +176,7 @@ def test_an_sla_that_is_no_length_of_time_is_an_error(wrong: Any) -> None:
         installed(default_args={"sla": wrong})
     assert str(caught.value) == (
         "the sla of task 'first' (and of 1 more) in DAG 'churn' is no length of time\n"
-        "  expected: a timedelta above zero\n"
+        "  expected: a timedelta above zero, of at most 36500 days\n"
         f"  got: {wrong!r}\n"
         "  fix: write sla=timedelta(hours=4), on the task or in default_args; or sla=None for none"
     )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import date
 from importlib.resources import files
 
 import numpy as np
@@ -193,6 +194,8 @@ def test_an_empty_column_is_an_error_unless_it_may_be():
     output = check(frame, checks={"missing": {"on_fail": "warn"}})
     assert output.values["failed"] == ["a: missing"]
     assert line(output, "missing", "a")["detail"].endswith("Drop it with data.ignore, or set max_missing: 1.")
+    needed = check(table(y=pl.Series([None] * 40, dtype=pl.Int64)))
+    assert "data.ignore" not in line(needed, "missing", "y")["detail"]
     assert check(frame, columns={"a": {"type": "string", "max_missing": 1}}).values["verdict"] == "passed"
 
 
@@ -310,6 +313,13 @@ def test_a_column_that_does_not_know_the_answer_passes(name):
     checks = {"missing": {"max_share": 1.0}}
     output = check(table(400, x=NOISE.tolist(), y=LABELS.tolist(), other=HARMLESS[name]), checks=checks)
     assert line(output, "leakage")["passed"]
+
+
+@pytest.mark.parametrize("cells", [["low", "high"] * 20, [date(2026, 1, 1), date(2026, 1, 2)] * 20])
+def test_a_target_of_a_regression_that_is_no_number_is_an_error(cells):
+    output = check(table(y=cells), task="regression")
+    assert output.values["failed"] == ["y: labels"]
+    assert "a regression learns numbers. Set model.task to classification" in line(output, "labels", "y")["detail"]
 
 
 def test_leakage_in_a_regression_is_a_rank_correlation():

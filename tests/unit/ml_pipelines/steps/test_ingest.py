@@ -219,6 +219,8 @@ BAD_FILES = {
     "semicolons": (b"a;b\n1;2\n", "the cells are not separated by commas", "with commas"),
     "latin-1": (b"a,b\nx,y\nM\xfcller,2\n", "line 3 is not UTF-8 text", "iconv"),
     "half a character": (b"a,b\n1,2\xc3", "line 2 is not UTF-8 text", "iconv"),
+    "carriage returns": (b"a,b\r1,2\r3,4\r", "the lines end with a carriage return alone", "tr "),
+    "UTF-16 and its mark": ("a,b\n1,2\n".encode("utf-16"), "line 1 is not UTF-8 text", "iconv -f UTF-16 -t UTF-8"),
     "UTF-16": ("a,b\n1,2\n".encode("utf-16-le"), "line 1 is not UTF-8 text", "iconv"),
     "long line": (b"a,b\n1,2\n1,2,3\n", "line 3 has 3 cells and the header 2", "quote a cell"),
     "short line": (b"a,b,c\n1,2,3\n\n1,2\n", "line 4 has 2 cells and the header 3", "quote a cell"),
