@@ -30,7 +30,8 @@ def parsed(folder: Path) -> dict[str, Any]:
     """Every file with its DAGs and seconds, what can't be imported or serialised, and what was loaded too much.
 
     Returns:
-        `files`: a list of `{file, dags, tasks, seconds}`; `faults`: text by file; `heavy`: names of packages.
+        `files`: a list of `{file, dags, tasks, seconds}`; `faults`: text by file, also of what is declared beside it;
+        `heavy`: names of packages.
     """
     from airflow.dag_processing.dagbag import DagBag
     from airflow.utils.file import list_py_file_paths
@@ -54,6 +55,7 @@ def parsed(folder: Path) -> dict[str, Any]:
     ]
     faults |= _not_serialised(bag, folder) | _without_dags(every, files, faults, folder)
     loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
+    faults |= _mistakes(bag, folder)  # last, as it loads what parsing must not
     return {
         "files": sorted(files, key=lambda each: str(each["file"])),
         "faults": faults,
@@ -83,6 +85,27 @@ def _without_dags(every: list[Path], files: list[Any], faults: dict[str, str], f
         "there is no DAG in it; Airflow passes over a file without both words, dag and airflow. "
         "Name what is no DAG file in .airflowignore",
     )
+
+
+def _mistakes(bag: Any, folder: Path) -> dict[str, str]:
+    """What a declaration has wrong that only libraries know: a task would find out, and the DAG processor never."""
+    from ml_pipelines.declaration import load_spec
+    from ml_pipelines.errors import MissingExtra, SpecError
+    from ml_pipelines.library_rules import library_findings
+    from ml_pipelines_airflow.tasks import TASK_IDS, run_task
+
+    faults = {}
+    for dag in bag.dags.values():
+        declared = Path(dag.fileloc).with_suffix(".yaml")
+        ours = getattr(dag.task_dict.get(TASK_IDS["ingest"]), "python_callable", None) is run_task
+        if ours and declared.is_file():
+            try:
+                load_spec(declared, rules=library_findings)
+            except SpecError as exc:
+                faults[_name(Path(dag.fileloc), folder)] = str(exc)
+            except MissingExtra:  # scikit-learn is only where tasks run
+                break
+    return faults
 
 
 def _name(path: Path, folder: Path) -> str:

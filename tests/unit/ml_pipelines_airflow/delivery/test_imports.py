@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,14 @@ from airflow.sdk import DAG, Param
 
 dag = DAG("odd", params={"given": Param({1, 2})})
 """
+DECLARED = "from ml_pipelines_airflow.dag import training_dag\n\ndag = training_dag(__file__)\n"
+DECLARATION = """
+model: {name: m, task: classification}
+data: {file: {path: rows.csv}, key: id, target: y}
+candidates:
+  - {name: forest, estimator: sklearn.ensemble.RandomForestClassifier, params: {max_dept: 3}}
+gate: {metric: roc_auc}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +45,11 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Parsed:
         "broken.py": "import airflow\n# a dag\nraise ValueError('no')\n",
         "odd.py": NOT_SERIALISED,
         "silent.py": "x = 1\n",
+        "declared.py": DECLARED,
+        "declared.yaml": DECLARATION.replace("max_dept", "max_depth"),
+        "mistaken.py": DECLARED,
+        "mistaken.yaml": DECLARATION,
+        "good.yaml": "of something: else\n",
         "empty.py": "import airflow\n# no dag\n",
         "helpers.py": "x = 1\n",
         ".airflowignore": "helpers.py\n",
@@ -52,9 +66,11 @@ def test_dags_are_found_file_by_file(found: Parsed) -> None:
 
 
 def test_every_file_that_is_wrong_says_why(found: Parsed) -> None:
-    assert set(found.faults) == {"broken.py", "empty.py", "odd.py", "silent.py"}
+    assert set(found.faults) == {"broken.py", "empty.py", "mistaken.py", "odd.py", "silent.py"}
     assert "ValueError: no" in found.faults["broken.py"]
     assert found.faults["odd.py"]
+    assert re.search(r"mistaken\.yaml:5:\d+: candidates\[0\]\.params\.max_dept", found.faults["mistaken.py"])
+    assert "did you mean max_depth?" in found.faults["mistaken.py"]
     assert found.faults["silent.py"].startswith("there is no DAG in it; Airflow passes over a file without both words")
 
 
