@@ -179,11 +179,30 @@ def _raise_outage(exc: Exception, where: str) -> None:
 @app.command()
 def show(
     run_id: Annotated[str, typer.Argument(help="Name of the run.", show_default=False)],
-    pipeline: Annotated[str, typer.Option(help="Name of the pipeline.")] = "ml_training_pipeline",
+    pipeline: Annotated[
+        str | None, typer.Option(help="Name of the pipeline, if several have a run of this name.")
+    ] = None,
     store: StoreOption = None,
 ) -> None:
     """Show the decision card of a run."""
-    _show(_settings(store), pipeline, run_id)
+    settings = _settings(store)
+    _show(settings, pipeline or _pipeline_of(settings.store, run_id), run_id)
+
+
+def _pipeline_of(store: str, run_id: str) -> str:
+    from ml_pipelines.store import ArtifactStore
+
+    found = ArtifactStore(store).pipelines(run_id)
+    if len(found) == 1:
+        return found[0]
+    what = f"several pipelines have a run {run_id!r}" if found else f"no pipeline has a run {run_id!r}"
+    raise RequestError(
+        what,
+        where=store,
+        expected=f"--pipeline {' or '.join(found)}" if found else "a run that this store has on record",
+        got=run_id,
+        fix="name the pipeline" if found else "name a run as it was told when it ran; --store names another store",
+    )
 
 
 @app.command()

@@ -200,6 +200,11 @@ class ArtifactStore:
         entries = sorted(self.files.entries(f"runs/{quoted(pipeline)}"), key=lambda entry: entry.modified, reverse=True)
         return list(dict.fromkeys(run_of(entry.name)[1] for entry in entries))
 
+    def pipelines(self, run_id: str) -> list[str]:
+        """The pipelines that have a run of this id, by name."""
+        runs = {run_of(entry.name) for entry in self.files.entries("runs")}
+        return sorted(pipeline for pipeline, name in runs if name == run_id)
+
     # What retention needs too
 
     def documents(self, names: Iterable[str], kind: type[Document]) -> list[Document]:

@@ -113,7 +113,7 @@ def test_what_a_run_may_be_asked_for(shop: Any, mlflow_uri: str) -> None:
     assert "train[linear]" in told.out
     assert "train[tree]" in told.out
     assert [record.result.step for record in shop.store.run("shop", "both")].count("train") == 2
-    shown = shop.command("show", "approved", "--pipeline", "shop", "--store", shop.folder / "store")
+    shown = shop.command("show", "approved", "--store", shop.folder / "store")
     assert shown.code == 0
     assert "asked: PROMOTED" in shown.out
     assert "version 1 is @champion" in shown.out

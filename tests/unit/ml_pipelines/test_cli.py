@@ -11,8 +11,10 @@ import pytest
 from s3fs import S3FileSystem
 
 from ml_pipelines.cli import main
+from ml_pipelines.contracts import Identity, StepResult
 from ml_pipelines.errors import SourceNotFound
 from ml_pipelines.failures import result_of
+from ml_pipelines.store import ArtifactStore
 
 SPEC = {
     "model": {"name": "shop", "task": "classification"},
@@ -164,6 +166,22 @@ def test_a_run_that_is_not_there(command: Command, tmp_path: Path) -> None:
     assert (code, out) == (1, "")
     assert err.startswith("RequestError: run 'monday' of pipeline 'shop' has no decision\n")
     assert f"  where: file://{tmp_path}/store\n" in err
+
+
+def test_the_pipeline_of_a_run_is_found_by_the_runs_name(command: Command, tmp_path: Path) -> None:
+    code, out, err = command("show", "monday", "--store", "store")
+    assert (code, out) == (1, "")
+    assert err.startswith("RequestError: no pipeline has a run 'monday'\n")
+    store = ArtifactStore(f"file://{tmp_path}/store")
+    done = StepResult(step="ingest", key="0" * 64, how="computed", reason="miss: first time")
+    store.record(Identity(pipeline="shop", run_id="monday", task_id="ingest"), done)
+    _, _, err = command("show", "monday", "--store", "store")
+    assert err.startswith("RequestError: run 'monday' of pipeline 'shop' has no decision\n")
+    store.record(Identity(pipeline="credit", run_id="monday", task_id="ingest"), done)
+    code, _, err = command("show", "monday", "--store", "store")
+    assert code == 1
+    assert err.startswith("RequestError: several pipelines have a run 'monday'\n")
+    assert "  expected: --pipeline credit or shop\n" in err
 
 
 def test_an_empty_store_is_pruned(command: Command) -> None:

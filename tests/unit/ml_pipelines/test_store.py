@@ -281,6 +281,8 @@ def test_a_run_is_listed_in_the_order_in_which_its_tasks_ended(store: ArtifactSt
     assert store.runs("churn") == ["other", run["run_id"]]
     assert store.runs("never") == []
     assert store.run("churn", "never") == []
+    assert store.pipelines("manual") == ["churn.more"]
+    assert store.pipelines("never") == []
 
 
 def test_a_retried_task_replaces_its_record(store: ArtifactStore) -> None:
