@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from ml_pipelines.contracts import Interval
 from ml_pipelines.metrics import metrics_of
-from ml_pipelines.scoring import THRESHOLD, Problem, measure
+from ml_pipelines.scoring import THRESHOLD, Metrics, Problem, measure
 
 __all__ = ["GENERIC_DRAWS", "interval", "resampled"]
 
@@ -53,6 +53,7 @@ def resampled(
     draws: int,
     seed: int,
     only: Iterable[str] | None = None,
+    measured: Mapping[str, Metrics] | None = None,
 ) -> Draws:
     """The metrics of several models on the same resamples of the rows.
 
@@ -63,13 +64,15 @@ def resampled(
         draws: how many resamples.
         seed: the same seed gives the same resamples.
         only: the metrics that are wanted; all of the task if not told.
+        measured: of each model on all rows, by :func:`ml_pipelines.scoring.measure`, if that is known.
 
     Returns:
         Metric -> model -> values, shape (draws,); NaN in a draw that can't tell. A metric that all rows together can't
         tell is left out. The median error has at most `GENERIC_DRAWS` values.
     """
-    told = [measure(problem, truth, score) for score in scores.values()]
-    known = [metric.name for metric in metrics_of(problem.task) if all(each[metric.name] is not None for each in told)]
+    measured = measured or {name: measure(problem, truth, score) for name, score in scores.items()}
+    names = [metric.name for metric in metrics_of(problem.task)]
+    known = [name for name in names if all(told[name] is not None for told in measured.values())]
     wanted = [name for name in known if only is None or name in {*only}]
     order, bounds = _strata(problem, truth)
     truth, scores = truth[order], {name: score[order] for name, score in scores.items()}
