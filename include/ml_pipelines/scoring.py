@@ -215,7 +215,8 @@ def _cells(truth: Array, predicted: Array, labels: int) -> dict[str, Array]:
 
 def _matrix(truth: Array, predicted: Array, labels: int) -> Array:
     """How often each label, by row, was predicted as each."""
-    return np.bincount(truth * labels + predicted, minlength=labels**2).reshape(labels, labels)
+    cells = (truth * labels + predicted).astype(np.int64)  # truth may be whole numbers of any type
+    return np.bincount(cells, minlength=labels**2).reshape(labels, labels)
 
 
 def _regression(truth: Array, score: Array) -> dict[str, Any]:
