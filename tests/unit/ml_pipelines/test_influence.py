@@ -154,9 +154,9 @@ def test_intervals_of_many_rows_are_those_of_weights_for_every_row(case: str, mo
 def test_a_median_error_of_many_rows_is_that_of_the_rows_themselves(
     decimals: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bootstrap, "GENERIC_DRAWS", 1500)
+    monkeypatch.setattr(bootstrap, "GENERIC_DRAWS", 800)
     problem, truth, scores = regression(3001, decimals=decimals)
-    options: Any = {"draws": 1500, "seed": 1, "only": ["median_ae"]}
+    options: Any = {"draws": 800, "seed": 1, "only": ["median_ae"]}
     by_rows = resampled(problem, truth, scores, **options)["median_ae"]
     monkeypatch.setattr(bootstrap, "LINEAR_ROWS", 0)
     found = resampled(problem, truth, scores, **options)["median_ae"]
