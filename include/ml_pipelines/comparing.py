@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from ml_pipelines.bootstrap import interval, resampled
 from ml_pipelines.contracts import Comparison
 from ml_pipelines.metrics import METRICS
 from ml_pipelines.parameters import EvaluateParameters
-from ml_pipelines.scoring import Problem, measure
+from ml_pipelines.scoring import Metrics, Problem
 
 __all__ = ["uncertainty"]
 
@@ -21,8 +22,8 @@ Array = NDArray[Any]
 def uncertainty(
     problem: Problem,
     truth: Array,
-    winner: Array,
-    champion: Array | None,
+    scores: Mapping[str, Array],
+    measured: Mapping[str, Metrics],
     parameters: EvaluateParameters,
     seed: int,
 ) -> dict[str, Any]:
@@ -31,22 +32,21 @@ def uncertainty(
     Args:
         problem: what is predicted.
         truth: of the test rows, shape (rows,).
-        winner: its scores on them.
-        champion: the champion's; None if there is none, or none that could be scored.
+        scores: on them, of `winner` and, if there is one that could be scored, `champion`.
+        measured: their metrics on them.
         parameters: metric, confidence and number of draws.
         seed: of the draws.
 
     Returns:
         `intervals` and `champion_intervals` by metric, and `comparison`, a :class:`Comparison` or None.
     """
-    scores = {"winner": winner} | ({} if champion is None else {"champion": champion})
-    drawn = resampled(problem, truth, scores, draws=parameters.draws, seed=seed)
+    drawn = resampled(problem, truth, scores, draws=parameters.draws, seed=seed, measured=measured)
     intervals: dict[str, dict[str, Any]] = {name: {} for name in ("winner", "champion")}
     for metric, values in drawn.items():
         for name, each in values.items():
             if (found := interval(each, parameters.confidence)) is not None:
                 intervals[name][metric] = found.model_dump(mode="json")
-    comparison = None if champion is None else _comparison(problem, truth, scores, drawn, parameters)
+    comparison = _comparison(measured, drawn, len(truth), parameters) if "champion" in scores else None
     return {
         "intervals": intervals["winner"],
         "champion_intervals": intervals["champion"],
@@ -55,17 +55,13 @@ def uncertainty(
 
 
 def _comparison(
-    problem: Problem,
-    truth: Array,
-    scores: dict[str, Array],
-    drawn: dict[str, dict[str, Array]],
-    parameters: EvaluateParameters,
+    measured: Mapping[str, Metrics], drawn: dict[str, dict[str, Array]], rows: int, parameters: EvaluateParameters
 ) -> Comparison | None:
     metric = parameters.metric
     if metric not in drawn:
         return None
     sign = 1 if METRICS[metric].higher_is_better else -1
-    ours, theirs = (measure(problem, truth, scores[name])[metric] for name in ("winner", "champion"))
+    ours, theirs = (measured[name][metric] for name in ("winner", "champion"))
     assert ours is not None
     assert theirs is not None
     draws = sign * (drawn[metric]["winner"] - drawn[metric]["champion"])
@@ -74,5 +70,5 @@ def _comparison(
         difference=sign * (ours - theirs),
         interval=interval(draws, parameters.confidence),
         draws=int(np.isfinite(draws).sum()),
-        rows=len(truth),
+        rows=rows,
     )

@@ -74,6 +74,9 @@ def evaluate(
     if champion_known is not None and champion_known["identity"] in digests:
         index = list(digests).index(cast("str", champion_known["identity"]))
         opponent, opposed = {**_known(champion_known), **_measured(candidates[index])}, scores[index]
+    on_test, measured = {"winner": scores[candidates.index(winner)]}, {"winner": winner["test"]}
+    if opponent is not None and opposed is not None:
+        on_test["champion"], measured["champion"] = opposed, opponent["test"]
     dummy = dummy_score(problem, trainings[0], len(parts["test"].truth))
     evaluation = {
         "task": parameters.task,
@@ -83,7 +86,7 @@ def evaluate(
         "champion": opponent,
         "dummy": {"test": measure(problem, parts["test"].truth, dummy)},
         "rows": {name: len(part.truth) for name, part in parts.items()},
-        **uncertainty(problem, parts["test"].truth, scores[candidates.index(winner)], opposed, parameters, seed),
+        **uncertainty(problem, parts["test"].truth, on_test, measured, parameters, seed),
     }
     values = {"metric": parameters.metric, "value": winner["validation"][parameters.metric], "test": winner["test"]}
     return StepOutput(outputs={"evaluation": evaluation}, values={"winner": winner["candidate"], **values})

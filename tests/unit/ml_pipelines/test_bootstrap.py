@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from ml_pipelines import bootstrap
+from ml_pipelines import bootstrap, weights
 from ml_pipelines.bootstrap import GENERIC_DRAWS, interval, resampled
 from ml_pipelines.scoring import Problem, measure
 
@@ -41,11 +41,11 @@ def three(rows: int, seed: int) -> tuple[Any, dict[str, Any]]:
 
 def weights_of(truth: Any, problem: Problem, draws: int, seed: int) -> tuple[Any, Any]:
     order, bounds = bootstrap._strata(problem, truth)
-    return order, np.concatenate([*bootstrap._weights(bounds, draws, np.random.default_rng(seed))])
+    return order, np.concatenate([*weights.blocks(bounds, draws, np.random.default_rng(seed))])
 
 
 def by_weights(problem: Problem, truth: Any, score: Any, weights: Any) -> dict[str, Any]:
-    wanted = [*(bootstrap._RANKED if problem.classes else ()), *bootstrap._MEANS]
+    wanted = [*(bootstrap.RANKED if problem.classes else ()), *bootstrap._MEANS]
     found: dict[str, Any] = {}
     for estimate in bootstrap._estimates(problem, truth, score, wanted):
         found |= estimate(weights)
@@ -188,7 +188,7 @@ def test_weights_keep_the_size_of_every_class(rows: Any) -> None:
 def test_large_classes_are_drawn_like_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, scores = binary(900, 2, decimals=4)
     exact = resampled(BINARY, truth, scores, draws=4000, seed=1, only=["roc_auc", "log_loss"])
-    monkeypatch.setattr(bootstrap, "EXACT_ROWS", 0)
+    monkeypatch.setattr(weights, "EXACT_ROWS", 0)
     poisson = resampled(BINARY, truth, scores, draws=4000, seed=1, only=["roc_auc", "log_loss"])
     for name in ("roc_auc", "log_loss"):
         one, two = (each[name]["ours"] - each[name]["theirs"] for each in (exact, poisson))
