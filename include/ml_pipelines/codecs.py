@@ -29,6 +29,7 @@ TRUSTED_TYPES: tuple[str, ...] = (
     "lightgbm.sklearn.LGBMRegressor",
     "ml_pipelines.transformers.Clipper",
     "ml_pipelines.transformers.DateParts",
+    "ml_pipelines.transformers.Filler",
     "ml_pipelines.transformers.Numbers",
     "ml_pipelines.transformers.Texts",
     "numpy.dtype",

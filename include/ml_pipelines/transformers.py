@@ -13,7 +13,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.compose import ColumnTransformer
-from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 from sklearn.utils.validation import check_is_fitted
@@ -21,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from ml_pipelines.errors import DataError
 from ml_pipelines.spec import Outliers
 
-__all__ = ["MISSING", "Clipper", "DateParts", "Numbers", "Texts", "check_columns", "preprocessing"]
+__all__ = ["MISSING", "Clipper", "DateParts", "Filler", "Numbers", "Texts", "check_columns", "preprocessing"]
 
 MISSING = "<missing>"
 _PARTS = ("year", "month", "day", "weekday", "days")
@@ -78,8 +77,7 @@ def _clipping(outliers: Outliers | None) -> list[tuple[str, Any]]:
 
 
 def _filling() -> list[tuple[str, Any]]:
-    imputer = SimpleImputer(strategy="median", keep_empty_features=True, add_indicator=True)
-    return [("fill", imputer), ("scale", StandardScaler())]
+    return [("fill", Filler()), ("scale", StandardScaler())]
 
 
 def _onehot() -> OneHotEncoder:
@@ -149,6 +147,38 @@ class Clipper(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
         for name, (low, high) in self.bounds_.items():
             frame[name] = frame[name].clip(low, high)
         return frame
+
+
+class Filler(_ByColumn):
+    """Missing numbers as the median that `fit` saw, 0 where it saw none.
+
+    A column that misses some in `fit` gets a second one, which is 1 where it does and else 0. scikit-learn's
+    SimpleImputer gives the same; it sorts masked arrays, which takes many times as long.
+    """
+
+    def fit(self, X: pd.DataFrame, y: Any = None) -> Self:
+        """Learn the medians, and which columns miss any. `y` is not used."""
+        super().fit(X, y)
+        medians = {name: float(X[name].median()) for name in self.feature_names_in_}
+        self.medians_ = {name: 0.0 if np.isnan(median) else median for name, median in medians.items()}
+        self.gaps_ = [name for name in self.feature_names_in_ if X[name].isna().any()]
+        return self
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Fill all columns; where values were missing comes last."""
+        frame = self._columns(X)
+        table = np.empty((len(self.medians_) + len(self.gaps_), len(X)))
+        for values, (name, median) in zip(table, self.medians_.items(), strict=False):
+            values[:] = frame[name]
+            values[np.isnan(values)] = median
+        for values, name in zip(table[len(self.medians_) :], self.gaps_, strict=True):
+            values[:] = frame[name].isna()
+        return pd.DataFrame(table.T, index=X.index, columns=self.get_feature_names_out(), copy=False)
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """The columns', then `missingindicator_{column}`, as scikit-learn calls them."""
+        names = [*self.feature_names_in_, *(f"missingindicator_{name}" for name in self.gaps_)]
+        return np.asarray(names, dtype=object)
 
 
 class DateParts(_ByColumn):

@@ -9,17 +9,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.impute import SimpleImputer
 from sklearn.model_selection import KFold
 
 from ml_pipelines.errors import DataError
 from ml_pipelines.spec import Outliers
-from ml_pipelines.transformers import MISSING, Clipper, DateParts, Numbers, Texts, check_columns, preprocessing
+from ml_pipelines.transformers import MISSING, Clipper, DateParts, Filler, Numbers, Texts, check_columns, preprocessing
 
 FLOATS = st.lists(st.one_of(st.floats(-1e9, 1e9), st.just(float("nan"))), min_size=1, max_size=30)
 
 
 def frame(**columns: Any) -> pd.DataFrame:
     return pd.DataFrame(columns)
+
+
+@given(train=FLOATS, later=FLOATS)
+def test_missing_numbers_are_filled_as_scikit_learn_does(train: list[float], later: list[float]) -> None:
+    rows, others = frame(x=train, back=train[::-1], empty=np.nan), frame(x=later, back=later[::-1], empty=0.5)
+    theirs = SimpleImputer(strategy="median", keep_empty_features=True, add_indicator=True).fit(rows)
+    ours = Filler().fit(rows)
+    assert ours.get_feature_names_out().tolist() == theirs.get_feature_names_out().tolist()
+    for given_rows in (rows, others):
+        np.testing.assert_array_equal(ours.transform(given_rows), theirs.transform(given_rows))
 
 
 @given(train=FLOATS, later=FLOATS)
@@ -92,7 +103,7 @@ def test_texts_have_a_level_for_missing() -> None:
     assert Texts().fit(rows).transform(rows)["s"].tolist() == ["ä", MISSING, MISSING, "1"]
 
 
-@pytest.mark.parametrize("kind", [Numbers(), Texts(), Clipper(["x"]), DateParts(hour=True)])
+@pytest.mark.parametrize("kind", [Numbers(), Texts(), Clipper(["x"]), DateParts(hour=True), Filler()])
 def test_all_of_them_behave_as_scikit_learn_asks(kind: Any) -> None:
     rows = frame(x=[1.0, 2.0, np.nan]).set_index(pd.Index([5, 6, 7]))
     if isinstance(kind, DateParts):
