@@ -66,7 +66,8 @@ def features_frame(table: pl.LazyFrame, features: Sequence[Feature]) -> pd.DataF
     for feature in features:
         _check_type(feature, schema[feature["name"]])
     rows = table.select(_column(feature, schema[feature["name"]]) for feature in features).collect()
-    return pd.DataFrame({feature["name"]: _to_pandas(rows[feature["name"]]) for feature in features})
+    columns = {feature["name"]: _to_pandas(rows[feature["name"]]) for feature in features}
+    return pd.DataFrame(columns, copy=False)
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -160,8 +161,9 @@ def _to_pandas(column: pl.Series) -> pd.Series:
     if column.dtype == pl.String:
         return pd.Series(column.to_list(), dtype=object)
     if column.dtype == pl.Boolean:
-        return pd.Series(column.to_list(), dtype="boolean")
-    return pd.Series(column.to_numpy(writable=True))
+        values, missing = column.fill_null(False).to_numpy(writable=True), column.is_null().to_numpy(writable=True)
+        return pd.Series(pd.arrays.BooleanArray(values, missing), copy=False)
+    return pd.Series(column.to_numpy(writable=True), copy=False)
 
 
 def _series(values: list[Any], feature: Feature) -> pd.Series:
