@@ -8,7 +8,7 @@ dtype      column
 integer    float64, missing as NaN
 float      float64, missing and infinite as NaN
 boolean    boolean (nullable)
-string     object, missing as None
+string     category of sorted texts, missing as NaN
 date       datetime64[us], naive
 datetime   datetime64[us], naive, UTC
 ========== ===================================================
@@ -66,7 +66,8 @@ def features_frame(table: pl.LazyFrame, features: Sequence[Feature]) -> pd.DataF
     for feature in features:
         _check_type(feature, schema[feature["name"]])
     rows = table.select(_column(feature, schema[feature["name"]]) for feature in features).collect()
-    return pd.DataFrame({feature["name"]: _to_pandas(rows[feature["name"]]) for feature in features})
+    columns = {feature["name"]: _to_pandas(rows[feature["name"]]) for feature in features}
+    return pd.DataFrame(columns, copy=False)
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -158,10 +159,21 @@ def _column(feature: Feature, kind: pl.DataType) -> pl.Expr:
 
 def _to_pandas(column: pl.Series) -> pd.Series:
     if column.dtype == pl.String:
-        return pd.Series(column.to_list(), dtype=object)
+        return pd.Series(_categorical(column))
     if column.dtype == pl.Boolean:
-        return pd.Series(column.to_list(), dtype="boolean")
-    return pd.Series(column.to_numpy(writable=True))
+        values, missing = column.fill_null(False).to_numpy(writable=True), column.is_null().to_numpy(writable=True)
+        return pd.Series(pd.arrays.BooleanArray(values, missing), copy=False)
+    return pd.Series(column.to_numpy(writable=True), copy=False)
+
+
+def _categorical(column: pl.Series) -> pd.Categorical:
+    """A number in each row, and a Python object for each level only: of a million rows, a tenth of the time and memory.
+
+    Not polars' own Categorical, whose levels are those of all columns that the process has met.
+    """
+    levels = column.drop_nulls().unique().sort()
+    codes = column.cast(pl.Enum(levels)).to_physical().cast(pl.Int32).fill_null(-1)
+    return pd.Categorical.from_codes(codes.to_numpy(), pd.Index(levels.to_list(), dtype=object))
 
 
 def _series(values: list[Any], feature: Feature) -> pd.Series:
@@ -173,7 +185,8 @@ def _series(values: list[Any], feature: Feature) -> pd.Series:
         if dtype == "boolean":
             return pd.Series(values, dtype="boolean")
         if dtype == "string":
-            return pd.Series(values, dtype=object)
+            texts = [None if value is None else str(value) for value in values]
+            return pd.Series(_categorical(pl.Series(texts, dtype=pl.String)))
         return pd.Series(values, dtype="float64")
     except (TypeError, ValueError) as exc:
         raise DataError(f"column {feature['name']!r} is no {dtype}", expected=dtype, got=str(exc)) from exc

@@ -25,6 +25,27 @@ def index(then: dict[str, Any], now: dict[str, Any]) -> float | None:
     return drift({"x": then}, {"x": now})[0].index
 
 
+@given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=40))
+def test_the_quantiles_of_a_profile_are_values_that_are_there(values: list[float]) -> None:
+    told = numbers([*values, float("nan")])
+    shares = [float(share) for share in told["quantiles"]]
+    np.testing.assert_array_equal(list(told["quantiles"].values()), np.quantile(values, shares, method="lower"))
+    assert (told["min"], told["max"]) == (min(values), max(values))
+
+
+@pytest.mark.parametrize("values", [[-0.0, 0.0], [0.0, -0.0]])
+def test_a_profile_knows_one_zero(values: list[float]) -> None:
+    told = numbers(values)
+    assert not np.signbit([told["min"], told["max"], *told["quantiles"].values()]).any()
+
+
+def test_levels_of_a_profile_are_texts_that_a_row_has_whatever_the_column_is_of() -> None:
+    some = pd.Series(pd.Categorical(["a", "b", None, "a"], ["absent", "b", "a"]))
+    assert profile(some, "string") == words(["a", "b", None, "a"])
+    told = profile(pd.Series([True, False, None, True], dtype="boolean"), "boolean")
+    assert told == {"levels": {"True": 0.5, "False": 0.25}, "missing": 0.25}
+
+
 def test_the_same_rows_have_not_moved() -> None:
     normal = numbers(np.random.default_rng(0).normal(size=1000))
     assert index(normal, normal) == 0

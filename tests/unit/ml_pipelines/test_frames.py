@@ -41,7 +41,19 @@ def test_rows_come_back_from_json_as_they_were(rows: list[dict[str, Any]]) -> No
 @given(ROWS)
 def test_a_feature_has_one_column_type_whatever_it_holds(rows: list[dict[str, Any]]) -> None:
     types = features_frame(table(rows), FEATURES).dtypes.astype(str).tolist()
-    assert types == ["float64", "float64", "boolean", "object", "datetime64[us]", "datetime64[us]"]
+    assert types == ["float64", "float64", "boolean", "category", "datetime64[us]", "datetime64[us]"]
+
+
+def test_levels_are_those_of_the_column_and_sorted_whatever_else_the_process_has_read() -> None:
+    pl.Series(["z", "b", "only here"], dtype=pl.Categorical)
+    texts = ["b", None, "a", "ä", "b", "A", ""]
+    for kind in (pl.String(), pl.Categorical(), pl.Enum(["z", "ä", "b", "a", "A", ""])):
+        rows = pl.LazyFrame({"s": pl.Series(texts, dtype=kind)})
+        column = features_frame(rows, [{"name": "s", "dtype": "string"}])["s"]
+        assert column.cat.categories.tolist() == ["", "A", "a", "b", "ä"]
+        assert column.astype(object).where(column.notna(), None).tolist() == texts
+    none = features_frame(pl.LazyFrame({"s": [None, None]}), [{"name": "s", "dtype": "string"}])["s"]
+    assert (none.cat.categories.tolist(), none.cat.codes.tolist()) == ([], [-1, -1])
 
 
 def test_dtypes_of_columns() -> None:
@@ -70,7 +82,8 @@ def test_numbers_of_another_width_and_columns_without_values_are_taken() -> None
     features = [{"name": "x", "dtype": "float"}, {"name": "s", "dtype": "string"}, {"name": "e", "dtype": "float"}]
     frame = features_frame(rows, features)
     assert frame["x"].tolist() == [1.0, 2.0]
-    assert frame["s"].tolist() == ["3", None]
+    assert frame["s"].isna().tolist() == [False, True]
+    assert frame["s"].cat.categories.tolist() == ["3"]
     assert frame["e"].isna().all()
 
 

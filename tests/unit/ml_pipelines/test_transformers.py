@@ -9,17 +9,114 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.impute import SimpleImputer
 from sklearn.model_selection import KFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, TargetEncoder
 
 from ml_pipelines.errors import DataError
 from ml_pipelines.spec import Outliers
-from ml_pipelines.transformers import MISSING, Clipper, DateParts, Numbers, Texts, check_columns, preprocessing
+from ml_pipelines.transformers import (
+    MISSING,
+    Clipper,
+    DateParts,
+    Filler,
+    Numbers,
+    OneHot,
+    TargetMeans,
+    Texts,
+    check_columns,
+    preprocessing,
+)
 
+# Levels that are easily taken for one another, or for a missing one.
+LEVELS = st.one_of(
+    st.sampled_from(["ä", "a\u0308", "A", "a", "", " ", MISSING, "None", "nan", "1", "True", "日本"]),
+    st.sampled_from([None, float("nan"), pd.NA, pd.NaT, 1, 1.0, True, False, 0]),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=3),
+)
+# How many rows have which level, so that some are rare.
+COUNTS = st.lists(st.tuples(LEVELS, st.integers(1, 150)), min_size=1, max_size=12)
+LATER = st.lists(LEVELS, min_size=1, max_size=12)
+TARGETS = {
+    "numbers": lambda draw, rows: draw.normal(size=rows),
+    "two classes": lambda draw, rows: np.asarray(["no", "yes"])[draw.permutation(rows) % 2],
+    "three classes": lambda draw, rows: draw.permutation(rows) % 3,
+}
 FLOATS = st.lists(st.one_of(st.floats(-1e9, 1e9), st.just(float("nan"))), min_size=1, max_size=30)
 
 
 def frame(**columns: Any) -> pd.DataFrame:
     return pd.DataFrame(columns)
+
+
+def levels(values: list[Any]) -> pd.DataFrame:
+    """Two columns of objects, the second one backwards."""
+    return pd.DataFrame({"s": pd.Series(values, dtype=object), "back": pd.Series(values[::-1], dtype=object)})
+
+
+def told(counts: list[tuple[Any, int]], seed: int = 0) -> pd.DataFrame:
+    values = [level for level, count in counts for _ in range(count)]
+    return levels([values[at] for at in np.random.default_rng(seed).permutation(len(values))])
+
+
+def categories(rows: pd.DataFrame) -> pd.DataFrame:
+    """The same as :mod:`ml_pipelines.frames` makes it, with a level that no row has."""
+    texts = Texts().fit_transform(rows)
+    known = ["absent", *sorted(set(texts.to_numpy().ravel()) - {MISSING})]
+    return texts.apply(lambda column: pd.Series(pd.Categorical(column.where(column != MISSING, None), known)))
+
+
+def assert_same(ours: Any, theirs: Pipeline, rows: pd.DataFrame, y: Any, later: pd.DataFrame) -> None:
+    """Of objects and of categories, at once and apart, all rows and one."""
+    expected = theirs.fit_transform(rows, y), theirs.transform(rows), theirs.transform(later)
+    for of in (pd.DataFrame.copy, categories):
+        first = clone(ours).fit_transform(of(rows), y)
+        fitted = clone(ours).fit(of(rows), y)
+        assert fitted.get_feature_names_out().tolist() == theirs.get_feature_names_out().tolist()
+        assert first.columns.tolist() == theirs.get_feature_names_out().tolist()
+        found = first, fitted.transform(of(rows)), fitted.transform(of(later))
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+        np.testing.assert_array_equal(fitted.transform(later.iloc[-1:]), fitted.transform(later).iloc[-1:])
+
+
+@given(COUNTS, LATER)
+def test_one_column_a_level_as_scikit_learn_makes_them(counts: list[tuple[Any, int]], later: list[Any]) -> None:
+    theirs = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=0.01, sparse_output=False)
+    assert_same(OneHot(), make_pipeline(Texts(), theirs), told(counts), None, levels(later))
+
+
+@given(COUNTS, LATER, st.sampled_from(sorted(TARGETS)), st.integers(0, 9))
+def test_means_of_the_target_as_scikit_learn_makes_them(
+    counts: list[tuple[Any, int]], later: list[Any], target: str, seed: int
+) -> None:
+    rows = told([*counts, ("x", 6)], seed)
+    y = TARGETS[target](np.random.default_rng(seed), len(rows))
+    folds = KFold(3, shuffle=True, random_state=seed)
+    assert_same(TargetMeans(folds), make_pipeline(Texts(), TargetEncoder(cv=folds)), rows, y, levels(later))
+
+
+def test_whole_numbers_of_a_regression_are_no_classes() -> None:
+    rows, y = frame(s=["a", "b", "c"] * 20), np.arange(60.0)
+    means = TargetMeans(KFold(5)).fit(rows, y)
+    assert means.get_feature_names_out().tolist() == ["s"]
+    assert means.transform(frame(s=["new"])).iloc[0, 0] == y.mean()
+
+
+def test_a_fold_without_a_hit_learns_the_mean_of_the_others() -> None:
+    rows, y = frame(s=["a", "b"] * 2), np.array([0, 0, 1, 0])
+    assert TargetMeans(KFold(2)).fit_transform(rows, y)["s"].tolist()[2:] == [0.0, 0.0]
+
+
+@given(train=FLOATS, later=FLOATS)
+def test_missing_numbers_are_filled_as_scikit_learn_does(train: list[float], later: list[float]) -> None:
+    rows, others = frame(x=train, back=train[::-1], empty=np.nan), frame(x=later, back=later[::-1], empty=0.5)
+    theirs = SimpleImputer(strategy="median", keep_empty_features=True, add_indicator=True).fit(rows)
+    ours = Filler().fit(rows)
+    assert ours.get_feature_names_out().tolist() == theirs.get_feature_names_out().tolist()
+    for given_rows in (rows, others):
+        np.testing.assert_array_equal(ours.transform(given_rows), theirs.transform(given_rows))
 
 
 @given(train=FLOATS, later=FLOATS)
@@ -92,7 +189,7 @@ def test_texts_have_a_level_for_missing() -> None:
     assert Texts().fit(rows).transform(rows)["s"].tolist() == ["ä", MISSING, MISSING, "1"]
 
 
-@pytest.mark.parametrize("kind", [Numbers(), Texts(), Clipper(["x"]), DateParts(hour=True)])
+@pytest.mark.parametrize("kind", [Numbers(), Texts(), Clipper(["x"]), DateParts(hour=True), Filler(), OneHot()])
 def test_all_of_them_behave_as_scikit_learn_asks(kind: Any) -> None:
     rows = frame(x=[1.0, 2.0, np.nan]).set_index(pd.Index([5, 6, 7]))
     if isinstance(kind, DateParts):

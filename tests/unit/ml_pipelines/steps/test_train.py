@@ -7,8 +7,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
 from sklearn.inspection import permutation_importance
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 
 import ml_pipelines
 from ml_pipelines.codecs import dump_json, dump_model, load_json, load_model
@@ -20,6 +26,7 @@ from ml_pipelines.phases import Publication, StepOutput
 from ml_pipelines.spec import Candidate, Features, Outliers
 from ml_pipelines.steps.train import publish, train
 from ml_pipelines.testing import FakeServices
+from ml_pipelines.transformers import DateParts, Numbers, Texts
 
 CLASSIFIER, REGRESSOR = "sklearn.linear_model.LogisticRegression", "sklearn.linear_model.Ridge"
 BOOSTED = "sklearn.ensemble.HistGradientBoostingClassifier"
@@ -158,6 +165,37 @@ def test_the_stored_model_says_the_same_about_the_smoke_rows(output: StepOutput)
     assert score(model, frame, training).tolist() == smoke["predictions"]
     assert model.predict(frame).tolist() == smoke["answers"]
     assert records(frame) == smoke["rows"]
+
+
+def test_a_model_of_scikit_learns_encoders_as_they_were_stored_before_is_read_and_says_the_same(
+    output: StepOutput,
+) -> None:
+    def filled(first: Any) -> Pipeline:
+        imputer = SimpleImputer(strategy="median", keep_empty_features=True, add_indicator=True)
+        return make_pipeline(first, imputer, StandardScaler())
+
+    onehot = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=0.01, sparse_output=False)
+    target = TargetEncoder(cv=StratifiedKFold(5, shuffle=True, random_state=1))
+    columns = ColumnTransformer(
+        [
+            ("number", filled(Numbers()), ["größe", "count", "ja", "empty"]),
+            ("onehot", make_pipeline(Texts(), onehot), ["stadt", "untyped"]),
+            ("target", make_pipeline(Texts(), target, StandardScaler()), ["many"]),
+            ("date", filled(DateParts()), ["day"]),
+        ],
+        sparse_threshold=0.0,
+        verbose_feature_names_out=False,
+    )
+    training, new = output.outputs["training"], output.outputs["model"]
+    frame = features_frame(table(), training["features"])
+    texts = frame.select_dtypes("category").columns
+    objects = frame.assign(**{name: frame[name].astype(object).where(frame[name].notna(), None) for name in texts})
+    stored = Pipeline([("features", columns), ("model", LogisticRegression(random_state=1))])
+    stored.fit(objects, table().collect()["label"].to_numpy())
+    assert new[:-1].get_feature_names_out().tolist() == stored[:-1].get_feature_names_out().tolist()
+    read = load_model(dump_model(stored))
+    for model, rows in ((stored, objects), (read, frame), (read, objects), (new, frame), (new, objects)):
+        np.testing.assert_allclose(score(model, rows, training), score(stored, objects, training), rtol=1e-9)
 
 
 def test_rows_unlike_those_of_the_training_are_scored(output: StepOutput) -> None:
