@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler, TargetEncoder
 from sklearn.utils.validation import check_is_fitted
 
 from ml_pipelines.errors import DataError
+from ml_pipelines.metrics import Task
 from ml_pipelines.spec import Outliers
 
 __all__ = [
@@ -25,16 +26,14 @@ __all__ = [
     "Clipper",
     "DateParts",
     "Filler",
+    "Levels",
     "Numbers",
-    "OneHot",
-    "TargetMeans",
     "Texts",
     "check_columns",
     "preprocessing",
 ]
 
 MISSING = "<missing>"
-_FREQUENT = 0.01  # share of the rows
 _PARTS = ("year", "month", "day", "weekday", "days")
 
 
@@ -59,11 +58,14 @@ def check_columns(expected: Iterable[str], present: Iterable[str], *, where: str
         )
 
 
-def preprocessing(features: Sequence[Mapping[str, Any]], *, outliers: Outliers | None, folds: Any) -> ColumnTransformer:
+def preprocessing(
+    features: Sequence[Mapping[str, Any]], *, task: Task, outliers: Outliers | None, folds: Any
+) -> ColumnTransformer:
     """What turns the columns of a frame into numbers; all that it learns, it learns in `fit`.
 
     Args:
         features: name and encoding of each: `number`, `onehot`, `target`, `date` or `datetime`.
+        task: what is learned.
         outliers: which numbers to clip.
         folds: splitter with a seed, for the encoding by the mean target.
 
@@ -72,8 +74,8 @@ def preprocessing(features: Sequence[Mapping[str, Any]], *, outliers: Outliers |
     """
     branches = {
         "number": [("numbers", Numbers()), *_clipping(outliers), *_filling()],
-        "onehot": [("encode", OneHot())],
-        "target": [("encode", TargetMeans(folds)), ("scale", StandardScaler())],
+        "onehot": [("levels", Levels()), ("encode", _onehot()), _by_column()],
+        "target": [("levels", Levels()), ("encode", _means(task, folds)), _by_column(), ("scale", StandardScaler())],
         "date": [("parts", DateParts()), *_filling()],
         "datetime": [("parts", DateParts(hour=True)), *_filling()],
     }
@@ -90,6 +92,21 @@ def _clipping(outliers: Outliers | None) -> list[tuple[str, Any]]:
 
 def _filling() -> list[tuple[str, Any]]:
     return [("fill", Filler()), ("scale", StandardScaler())]
+
+
+def _onehot() -> OneHotEncoder:
+    # Levels in less than 1 % of the rows share a column with those that training never saw.
+    return OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=0.01, sparse_output=False)
+
+
+def _means(task: Task, folds: Any) -> TargetEncoder:
+    # Told, as it would take a regression on whole numbers for classes, and make a column of each number.
+    return TargetEncoder(cv=folds, target_type="continuous" if task == "regression" else "auto")
+
+
+def _by_column() -> tuple[str, FunctionTransformer]:
+    # Each column in one piece of memory, as the other branches have them: quicker to join, and for trees to read.
+    return "columns", FunctionTransformer(np.asfortranarray, feature_names_out="one-to-one")
 
 
 class _ByColumn(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -120,7 +137,7 @@ class Numbers(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
 class Texts(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
     """Levels as text; a missing one becomes a level of its own, :data:`MISSING`.
 
-    No model is made of it any more: those stored before :class:`OneHot` and :class:`TargetMeans` hold it.
+    No model is made of it any more: those stored before :class:`Levels` hold it.
     """
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
@@ -191,102 +208,25 @@ class Filler(_ByColumn):
         return np.asarray(names, dtype=object)
 
 
-class _ByLevel(_ByColumn):
-    """Base: looks up in a table what becomes of a level, so that texts are handled once a level instead of once a row.
+class Levels(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
+    """The position of each row's level among those that `fit` saw, sorted as texts; -1 of any other.
 
-    A column of any kind is taken as texts, a missing one as a level of its own, :data:`MISSING`. Columns of pandas'
-    type `category` are the fast ones.
+    What encodes them after that compares numbers, where it would compare Python objects. A column of any kind is taken
+    as texts, a missing one as a level of its own, :data:`MISSING`. Of pandas' type `category` each text is looked at
+    once a level instead of once a row.
     """
 
     def fit(self, X: pd.DataFrame, y: Any = None) -> Self:
-        """Learn the levels, sorted, and their tables: shape (levels + 1, columns), the last row of unknown levels."""
+        """Learn the levels. `y` is not used."""
         super().fit(X, y)
         self.levels_ = {name: _levels(X[name]) for name in self.feature_names_in_}
-        self.tables_ = {name: self._table(codes, len(self.levels_[name]), y) for name, codes in self._codes(X).items()}
         return self
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Columns as `get_feature_names_out` names them, float64."""
-        found = [self.tables_[name].T.take(codes, axis=1) for name, codes in self._codes(self._columns(X)).items()]
-        return self._frame(np.concatenate(found), X)
-
-    def _codes(self, X: pd.DataFrame) -> dict[str, NDArray[np.intp]]:
-        """The position of each row's level, by column; -1 if it is unknown."""
-        return {name: _positions(X[name], levels) for name, levels in self.levels_.items()}
-
-    def _frame(self, columns: NDArray[np.float64], X: pd.DataFrame) -> pd.DataFrame:
-        return pd.DataFrame(columns.T, index=X.index, columns=self.get_feature_names_out(), copy=False)
-
-    def _table(self, codes: NDArray[np.intp], levels: int, y: Any) -> NDArray[np.float64]:
-        raise NotImplementedError
-
-
-class OneHot(_ByLevel):
-    """A column for each level that at least 1 % of the rows of `fit` have: 1 where it is, else 0.
-
-    The other levels share a column with those that `fit` never saw. Without such levels there is no column to share,
-    and unknown ones are 0 everywhere.
-    """
-
-    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """`{column}_{level}`, column by column; `{column}_infrequent_sklearn` is the shared one, as in scikit-learn."""
-        names = []
-        for name, levels in self.levels_.items():
-            table = self.tables_[name]
-            shared = bool(table[-1].any())
-            names += [f"{name}_{level}" for level, row in zip(levels, table, strict=False) if not (shared and row[-1])]
-            names += [f"{name}_infrequent_sklearn"] * shared
-        return np.asarray(names, dtype=object)
-
-    def _table(self, codes: NDArray[np.intp], levels: int, y: Any) -> NDArray[np.float64]:
-        frequent = np.bincount(codes, minlength=levels) >= _FREQUENT * len(codes)
-        own = int(frequent.sum())
-        place = np.append(np.where(frequent, np.cumsum(frequent) - 1, own), own)
-        table: NDArray[np.float64] = np.eye(own + 1)[place]
-        return table[:, :own] if frequent.all() else table
-
-
-class TargetMeans(_ByLevel):
-    """The mean of the target at a level, drawn towards the mean of all rows the fewer rows there are of the level.
-
-    Of two classes it is the share of the second one, of more there is a column for each. The rows of `fit_transform`
-    get what is learned from the other folds, since a level's mean that a row's own target is part of tells that target.
-
-    Args:
-        folds: splitter with a seed.
-    """
-
-    def __init__(self, folds: Any = None) -> None:
-        self.folds = folds
-
-    def fit(self, X: pd.DataFrame, y: Any = None) -> Self:
-        """Learn the means: of `y` itself if it is of floats, else of its classes."""
-        self.classes_ = None if y.dtype.kind == "f" else np.unique(y)
-        return super().fit(X, y)
-
-    def fit_transform(self, X: pd.DataFrame, y: Any = None) -> pd.DataFrame:
-        """Learn the means; encode each fold by those of the other ones."""
-        self.fit(X, y)
-        found = np.empty((len(self.get_feature_names_out()), len(X)))
-        coded = self._codes(X)
-        for others, fold in self.folds.split(X, y):
-            target, first = y[others], 0
-            for name, codes in coded.items():
-                table = self._table(codes[others], len(self.levels_[name]), target)
-                found[first : first + table.shape[1], fold] = table.T.take(codes[fold], axis=1)
-                first += table.shape[1]
-        return self._frame(found, X)
-
-    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """The columns'; of three classes or more `{column}_{class}`, column by column."""
-        parts = [""] if self.classes_ is None or len(self.classes_) < 3 else [f"_{label}" for label in self.classes_]
-        return np.asarray([f"{name}{part}" for name in self.feature_names_in_ for part in parts], dtype=object)
-
-    def _table(self, codes: NDArray[np.intp], levels: int, y: Any) -> NDArray[np.float64]:
-        if self.classes_ is None:
-            return _means(codes, levels, y)
-        labels = self.classes_ if len(self.classes_) > 2 else self.classes_[-1:]
-        return np.hstack([_means(codes, levels, (y == label).astype(np.float64)) for label in labels])
+        """Convert all columns."""
+        frame = self._columns(X)
+        positions = {name: _positions(frame[name], levels) for name, levels in self.levels_.items()}
+        return pd.DataFrame(positions, index=X.index, columns=frame.columns)
 
 
 class DateParts(_ByColumn):
@@ -355,18 +295,6 @@ def _coded(column: pd.Series) -> tuple[NDArray[np.integer], NDArray[np.object_]]
         # The code of what is missing is -1, and so the last text.
         return column.cat.codes.to_numpy(), np.append(_text(pd.Series(column.cat.categories, dtype=object)), MISSING)
     return pd.factorize(_text(column))
-
-
-def _means(codes: NDArray[np.intp], levels: int, target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean target by level, shape (levels + 1, 1), as scikit-learn's `TargetEncoder` smooths it by empirical Bayes."""
-    mean, variance = target.mean(), target.var()
-    rows = np.bincount(codes, minlength=levels)
-    with np.errstate(invalid="ignore"):  # of no rows, or of a target that is the same everywhere
-        means = np.bincount(codes, target, levels) / rows
-        spread = np.bincount(codes, (target - means[codes]) ** 2, levels) / rows
-        trust = variance * rows / (variance * rows + spread)
-        smoothed = trust * means + (1.0 - trust) * mean
-    return np.append(np.where(np.isnan(smoothed), mean, smoothed), mean)[:, np.newaxis]
 
 
 def _bounds(column: pd.Series, lower: float, upper: float) -> tuple[float | None, float | None]:

@@ -60,7 +60,8 @@ def train(*, table: pl.LazyFrame, parameters: TrainParameters, seed: int) -> Ste
     features = _features(table, parameters)
     frame = features_frame(table, features)
     estimator = build_estimator(parameters.candidate, task=parameters.task, seed=seed)
-    columns = preprocessing(features, outliers=parameters.features.outliers, folds=_folds(y, parameters, seed))
+    folds = _folds(y, parameters, seed)
+    columns = preprocessing(features, task=parameters.task, outliers=parameters.features.outliers, folds=folds)
     model = Pipeline([("features", columns), ("model", estimator)])
     noted = _fit(model, frame, y, parameters)
     training = {

@@ -192,7 +192,6 @@ def test_a_model_of_scikit_learns_encoders_as_they_were_stored_before_is_read_an
     objects = frame.assign(**{name: frame[name].astype(object).where(frame[name].notna(), None) for name in texts})
     stored = Pipeline([("features", columns), ("model", LogisticRegression(random_state=1))])
     stored.fit(objects, table().collect()["label"].to_numpy())
-    assert new[:-1].get_feature_names_out().tolist() == stored[:-1].get_feature_names_out().tolist()
     read = load_model(dump_model(stored))
     for model, rows in ((stored, objects), (read, frame), (read, objects), (new, frame), (new, objects)):
         np.testing.assert_allclose(score(model, rows, training), score(stored, objects, training), rtol=1e-9)
