@@ -157,7 +157,7 @@ def _leave(result: str, document: str, *, then: str) -> None:
 
     try:
         UPath(result).write_text(document)
-    except Exception as exc:
+    except Exception as exc:  # as when a request is read
         _raise_outage(exc, result)
         raise RequestError(
             "the result can't be written",

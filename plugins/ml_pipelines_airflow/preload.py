@@ -76,7 +76,7 @@ def preload() -> None:
     for name in modules():
         try:
             module = import_module(name)
-            if name == MODELS:
+            if name == MODELS:  # whose first model would wait for it in every fork
                 module.look_up_packages()
         except Exception as exc:  # whatever a module does when it is imported
             log.warning("%s can't be preloaded: %s: %s", name, type(exc).__name__, exc)

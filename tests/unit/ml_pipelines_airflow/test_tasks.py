@@ -126,7 +126,7 @@ def test_a_run_in_one_process_has_one_set_of_services_and_expects_to_try_a_model
     monkeypatch.setattr("ml_pipelines.run.run_step", run_step)
     monkeypatch.setattr(ConnectedServices, "expect_rehearsal", lambda services: expected.append(services))
     monkeypatch.setattr(work, "here", work.Process())
-    monkeypatch.setattr(work, "leave_garbage", lambda: quickly.append(True))
+    monkeypatch.setattr(work, "leave_garbage_at_the_end", lambda: quickly.append(True))
     for user in ("dag_test", "eve"):
         of_the_run = {"dag_run": SimpleNamespace(triggering_user_name=user)}
         tasks.run_task(**arguments("ingest") | of_the_run)
@@ -136,6 +136,11 @@ def test_a_run_in_one_process_has_one_set_of_services_and_expects_to_try_a_model
     assert test is not first is not second
     assert expected == [test]
     assert quickly == [True]
+    assert work.here.test is not None
+    last = arguments("record_decision", a_result("ingest"), a_result("compare_with_champion"))
+    tasks.run_task(**last | {"dag_run": SimpleNamespace(triggering_user_name="dag_test")})
+    assert used[-1] is test
+    assert work.here.test is None, "a run that ships nothing leaves no process that waits for a question"
 
 
 def test_a_step_runs_in_a_container_if_it_is_declared(
