@@ -40,7 +40,7 @@ DTYPES: dict[ColumnType, pl.DataType] = {
 }
 _NOUNS: dict[ColumnType, str] = {kind: f"an {kind}" if kind == "integer" else f"a {kind}" for kind in DTYPES}
 _SHOWN_CHARACTERS = 40
-_FIRST_ROWS = 10_000
+_FIRST_ROWS = (100, 10_000)
 # Text that a float would not give back: a code with leading zeros, or more digits than a float holds.
 _NOT_A_NUMBER = r"^[+-]?(0\d|\d{16,}$)"
 
@@ -136,10 +136,12 @@ def _facts(frame: pl.LazyFrame, ways: Mapping[str, tuple[_Way, ...]]) -> tuple[i
 
     A column that has no value, or that none of its ways can read, is not among those found.
     """
-    every = {(name, way): way.fits(name) for name in ways for way in ways[name]}
+    plausible = {name: list(ways[name]) for name in ways}
     # A way that does not fit the first rows needs no try on all the others, and a later one none if an earlier fits.
-    first = _answers(frame.head(_FIRST_ROWS), every)
-    plausible = {name: [way for way in ways[name] if first[name, way]] for name in ways}
+    for rows in _FIRST_ROWS:
+        tried = {(name, way): way.fits(name) for name, left in plausible.items() for way in left}
+        fit = _answers(frame.head(rows), tried)
+        plausible = {name: [way for way in left if fit[name, way]] for name, left in plausible.items()}
     likeliest = {name: left[0] for name, left in plausible.items() if left}
     asked: dict[Any, pl.Expr] = {"rows": pl.len(), "empty": pl.all_horizontal(pl.all().is_null()).sum()}
     asked |= {(name, "filled"): pl.col(name).count() > 0 for name in likeliest}

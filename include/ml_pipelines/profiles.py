@@ -38,8 +38,8 @@ def profile(column: pd.Series, dtype: str) -> dict[str, Any]:
     lower = values[np.floor((len(values) - 1) * np.asarray(_QUANTILES)).astype(np.intp)]
     quantiles = dict(zip(map(str, _QUANTILES), lower.tolist(), strict=True))
     return {
-        "mean": float(present.mean()),
-        "std": float(present.std(ddof=0)),
+        "mean": float(values.mean()),
+        "std": float(values.std()),
         "min": float(values[0]),
         "max": float(values[-1]),
         "quantiles": quantiles,

@@ -138,6 +138,7 @@ def _task(
         task_id=TASK_IDS[step],
         python_callable=call,
         op_kwargs=arguments(spec, step, parameters),
+        do_xcom_push=False,  # of what is returned: it is pushed as `result` already
         **placement(spec, step),
         **options,
     )

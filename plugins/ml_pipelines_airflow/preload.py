@@ -6,7 +6,7 @@ gets warm by its executor, with nothing to change in a DAG:
 * Celery: `[celery] extra_celery_config = {"imports": ["ml_pipelines_airflow.warm"]}`
 * LocalExecutor, also in `airflow standalone`: `[core] executor = ml_pipelines_airflow.executors.WarmLocalExecutor`
 
-A fork copies memory but no threads, so nothing is imported here that starts a pool, opens a connection or computes:
+A fork copies memory but no threads, so nothing is done here that starts a pool, opens a connection or computes much:
 tests look at what a warm process has, and what its forks can do. OpenBLAS, which comes with numpy, ends its threads
 before a fork and starts them when they are used.
 """
@@ -30,21 +30,30 @@ log = logging.getLogger(__name__)
 
 DEFAULT = "default"  # in the option, for what the steps are made of
 PHASES = ("parameters", "resolve", "compute", "publish")
-MODELS = "ml_pipelines.adapters.mlflow_model"
+# What takes up to a third of a second when a process does it first, and its forks need not do again.
+FIRST_USES = {
+    "ml_pipelines.adapters.mlflow_model": "look_up_packages",
+    "ml_pipelines.practice": "practise",
+    "ml_pipelines_airflow.practice": "practise",
+}
 # What the steps reach by their ports, and what all of that imports only when it is used.
 BEHIND = (
+    *FIRST_USES,
+    "airflow.dag_processing.bundles.local",
     "airflow.providers_manager",
     "ml_pipelines._skops_io",
     "ml_pipelines.adapters.dvc_source",
     "ml_pipelines.adapters.file_source",
-    MODELS,
     "ml_pipelines.adapters.mlflow_registry",
     "ml_pipelines.adapters.mlflow_tracking",
     "ml_pipelines.adapters.rehearsal",
     "ml_pipelines.adapters.rehearsing",
     "ml_pipelines.adapters.sql_ledger",
     "ml_pipelines.report.figures",
+    "ml_pipelines.run",
     "ml_pipelines_airflow.hooks.dvc",
+    "ml_pipelines_airflow.hooks.mlflow",
+    "ml_pipelines_airflow.plugin",
     "ml_pipelines_airflow.settings",
     "ml_pipelines_airflow.tasks",
     "mlflow.pyfunc",
@@ -53,7 +62,12 @@ BEHIND = (
     "mlflow.store.model_registry.sqlalchemy_workspace_store",
     "mlflow.store.tracking.rest_store",
     "mlflow.store.tracking.sqlalchemy_workspace_store",
+    "mlflow.tracking.request_header.registry",
     "mlflow.utils.search_logged_model_utils",
+    "multiprocessing.dummy",
+    "pandas.core.methods.to_dict",
+    "polars._utils.parquet",
+    "pyarrow.pandas_compat",
     "pyarrow.parquet",
     "sklearn.ensemble",
     "sklearn.linear_model",
@@ -76,8 +90,8 @@ def preload() -> None:
     for name in modules():
         try:
             module = import_module(name)
-            if name == MODELS:  # whose first model would wait for it in every fork
-                module.look_up_packages()
+            if name in FIRST_USES:
+                getattr(module, FIRST_USES[name])()
         except Exception as exc:  # whatever a module does when it is imported
             log.warning("%s can't be preloaded: %s: %s", name, type(exc).__name__, exc)
         else:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-from functools import partial
 from typing import Any
 
 from ml_pipelines.catalog import CATALOG
@@ -83,12 +82,13 @@ def run_task(
     """
     options = options_of(params)
     row = CATALOG[step]
-    wired = wire(row, {name: pulled(ti, name) for name in needs(step)})
+    earlier = {name: pulled(ti, name) for name in needs(step)}
+    wired = wire(row, earlier)
     wired["facts"] |= facts or {}
     told = load(row.parameters).model_validate(parameters).for_run(options)
     test = _is_test(dag_run)
     result = perform(step, told, wired, ti=ti, seed=seed, force=options.force, docker=docker, test=test)
-    for key, url in links_of(step, result.values, partial(_told, ti), run_url(ti)).items():
+    for key, url in links_of(step, result.values, lambda name: _told(earlier[name]), run_url(ti)).items():
         ti.xcom_push(key=key, value=url)
     for asset in ti.task.outlets:
         outlet_events[asset].extra = {"pipeline": ti.dag_id, "run_id": ti.run_id, **_news(ti, result)}
@@ -200,9 +200,11 @@ def _approver(answer: dict[str, Any]) -> str | None:
 def _tester(ti: Any, dag_run: Any) -> str | None:
     from ml_pipelines.owner import person
 
+    if not _is_test(dag_run):
+        return None
     decided, deployed = pulled(ti, "decide"), pulled(ti, "deploy")
     held = decided is not None and decided.values["outcome"] == "held"
-    return person() if _is_test(dag_run) and held and deployed is not None else None
+    return person() if held and deployed is not None else None
 
 
 def options_of(params: Any) -> RunOptions:
@@ -218,9 +220,8 @@ def pulled(ti: Any, step: str) -> Any:
     return found[0] if found else None
 
 
-def _told(ti: Any, step: str) -> Any:
+def _told(result: Any) -> Any:
     """The values of an earlier step, of a mapped one the list of them; None if its task was skipped."""
-    result = pulled(ti, step)
     return [each.values for each in result] if isinstance(result, list) else result and result.values
 
 

@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ml_pipelines._garbage import leave_garbage_at_the_end
+from ml_pipelines._garbage import leave_garbage, leave_garbage_at_the_end
 from ml_pipelines.contracts import Identity, StepRequest, StepResult
 from ml_pipelines.parameters import Parameters
 from ml_pipelines_airflow.metrics import tell
@@ -44,6 +44,7 @@ class Process:
         from ml_pipelines.composition import ConnectedServices
 
         if not test:
+            leave_garbage()  # Airflow gives every task a process of its own
             return ConnectedServices(where, forks=self.forks)
         run = (where, identity.pipeline, identity.run_id)
         if self.test is None or self.test[0] != run:

@@ -76,14 +76,25 @@ def run(name):
     new = set(sys.modules) - before
     return {"code": code, "new": sorted(name for name in new if name.partition(".")[0] in HEAVY)}
 
+def declare():
+    from ml_pipelines_airflow.dag import training_dag
+    before = set(sys.modules)
+    training_dag(sys.argv[1] + "/shop.py")
+    return sorted(set(sys.modules) - before)
+
 missing = [name for name in modules() if name not in sys.modules]
 fork(start)  # numpy's pool is there until the first fork
 print(json.dumps({
     "missing": missing,
-    "packages": bool(sys.modules["mlflow.utils.requirements_utils"]._MODULES_TO_PACKAGES),
+    "looked_up": [
+        bool(sys.modules["mlflow.utils.requirements_utils"]._MODULES_TO_PACKAGES),
+        sys.modules["mlflow.tracking._model_registry.utils"]._model_registry_store_registry is not None,
+        sys.modules["narwhals.plugins"]._discover_entrypoints.cache_info().currsize > 0,
+    ],
     "threads": threads(),
     "sockets": sockets(),
     "child": fork(start),
+    "declaring": fork(declare),
     "runs": [fork(lambda name=name: run(f"fork-{name}")) for name in range(int(sys.argv[2]))],
 }))
 """
@@ -117,7 +128,8 @@ def warm(shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str
 )
 def test_a_warm_process_is_safe_to_fork(warm: dict[str, Any], shop: Any) -> None:
     assert warm["missing"] == []
-    assert warm["packages"], "MLflow knows what is installed"
+    assert all(warm["looked_up"]), "MLflow and narwhals know what is installed"
+    assert warm["declaring"] == []
     assert set(warm["threads"]) - HARMLESS == {"python"}
     assert warm["threads"].count("python") == 1, "neither BLAS nor OpenMP nor anything else has a pool"
     assert warm["sockets"] == []

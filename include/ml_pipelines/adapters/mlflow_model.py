@@ -51,10 +51,15 @@ def write_model(training: Training, logged: LoggedModel, directory: Path) -> Non
 
 
 def look_up_packages() -> None:
-    """Let MLflow find out what is installed, as it does when a process writes its first model: a third of a second."""
+    """Let MLflow find out what is installed, as it does when a process writes its first model: a third of a second.
+
+    And which kinds of registries, as it does when one is asked first.
+    """
+    from mlflow.tracking._model_registry.utils import _get_store_registry
     from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
 
     warn_dependency_requirement_mismatches(["mlflow"])
+    _get_store_registry()  # type: ignore[no-untyped-call]  # MLflow has no types here
 
 
 def example_frame(example: list[dict[str, Any]]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from ml_pipelines.batch_catalog import BATCHES
 from ml_pipelines.catalog import CATALOG
 from ml_pipelines_airflow import executors, work
 from ml_pipelines_airflow.executors import WarmLocalExecutor
-from ml_pipelines_airflow.preload import modules, preload
+from ml_pipelines_airflow.preload import FIRST_USES, modules, preload
 
 OPTION = "AIRFLOW__ML_PIPELINES__PRELOAD"
 
@@ -56,6 +56,23 @@ def test_a_module_that_can_not_be_imported_is_told_and_left_out(
     assert second.startswith("there_is_no_such_module can't be preloaded: ModuleNotFoundError: ")
     assert last.startswith("preloaded 1 modules and what they import, in ")
     assert "imported_after_all" in sys.modules
+
+
+@pytest.mark.parametrize("name", FIRST_USES)
+def test_what_is_slow_at_its_first_use_is_used(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(f"{name}.{FIRST_USES[name]}", lambda: done.append(name))
+    assert name in modules()
+    monkeypatch.setenv(OPTION, name)
+    with caplog.at_level(logging.WARNING, "ml_pipelines_airflow.preload"):
+        preload()
+        assert done == [name]
+        assert caplog.messages == []
+        monkeypatch.setattr(f"{name}.{FIRST_USES[name]}", lambda: 1 / 0)
+        preload()
+    assert caplog.messages == [f"{name} can't be preloaded: ZeroDivisionError: division by zero"]
 
 
 @pytest.mark.parametrize(("preloaded", "forks"), [("ml_pipelines._skops_io", True), ("json", False)])
