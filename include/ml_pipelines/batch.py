@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from ml_pipelines.batch_catalog import SCORING
 from ml_pipelines.batch_parameters import (
@@ -74,6 +74,8 @@ def run_scoring(
 
     batch = run("ingest_batch", IngestBatchParameters.of(spec))
     plan = run("plan_shards", PlanShardsParameters.of(spec), ingest_batch=batch)
+    for warning in cast("list[str]", plan.values["warnings"]):
+        log.warning("%s", warning)
     scored = []
     for index in range(len(plan.outputs)):
         told = ScoreShardParameters.of(spec).for_shard(index, batch, plan)

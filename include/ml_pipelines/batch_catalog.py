@@ -27,6 +27,7 @@ SCORING: dict[str, Step] = {
             compute="ml_pipelines.steps.plan_shards:plan_shards",
             inputs={"table": "ingest_batch.table"},
             outputs={"shard_*": "table"},
+            modules=("ml_pipelines.keys", "ml_pipelines.tables"),
             packages=("polars",),
         ),
         Step(

@@ -52,13 +52,14 @@ class IngestBatchParameters(Parameters):
 
 
 class PlanShardsParameters(Parameters):
-    """How the rows are cut."""
+    """How the rows are cut, and what tells them apart."""
 
+    key: str
     shards: Shards
 
     @classmethod
     def of(cls, spec: ScoringSpec) -> Self:
-        return cls(shards=spec.shards)
+        return cls(key=spec.data.key, shards=spec.shards)
 
     def for_run(self, options: RunOptions) -> Self:
         """Of the size that the run asks for."""

@@ -77,7 +77,13 @@ CATALOG: dict[str, Step] = {
             compute="ml_pipelines.steps.check_quality:check_quality",
             inputs={"table": "ingest.table"},
             outputs={"report": "json", "flagged": "table"},
-            modules=("ml_pipelines.findings", "ml_pipelines.leakage", "ml_pipelines.rules", "ml_pipelines.tables"),
+            modules=(
+                "ml_pipelines.findings",
+                "ml_pipelines.keys",
+                "ml_pipelines.leakage",
+                "ml_pipelines.rules",
+                "ml_pipelines.tables",
+            ),
             packages=(*_TABLES, "pandera"),
         ),
         Step(

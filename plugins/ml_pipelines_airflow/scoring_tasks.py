@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 from ml_pipelines.batch_catalog import SCORING
 from ml_pipelines.batch_parameters import CollectScoresParameters, ScoreShardParameters
@@ -32,6 +32,8 @@ def plan_shards(*, step: str, parameters: dict[str, Any], ti: Any, **arguments: 
     """Cut the rows; gives the arguments of each mapped task, which are the number of its shard."""
     result = _run(step, _told(step, parameters), ti, ingest_batch=_pulled(ti, "ingest_batch"), **arguments)
     log.info("%s rows in %d shards", result.values["rows"], len(result.outputs))
+    for warning in cast("list[str]", result.values["warnings"]):
+        log.warning("%s", warning)
     return [[index] for index in range(len(result.outputs))]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from ml_pipelines.findings import ADVICE, Finding, Survey, broken_by_cells, find, short, survey
+from ml_pipelines.keys import repeated
 from ml_pipelines.leakage import SAMPLED_ROWS, strengths
 from ml_pipelines.parameters import CheckQualityParameters
 from ml_pipelines.phases import StepOutput
@@ -20,8 +21,6 @@ from ml_pipelines.tables import ROW, UNPARSED, aggregate, is_missing
 
 __all__ = ["check_quality"]
 
-_ROWS_PER_PARTITION = 8_000_000
-_KEYS_AT_A_TIME = 1_000_000
 _MEND_LABELS = "nothing can be learned from it. Check the query or filter that made the data."
 _MEND_NUMBERS = (
     "a regression learns numbers. Set model.task to classification, or declare the column a float in data.columns, "
@@ -154,22 +153,9 @@ def _missing_keys(known: Survey, parameters: CheckQualityParameters, key: str) -
 
 
 def _duplicate_keys(known: Survey, parameters: CheckQualityParameters, key: str) -> Finding:
-    """Rows whose key an earlier row has. One part of the keys after the other, so that memory stays bounded.
-
-    Sorted hashes tell which keys may occur twice, in 8 bytes a row; only those keys are then compared themselves.
-    """
     breach = Breach("duplicate_keys", key, f"{key} occurred before")
-    present = known.frame.filter(~is_missing(key, known.schema[key]))
-    keys = present.select(pl.col(key).alias("key"), ROW, pl.col(key).hash(0).alias("hash"))
-    parts = known.rows // _ROWS_PER_PARTITION + 1
-    for part in range(parts):
-        here = keys.filter(pl.col("hash") % parts == part)
-        hashes = aggregate(here.select("hash")).to_series().sort()
-        repeated = hashes.filter(hashes == hashes.shift()).unique(maintain_order=True)
-        for start in range(0, len(repeated), _KEYS_AT_A_TIME):
-            suspects = repeated.slice(start, _KEYS_AT_A_TIME).to_frame().lazy()
-            rows = aggregate(here.join(suspects, on="hash", how="semi"))
-            breach.add(rows.filter(pl.col(ROW) != pl.col(ROW).min().over("key")).select("key", ROW).sort(ROW))
+    for rows in repeated(known.frame, key, known.rows):
+        breach.add(rows)
     return broken_by_cells(breach, known.rows, parameters.checks.duplicate_keys.on_fail)
 
 

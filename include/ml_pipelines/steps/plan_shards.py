@@ -1,4 +1,7 @@
-"""Cut a batch into shards, each a table of its own: whoever scores one reads that one alone."""
+"""Cut a batch into shards, each a table of its own: whoever scores one reads that one alone.
+
+So what only the whole batch shows is looked for here: keys that occur more than once.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,11 @@ import polars as pl
 
 from ml_pipelines.batch_parameters import PlanShardsParameters
 from ml_pipelines.batch_spec import MOST_SHARDS, Shards
+from ml_pipelines.contracts import JsonValue
 from ml_pipelines.errors import DataError
+from ml_pipelines.keys import repeated
 from ml_pipelines.phases import StepOutput
+from ml_pipelines.tables import ROW, UNPARSED, aggregate
 
 __all__ = ["plan_shards", "shards_of"]
 
@@ -19,16 +25,18 @@ def plan_shards(*, table: pl.LazyFrame, parameters: PlanShardsParameters, seed: 
 
     Args:
         table: the rows.
-        parameters: how large shards are, or how many.
+        parameters: the key; how large shards are, or how many.
         seed: not used.
 
     Returns:
-        `shard_0` and so on. Values: `rows` of all, and `shards`, the rows of each. No rows, no shards.
+        `shard_0` and so on; a row whose key an earlier row has says so in the column `_unparsed`, and will not be
+        scored. Values: `rows` of all, `shards`, the rows of each, and `warnings`, sentences. No rows, no shards.
 
     Raises:
         DataError: there would be more shards than tasks can be mapped.
     """
-    rows = int(table.select(pl.len()).collect().item())
+    floats = [name for name, dtype in table.collect_schema().items() if dtype.is_float()]
+    rows, *infinite = aggregate(table.select(pl.len(), pl.col(floats).is_infinite().sum())).row(0)
     planned = shards_of(rows, parameters.shards)
     if len(planned) > MOST_SHARDS:
         least = -(-rows // MOST_SHARDS)
@@ -39,8 +47,25 @@ def plan_shards(*, table: pl.LazyFrame, parameters: PlanShardsParameters, seed: 
             got=f"shards of {parameters.shards.rows} rows",
             fix=f"set shards.rows to {least} or more",
         )
+    warnings: list[JsonValue] = [
+        f"{name} is infinite in {count} of {rows} rows: to the model that is the same as missing"
+        for name, count in zip(floats, infinite, strict=True)
+        if count
+    ]
+    again = [each[ROW] for each in repeated(table.with_row_index(ROW), parameters.key, rows)]
+    if count := sum(map(len, again)):
+        warnings.append(f"{parameters.key} occurred before in {count} of {rows} rows, which are set aside")
+        table = _set_aside(table, pl.concat(again), f"{parameters.key} occurred before")
     outputs = {f"shard_{index}": table.slice(offset, length) for index, (offset, length) in enumerate(planned)}
-    return StepOutput(outputs=outputs, values={"rows": rows, "shards": [length for _, length in planned]})
+    lengths: list[JsonValue] = [length for _, length in planned]
+    return StepOutput(outputs=outputs, values={"rows": rows, "shards": lengths, "warnings": warnings})
+
+
+def _set_aside(table: pl.LazyFrame, rows: pl.Series, reason: str) -> pl.LazyFrame:
+    told = [pl.col(UNPARSED)] if UNPARSED in table.collect_schema() else []
+    why = pl.when(pl.col(ROW).is_in(rows.implode())).then(pl.lit(reason))
+    complaints = pl.concat_str(*told, why, separator="; ", ignore_nulls=True)
+    return table.with_row_index(ROW).with_columns(pl.when(complaints != "").then(complaints).alias(UNPARSED)).drop(ROW)
 
 
 def shards_of(rows: int, shards: Shards) -> list[tuple[int, int]]:

@@ -36,6 +36,7 @@ SCENARIOS: list[dict[str, Any]] = [
     {"name": "mended", "dag": "strict", "conf": {"force": True}},
     {"name": "empty", "dag": "empty"},
     {"name": "lacking", "dag": "lacking"},
+    {"name": "repeated", "dag": "repeated"},
     {"name": "no_drift", "dag": "watch_scores"},
     {"name": "other_rows", "dag": "shifted"},
     {"name": "drift", "dag": "watch_shifted"},
@@ -85,11 +86,14 @@ def runs(make_airflow: Callable[[], Any]) -> Runs:
     # Another column to keep is another result of each shard, of the same shards.
     airflow.add_scoring("enough", **BATCH, output={"keep": ["international_plan"]}, min_scored=0.7)
     airflow.add_scoring("strict", **BATCH, output={"keep": ["total_day_minutes"]}, min_scored=0.9)
-    for name in ("empty", "lacking"):
-        file = {"file": {"path": f"${{SMALL_DATA}}/{name}.csv"}, "key": "customer_id"}
-        airflow.add_scoring(name, **BATCH | {"data": file})
     header, *rows = csv.reader(lines)
     place = header.index("total_day_minutes")
+    infinite = ",".join([*rows[0][:place], "inf", *rows[0][place + 1 :]])
+    # The first customer once more at the end, in another shard, and with an infinite number before.
+    (data / "repeated.csv").write_text("".join([lines[0], f"{infinite}\n", *lines[2:], lines[1]]))
+    for name in ("empty", "lacking", "repeated"):
+        file = {"file": {"path": f"${{SMALL_DATA}}/{name}.csv"}, "key": "customer_id"}
+        airflow.add_scoring(name, **BATCH | {"data": file}, min_scored=0.99)
     shifted = [[*row[:place], str(float(row[place]) + 100), *row[place + 1 :]] for row in rows]
     with (data / "shifted.csv").open("w", newline="") as file_of_shifted:
         csv.writer(file_of_shifted).writerows([header, *shifted])
@@ -120,7 +124,7 @@ def test_every_row_gets_a_score_that_says_where_it_comes_from(runs: Runs) -> Non
     shards = [f"score_shard[{index}]" for index in range(4)]
     assert set(runs.states("first")) == {"ingest_batch", "plan_shards", *shards, "collect_scores"}
     assert runs.found["runs"]["first"]["tasks"]["score_shard[2]"]["shown"] == "shard 2"
-    assert runs.result("first", "plan_shards").values == {"rows": ROWS, "shards": SHARDS}
+    assert runs.result("first", "plan_shards").values == {"rows": ROWS, "shards": SHARDS, "warnings": []}
     assert [runs.result("first", shard).values["rows"] for shard in shards] == SHARDS
     customers = pl.read_csv(runs.airflow.root / "data" / "customers.csv")
     scores = runs.scores("first")
@@ -199,9 +203,25 @@ def test_a_batch_that_lacks_a_column_fails_with_what_is_meant(runs: Runs) -> Non
     assert "did you mean 'internationalplan' for 'international_plan'?" in runs.printed
 
 
-def test_the_command_finds_what_airflow_has_computed(runs: Runs) -> None:
+def test_a_repeated_key_is_scored_once_and_an_infinite_number_told(runs: Runs) -> None:
+    result, scores = runs.result("repeated", "collect_scores"), runs.scores("repeated")
+    assert result.values["outcome"] == "partial"
+    assert result.values["quarantined_by_reason"] == {"customer_id occurred before": 1}
+    assert (len(scores), scores["customer_id"].n_unique()) == (ROWS, ROWS)
+    warnings = [
+        "total_day_minutes is infinite in 1 of 557 rows: to the model that is the same as missing",
+        "customer_id occurred before in 1 of 557 rows, which are set aside",
+    ]
+    assert runs.result("repeated", "plan_shards").values["warnings"] == warnings
+    assert all(warning in runs.printed for warning in warnings)
+    told = score(runs, "repeated")
+    assert all(warning in told.stderr for warning in warnings)
+    assert "partial: 556 of 557 rows scored, 1 set aside, 0 in shards that failed" in told.stdout
+
+
+def score(runs: Runs, name: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("ml-pipelines")), "score", "dags/scores.yaml", "--store", "store"],
+        [str(Path(sys.executable).with_name("ml-pipelines")), "score", f"dags/{name}.yaml", "--store", "store"],
         env=runs.airflow.environment | {"COLUMNS": "200"},
         cwd=runs.airflow.root,
         capture_output=True,
@@ -209,6 +229,11 @@ def test_the_command_finds_what_airflow_has_computed(runs: Runs) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_the_command_finds_what_airflow_has_computed(runs: Runs) -> None:
+    done = score(runs, "scores")
     assert done.stdout.count("reused") == 7
     assert "complete: 556 of 556 rows scored, 0 set aside, 0 in shards that failed" in done.stdout
     assert runs.result("first", "collect_scores").outputs["scores"].uri in done.stdout

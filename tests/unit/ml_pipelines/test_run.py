@@ -121,7 +121,9 @@ def test_a_step_may_make_as_many_parts_as_there_are_each_a_table_of_its_own(tmp_
     def plan(rows: int, size: int) -> StepResult:
         pl.DataFrame({"id": range(rows)}).write_parquet(tmp_path / "table.parquet")
         table = store.put_file(str(tmp_path / "table.parquet"), kind="table", rows=rows)
-        asked = request(tmp_path, step="plan_shards", parameters={"shards": {"rows": size}}, inputs={"table": table})
+        asked = request(
+            tmp_path, step="plan_shards", parameters={"key": "id", "shards": {"rows": size}}, inputs={"table": table}
+        )
         return run_step(asked, FakeServices())
 
     made = plan(25, 10)

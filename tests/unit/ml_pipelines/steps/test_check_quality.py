@@ -201,7 +201,7 @@ def test_an_empty_column_is_an_error_unless_it_may_be():
 
 @pytest.mark.parametrize("partition", [7, 1_000_000])
 def test_duplicate_keys_keep_the_first(monkeypatch, partition):
-    monkeypatch.setattr("ml_pipelines.steps.check_quality._ROWS_PER_PARTITION", partition)
+    monkeypatch.setattr("ml_pipelines.keys._ROWS_PER_PART", partition)
     keys = [f"C{row % 20}" if row >= 38 else f"C{row}" for row in range(40)]
     output = check(table(id=keys), checks={"duplicate_keys": {"on_fail": "quarantine"}})
     assert flagged(output) == [(38, "id occurred before"), (39, "id occurred before")]
@@ -385,8 +385,8 @@ def test_the_credits_pass():
 )
 def test_the_later_rows_of_a_key_are_found_however_the_keys_are_cut_up(keys, partition, at_a_time):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ml_pipelines.steps.check_quality._ROWS_PER_PARTITION", partition)
-        patch.setattr("ml_pipelines.steps.check_quality._KEYS_AT_A_TIME", at_a_time)
+        patch.setattr("ml_pipelines.keys._ROWS_PER_PART", partition)
+        patch.setattr("ml_pipelines.keys._KEYS_AT_A_TIME", at_a_time)
         names = [None if key is None else f"C{key}" for key in keys]
         frame = pl.DataFrame({"id": pl.Series(names, dtype=pl.String), "y": [row % 2 for row in range(len(keys))]})
         checks = {"rows": {"min": 1}, "duplicate_keys": {"on_fail": "quarantine"}, "missing": {"max_share": 1}}

@@ -41,20 +41,54 @@ def test_there_are_as_many_shards_as_asked_for_of_equal_size(rows, shards):
 
 
 def plan(rows, shards):
-    parameters = PlanShardsParameters(shards=shards)
+    parameters = PlanShardsParameters(key="id", shards=shards)
     return plan_shards(table=pl.LazyFrame({"id": range(rows)}), parameters=parameters, seed=0)
 
 
 def test_a_plan_holds_the_rows_in_their_order():
     made = plan(7, Shards(rows=3))
-    assert made.values == {"rows": 7, "shards": [3, 3, 1]}
+    assert made.values == {"rows": 7, "shards": [3, 3, 1], "warnings": []}
     ids = {name: table.collect()["id"].to_list() for name, table in made.outputs.items()}
     assert ids == {"shard_0": [0, 1, 2], "shard_1": [3, 4, 5], "shard_2": [6]}
 
 
+def test_a_key_that_occurred_before_is_set_aside_in_whichever_shard_it_is():
+    table = pl.LazyFrame(
+        {
+            "id": ["a", "b", "a", None, "c", None, "b", "a"],
+            "x": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0],
+            "_unparsed": [None, None, None, None, None, None, "x: 'much' is not a float", None],
+        }
+    )
+    made = plan_shards(table=table, parameters=PlanShardsParameters(key="id", shards=Shards(rows=5)), seed=0)
+    shards = [made.outputs[f"shard_{index}"].collect() for index in range(2)]
+    assert pl.concat(shards).drop("_unparsed").equals(table.drop("_unparsed").collect())
+    assert [shard["_unparsed"].to_list() for shard in shards] == [
+        [None, None, "id occurred before", None, None],
+        [None, "x: 'much' is not a float; id occurred before", "id occurred before"],
+    ]
+    assert made.values["warnings"] == ["id occurred before in 3 of 8 rows, which are set aside"]
+    without = plan_shards(
+        table=table.drop("_unparsed"), parameters=PlanShardsParameters(key="id", shards=Shards(count=1)), seed=0
+    )
+    assert without.outputs["shard_0"].collect()["_unparsed"].null_count() == 5
+
+
+def test_a_batch_without_such_keys_keeps_its_columns():
+    assert plan(7, Shards(rows=7)).outputs["shard_0"].collect_schema().names() == ["id"]
+
+
+def test_infinite_numbers_are_told():
+    inf = float("inf")
+    table = pl.LazyFrame({"id": [1, 2, 3], "x": [inf, -inf, None], "y": [float("nan"), 1.0, 2.0], "z": [1, 2, 3]})
+    made = plan_shards(table=table, parameters=PlanShardsParameters(key="id", shards=Shards(count=1)), seed=0)
+    assert made.values["warnings"] == ["x is infinite in 2 of 3 rows: to the model that is the same as missing"]
+    assert made.outputs["shard_0"].collect().equals(table.collect(), null_equal=True)
+
+
 def test_no_rows_are_no_shards():
     made = plan(0, Shards(count=4))
-    assert (made.outputs, made.values) == ({}, {"rows": 0, "shards": []})
+    assert (made.outputs, made.values) == ({}, {"rows": 0, "shards": [], "warnings": []})
 
 
 def test_more_shards_than_tasks_can_be_mapped_are_told_with_the_size_that_fits():
@@ -65,6 +99,6 @@ def test_more_shards_than_tasks_can_be_mapped_are_told_with_the_size_that_fits()
 
 
 def test_a_run_may_ask_for_another_size():
-    parameters = PlanShardsParameters(shards=Shards(count=4))
+    parameters = PlanShardsParameters(key="id", shards=Shards(count=4))
     assert parameters.for_run(RunOptions()) == parameters
     assert parameters.for_run(RunOptions(shard_rows=10)).shards == Shards(rows=10)
