@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import weakref
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from ml_pipelines.ports import DataSource, Ledger, ModelVersion, Registry, TaskRecord, Tracking
 
 __all__ = ["ConnectedServices", "Settings", "cells_per_group"]
+
+log = logging.getLogger(__name__)
 
 _CONNECTION = "ML_PIPELINES_CONNECTION_"
 _CELLS_PER_GROUP = "ML_PIPELINES_CELLS_PER_GROUP"
@@ -189,6 +192,8 @@ class ConnectedServices:
     def rehearse(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
         """What a version answers to the smoke rows of its training, in a process of its own."""
         data = verified(self.registry, version)
+        how = "a fork of this process" if self.forks else "a process of its own"
+        log.info("%s version %s is tried by %s", version.model, version.version, how)
         if self.forks:
             told = load("ml_pipelines.adapters.rehearsal:answers_of_a_fork")(version, data, training)
         else:
