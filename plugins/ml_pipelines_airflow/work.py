@@ -32,7 +32,8 @@ class Process:
     """What is known of this process and its forks.
 
     Attributes:
-        forks: it has preloaded what steps need, so a fork of a task tries a model at once.
+        forks: it is a worker's, which has preloaded what steps need, or a fork of one, which ends with its task: a fork
+            of that tries a model at once.
         test: what serves the tasks of a run of `airflow dags test`, all of which are in this process, and which run.
     """
 
@@ -44,7 +45,8 @@ class Process:
         from ml_pipelines.composition import ConnectedServices
 
         if not test:
-            leave_garbage()  # Airflow gives every task a process of its own
+            if self.forks:
+                leave_garbage()
             return ConnectedServices(where, forks=self.forks)
         run = (where, identity.pipeline, identity.run_id)
         if self.test is None or self.test[0] != run:

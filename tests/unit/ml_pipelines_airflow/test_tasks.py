@@ -143,6 +143,17 @@ def test_a_run_in_one_process_has_one_set_of_services_and_expects_to_try_a_model
     assert work.here.test is None, "a run that ships nothing leaves no process that waits for a question"
 
 
+@pytest.mark.parametrize("forks", [True, False])
+def test_only_the_fork_of_a_worker_leaves_its_garbage(
+    monkeypatch: pytest.MonkeyPatch, asked: list[StepRequest], forks: bool
+) -> None:
+    left: list[bool] = []
+    monkeypatch.setattr(work, "leave_garbage", lambda: left.append(True))
+    monkeypatch.setattr(work, "here", work.Process(forks=forks))
+    tasks.run_task(**arguments("ingest"))
+    assert left == [True] * forks
+
+
 def test_a_step_runs_in_a_container_if_it_is_declared(
     monkeypatch: pytest.MonkeyPatch, asked: list[StepRequest]
 ) -> None:
