@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tests.benchmarks.peers.contestants import declare
-from tests.benchmarks.peers.race import PLACE, SAMPLE
+from tests.benchmarks.peers.contestants import SAMPLE, declare
+from tests.benchmarks.peers.race import PLACE
 from tests.benchmarks.peers.stack_runs import Airflow, started
 
 OURS, BARE = "ours", "bare"

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 
 import yaml
@@ -20,6 +21,7 @@ from ml_pipelines_airflow.processes import find_port, stop
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
+SAMPLE = files("ml_pipelines") / "sample_data" / "customers-2026-11.csv"
 SECONDS = 300  # for a server to answer
 
 Run = Callable[[Path], float | None]

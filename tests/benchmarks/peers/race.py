@@ -17,16 +17,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 
 from tests.benchmarks import large_tables
-from tests.benchmarks.peers.contestants import BIN, CONTESTANTS, HERE, QUIET, Contestant, Run, bundle_of
+from tests.benchmarks.peers.contestants import BIN, CONTESTANTS, HERE, QUIET, SAMPLE, Contestant, Run, bundle_of
 from tests.benchmarks.peers.report import Measured, write
 
 PROJECT = HERE.parents[2]
 PLACE = PROJECT / ".workspace" / "bench"
-SAMPLE = files("ml_pipelines") / "sample_data" / "customers-2026-11.csv"
 SIZES = {"5k": (5_000, 100), "1m": (1_000_000, 10), "10m": (10_000_000, 0)}  # rows, trees; 0: up to the split
 SIDES = {"plain": "pandas", "ours-cli": "ours"}  # of the benchmark of large tables
 

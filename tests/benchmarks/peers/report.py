@@ -141,9 +141,9 @@ does more on the way: a champion, intervals, importances, a model file without p
 process of its own, a ledger and a report.
 
 {date:%Y-%m-%d}, {cores} cores, Python {python}, medians of {rounds} rounds. Seconds of one command from start to end;
-on Celery from the trigger to the end of the run, with workers that are warm. Nothing here is asserted anywhere: read
-the ratios, and measure on your own machine. `airflow dags test` has a database that is migrated already. Kedro's second
-run looks whether the files are there; DVC's, Prefect's and ours see whether anything in them has changed. The largest
-table goes only as far as the split: with pandas, and by this project's steps, each in a process of its own, without its
-imports.
+on Celery from the trigger to the end of the run, on workers that are warm and servers that have seen a run. Nothing
+is asserted anywhere: read the ratios, and measure on your own machine. `airflow dags test` has a database that is
+migrated already. Kedro's second run looks whether the files are there; DVC's, Prefect's and ours see whether anything
+in them has changed. The largest table goes only as far as the split: with pandas, and by this project's steps, each
+in a process of its own, without its imports.
 """
