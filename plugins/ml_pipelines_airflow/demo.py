@@ -170,6 +170,8 @@ class Workspace:
     def serve(self, port: int) -> int:
         """Run `airflow standalone` until it is stopped. Returns its exit code."""
         passwords = self.airflow_home / "simple_auth_manager_passwords.json.generated"
+        # Also for who starts it in the background, where Ctrl-C is not listened to.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         # In a session of its own: Ctrl-C comes to this process alone, which then stops all of them.
         process = subprocess.Popen(
             ["airflow", "standalone"],  # noqa: S607  by PATH
