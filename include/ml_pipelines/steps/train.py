@@ -212,21 +212,20 @@ def _importances(model: Pipeline, frame: pd.DataFrame, y: NDArray[Any], seed: in
     """How much worse some training rows are predicted with a column shuffled: log loss, or mean squared error.
 
     scikit-learn's `permutation_importance` asks the model once for every shuffled column. Of so few rows nearly all of
-    the time is the asking, so here it is asked once. None for tables so wide that it would take longer than the fit.
+    the time is the asking, so here it is asked once for all columns. None for tables so wide that it would take longer
+    than the fit.
     """
     if frame.shape[1] > _IMPORTANCE_FEATURES:
         return None
     rows = _sample(len(frame), _IMPORTANCE_ROWS, seed)
     frame, y, rng = frame.iloc[rows], y[rows], np.random.default_rng(seed)
-    shuffled = [
-        frame.assign(**{str(name): frame[name].array[rng.permutation(len(y))]})
-        for _ in range(_IMPORTANCE_REPEATS)
-        for name in frame
-    ]
-    frames = [frame, *shuffled]
-    loss, *losses = _losses(model, pd.concat(frames, ignore_index=True), np.tile(y, len(frames))).reshape(-1, len(y))
-    rises = np.mean(losses, axis=1).reshape(_IMPORTANCE_REPEATS, -1) - loss.mean()
-    return dict(zip(frame.columns, rises.mean(axis=0).tolist(), strict=True))
+    loss = _losses(model, frame, y)
+    rises = []
+    for _ in range(_IMPORTANCE_REPEATS):
+        shuffled = [frame.assign(**{str(name): frame[name].array[rng.permutation(len(y))]}) for name in frame]
+        losses = _losses(model, pd.concat(shuffled, ignore_index=True), np.tile(y, len(shuffled)))
+        rises.append(losses.reshape(len(shuffled), -1).mean(axis=1) - loss.mean())
+    return dict(zip(frame.columns, np.mean(rises, axis=0).tolist(), strict=True))
 
 
 def _losses(model: Pipeline, frame: pd.DataFrame, y: NDArray[Any]) -> NDArray[np.float64]:
