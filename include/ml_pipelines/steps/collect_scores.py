@@ -93,7 +93,11 @@ def _too_few(
         where=f"model {parameters.model} version {parameters.version}",
         expected=f"at least {parameters.min_scored:.1%} of the rows, as min_scored says",
         got="; ".join(parts),
-        fix="mend what the shards' tasks tell and clear those that failed: the others are found in the store",
+        fix=(
+            "mend what the shards' tasks tell and clear those that failed: the others are found in the store"
+            if failed
+            else "correct these rows at the source, or lower min_scored if the other rows may do without them"
+        ),
     )
 
 

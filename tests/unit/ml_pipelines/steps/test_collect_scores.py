@@ -79,6 +79,19 @@ def test_beyond_the_share_nothing_is_handed_on():
     assert caught.value.got == (
         "3 of 6 rows have a score; failed: shard 1 (rows 3 to 4); 1 rows set aside: key is missing"
     )
+    assert caught.value.fix == (
+        "mend what the shards' tasks tell and clear those that failed: the others are found in the store"
+    )
+
+
+def test_rows_set_aside_are_for_the_source_to_mend_and_not_for_a_shard():
+    with pytest.raises(DataError, match="too few rows could be scored") as caught:
+        collected((2, 2), {0: ((1, 2), ()), 1: ((3,), (4,))}, min_scored=1.0)
+    assert caught.value.got == "3 of 4 rows have a score; 1 rows set aside: key is missing"
+    assert (
+        caught.value.fix
+        == "correct these rows at the source, or lower min_scored if the other rows may do without them"
+    )
 
 
 def test_no_shard_that_has_not_failed_is_beyond_any_share_and_no_shard_at_all_is_empty():
