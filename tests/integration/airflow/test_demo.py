@@ -157,7 +157,8 @@ def ui(demo: Demo) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     printed = demo.workspace / "ui.txt"
     with printed.open("wb") as file:
         process = subprocess.Popen(
-            [*demo.command, "--ui"],
+            # As a shell starts what goes on in the background: it does not listen to Ctrl-C.
+            ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *demo.command, "--ui"],
             cwd=CHECKOUT,
             env=demo.environment,
             stdout=file,
