@@ -13,7 +13,7 @@ LOCK := $(UV) compile --quiet --universal --python-version 3.11 --custom-compile
 PREFECT := include/examples/prefect
 # Prefect 3 works with none of the versions of these that the lock has; what a step computes depends on none of them.
 NOT_WITH_PREFECT := packaging|python-slugify|sqlalchemy|websockets
-DELIVERY := $(BIN)/python -m ml_pipelines_airflow.delivery
+DELIVERY := $(BIN)/python -m ml_pipelines_airflow.release
 RELEASE ?= dist/release.json
 
 .PHONY: help demo ui env up down logs ps stack-native test system-test bench check dags smoke lock wheel registry-login \
@@ -36,10 +36,10 @@ help: ## list what there is
 	@touch $@
 
 demo: .venv/.stamp ## run the pipeline from data to decision, without a server (DATA=2026-11: the delivery; APPROVE=1: yes to what is held)
-	@$(BIN)/python -m ml_pipelines_airflow.demo $(if $(DATA),--data '$(DATA)') $(if $(APPROVE),--approve)
+	@$(BIN)/python -m ml_pipelines_airflow.local.demo $(if $(DATA),--data '$(DATA)') $(if $(APPROVE),--approve)
 
 ui: .venv/.stamp ## the same with Airflow's and MLflow's pages
-	@$(BIN)/python -m ml_pipelines_airflow.demo --ui $(if $(DATA),--data '$(DATA)')
+	@$(BIN)/python -m ml_pipelines_airflow.local.demo --ui $(if $(DATA),--data '$(DATA)')
 
 # The stack in containers needs Docker and a Python alone.
 STACK := PYTHONPATH=include '$(or $(PYTHON),$(BIN)/python)' include/docker/stack.py
@@ -61,7 +61,7 @@ ps: ## what of the stack runs, and how it is
 	@$(COMPOSE) ps --all
 
 stack-native: .venv/.stamp ## Airflow on Celery, Redis and PostgreSQL without Docker (WORKERS=2 PORT=8080)
-	@$(BIN)/python -m ml_pipelines_airflow.stack $(if $(WORKERS),--workers '$(WORKERS)') $(if $(PORT),--port '$(PORT)')
+	@$(BIN)/python -m ml_pipelines_airflow.local.stack $(if $(WORKERS),--workers '$(WORKERS)') $(if $(PORT),--port '$(PORT)')
 
 test: .venv/.stamp ## the tests that need no Docker
 	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup -m 'not browser and not docker and not root'

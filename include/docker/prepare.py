@@ -40,7 +40,7 @@ def main() -> None:
     slots = environment["TRAINING_SLOTS"]
     call("airflow", "pools", "set", "training", slots, "Trainings at a time; what remains is for all other tasks.")
     write_password(PASSWORDS, environment)
-    call("python", "-m", "ml_pipelines_airflow.demo", "--workspace", str(SAMPLE_DATA), "--only-data")
+    call("python", "-m", "ml_pipelines_airflow.local.demo", "--workspace", str(SAMPLE_DATA), "--only-data")
 
 
 def call(*command: str) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "JsonValue",
     "LedgerEntry",
     "Outcome",
+    "Promote",
     "RuleVerdict",
     "SliceScore",
     "StepRequest",
@@ -294,3 +295,6 @@ def faults(error: ValidationError) -> str:
         (".".join(map(str, each["loc"])), each["msg"]) for each in error.errors(include_url=False, include_input=False)
     ]
     return "; ".join(f"{place}: {message}" if place else message for place, message in found)
+
+
+Promote = Literal["auto", "hold", "never"]

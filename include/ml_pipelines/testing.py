@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ml_pipelines import chain
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Decision, Identity, JsonValue, LedgerEntry
 from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, RegistryError, ServiceUnavailable, SourceNotFound
 from ml_pipelines.ports import CELLS_PER_GROUP, DataSource, ModelVersion, TaskRecord, TrackedModel, Training
-from ml_pipelines.serving import verified
-from ml_pipelines.spec import DvcSource, FileSource, SqlSource
+from ml_pipelines.promotion import hash_chain as chain
+from ml_pipelines.promotion.deployment import verified
+from ml_pipelines.spec.training import DvcSource, FileSource, SqlSource
 
 __all__ = ["FakeLedger", "FakeRegistry", "FakeRun", "FakeServices", "FakeTracking"]
 
@@ -288,7 +288,7 @@ class FakeServices:
         raise SourceNotFound("no source stands in for this declaration", got=repr(declared), fix="serve() one first")
 
     def put(self, data: bytes, *, kind: ArtifactKind, rows: int | None = None) -> ArtifactRef:
-        """Store bytes, as :func:`ml_pipelines.run.run_step` would."""
+        """Store bytes, as :func:`ml_pipelines.runner.step.run_step` would."""
         digest = hashlib.sha256(data).hexdigest()
         uri = f"memory://store/{digest}"
         self.blobs[uri] = data
@@ -299,8 +299,8 @@ class FakeServices:
 
     def rehearse(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
         """What a version answers to the smoke rows of its training, in this process."""
-        from ml_pipelines.codecs import load_model
-        from ml_pipelines.frames import frame_of, score
+        from ml_pipelines.modeling.features import frame_of, score
+        from ml_pipelines.modeling.serialization import load_model
 
         model = load_model(verified(self.registry, version))
         return list(score(model, frame_of(training["smoke"]["rows"], training["features"]), training).tolist())

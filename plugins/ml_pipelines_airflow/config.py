@@ -96,7 +96,7 @@ CONFIG: dict[str, Any] = {
             "preload": {
                 "description": "Modules that warm workers import before they fork, with commas between; `default` "
                 "stands for what the steps are made of. Workers get warm by [celery] extra_celery_config or [core] "
-                "executor, see ml_pipelines_airflow.preload. Empty: none.",
+                "executor, see ml_pipelines_airflow.execution.preload. Empty: none.",
                 "version_added": "0.1.0",
                 "type": "string",
                 "example": "default,lightgbm",

@@ -19,10 +19,10 @@ def dag_policy(dag: Any) -> None:
     Raises:
         AirflowClusterPolicyViolation: if an `sla` is no length of time; Airflow shows it as the file's import error.
     """
-    from ml_pipelines_airflow.sla_argument import declared_slas
+    from ml_pipelines_airflow.sla.argument import declared_slas
 
     if slas := declared_slas(dag):
-        from ml_pipelines_airflow.sla import install_deadlines
+        from ml_pipelines_airflow.sla.deadlines import install_deadlines
 
         install_deadlines(dag, slas)
 
@@ -33,6 +33,6 @@ def get_dagbag_import_timeout(dag_file_path: str) -> None:
 
     The answer is left to whoever is asked next.
     """
-    from ml_pipelines_airflow.sla_argument import silence_removal
+    from ml_pipelines_airflow.sla.argument import silence_removal
 
     silence_removal()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ml_pipelines_airflow.config import CONFIG
-from ml_pipelines_airflow.hooks.forms import CONNECTION_TYPES, HOOKS
+from ml_pipelines_airflow.hooks.connection_forms import CONNECTION_TYPES, HOOKS
 
 __all__ = ["get_provider_info"]
 
@@ -29,10 +29,10 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "hooks": HOOKS,
         "connection-types": CONNECTION_TYPES,
-        "operators": [_modules(_MLFLOW, "operators")],
+        "operators": [_modules(_MLFLOW, "operators.models")],
         "sensors": [_modules(_MLFLOW, "sensors")],
         "triggers": [_modules(_PIPELINES, "triggers")],
-        "bundles": [_modules(_PIPELINES, "bundle")],
+        "bundles": [_modules(_PIPELINES, "bundles.package")],
         "notifications": [f"{_PACKAGE}.notifications.slack.SlackRunNotifier"],
         "extra-links": [f"{_PACKAGE}.links.{name}" for name in ("MlflowRunLink", "ModelVersionLink", "ReportLink")],
         "asset-uris": [

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
-from ml_pipelines.composition import ConnectedServices
 from ml_pipelines.errors import ServiceUnavailable
-from ml_pipelines_airflow.settings import airflow_settings
+from ml_pipelines.services.connected import ConnectedServices
+from ml_pipelines_airflow.connections import airflow_settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

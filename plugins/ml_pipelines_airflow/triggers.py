@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from ml_pipelines.composition import ConnectedServices
 from ml_pipelines.contracts import JsonValue
-from ml_pipelines.layout import Watched, parsed, watch_name
-from ml_pipelines.spec import DvcSource
-from ml_pipelines_airflow.settings import airflow_settings
+from ml_pipelines.services.connected import ConnectedServices
+from ml_pipelines.spec.training import DvcSource
+from ml_pipelines.store.layout import Watched, parsed, watch_name
+from ml_pipelines_airflow.connections import airflow_settings
 
 __all__ = ["DvcRevisionTrigger", "ModelAliasTrigger"]
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
 
-import ml_pipelines_airflow.dag  # noqa: F401  imported once by a processor, not per file
-from ml_pipelines.declaration import load_spec
+import ml_pipelines_airflow.dag_builders.training  # noqa: F401  imported once by a processor, not per file
+from ml_pipelines.spec.loader import load_spec
 
 DAG_FILE = Path(__file__).parents[2] / "dags" / "ml_training_pipeline.py"
 ROUNDS = 200

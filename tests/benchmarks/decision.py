@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ml_pipelines.bootstrap import interval, resampled
 from ml_pipelines.contracts import Comparison, Decision
-from ml_pipelines.gate import judge
-from ml_pipelines.metrics import METRICS
-from ml_pipelines.scoring import Problem, measure
-from ml_pipelines.spec import Gate
+from ml_pipelines.evaluation.bootstrap import interval, resampled
+from ml_pipelines.evaluation.scorers import Problem, measure
+from ml_pipelines.promotion.gate import judge
+from ml_pipelines.spec.metrics import METRICS
+from ml_pipelines.spec.training import Gate
 
 BINARY = Problem("classification", (0, 1), 1)
 SHARE = 0.15  # of hits

@@ -60,13 +60,14 @@ def generate(path: Path, rows: int) -> None:
 
 def our_step(step: str, csv: Path, folder: Path) -> None:
     """Run a step on what the earlier steps left in a folder, as a container does."""
-    from ml_pipelines.catalog import CATALOG
-    from ml_pipelines.composition import ConnectedServices, Settings
     from ml_pipelines.contracts import Identity, StepRequest, StepResult
-    from ml_pipelines.pipeline import parameters_of
-    from ml_pipelines.run import run_step
-    from ml_pipelines.spec import PipelineSpec
-    from ml_pipelines.wiring import needs, wire
+    from ml_pipelines.pipeline.training import CATALOG
+    from ml_pipelines.pipeline.wiring import needs, wire
+    from ml_pipelines.runner.step import run_step
+    from ml_pipelines.runner.training import parameters_of
+    from ml_pipelines.services.connected import ConnectedServices
+    from ml_pipelines.services.settings import Settings
+    from ml_pipelines.spec.training import PipelineSpec
 
     spec = PipelineSpec.model_validate(
         {

@@ -22,10 +22,10 @@ from typing import Any
 import pytest
 from tests.integration.processes import find_port, mlflow_server
 
-from ml_pipelines.adapters.sql_ledger import SqlLedger
-from ml_pipelines.cli import main
-from ml_pipelines.store import ArtifactStore, RunRecord
-from ml_pipelines_airflow.servers import postgres
+from ml_pipelines.adapters.sql.ledger import SqlLedger
+from ml_pipelines.cli.app import main
+from ml_pipelines.store.artifact_store import ArtifactStore, RunRecord
+from ml_pipelines_airflow.local.servers import postgres
 
 
 @dataclass(frozen=True)

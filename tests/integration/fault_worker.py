@@ -88,7 +88,7 @@ def act(do: list[str], link: Link | None) -> None:
 
 def plant(fault: dict[str, Any], link: Link | None) -> None:
     """Let a function do something else as well, once."""
-    import ml_pipelines.pipeline as pipeline
+    import ml_pipelines.runner.training as pipeline
 
     state = {"step": "", "done": False}
     run_step = pipeline.run_step
@@ -122,7 +122,7 @@ def plant(fault: dict[str, Any], link: Link | None) -> None:
 
 def never_wait() -> None:
     """Nobody else is at work, so whoever waits for a lease waits for the dead."""
-    import ml_pipelines.lease as lease
+    import ml_pipelines.store.lease as lease
 
     def sleep(seconds: float) -> None:
         raise AssertionError("waited for the lease of a dead process")
@@ -131,7 +131,8 @@ def never_wait() -> None:
 
 
 def rehearse_here() -> None:
-    from ml_pipelines.adapters import rehearsal, rehearsing
+    from ml_pipelines.adapters.smoke_test import client as rehearsal
+    from ml_pipelines.adapters.smoke_test import worker as rehearsing
 
     def answers(version: Any, data: bytes, training: Any, process: Any) -> Any:
         return rehearsing._predictions(data, where="", sha256=version.artifact.sha256, training=training)
@@ -156,7 +157,7 @@ def run(job: dict[str, Any], *, alone: bool) -> None:
         rehearse_here()
     if job.get("fault"):
         plant(job["fault"], link)
-    from ml_pipelines.cli import main
+    from ml_pipelines.cli.app import main
 
     main()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from ml_pipelines.adapters.sql_ledger import SqlLedger
+from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.contracts import Decision, Identity
 
 

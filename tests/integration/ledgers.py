@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from ml_pipelines import chain
-from ml_pipelines.adapters import sql_ledger
-from ml_pipelines.adapters.sql_ledger import SqlLedger
+from ml_pipelines.adapters.sql import ledger as sql_ledger
+from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.contracts import Decision, Identity, JsonValue, LedgerEntry
+from ml_pipelines.promotion import hash_chain as chain
 
 
 def entries_of(url: str) -> list[LedgerEntry]:

@@ -11,8 +11,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from ml_pipelines_airflow.processes import find_port
-from ml_pipelines_airflow.processes import stop as stop_groups
+from ml_pipelines_airflow.local.processes import find_port
+from ml_pipelines_airflow.local.processes import stop as stop_groups
 
 __all__ = ["SECONDS", "answers", "find_port", "mlflow_server", "stop_groups"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ml_pipelines.catalog import CATALOG
+from ml_pipelines.pipeline.training import CATALOG
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"),
@@ -20,7 +20,7 @@ pytestmark = [
 HEAVY = ["matplotlib", "mlflow", "pandas", "polars", "sklearn"]
 NOTHING_NEW = """
 import json, sys
-from ml_pipelines.cli import main
+from ml_pipelines.cli.app import main
 sys.argv = ["ml-pipelines", "run", sys.argv[1], "--store", sys.argv[2], "--run-id", "again"]
 try:
     main()
@@ -29,13 +29,14 @@ finally:
 """
 EACH_STEP = """
 import json, sys
-from ml_pipelines.catalog import CATALOG
-from ml_pipelines.composition import ConnectedServices, Settings
+from ml_pipelines.pipeline.training import CATALOG
+from ml_pipelines.services.connected import ConnectedServices
+from ml_pipelines.services.settings import Settings
 from ml_pipelines.contracts import Identity, StepRequest
-from ml_pipelines.declaration import load_spec
-from ml_pipelines.pipeline import parameters_of
-from ml_pipelines.run import run_step
-from ml_pipelines.wiring import needs, wire
+from ml_pipelines.spec.loader import load_spec
+from ml_pipelines.runner.training import parameters_of
+from ml_pipelines.runner.step import run_step
+from ml_pipelines.pipeline.wiring import needs, wire
 
 spec, services = load_spec(sys.argv[1]), ConnectedServices(Settings.from_environment())
 results = {record.result.step: record.result for record in services.store.run("shop", "first")}

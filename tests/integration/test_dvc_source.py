@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipelines.adapters.dvc_source import DvcDataSource
-from ml_pipelines.adapters.expand import expand
+from ml_pipelines.adapters.dvc.source import DvcDataSource
+from ml_pipelines.adapters.files.variables import expand
 from ml_pipelines.errors import PipelineError, ServiceUnavailable, SourceError, SourceNotFound, SourceUnreadable
-from ml_pipelines.spec import DvcSource
+from ml_pipelines.spec.training import DvcSource
 
 # pygtrie, below DVC, uses what it deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
@@ -69,8 +69,8 @@ def test_a_pin_is_commit_and_digest_and_downloads_nothing(two_versions, tmp_path
 def test_a_plain_pin_imports_nothing_heavy(two_versions) -> None:
     program = (
         "import sys\n"
-        "from ml_pipelines.adapters.dvc_source import DvcDataSource\n"
-        "from ml_pipelines.spec import DvcSource\n"
+        "from ml_pipelines.adapters.dvc.source import DvcDataSource\n"
+        "from ml_pipelines.spec.training import DvcSource\n"
         f"DvcDataSource(DvcSource(repo={str(two_versions.folder)!r}, path={PATH!r}), {{}}).pin()\n"
         "print(sorted({'dvc', 'polars', 'sqlalchemy'} & set(sys.modules)))"
     )
@@ -200,8 +200,8 @@ def test_four_processes_fetch_at_once(two_versions, tmp_path: Path) -> None:
     shutil.rmtree(two_versions.folder / ".dvc" / "cache")
     program = (
         "import sys\n"
-        "from ml_pipelines.adapters.dvc_source import DvcDataSource\n"
-        "from ml_pipelines.spec import DvcSource\n"
+        "from ml_pipelines.adapters.dvc.source import DvcDataSource\n"
+        "from ml_pipelines.spec.training import DvcSource\n"
         f"adapter = DvcDataSource(DvcSource(repo={str(two_versions.folder)!r}, path={PATH!r}), {{}})\n"
         "pin = adapter.pin()\n"
         "input()\n"

@@ -28,13 +28,13 @@ import pytest
 from tests.integration.ledgers import entries_of
 from tests.integration.processes import find_port, mlflow_server
 
-from ml_pipelines.adapters.mlflow_registry import MlflowRegistry
-from ml_pipelines.adapters.sql_ledger import SqlLedger
-from ml_pipelines.catalog import CATALOG
+from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
+from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.contracts import ArtifactRef
-from ml_pipelines.history import moved
-from ml_pipelines.layout import Manifest, RunRecord
-from ml_pipelines.store import ArtifactStore
+from ml_pipelines.pipeline.training import CATALOG
+from ml_pipelines.promotion.history import moved
+from ml_pipelines.store.artifact_store import ArtifactStore
+from ml_pipelines.store.layout import Manifest, RunRecord
 
 pytestmark = [
     pytest.mark.timeout(600),  # a run takes a second or two, and on a busy machine ten
@@ -284,16 +284,16 @@ def assert_whole(workspace: Workspace) -> None:
 # --- Killed ---
 
 COMPUTING = ("ingest", "check_quality", "preprocess", "split", "train[0]", "evaluate", "decide")
-RENAME = "ml_pipelines.files:LocalFiles._rename"
-COMMIT = "ml_pipelines.store:ArtifactStore.commit"
-RECORD = "ml_pipelines.store:ArtifactStore.record"
-REMEMBER = "ml_pipelines.store:ArtifactStore.remember_published"
-PUBLISH = "ml_pipelines.run:_publish"
+RENAME = "ml_pipelines.store.filesystems.local:LocalFiles._rename"
+COMMIT = "ml_pipelines.store.artifact_store:ArtifactStore.commit"
+RECORD = "ml_pipelines.store.artifact_store:ArtifactStore.record"
+REMEMBER = "ml_pipelines.store.artifact_store:ArtifactStore.remember_published"
+PUBLISH = "ml_pipelines.runner.step:_publish"
 CLIENT = "mlflow:MlflowClient."
 
 # In the order in which a run that is started again and again comes to them.
 KILLS: list[Fault] = [
-    fault("ingest", "before", "ml_pipelines.run:_compute"),
+    fault("ingest", "before", "ml_pipelines.runner.step:_compute"),
     fault("ingest", "before", RENAME, holding="recipes/"),
     fault("ingest", "after", COMMIT),
     fault("compare_with_champion", "before", PUBLISH),
@@ -302,7 +302,7 @@ KILLS: list[Fault] = [
         point
         for step in COMPUTING[1:5]
         for point in (
-            fault(step, "before", "ml_pipelines.run:_compute"),  # the lease is held
+            fault(step, "before", "ml_pipelines.runner.step:_compute"),  # the lease is held
             fault(step, "after", RENAME, holding="objects/"),  # the first of its objects is stored
             fault(step, "before", RENAME, holding="recipes/"),  # the manifest is written, under another name
             fault(step, "after", COMMIT),  # all is stored, nothing is published or recorded
@@ -316,14 +316,14 @@ KILLS: list[Fault] = [
     fault("train[0]", "before", RECORD),
     fault("train[1]", "after", COMMIT),
     fault("train[1]", "after", CLIENT + "finalize_logged_model"),
-    fault("evaluate", "before", "ml_pipelines.run:_compute"),
+    fault("evaluate", "before", "ml_pipelines.runner.step:_compute"),
     fault("evaluate", "before", RENAME, holding="recipes/"),
     fault("evaluate", "after", COMMIT),
     fault("evaluate", "after", CLIENT + "log_batch"),
     fault("evaluate", "after", CLIENT + "log_artifacts"),
     fault("evaluate", "before", REMEMBER),
     fault("evaluate", "before", RECORD),
-    fault("decide", "before", "ml_pipelines.run:_compute"),
+    fault("decide", "before", "ml_pipelines.runner.step:_compute"),
     fault("decide", "after", RENAME, holding="objects/"),
     fault("decide", "before", RENAME, holding="recipes/"),
     fault("decide", "after", COMMIT),
@@ -333,15 +333,15 @@ KILLS: list[Fault] = [
     fault("register", "after", CLIENT + "set_registered_model_alias"),
     fault("register", "before", RECORD),
     fault("deploy", "before", PUBLISH),
-    fault("deploy", "before", "ml_pipelines.adapters.rehearsal:answers"),
+    fault("deploy", "before", "ml_pipelines.adapters.smoke_test.client:answers"),
     fault("deploy", "after", CLIENT + "set_registered_model_alias", holding="previous"),
     fault("deploy", "after", CLIENT + "set_registered_model_alias", holding="champion"),
     fault("deploy", "after", CLIENT + "delete_registered_model_alias"),
     fault("deploy", "before", RECORD),
     fault("record_decision", "before", PUBLISH),
-    fault("record_decision", "after", "ml_pipelines.chain:link"),
-    fault("record_decision", "after", "ml_pipelines.adapters.sql_ledger:_append"),
-    fault("record_decision", "after", "ml_pipelines.adapters.sql_ledger:SqlLedger.record"),
+    fault("record_decision", "after", "ml_pipelines.promotion.hash_chain:link"),
+    fault("record_decision", "after", "ml_pipelines.adapters.sql.ledger:_append"),
+    fault("record_decision", "after", "ml_pipelines.adapters.sql.ledger:SqlLedger.record"),
     fault("record_decision", "before", RECORD),
     fault("record_decision", "after", RECORD),
 ]
@@ -371,13 +371,13 @@ def test_a_run_that_is_killed_again_and_again_ends_as_an_undisturbed_one(
 CUTS: list[Fault] = [
     fault("train[0]", "before", PUBLISH, do=("cut",)),
     fault("train[1]", "after", CLIENT + "create_logged_model", do=("cut",)),
-    fault("evaluate", "before", "ml_pipelines.steps.evaluate_outside:resolve", do=("cut",)),
+    fault("evaluate", "before", "ml_pipelines.steps.training.evaluate_io:resolve", do=("cut",)),
     fault("evaluate", "after", CLIENT + "log_batch", do=("cut",)),
-    fault("decide", "before", "ml_pipelines.steps.decide:resolve", do=("cut",)),
+    fault("decide", "before", "ml_pipelines.steps.training.decide:resolve", do=("cut",)),
     fault("register", "after", CLIENT + "create_model_version", do=("cut",)),
     fault("deploy", "after", CLIENT + "set_registered_model_alias", holding="previous", do=("cut",)),
     fault("deploy", "after", CLIENT + "set_registered_model_alias", holding="champion", do=("cut",)),
-    fault("record_decision", "after", "ml_pipelines.adapters.sql_ledger:SqlLedger.record", do=("cut",)),
+    fault("record_decision", "after", "ml_pipelines.adapters.sql.ledger:SqlLedger.record", do=("cut",)),
 ]
 
 
@@ -490,7 +490,7 @@ def test_an_object_that_is_removed_between_two_steps(
     workspace = october.copy(tmp_path)
     train = in_store(workspace, object_of(undisturbed, "split", "train"))
     done = workspace.run(
-        "november", fault=fault("train[0]", "before", "ml_pipelines.run:_compute", do=("remove", str(train)))
+        "november", fault=fault("train[0]", "before", "ml_pipelines.runner.step:_compute", do=("remove", str(train)))
     )
     assert done.code == 1, done
     what, where, expected, got, fix = done.err.splitlines()
@@ -549,7 +549,7 @@ def postgres(postgres_server: Callable[..., AbstractContextManager[str]]) -> Ite
         yield url
 
 
-LOAD = "ml_pipelines.run:load"
+LOAD = "ml_pipelines.runner.step:load"
 
 
 @pytest.mark.parametrize(
@@ -595,11 +595,11 @@ def test_two_runs_that_promote_at_once_with_the_ledger_in_postgresql(
 # --- Going back ---
 
 ROLLBACK_KILLS = [
-    fault("", "before", "ml_pipelines.adapters.rehearsal:answers"),
+    fault("", "before", "ml_pipelines.adapters.smoke_test.client:answers"),
     fault("", "after", CLIENT + "set_registered_model_alias", holding="previous"),
     fault("", "after", CLIENT + "set_registered_model_alias", holding="champion"),
-    fault("", "after", "ml_pipelines.adapters.sql_ledger:_append"),
-    fault("", "after", "ml_pipelines.adapters.sql_ledger:SqlLedger.record"),
+    fault("", "after", "ml_pipelines.adapters.sql.ledger:_append"),
+    fault("", "after", "ml_pipelines.adapters.sql.ledger:SqlLedger.record"),
 ]
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 
-from ml_pipelines.adapters.file_source import FileDataSource
-from ml_pipelines.adapters.transfer import redacted
+from ml_pipelines.adapters.files.download import redacted
+from ml_pipelines.adapters.files.source import FileDataSource
 from ml_pipelines.errors import PipelineError, ServiceUnavailable, SourceError, SourceNotFound, SourceUnreadable
-from ml_pipelines.spec import FileSource
+from ml_pipelines.spec.training import FileSource
 
 CUSTOMERS = b"customer_id,label\n1,0\n2,1\n"
 

@@ -15,9 +15,9 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 
-from ml_pipelines.adapters.sql_database import Database
-from ml_pipelines.adapters.sql_ledger import SqlLedger
-from ml_pipelines.adapters.sql_turn import turn
+from ml_pipelines.adapters.sql.database import Database
+from ml_pipelines.adapters.sql.ledger import SqlLedger
+from ml_pipelines.adapters.sql.model_lock import turn
 from ml_pipelines.contracts import Decision, Identity
 from ml_pipelines.errors import LedgerError, ServiceUnavailable
 

@@ -26,13 +26,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ml_pipelines.adapters.mlflow_model import example_frame
-from ml_pipelines.adapters.mlflow_registry import MlflowRegistry
-from ml_pipelines.adapters.mlflow_server import MlflowServer, without_credentials
-from ml_pipelines.adapters.mlflow_tracking import MlflowTracking
-from ml_pipelines.codecs import TRUSTED_TYPES, dump_model, load_model
+from ml_pipelines.adapters.mlflow.client import MlflowServer, without_credentials
+from ml_pipelines.adapters.mlflow.model_format import example_frame
+from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
+from ml_pipelines.adapters.mlflow.tracking import MlflowTracking
 from ml_pipelines.contracts import ArtifactRef, DataPin, Identity
 from ml_pipelines.errors import PipelineError, RegistryError, ServiceUnavailable
+from ml_pipelines.modeling.serialization import TRUSTED_TYPES, dump_model, load_model
 from ml_pipelines.ports import ModelVersion, TrackedModel, Training
 
 pytestmark = [

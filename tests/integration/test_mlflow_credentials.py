@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from ml_pipelines.adapters.mlflow_credentials import separated, signed_in
+from ml_pipelines.adapters.mlflow.credentials import separated, signed_in
 
 USER, PASSWORD, TOKEN = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"
 INSECURE, TRUSTED = "MLFLOW_TRACKING_INSECURE_TLS", "MLFLOW_TRACKING_SERVER_CERT_PATH"

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from tests.integration.processes import find_port
 
-from ml_pipelines.adapters.mlflow_glance import CannotTell, glance
-from ml_pipelines.adapters.mlflow_registry import MlflowRegistry
+from ml_pipelines.adapters.mlflow.alias_lookup import CannotTell, glance
+from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
 from ml_pipelines.ports import ModelVersion
 
 pytestmark = [
@@ -63,7 +63,7 @@ def by_mlflow(registry: MlflowRegistry, alias: str, monkeypatch: pytest.MonkeyPa
         def unable(*_: str) -> None:
             raise CannotTell
 
-        patch.setattr("ml_pipelines.adapters.mlflow_registry.glance", unable)
+        patch.setattr("ml_pipelines.adapters.mlflow.registry.glance", unable)
         return registry.by_alias(MODEL, alias)
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from ml_pipelines.catalog import CATALOG
+from ml_pipelines._utils.process import person
 from ml_pipelines.contracts import Identity, StepRequest, StepResult
-from ml_pipelines.declaration import load_spec
-from ml_pipelines.owner import person
-from ml_pipelines.pipeline import parameters_of
-from ml_pipelines.wiring import needs, wire
+from ml_pipelines.pipeline.training import CATALOG
+from ml_pipelines.pipeline.wiring import needs, wire
+from ml_pipelines.runner.training import parameters_of
+from ml_pipelines.spec.loader import load_spec
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"),

@@ -9,7 +9,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
-from ml_pipelines.store import ArtifactStore
+from ml_pipelines.store.artifact_store import ArtifactStore
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"),

@@ -22,7 +22,7 @@ from tests.integration.processes import SECONDS, find_port, stop_groups
 from tests.integration.test_wheel import HERE, build, installed, run
 
 from ml_pipelines.contracts import StepResult
-from ml_pipelines.store import ArtifactStore
+from ml_pipelines.store.artifact_store import ArtifactStore
 
 pytestmark = [pytest.mark.xdist_group("prefect"), pytest.mark.timeout(900)]
 

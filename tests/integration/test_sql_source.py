@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from ml_pipelines.adapters import sql_source
-from ml_pipelines.adapters.sql_source import SqlDataSource
+from ml_pipelines.adapters.sql import source as sql_source
+from ml_pipelines.adapters.sql.source import SqlDataSource
 from ml_pipelines.contracts import DataPin
 from ml_pipelines.errors import (
     DataError,
@@ -25,7 +25,7 @@ from ml_pipelines.errors import (
     SourceNotFound,
     SourceUnreadable,
 )
-from ml_pipelines.spec import SqlSource
+from ml_pipelines.spec.training import SqlSource
 
 
 def fetch(directory: Path, query: str, url: str, chunk_rows: int = 2) -> pl.DataFrame:

@@ -19,15 +19,16 @@ from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
+from ml_pipelines._utils.canonical_json import Components
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Identity, StepResult
 from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, StoreUnavailable
-from ml_pipelines.files_s3 import S3Files
-from ml_pipelines.lease import TTL_SECONDS
-from ml_pipelines.recipe import Components, key_of
-from ml_pipelines.retention import PruneReport, prune
-from ml_pipelines.store import ArtifactStore
+from ml_pipelines.store.artifact_store import ArtifactStore
+from ml_pipelines.store.cache_miss import key_of
+from ml_pipelines.store.filesystems.s3 import S3Files
+from ml_pipelines.store.lease import TTL_SECONDS
+from ml_pipelines.store.retention import PruneReport, prune
 
-WORKERS = Path(__file__).parents[1] / "unit" / "ml_pipelines" / "store_workers.py"
+WORKERS = Path(__file__).parents[1] / "unit" / "ml_pipelines" / "store" / "store_workers.py"
 STEP = "split"
 COMPONENTS: Components = {"step": STEP, "seed": 1}
 KEY = key_of(COMPONENTS)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ml_pipelines.adapters.mlflow_registry import MlflowRegistry
-from ml_pipelines.store import ArtifactStore
+from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
+from ml_pipelines.store.artifact_store import ArtifactStore
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -28,8 +28,8 @@ FEW = 10  # modules of two thousand: what a library imports in a function
 
 PROCESS = """
 import json, os, shutil, signal, sys
-from ml_pipelines_airflow.preload import modules
-import ml_pipelines_airflow.warm
+from ml_pipelines_airflow.execution.preload import modules
+import ml_pipelines_airflow.execution.celery_preload
 
 HEAVY = {"matplotlib", "mlflow", "pandas", "scipy", "sklearn", "skops"}
 
@@ -61,7 +61,7 @@ def start():
     return {"threads": len(threads()), "pools": pools}
 
 def run(name):
-    from ml_pipelines.cli import main
+    from ml_pipelines.cli.app import main
     folder = sys.argv[1]
     shutil.copy(f"{folder}/empty.db", f"{folder}/{name}-mlflow.db")
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/{name}-mlflow.db"
@@ -77,7 +77,7 @@ def run(name):
     return {"code": code, "new": sorted(name for name in new if name.partition(".")[0] in HEAVY)}
 
 def declare():
-    from ml_pipelines_airflow.dag import training_dag
+    from ml_pipelines_airflow.dag_builders.training import training_dag
     before = set(sys.modules)
     training_dag(sys.argv[1] + "/shop.py")
     return sorted(set(sys.modules) - before)

@@ -19,7 +19,9 @@ from ml_pipelines import __version__
 HERE = Path(__file__).resolve().parents[2]
 DISTRIBUTION = "airflow-provider-ml-pipelines"
 # The one line that the README gives.
-BUNDLES = '[{"name": "ml-pipelines", "classpath": "ml_pipelines_airflow.bundle.PackageDagBundle", "kwargs": {}}]'
+BUNDLES = (
+    '[{"name": "ml-pipelines", "classpath": "ml_pipelines_airflow.bundles.package.PackageDagBundle", "kwargs": {}}]'
+)
 
 pytestmark = [pytest.mark.xdist_group("wheel"), pytest.mark.timeout(900)]
 

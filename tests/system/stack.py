@@ -15,7 +15,7 @@ from tests.integration.airflow.server import Server, run_id_of
 HERE = Path(__file__).resolve().parents[2]
 ENTRIES = """
 import json, os
-from ml_pipelines.adapters.sql_ledger import SqlLedger
+from ml_pipelines.adapters.sql.ledger import SqlLedger
 ledger = SqlLedger(os.environ["ML_PIPELINES_LEDGER"])
 entries = [each for model in ledger.models() for each in ledger.entries(model, limit=10_000)]
 print(json.dumps([each.model_dump(mode="json") for each in entries]))

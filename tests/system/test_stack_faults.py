@@ -11,7 +11,7 @@ from tests.integration.airflow.server import run_id_of
 from tests.system.pipelines import GATE, GATED, gated_step
 from tests.system.stack import Stack
 
-from ml_pipelines_airflow.tasks import TASK_IDS
+from ml_pipelines_airflow.tasks.training import TASK_IDS
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 

@@ -9,7 +9,7 @@ import pytest
 from tests.system.pipelines import HERE, SHIPPED, TRAINING
 from tests.system.stack import Stack
 
-from ml_pipelines_airflow.delivery.verify import read_release
+from ml_pipelines_airflow.release.verify import read_release
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 

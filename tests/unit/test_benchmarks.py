@@ -13,7 +13,7 @@ from tests.benchmarks.peers.contestants import CONTESTANTS, HERE, declare
 from tests.benchmarks.peers.race import SIZES, main
 from tests.benchmarks.peers.report import PLAIN, ROWS, Line, Measured, lines, table, write
 
-from ml_pipelines.declaration import load_spec
+from ml_pipelines.spec.loader import load_spec
 
 MEASURED = [
     Measured(PLAIN, "5k", False, 4.0, 300.0),

@@ -21,13 +21,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.schedules import Cron
 from prefect_dask import DaskTaskRunner
 
-from ml_pipelines.composition import ConnectedServices, Settings
 from ml_pipelines.contracts import StepRequest, StepResult
-from ml_pipelines.declaration import load_spec
 from ml_pipelines.errors import PipelineError, TransientError
-from ml_pipelines.parameters import RunOptions
-from ml_pipelines.pipeline import conduct, label_of
-from ml_pipelines.run import run_step
+from ml_pipelines.pipeline.parameters import RunOptions
+from ml_pipelines.runner.step import run_step
+from ml_pipelines.runner.training import conduct, label_of
+from ml_pipelines.services.connected import ConnectedServices
+from ml_pipelines.services.settings import Settings
+from ml_pipelines.spec.loader import load_spec
 
 # A step a worker; Dask's page about them is not served.
 ON_THIS_MACHINE = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}

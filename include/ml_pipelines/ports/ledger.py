@@ -11,7 +11,7 @@ __all__ = ["Ledger"]
 
 
 class Ledger(Protocol):
-    """Entries of each model in a chain that only grows; see :mod:`ml_pipelines.chain`.
+    """Entries of each model in a chain that only grows; see :mod:`ml_pipelines.promotion.hash_chain`.
 
     Every call may raise ServiceUnavailable: the ledger does not answer; and LedgerError: it is damaged, newer than
     this version of the package, or refuses access.

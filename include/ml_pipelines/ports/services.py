@@ -12,7 +12,7 @@ from ml_pipelines.ports.ledger import Ledger
 from ml_pipelines.ports.registry import ModelVersion, Registry
 from ml_pipelines.ports.source import DataSource
 from ml_pipelines.ports.tracking import Tracking
-from ml_pipelines.spec import DvcSource, FileSource, SqlSource
+from ml_pipelines.spec.training import DvcSource, FileSource, SqlSource
 
 __all__ = ["CELLS_PER_GROUP", "Services", "TaskRecord"]
 

@@ -9,11 +9,11 @@ from urllib.parse import quote, urlsplit
 
 from airflow.sdk import BaseHook
 
+from ml_pipelines._utils.imports import load
 from ml_pipelines.contracts import DataPin
 from ml_pipelines.errors import PipelineError
-from ml_pipelines.extras import load
-from ml_pipelines.spec import DvcSource
-from ml_pipelines_airflow.hooks.address import address
+from ml_pipelines.spec.training import DvcSource
+from ml_pipelines_airflow.hooks.connection_uri import address
 
 if TYPE_CHECKING:
     from ml_pipelines.ports import DataSource
@@ -55,7 +55,7 @@ class DvcHook(BaseHook):
         return self.get_connection(self.dvc_conn_id)
 
     def connection_text(self) -> str:
-        """The connection as a pipeline takes it, see :class:`ml_pipelines.adapters.dvc_connection.DvcConnection`.
+        """The connection as a pipeline takes it, see :class:`ml_pipelines.adapters.dvc.connection.DvcConnection`.
 
         Secret.
 
@@ -98,7 +98,9 @@ class DvcHook(BaseHook):
             SourceError: access is refused, or there is no such repository.
             ServiceUnavailable: the server does not answer within 20 s.
         """
-        found: tuple[str, str] = load("ml_pipelines.adapters.git:default_branch")(self._repo, timeout_seconds=_SECONDS)
+        found: tuple[str, str] = load("ml_pipelines.adapters.dvc.git:default_branch")(
+            self._repo, timeout_seconds=_SECONDS
+        )
         return found
 
     def test_connection(self) -> tuple[bool, str]:
@@ -144,7 +146,7 @@ class DvcHook(BaseHook):
 
     def _source(self, path: str, rev: str | None) -> DataSource:
         declared = DvcSource(connection=self.dvc_conn_id, path=path, rev=rev or "HEAD")
-        made: DataSource = load("ml_pipelines.adapters.dvc_source:DvcDataSource")(
+        made: DataSource = load("ml_pipelines.adapters.dvc.source:DvcDataSource")(
             declared, {}, {self.dvc_conn_id: self.connection_text()}
         )
         return made

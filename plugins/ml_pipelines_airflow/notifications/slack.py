@@ -20,9 +20,9 @@ from typing import Any
 from airflow.sdk import BaseNotifier
 
 from ml_pipelines.errors import PipelineError
-from ml_pipelines_airflow.notifications.context import late_news, news_of
-from ml_pipelines_airflow.notifications.news import Destination, Headline, LateTask, News
-from ml_pipelines_airflow.notifications.story import status, told_of
+from ml_pipelines_airflow.notifications.airflow_events import late_news, news_of
+from ml_pipelines_airflow.notifications.events import Destination, Headline, LateTask, News
+from ml_pipelines_airflow.notifications.run_state import status, told_of
 
 __all__ = ["SlackRunNotifier", "dag_callbacks", "task_callbacks", "tell_late"]
 
@@ -104,9 +104,9 @@ def tell_late(destination: Destination, *, run: dict[str, Any], late: Sequence[L
 
 def tell(destination: Destination, news: News) -> None:
     """Add news to a run's story, and tell Slack if that changed it."""
-    from ml_pipelines_airflow.notifications.desk import Desk
-    from ml_pipelines_airflow.notifications.talk import talk
-    from ml_pipelines_airflow.settings import store_uri
+    from ml_pipelines_airflow.connections import store_uri
+    from ml_pipelines_airflow.notifications.sender import talk
+    from ml_pipelines_airflow.notifications.state_store import Desk
 
     try:
         desk = Desk.at(store_uri(), news.run, destination)
@@ -121,7 +121,7 @@ _no_store: set[str] = set()
 
 def _tell_without_store(destination: Destination, news: News, why: PipelineError) -> None:
     """Failures and ends are worth a message of their own."""
-    from ml_pipelines_airflow.notifications.talk import talk_once
+    from ml_pipelines_airflow.notifications.sender import talk_once
 
     if news.run.run_id not in _no_store:
         _no_store.add(news.run.run_id)

@@ -16,14 +16,14 @@ from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Query, Req
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
 
-from ml_pipelines.composition import ConnectedServices
+from ml_pipelines._utils.imports import load
 from ml_pipelines.contracts import ArtifactRef, Identity, LedgerEntry
 from ml_pipelines.errors import PipelineError, StoreError, TransientError
-from ml_pipelines.extras import load
 from ml_pipelines.ports import Services
-from ml_pipelines.report.page import policy, style
-from ml_pipelines_airflow.settings import airflow_settings
-from ml_pipelines_airflow.ui import reading
+from ml_pipelines.reporting.training_report import policy, style
+from ml_pipelines.services.connected import ConnectedServices
+from ml_pipelines_airflow.connections import airflow_settings
+from ml_pipelines_airflow.ui import queries
 from ml_pipelines_airflow.ui.pages import page
 
 __all__ = ["app", "create_app"]
@@ -83,7 +83,7 @@ def models(request: Request, services: ServicesDep, readable: ReadableDep) -> HT
 def dag(request: Request, services: ServicesDep, readable: ReadableDep, dag_id: Name) -> HTMLResponse:
     """The models of one DAG; a single one is shown at once."""
     _check(dag_id, readable)
-    found = reading.models_of(services.ledger, {dag_id})
+    found = queries.models_of(services.ledger, {dag_id})
     if len(found) == 1:
         return model(request, services, readable, found[0].model)
     return _models(request, services, {dag_id})
@@ -93,7 +93,7 @@ def model(
     request: Request, services: ServicesDep, readable: ReadableDep, model: Name, before: Before = None
 ) -> HTMLResponse:
     """One model: what serves, how it has done, and the decisions about it."""
-    found = reading.model_page(services, model, readable, before=before)
+    found = queries.model_page(services, model, readable, before=before)
     if found is None:
         raise HTTPException(404, f"There is no model {model!r} with a decision of a DAG that you may read.")
     return page(request, "model.html", found=found, before=before)
@@ -104,14 +104,14 @@ def run(request: Request, services: ServicesDep, readable: ReadableDep, dag_id: 
     if (ref := _stored_report(services, readable, dag_id, run_id)) is not None:
         return _shown(services, ref)
     entry = _entry(services, readable, dag_id, run_id)
-    return page(request, "run.html", entry=entry, report=reading.report_of(entry))
+    return page(request, "run.html", entry=entry, report=queries.report_of(entry))
 
 
 def report(services: ServicesDep, readable: ReadableDep, dag_id: Name, run_id: Name) -> HTMLResponse:
     """A run's report as it was made, once its digest is checked."""
     ref = _stored_report(services, readable, dag_id, run_id)
     if ref is None:
-        ref = reading.report_of(_entry(services, readable, dag_id, run_id))
+        ref = queries.report_of(_entry(services, readable, dag_id, run_id))
     if ref is None:
         raise HTTPException(404, "This run has no report: it was recorded by an earlier version.")
     return _shown(services, ref)
@@ -136,7 +136,7 @@ _PAGES: dict[str, Callable[..., HTMLResponse]] = {
 
 
 def _models(request: Request, services: Services, of: set[str]) -> HTMLResponse:
-    shown = page(request, "models.html", every=reading.models_of(services.ledger, of))
+    shown = page(request, "models.html", every=queries.models_of(services.ledger, of))
     # A model's own page asks MLflow, whose import takes seconds: it is on its way while this one is read.
     shown.background = later = BackgroundTasks()
     later.add_task(load, "mlflow:MlflowClient")

@@ -11,7 +11,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ml_pipelines.contracts import LedgerEntry
-from ml_pipelines.report import plots, words
+from ml_pipelines.reporting import formatting as words
+from ml_pipelines.reporting import plots
 
 __all__ = ["page"]
 

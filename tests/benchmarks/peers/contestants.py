@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from ml_pipelines_airflow.processes import find_port, stop
+from ml_pipelines_airflow.local.processes import find_port, stop
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
@@ -69,7 +69,7 @@ def declare(folder: Path, name: str = "race") -> None:
     (folder / "dags" / f"{name}.yaml").write_text(yaml.safe_dump(declared, sort_keys=False))
     (folder / "dags" / f"{name}.py").write_text(
         '"""An Airflow DAG from the declaration beside it."""\n\n'
-        "from ml_pipelines_airflow.dag import training_dag\n\ndag = training_dag(__file__)\n"
+        "from ml_pipelines_airflow.dag_builders.training import training_dag\n\ndag = training_dag(__file__)\n"
     )
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import requests
 from tests.benchmarks.peers.contestants import BIN, QUIET, SAMPLE, SECONDS, bundle_of, declare
 
-from ml_pipelines_airflow.processes import find_port
-from ml_pipelines_airflow.stack import running
+from ml_pipelines_airflow.local.processes import find_port
+from ml_pipelines_airflow.local.stack import running
 
 
 class Airflow:

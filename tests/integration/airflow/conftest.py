@@ -47,7 +47,7 @@ DECLARATION: dict[str, Any] = {
 
 DAG_FILE = '''"""An Airflow DAG from the declaration beside it."""
 
-from ml_pipelines_airflow.dag import training_dag
+from ml_pipelines_airflow.dag_builders.training import training_dag
 
 dag = training_dag(__file__)
 '''

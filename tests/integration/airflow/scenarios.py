@@ -85,9 +85,10 @@ def break_champion(model: str, how: str) -> None:
 
 def without_airflow() -> dict[str, Any]:
     """Results of the pipeline `small`, run in this process with a store and an MLflow of its own."""
-    from ml_pipelines.composition import ConnectedServices, Settings
-    from ml_pipelines.declaration import load_spec
-    from ml_pipelines.pipeline import run_pipeline
+    from ml_pipelines.runner.training import run_pipeline
+    from ml_pipelines.services.connected import ConnectedServices
+    from ml_pipelines.services.settings import Settings
+    from ml_pipelines.spec.loader import load_spec
 
     folder = Path(os.environ["DAGS"]).parent / "elsewhere"
     folder.mkdir()

@@ -95,7 +95,7 @@ def server(make_airflow: Callable[[], Any]) -> Iterator[Server]:
     install("1.0", airflow.root)
     (airflow.root / "told").mkdir()
     os.mkfifo(airflow.root / "gate")
-    ours = "ml_pipelines_airflow.bundle.PackageDagBundle"
+    ours = "ml_pipelines_airflow.bundles.package.PackageDagBundle"
     bundles = [
         {"name": "ml-pipelines", "classpath": ours, "kwargs": {}},
         {"name": "acme", "classpath": ours, "kwargs": {"package": "acme", **EVERY_SECOND}},

@@ -29,7 +29,7 @@ from pathlib import Path
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG
 
-from ml_pipelines_airflow.branching import WholeBranchPythonOperator
+from ml_pipelines_airflow.operators.branch import WholeBranchPythonOperator
 
 
 def choose():
@@ -67,7 +67,7 @@ def server(make_airflow: Callable[[], Any]) -> Iterator[Server]:
     airflow.add_drift("watching", model=MODEL, watch="scores", schedule={"on_scores": True}, default_args=ONCE)
     (airflow.root / "dags" / "forked.py").write_text(FORKED)
     environment = {
-        "AIRFLOW__CORE__EXECUTOR": "ml_pipelines_airflow.executors.WarmLocalExecutor",
+        "AIRFLOW__CORE__EXECUTOR": "ml_pipelines_airflow.execution.executors.WarmLocalExecutor",
         "WAY": str(airflow.root / "way"),
     }
     dags = ("training", "scores", "watching", "forked")

@@ -17,9 +17,9 @@ import pytest
 from tests.integration.ledgers import entries_of
 from tests.integration.processes import find_port
 
+from ml_pipelines._utils.process import person
 from ml_pipelines.contracts import ArtifactRef, Decision, LedgerEntry, StepResult
-from ml_pipelines.owner import person
-from ml_pipelines_airflow.tasks import TASK_IDS
+from ml_pipelines_airflow.tasks.training import TASK_IDS
 
 pytestmark = [pytest.mark.xdist_group("airflow-runs"), pytest.mark.timeout(600)]
 

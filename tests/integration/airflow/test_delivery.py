@@ -13,7 +13,7 @@ import pytest
 from tests.integration.airflow.server import Server, standalone
 from uv import find_uv_bin
 
-from ml_pipelines_airflow.delivery.rollout import read_variables
+from ml_pipelines_airflow.release.rollout import read_variables
 from ml_pipelines_airflow.testing import SlackServer
 
 pytestmark = [pytest.mark.xdist_group("airflow-standalone"), pytest.mark.timeout(900)]
@@ -64,7 +64,7 @@ def server(make_airflow: Callable[[], Any], tmp_path_factory: pytest.TempPathFac
     (root / "stack.env").write_text(f"PASSWORD=kept\nACME_WHEEL={first}\n")
     bundle = {
         "name": "acme",
-        "classpath": "ml_pipelines_airflow.bundle.PackageDagBundle",
+        "classpath": "ml_pipelines_airflow.bundles.package.PackageDagBundle",
         "kwargs": {"package": "acme", "refresh_interval": 1},
     }
     environment = {
@@ -108,7 +108,7 @@ def release_of(wheel: Path, server: Server, **environment: str) -> Path:
 
 
 def delivery(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ml_pipelines_airflow.delivery", *arguments]
+    command = [sys.executable, "-m", "ml_pipelines_airflow.release", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 

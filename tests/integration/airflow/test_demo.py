@@ -54,7 +54,7 @@ class Ended:
 class Demo:
     def __init__(self, workspace: Path, port: int) -> None:
         self.workspace = workspace
-        self.command = [sys.executable, "-m", "ml_pipelines_airflow.demo"]
+        self.command = [sys.executable, "-m", "ml_pipelines_airflow.local.demo"]
         self.command += ["--workspace", str(workspace), "--port", str(port)]
         self.environment = {**os.environ, "COLUMNS": "120"}
         self.ended: dict[str, Ended] = {}

@@ -15,12 +15,12 @@ from airflow.api_fastapi.core_api.security import get_user
 from fastapi.testclient import TestClient
 from tests.integration.ledgers import fill
 
-from ml_pipelines.adapters.sql_ledger import SqlLedger
+from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.contracts import ArtifactRef, Comparison, Decision, Identity, Interval, JsonValue, RuleVerdict
 from ml_pipelines.ports import TrackedModel
 from ml_pipelines.testing import FakeServices
 from ml_pipelines_airflow.ui import app as ui
-from ml_pipelines_airflow.ui import reading
+from ml_pipelines_airflow.ui import queries
 
 pytestmark = pytest.mark.xdist_group("large-ledger")
 
@@ -160,9 +160,9 @@ def test_every_page_is_tried_here() -> None:
 @pytest.mark.parametrize("path", ROUTES)
 def test_a_page_is_small_and_reads_little(url: str, client: TestClient, path: str, request: Any) -> None:
     few = "few" in request.node.callspec.id
-    most = 2 * reading.IN_HISTORY + 4 * reading.PER_PAGE
+    most = 2 * queries.IN_HISTORY + 4 * queries.PER_PAGE
     if few or path.startswith("/dag"):  # who may, or wants to, see few of the entries has more read, but never all
-        most = 2 * (reading.MOST_READ + reading._CHUNK)
+        most = 2 * (queries.MOST_READ + queries._CHUNK)
     started = time.perf_counter()
     with statements() as asked:
         answer = client.get(path)
@@ -172,10 +172,10 @@ def test_a_page_is_small_and_reads_little(url: str, client: TestClient, path: st
     read = entries_read(url, asked)
     request.node.user_properties.append(("page", (path, len(answer.content), read, round(1000 * seconds, 1))))
     assert len(answer.content) < LARGEST_PAGE
-    assert answer.text.count("<article") <= reading.PER_PAGE
+    assert answer.text.count("<article") <= queries.PER_PAGE
     assert read <= most
     if path == "/model?model=churn&before=2500":
-        assert answer.text.count("<article") == reading.PER_PAGE
+        assert answer.text.count("<article") == queries.PER_PAGE
         assert ("#2499" in answer.text) is not few
     if "/static/" not in path and not forbidden:
         assert read > 0
@@ -191,6 +191,6 @@ def test_who_goes_on_to_the_older_ones_sees_every_decision_once(services: Any) -
     seen: list[int] = []
     before: int | None = None
     for _ in range(5):
-        entries, before = reading.visible(services.ledger, "churn", DAGS, limit=reading.PER_PAGE, before=before)
+        entries, before = queries.visible(services.ledger, "churn", DAGS, limit=queries.PER_PAGE, before=before)
         seen += [entry.seq for entry in entries]
-    assert seen == list(range(ENTRIES // 2, ENTRIES // 2 - 5 * reading.PER_PAGE, -1))
+    assert seen == list(range(ENTRIES // 2, ENTRIES // 2 - 5 * queries.PER_PAGE, -1))

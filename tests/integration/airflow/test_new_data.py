@@ -29,7 +29,7 @@ from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, Asset, AssetWatcher
 
 from ml_pipelines_airflow.assets import model_asset
-from ml_pipelines_airflow.operators import PromoteModelOperator
+from ml_pipelines_airflow.operators.models import PromoteModelOperator
 from ml_pipelines_airflow.sensors import ModelAliasSensor
 from ml_pipelines_airflow.triggers import ModelAliasTrigger
 

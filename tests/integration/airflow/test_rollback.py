@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tests.integration.ledgers import entries_of
 
-from ml_pipelines.adapters.mlflow_registry import MlflowRegistry
+from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
 from ml_pipelines.contracts import LedgerEntry
 
 pytestmark = [

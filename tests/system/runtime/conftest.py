@@ -18,10 +18,10 @@ from tests.integration.conftest import Row, shop_rows
 from tests.integration.processes import find_port, mlflow_server
 
 import docker
-from ml_pipelines.composition import Settings
 from ml_pipelines.contracts import Identity, StepRequest
-from ml_pipelines.runtime import Docker
-from ml_pipelines_airflow.docker import LABEL, run_in_container
+from ml_pipelines.services.settings import Settings
+from ml_pipelines.spec.execution import Docker
+from ml_pipelines_airflow.execution.container import LABEL, run_in_container
 
 CHECKOUT = Path(__file__).parents[3]
 IMAGE = "ml-pipelines-training:system-test"

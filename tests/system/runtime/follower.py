@@ -7,10 +7,10 @@ import sys
 from datetime import timedelta
 from types import SimpleNamespace
 
-from ml_pipelines.composition import Settings
 from ml_pipelines.contracts import StepRequest
-from ml_pipelines.runtime import Docker
-from ml_pipelines_airflow.docker import run_in_container
+from ml_pipelines.services.settings import Settings
+from ml_pipelines.spec.execution import Docker
+from ml_pipelines_airflow.execution.container import run_in_container
 
 asked = json.load(sys.stdin)
 run_in_container(

@@ -22,15 +22,15 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 from tests.integration.conftest import shop_rows
 from tests.system.runtime.conftest import Place
 
-from ml_pipelines.composition import ConnectedServices
 from ml_pipelines.contracts import StepRequest, StepResult
-from ml_pipelines.declaration import parse_spec
 from ml_pipelines.errors import RequestError, SourceNotFound, TransientError
-from ml_pipelines.layout import recipe_name
-from ml_pipelines.pipeline import run_pipeline
-from ml_pipelines.recipe import differences
-from ml_pipelines.store import ArtifactStore, Manifest
-from ml_pipelines_airflow.docker import LABEL
+from ml_pipelines.runner.training import run_pipeline
+from ml_pipelines.services.connected import ConnectedServices
+from ml_pipelines.spec.loader import parse_spec
+from ml_pipelines.store.artifact_store import ArtifactStore, Manifest
+from ml_pipelines.store.cache_miss import differences
+from ml_pipelines.store.layout import recipe_name
+from ml_pipelines_airflow.execution.container import LABEL
 
 pytestmark = [
     pytest.mark.docker,
@@ -127,7 +127,7 @@ def test_every_step_makes_the_same_in_a_container_as_in_process(place: Place, mo
         return result
 
     in_process = run_pipeline(spec, services, store=here, run_id="here")
-    monkeypatch.setattr("ml_pipelines.pipeline.run_step", contained)
+    monkeypatch.setattr("ml_pipelines.runner.training.run_step", contained)
     in_containers = run_pipeline(spec, services, store=place.settings.store, run_id="there")
 
     major, minor, _ = python_version_tuple()

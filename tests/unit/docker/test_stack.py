@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from ml_pipelines.errors import RequestError, ServiceUnavailable
-from ml_pipelines.spec import DefaultArgs
+from ml_pipelines.spec.training import DefaultArgs
 
 HERE = Path(__file__).resolve().parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((HERE / "docker-compose.airflow.yml").read_text())

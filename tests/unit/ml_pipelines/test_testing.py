@@ -10,7 +10,7 @@ import pytest
 from ml_pipelines.contracts import DataPin, Decision, Identity
 from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, RegistryError, ServiceUnavailable, SourceNotFound
 from ml_pipelines.ports import Services, TrackedModel, Training
-from ml_pipelines.spec import FileSource
+from ml_pipelines.spec.training import FileSource
 from ml_pipelines.testing import FakeServices
 
 IDENTITY = Identity(pipeline="churn", run_id="r", task_id="train", map_index=0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ml_pipelines.catalog import CATALOG
+from ml_pipelines.pipeline.training import CATALOG
 from ml_pipelines_airflow.links import MlflowRunLink, ModelVersionLink, ReportLink, links_of, links_on
 
 RUN = "http://mlflow/#/experiments/1/runs"

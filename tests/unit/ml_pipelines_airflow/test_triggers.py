@@ -16,11 +16,11 @@ from airflow.serialization.encoders import encode_trigger
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_pipelines.composition import Settings
 from ml_pipelines.contracts import ArtifactRef, Identity
 from ml_pipelines.errors import ServiceUnavailable, StoreUnavailable
 from ml_pipelines.ports import TrackedModel
-from ml_pipelines.store import ArtifactStore
+from ml_pipelines.services.settings import Settings
+from ml_pipelines.store.artifact_store import ArtifactStore
 from ml_pipelines.testing import FakeServices
 from ml_pipelines_airflow import triggers
 from ml_pipelines_airflow.triggers import DvcRevisionTrigger, ModelAliasTrigger
@@ -207,7 +207,7 @@ def test_an_alias_that_moves_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     services = FakeServices()
     for number in range(2):
         services.registry.register("churn", TrackedModel("run", f"models:/m-{number}"), ARTIFACT, IDENTITY, {})
-    monkeypatch.setattr("ml_pipelines.composition.ConnectedServices.registry", services.registry)
+    monkeypatch.setattr("ml_pipelines.services.connected.ConnectedServices.registry", services.registry)
     trigger = ModelAliasTrigger(model="churn", alias="champion")
     assert trigger.look() is None
     services.registry.set_alias("churn", "2", "champion")

@@ -13,8 +13,8 @@ import pytest
 from tests.integration.airflow.conftest import Airflow
 from tests.integration.airflow.server import Server
 
-from ml_pipelines_airflow.processes import Processes, find_port
-from ml_pipelines_airflow.stack import running
+from ml_pipelines_airflow.local.processes import Processes, find_port
+from ml_pipelines_airflow.local.stack import running
 from ml_pipelines_airflow.testing import SlackServer
 
 SHIPPED = ("ml_doctor", "ml_model_rollback")

@@ -17,12 +17,12 @@ import requests
 from tests.integration.airflow.celery.conftest import WORKERS
 from tests.integration.airflow.server import SECONDS, Server
 
-from ml_pipelines.adapters.mlflow_registry import MlflowRegistry
-from ml_pipelines.adapters.sql_ledger import SqlLedger
-from ml_pipelines.history import moved
-from ml_pipelines_airflow.processes import Processes, stop
-from ml_pipelines_airflow.servers import start_postgres, stop_postgres
-from ml_pipelines_airflow.stack import start_mlflow
+from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
+from ml_pipelines.adapters.sql.ledger import SqlLedger
+from ml_pipelines.promotion.history import moved
+from ml_pipelines_airflow.local.processes import Processes, stop
+from ml_pipelines_airflow.local.servers import start_postgres, stop_postgres
+from ml_pipelines_airflow.local.stack import start_mlflow
 
 pytestmark = [pytest.mark.xdist_group("celery"), pytest.mark.timeout(900)]
 

@@ -13,11 +13,12 @@ from urllib.parse import quote
 
 import pytest
 
-from ml_pipelines.composition import ConnectedServices, Settings
 from ml_pipelines.errors import PipelineError, SourceError, SourceNotFound, SourceUnreadable
-from ml_pipelines.spec import DvcSource, SqlSource
+from ml_pipelines.services.connected import ConnectedServices
+from ml_pipelines.services.settings import Settings
+from ml_pipelines.spec.training import DvcSource, SqlSource
+from ml_pipelines_airflow.connections import airflow_settings
 from ml_pipelines_airflow.hooks.dvc import DvcHook
-from ml_pipelines_airflow.settings import airflow_settings
 
 # Below DVC, pygtrie uses what it deprecates itself, and dvc-http what aiohttp does.
 pytestmark = [

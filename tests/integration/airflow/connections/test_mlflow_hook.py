@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 import pytest
 
-from ml_pipelines.adapters.mlflow_server import MlflowServer
-from ml_pipelines.composition import ConnectedServices
+from ml_pipelines.adapters.mlflow.client import MlflowServer
 from ml_pipelines.errors import PipelineError
+from ml_pipelines.services.connected import ConnectedServices
+from ml_pipelines_airflow.connections import airflow_settings
 from ml_pipelines_airflow.hooks.mlflow import MLflowHook
-from ml_pipelines_airflow.settings import airflow_settings
 
 pytestmark = [pytest.mark.xdist_group("airflow-standalone"), pytest.mark.timeout(480)]
 

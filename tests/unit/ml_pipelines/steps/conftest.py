@@ -10,14 +10,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml_pipelines.codecs import dump_json, dump_model, load_json, load_model
+from ml_pipelines._utils.canonical_json import dump_json, load_json
 from ml_pipelines.contracts import ArtifactRef, DataPin, Decision, Identity
-from ml_pipelines.parameters import EvaluateParameters, Parameters, TrainParameters
-from ml_pipelines.phases import Publication, References, StepOutput
-from ml_pipelines.spec import Candidate, Features, Slices
-from ml_pipelines.steps import evaluate as evaluate_step
-from ml_pipelines.steps import evaluate_outside
-from ml_pipelines.steps import train as train_step
+from ml_pipelines.modeling.serialization import dump_model, load_model
+from ml_pipelines.pipeline.parameters import EvaluateParameters, Parameters, TrainParameters
+from ml_pipelines.pipeline.step import Publication, References, StepOutput
+from ml_pipelines.spec.training import Candidate, Features, Slices
+from ml_pipelines.steps.training import evaluate as evaluate_step
+from ml_pipelines.steps.training import evaluate_io as evaluate_outside
+from ml_pipelines.steps.training import train as train_step
 from ml_pipelines.testing import FakeServices
 
 MODEL = "churn"

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 
-from ml_pipelines_airflow.notifications.news import Destination, Headline, LateTask
+from ml_pipelines_airflow.notifications.events import Destination, Headline, LateTask
 from ml_pipelines_airflow.notifications.slack import dag_callbacks, task_callbacks, tell_late
 from ml_pipelines_airflow.testing import Answer, SlackServer
 

@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 
 from ml_pipelines.contracts import Identity, StepResult
 from ml_pipelines.ports import TaskRecord
-from ml_pipelines.report.page import style
-from ml_pipelines_airflow.ui import reading
+from ml_pipelines.reporting.training_report import style
+from ml_pipelines_airflow.ui import queries
 from ml_pipelines_airflow.ui.app import STATIC, create_app
 
 RUN = "/run?dag_id=churn_dag&run_id=monday"
@@ -133,9 +133,9 @@ def test_the_curve_is_of_what_served_after_each_run() -> None:
 
     world = World()
     entries = [world.record("a", "rejected"), world.record("b", "promoted"), world.record("c", "stopped")]
-    moments = reading.history_of(entries[::-1], "roc_auc")
+    moments = queries.history_of(entries[::-1], "roc_auc")
     assert [(each.value, each.new) for each in moments] == [(0.89, False), (0.91, True), (0.89, False)]
-    assert reading.history_of(entries, "brier") == []
+    assert queries.history_of(entries, "brier") == []
 
 
 def test_a_dag_of_one_model_shows_it_at_once_and_of_two_the_list(world: Any, client: TestClient) -> None:
@@ -278,7 +278,7 @@ def test_behind_a_proxys_path_all_addresses_have_it(world: Any) -> None:
 
 
 def test_ten_thousand_decisions_are_shown_in_pages(world: Any, client: TestClient, monkeypatch: Any) -> None:
-    from ml_pipelines import chain
+    from ml_pipelines.promotion import hash_chain as chain
 
     first = world.record("run 1")
     entries = [first.model_copy(update={"seq": seq, "run_id": f"run {seq}"}) for seq in range(1, 10_001)]
@@ -315,4 +315,4 @@ def test_a_user_who_may_see_few_of_many_is_answered_soon(world: Any, client: Tes
 
     monkeypatch.setattr(world.services.ledger, "entries", newest)
     assert client.get(MODEL).status_code == 404
-    assert sum(asked) < reading.MOST_READ + 500
+    assert sum(asked) < queries.MOST_READ + 500

@@ -1,0 +1,1 @@
+"""Data from local files and object storage."""

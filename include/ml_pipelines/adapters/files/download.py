@@ -1,0 +1,172 @@
+"""What the sources share: bytes into a local file, the file as a table, and the faults of storage as our errors."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import re
+import shutil
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from ml_pipelines.errors import (
+    MissingExtra,
+    PipelineError,
+    ServiceUnavailable,
+    SourceError,
+    SourceNotFound,
+    SourceUnreadable,
+)
+
+__all__ = [
+    "as_table",
+    "check_digest",
+    "check_suffix",
+    "copy_in",
+    "credentials_apart",
+    "did_you_mean",
+    "redacted",
+    "storage_error",
+    "storage_errors",
+]
+
+_SUFFIXES = (".csv", ".csv.gz", ".parquet")
+_BLOCK_BYTES = 1 << 20
+
+# By name, so that no vendor needs to be installed to be recognised.
+_DENIED = {"PermissionError", "NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "NoAuthConfigured"}
+_UNREACHABLE = {"ConnectionError", "TimeoutError", "gaierror", "HTTPClientError", "ClientConnectionError"}
+_TRANSIENT_ERRNOS = {errno.EBUSY, errno.EIO, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
+
+
+def redacted(address: str) -> str:
+    """An address without what may be secret: user and password, and the query of a web address."""
+    hidden = re.sub(r"(?<=://)[^/\s]*@", "", address)
+    return re.sub(r"(https?://[^\s?]+)\?\S*", r"\1", hidden)
+
+
+def credentials_apart(address: str) -> tuple[str, tuple[str, str] | None]:
+    """A web address without user and password, and these, decoded; None for an address that has none."""
+    parts = urlsplit(address)
+    user, at, server = parts.netloc.rpartition("@")
+    if parts.scheme not in ("http", "https") or not at:
+        return address, None
+    name, _, password = user.partition(":")
+    return parts._replace(netloc=server).geturl(), (unquote(name), unquote(password))
+
+
+def did_you_mean(name: str, there: Iterable[str], *, otherwise: str) -> str:
+    """A fix that proposes the most similar names, or says something else if none is similar."""
+    near = get_close_matches(name, list(there), n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else otherwise
+
+
+def check_suffix(name: str, *, where: str) -> None:
+    """Raise SourceUnreadable unless the name of a file says that it is a table."""
+    if not name.lower().endswith(_SUFFIXES):
+        raise SourceUnreadable(
+            "the file is of no kind that can be read as a table",
+            where=where,
+            expected=f"a name that ends in {', '.join(_SUFFIXES)}",
+            got=PurePosixPath(name).suffix or "no suffix",
+            fix="convert the file to CSV or Parquet, or correct its name",
+        )
+
+
+def copy_in(stream: BinaryIO, name: str, directory: str) -> Path:
+    """Write what a stream holds to a file of the same base name in a directory. Memory is constant."""
+    target = Path(directory, PurePosixPath(name).name.lower())
+    with target.open("wb") as file:
+        shutil.copyfileobj(stream, file, _BLOCK_BYTES)
+    return target
+
+
+def check_digest(path: Path, *, got: str, expected: str, where: str) -> None:
+    """Raise SourceUnreadable, and remove the file, if its digest is not the one that was pinned."""
+    if got != expected:
+        path.unlink()
+        raise SourceUnreadable(
+            "the bytes are not those that were pinned",
+            where=where,
+            expected=expected,
+            got=got,
+            fix="start a new run, which pins what is there now; if it fails too, the stored file is damaged",
+        )
+
+
+def as_table(path: Path, *, where: str) -> str:
+    """The CSV or Parquet file that a fetched file is, or holds if it ends in `.gz`. A CSV file is checked.
+
+    Raises:
+        SourceUnreadable: it can't be decompressed, or is no proper CSV file.
+    """
+    if path.suffix == ".gz":
+        path = _decompressed(path, where=where)
+    if path.suffix == ".csv":
+        # Brings polars, which a pin needs not.
+        from ml_pipelines.data.csv_checks import check_csv
+
+        try:
+            check_csv(str(path))
+        except SourceUnreadable as exc:
+            exc.where = exc.where.replace(str(path), where)  # this copy is gone when people read it
+            raise
+    return str(path)
+
+
+def _decompressed(path: Path, *, where: str) -> Path:
+    target = path.with_suffix("")
+    try:
+        with gzip.open(path) as packed, target.open("wb") as file:
+            shutil.copyfileobj(packed, file, _BLOCK_BYTES)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as exc:
+        raise SourceUnreadable(
+            "the file can't be decompressed", where=where, expected="gzip", got=str(exc), fix="compress the file again"
+        ) from exc
+    path.unlink()
+    return target
+
+
+@contextmanager
+def storage_errors(where: str) -> Iterator[None]:
+    """Turn what a file system or its vendor raises into one of ours. What is not known passes as it is."""
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as exc:
+        if error := storage_error(exc, where):
+            raise error from exc
+        raise
+
+
+def storage_error(exc: BaseException | None, where: str) -> PipelineError | None:
+    """Our error for what a file system or its vendor raised; None if it is not known."""
+    kinds = {kind.__name__ for kind in type(exc).__mro__}
+    got = redacted(str(exc)) or type(exc).__name__
+    if isinstance(exc, FileNotFoundError):
+        # To fsspec's HTTP, a file on a server that does not answer is one that is not there.
+        return storage_error(exc.__cause__, where) or SourceNotFound(
+            "there is no such file", where=where, fix="correct the path in the declaration"
+        )
+    if isinstance(exc, IsADirectoryError):
+        return SourceUnreadable("it is a folder", where=where, expected="one file", fix="name a file inside it")
+    if isinstance(exc, ImportError):
+        fix = "install it; for S3: pip install 'airflow-provider-ml-pipelines[s3]'"
+        return MissingExtra("a package that opens this address is not installed", where=where, got=got, fix=fix)
+    if kinds & _DENIED or getattr(exc, "status", None) in (401, 403):
+        fix = "give the worker credentials that may read it"
+        return SourceError("the storage refuses access", where=where, got=got, fix=fix)
+    if kinds & _UNREACHABLE or _is_fault_of_server(exc):
+        fix = "check the address, the network and that the server is up"
+        return ServiceUnavailable("the storage does not answer", where=where, got=got, fix=fix)
+    return None
+
+
+def _is_fault_of_server(exc: BaseException | None) -> bool:
+    return (getattr(exc, "status", None) or 0) >= 500 or getattr(exc, "errno", None) in _TRANSIENT_ERRNOS

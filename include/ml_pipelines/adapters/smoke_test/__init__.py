@@ -1,0 +1,1 @@
+"""Load a registered model in a clean process and compare its predictions."""

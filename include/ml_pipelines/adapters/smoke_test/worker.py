@@ -1,0 +1,69 @@
+"""The worker of :mod:`ml_pipelines.adapters.smoke_test.client`: load a model from its bytes and let it predict."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+from ml_pipelines._utils.gc import leave_garbage
+from ml_pipelines.errors import ArtifactCorrupt, PipelineError, VerificationFailed
+
+__all__ = ["main", "told"]
+
+
+def main() -> None:
+    """Read what to try from standard input, and write predictions or an error to standard output."""
+    leave_garbage()
+    # Whatever else prints, prints to standard error.
+    with os.fdopen(os.dup(1), "w") as answer:
+        os.dup2(2, 1)
+        # Before there is a question, which may still take a while. skops imports all estimators.
+        import_module("ml_pipelines.modeling._skops")
+        import_module("ml_pipelines.modeling.features")
+        if question := sys.stdin.buffer.readline():
+            json.dump(told(json.loads(question), sys.stdin.buffer.read()), answer)
+
+
+def told(asked: dict[str, Any], data: bytes) -> dict[str, Any]:
+    """The answer to a question: `predictions`, or an `error` with its `kind` and what else it says."""
+    try:
+        return {"predictions": _predictions(data, **asked)}
+    except PipelineError as error:
+        facts = ("what", "where", "expected", "got", "fix")
+        return {"error": {"kind": type(error).__name__, **{name: getattr(error, name) for name in facts}}}
+
+
+def _predictions(data: bytes, *, where: str, sha256: str | None, training: dict[str, Any]) -> list[Any]:
+    from ml_pipelines.modeling.features import frame_of, score
+    from ml_pipelines.modeling.serialization import load_model
+
+    if (digest := hashlib.sha256(data).hexdigest()) != sha256:
+        raise ArtifactCorrupt(
+            "the bytes of the model are not those that were registered",
+            where=where,
+            expected=f"sha256 {sha256}",
+            got=f"sha256 {digest}",
+            fix="try again; if it happens again, look who else writes to the registry's artifacts",
+        )
+    try:
+        rows = frame_of(training["smoke"]["rows"], training["features"])
+        return list(score(load_model(data), rows, training).tolist())
+    except PipelineError:
+        raise
+    # Whatever a model fails with: it does not predict.
+    except Exception as exc:
+        raise VerificationFailed(
+            "the registered model can't predict",
+            where=where,
+            expected="predictions for the rows stored at training",
+            got=f"{type(exc).__name__}: {exc}",
+            fix="deploy with the package versions that the training record lists, or train again",
+        ) from exc
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""SQL databases: the ledger, the model lock and SQL sources."""

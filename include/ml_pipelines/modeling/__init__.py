@@ -1,0 +1,1 @@
+"""Features, targets, estimators and the serialization of models."""

@@ -1,0 +1,311 @@
+"""Small scikit-learn transformers that scikit-learn itself lacks. They take and give pandas frames.
+
+All of them treat the columns by name, keep the index, and let missing values pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler, TargetEncoder
+from sklearn.utils.validation import check_is_fitted
+
+from ml_pipelines.errors import DataError
+from ml_pipelines.spec.metrics import Task
+from ml_pipelines.spec.training import Outliers
+
+__all__ = [
+    "MISSING",
+    "Clipper",
+    "DateParts",
+    "Filler",
+    "Levels",
+    "Numbers",
+    "Texts",
+    "check_columns",
+    "preprocessing",
+]
+
+MISSING = "<missing>"
+_PARTS = ("year", "month", "day", "weekday", "days")
+
+
+def check_columns(expected: Iterable[str], present: Iterable[str], *, where: str = "") -> None:
+    """Tell which columns a table lacks.
+
+    Args:
+        expected: names of the columns that a model learned from.
+        present: names of the columns that are there.
+        where: what the table is, for the message.
+
+    Raises:
+        DataError: at least one is missing.
+    """
+    there = list(present)
+    if missing := [name for name in expected if name not in there]:
+        raise DataError(
+            f"columns that the model learned from are missing: {', '.join(missing)}",
+            where=where,
+            got=f"columns {', '.join(map(str, there)) or 'none'}",
+            fix="give all columns that the model was trained on, under the same names",
+        )
+
+
+def preprocessing(
+    features: Sequence[Mapping[str, Any]], *, task: Task, outliers: Outliers | None, folds: Any
+) -> ColumnTransformer:
+    """What turns the columns of a frame into numbers; all that it learns, it learns in `fit`.
+
+    Args:
+        features: name and encoding of each: `number`, `onehot`, `target`, `date` or `datetime`.
+        task: what is learned.
+        outliers: which numbers to clip.
+        folds: splitter with a seed, for the encoding by the mean target.
+
+    Returns:
+        A transformer whose output is dense and holds no missing values.
+    """
+    branches = {
+        "number": [("numbers", Numbers()), *_clipping(outliers), *_filling()],
+        "onehot": [("levels", Levels()), ("encode", _onehot()), _by_column()],
+        "target": [("levels", Levels()), ("encode", _means(task, folds)), _by_column(), ("scale", StandardScaler())],
+        "date": [("parts", DateParts()), *_filling()],
+        "datetime": [("parts", DateParts(hour=True)), *_filling()],
+    }
+    columns = {kind: [each["name"] for each in features if each["encoding"] == kind] for kind in branches}
+    used = [(kind, Pipeline(branches[kind]), names) for kind, names in columns.items() if names]
+    return ColumnTransformer(used, remainder="drop", sparse_threshold=0.0, verbose_feature_names_out=False)
+
+
+def _clipping(outliers: Outliers | None) -> list[tuple[str, Any]]:
+    if outliers is None:
+        return []
+    return [("clip", Clipper(list(outliers.columns), outliers.lower, outliers.upper))]
+
+
+def _filling() -> list[tuple[str, Any]]:
+    return [("fill", Filler()), ("scale", StandardScaler())]
+
+
+def _onehot() -> OneHotEncoder:
+    # Levels in less than 1 % of the rows share a column with those that training never saw.
+    return OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=0.01, sparse_output=False)
+
+
+def _means(task: Task, folds: Any) -> TargetEncoder:
+    # Told, as it would take a regression on whole numbers for classes, and make a column of each number.
+    return TargetEncoder(cv=folds, target_type="continuous" if task == "regression" else "auto")
+
+
+def _by_column() -> tuple[str, FunctionTransformer]:
+    # Each column in one piece of memory, as the other branches have them: quicker to join, and for trees to read.
+    return "columns", FunctionTransformer(np.asfortranarray, feature_names_out="one-to-one")
+
+
+class _ByColumn(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Base: remembers the columns of `fit` and refuses a frame that lacks one."""
+
+    def fit(self, X: pd.DataFrame, y: Any = None) -> Self:
+        """Remember the columns. `y` is not used."""
+        self.feature_names_in_ = np.asarray([str(name) for name in X.columns], dtype=object)
+        self.n_features_in_ = len(self.feature_names_in_)
+        return self
+
+    def _columns(self, X: pd.DataFrame) -> pd.DataFrame:
+        check_is_fitted(self, "feature_names_in_")
+        check_columns(self.feature_names_in_, X.columns, where=type(self).__name__)
+        return X[list(self.feature_names_in_)]
+
+
+class Numbers(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
+    """Numbers and booleans as float64; infinities become missing."""
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Convert all columns."""
+        frame = self._columns(X)
+        numbers = {name: _float(frame[name]) for name in frame.columns}
+        return pd.DataFrame(numbers, index=X.index, columns=frame.columns)
+
+
+class Texts(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
+    """Levels as text; a missing one becomes a level of its own, :data:`MISSING`.
+
+    No model is made of it any more: those stored before :class:`Levels` hold it.
+    """
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Convert all columns."""
+        frame = self._columns(X)
+        texts = {name: _text(frame[name]) for name in frame.columns}
+        return pd.DataFrame(texts, index=X.index, columns=frame.columns)
+
+
+class Clipper(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
+    """Moves values outside the quantiles that `fit` saw to these quantiles. Missing values pass.
+
+    Args:
+        columns: the ones to clip; the others pass.
+        lower: quantile, 0 to 1.
+        upper: quantile, 0 to 1.
+    """
+
+    def __init__(self, columns: Sequence[str] = (), lower: float = 0.01, upper: float = 0.99) -> None:
+        self.columns = columns
+        self.lower = lower
+        self.upper = upper
+
+    def fit(self, X: pd.DataFrame, y: Any = None) -> Self:
+        """Learn the bounds. A column without any value gets none. `y` is not used."""
+        super().fit(X, y)
+        check_columns(self.columns, X.columns, where="outliers")
+        self.bounds_ = {name: _bounds(X[name], self.lower, self.upper) for name in self.columns}
+        return self
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Clip the named columns."""
+        frame = self._columns(X).copy()
+        for name, (low, high) in self.bounds_.items():
+            frame[name] = frame[name].clip(low, high)
+        return frame
+
+
+class Filler(_ByColumn):
+    """Missing numbers as the median that `fit` saw, 0 where it saw none.
+
+    A column that misses some in `fit` gets a second one, which is 1 where it does and else 0. scikit-learn's
+    SimpleImputer gives the same; it sorts masked arrays, which takes many times as long.
+    """
+
+    def fit(self, X: pd.DataFrame, y: Any = None) -> Self:
+        """Learn the medians, and which columns miss any. `y` is not used."""
+        super().fit(X, y)
+        medians = {name: float(X[name].median()) for name in self.feature_names_in_}
+        self.medians_ = {name: 0.0 if np.isnan(median) else median for name, median in medians.items()}
+        self.gaps_ = [name for name in self.feature_names_in_ if X[name].isna().any()]
+        return self
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Fill all columns; where values were missing comes last."""
+        frame = self._columns(X)
+        table = np.empty((len(self.medians_) + len(self.gaps_), len(X)))
+        for values, (name, median) in zip(table, self.medians_.items(), strict=False):
+            values[:] = frame[name]
+            values[np.isnan(values)] = median
+        for values, name in zip(table[len(self.medians_) :], self.gaps_, strict=True):
+            values[:] = frame[name].isna()
+        return pd.DataFrame(table.T, index=X.index, columns=self.get_feature_names_out(), copy=False)
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """The columns', then `missingindicator_{column}`, as scikit-learn calls them."""
+        names = [*self.feature_names_in_, *(f"missingindicator_{name}" for name in self.gaps_)]
+        return np.asarray(names, dtype=object)
+
+
+class Levels(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
+    """The position of each row's level among those that `fit` saw, sorted as texts; -1 of any other.
+
+    What encodes them after that compares numbers, where it would compare Python objects. A column of any kind is taken
+    as texts, a missing one as a level of its own, :data:`MISSING`. Of pandas' type `category` each text is looked at
+    once a level instead of once a row.
+    """
+
+    def fit(self, X: pd.DataFrame, y: Any = None) -> Self:
+        """Learn the levels. `y` is not used."""
+        super().fit(X, y)
+        self.levels_ = {name: _levels(X[name]) for name in self.feature_names_in_}
+        return self
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Convert all columns."""
+        frame = self._columns(X)
+        positions = {name: _positions(frame[name], levels) for name, levels in self.levels_.items()}
+        return pd.DataFrame(positions, index=X.index, columns=frame.columns)
+
+
+class DateParts(_ByColumn):
+    """A point in time as year, month, day, weekday (Monday is 0) and days since 1970-01-01.
+
+    Takes datetimes, dates and ISO 8601 texts; those with an offset are read in UTC.
+
+    Args:
+        hour: also give the hour.
+    """
+
+    def __init__(self, hour: bool = False) -> None:
+        self.hour = hour
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Columns as :meth:`get_feature_names_out` names them, float64; missing where the time is."""
+        frame = self._columns(X)
+        parts = [part for name in frame.columns for part in self._parts(_times(frame[name]))]
+        table = pd.DataFrame(dict(enumerate(parts)), index=X.index)
+        return table.set_axis(self.get_feature_names_out(), axis=1)
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """`{column}_{part}`, column by column."""
+        names = self.feature_names_in_ if input_features is None else input_features
+        parts = (*_PARTS, "hour") if self.hour else _PARTS
+        return np.asarray([f"{name}_{part}" for name in names for part in parts], dtype=object)
+
+    def _parts(self, times: pd.Series) -> list[pd.Series]:
+        at = times.dt
+        days = (times - pd.Timestamp(0)) // pd.Timedelta(days=1)
+        parts = [at.year, at.month, at.day, at.day_of_week, days, *([at.hour] if self.hour else [])]
+        return [part.astype("float64") for part in parts]
+
+
+def _float(column: pd.Series) -> NDArray[np.float64]:
+    try:
+        numbers = np.asarray(column.astype("float64"), dtype=np.float64)
+    except (TypeError, ValueError) as exc:
+        raise DataError(
+            f"column {column.name!r} holds something else than numbers", expected="numbers", got=str(exc)
+        ) from exc
+    return np.where(np.isfinite(numbers), numbers, np.nan)
+
+
+def _text(column: pd.Series) -> NDArray[np.object_]:
+    missing = column.isna().to_numpy()
+    texts = [MISSING if absent else str(value) for value, absent in zip(column, missing, strict=True)]
+    return np.asarray(texts, dtype=object)
+
+
+def _levels(column: pd.Series) -> NDArray[np.object_]:
+    codes, texts = _coded(column)
+    return np.unique(texts[np.unique(codes)])
+
+
+def _positions(column: pd.Series, levels: NDArray[np.object_]) -> NDArray[np.intp]:
+    codes, texts = _coded(column)
+    known = {level: position for position, level in enumerate(levels)}
+    positions: NDArray[np.intp] = np.asarray([known.get(text, -1) for text in texts], dtype=np.intp)[codes]
+    return positions
+
+
+def _coded(column: pd.Series) -> tuple[NDArray[np.integer], NDArray[np.object_]]:
+    """Texts, and where in them each row's is. Some may be there twice, or of no row."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        # The code of what is missing is -1, and so the last text.
+        return column.cat.codes.to_numpy(), np.append(_text(pd.Series(column.cat.categories, dtype=object)), MISSING)
+    return pd.factorize(_text(column))
+
+
+def _bounds(column: pd.Series, lower: float, upper: float) -> tuple[float | None, float | None]:
+    low, high = column.quantile(lower), column.quantile(upper)
+    return (None, None) if pd.isna(low) else (float(low), float(high))
+
+
+def _times(column: pd.Series) -> pd.Series:
+    try:
+        return pd.to_datetime(column, utc=True, format="ISO8601").dt.tz_localize(None)
+    except (TypeError, ValueError) as exc:
+        raise DataError(
+            f"column {column.name!r} holds something else than dates", expected="dates as ISO 8601", got=str(exc)
+        ) from exc

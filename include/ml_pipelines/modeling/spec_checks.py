@@ -1,0 +1,79 @@
+"""What a declaration may say that only a library knows: estimators, their parameters, and regular expressions.
+
+The rules of the file alone are in :mod:`ml_pipelines.spec.rules`: a DAG file is parsed where none of these libraries
+should be imported, and maybe none is installed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from ml_pipelines.errors import EstimatorError, MissingExtra
+from ml_pipelines.modeling.estimators import build_estimator, require_scikit_learn
+from ml_pipelines.spec.metrics import Task
+from ml_pipelines.spec.training import Candidate
+from ml_pipelines.spec.yaml_source import Finding
+
+__all__ = ["library_findings"]
+
+
+def library_findings(data: Mapping[str, Any]) -> list[Finding]:
+    """Everything that the libraries find in the plain data of a training's declaration.
+
+    What is missing or of the wrong type is not their business.
+
+    Raises:
+        MissingExtra: scikit-learn is not installed, so that nothing can be checked.
+    """
+    require_scikit_learn(where="candidates")
+    return [*_candidates(data), *_patterns(data)]
+
+
+def _candidates(data: Mapping[str, Any]) -> Iterator[Finding]:
+    model, candidates = data.get("model"), data.get("candidates")
+    task: Any = model.get("task") if isinstance(model, dict) else None
+    if task not in get_args(Task) or not isinstance(candidates, list):
+        return
+    for index, declared in enumerate(candidates):
+        try:
+            build_estimator(Candidate.model_validate(declared), task=task, seed=0)
+        except ValidationError:
+            continue
+        except EstimatorError as exc:
+            facts = f"expected {exc.expected}" if exc.expected else exc.got
+            yield Finding(
+                loc=("candidates", index, *exc.field),
+                message=f"{exc.what}: {facts}" if facts else exc.what,
+                hint=exc.fix,
+                at_key=exc.at_name,
+            )
+        except MissingExtra as exc:
+            yield Finding(loc=("candidates", index, "estimator"), message=exc.what, hint=exc.fix)
+
+
+def _patterns(data: Mapping[str, Any]) -> Iterator[Finding]:
+    declared = data.get("data")
+    columns = declared.get("columns") if isinstance(declared, dict) else None
+    for name, column in columns.items() if isinstance(columns, dict) else ():
+        pattern = column.get("pattern") if isinstance(column, dict) else None
+        if isinstance(pattern, str) and (fault := _pattern_fault(pattern)):
+            message = f"expected a regular expression as Rust has them, without look-around; {fault}"
+            yield Finding(loc=("data", "columns", name, "pattern"), message=message)
+
+
+def _pattern_fault(pattern: str) -> str:
+    """What is wrong with a regular expression, empty if nothing is."""
+    # Only who declares a pattern waits for this import.
+    import polars as pl
+
+    try:
+        for whole in (pattern, f"^(?:{pattern})$"):  # the quality check runs the latter
+            pl.Series([""]).str.contains(whole)
+    except pl.exceptions.ComputeError as exc:
+        said = re.search(r"^error: (.+)", str(exc), re.MULTILINE)
+        return said[1] if said else str(exc).partition("\n")[0]
+    return ""

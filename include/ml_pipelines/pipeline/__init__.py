@@ -1,0 +1,1 @@
+"""The tables of steps, their parameters, their wiring and their cache keys."""

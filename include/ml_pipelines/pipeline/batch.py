@@ -1,0 +1,77 @@
+"""The table of the steps of batch scoring and of its drift, as :mod:`ml_pipelines.pipeline.training` is the training's.
+
+It is a table of its own because a training's fingerprint covers the code of all steps of a training, and of no other.
+"""
+
+from __future__ import annotations
+
+from ml_pipelines.pipeline.step import Step
+
+__all__ = ["BATCHES", "DRIFT", "SCORING"]
+
+SCORING: dict[str, Step] = {
+    step.name: step
+    for step in (
+        Step(
+            name="ingest_batch",
+            parameters="ml_pipelines.pipeline.batch_parameters:IngestBatchParameters",
+            resolve="ml_pipelines.steps.batch.ingest_batch:resolve",
+            compute="ml_pipelines.steps.batch.ingest_batch:ingest_batch",
+            outputs={"table": "table"},
+            modules=("ml_pipelines.data.type_inference", "ml_pipelines.data.streaming"),
+            packages=("polars",),
+        ),
+        Step(
+            name="plan_shards",
+            parameters="ml_pipelines.pipeline.batch_parameters:PlanShardsParameters",
+            compute="ml_pipelines.steps.batch.plan_shards:plan_shards",
+            inputs={"table": "ingest_batch.table"},
+            outputs={"shard_*": "table"},
+            modules=("ml_pipelines.data.duplicate_keys", "ml_pipelines.data.streaming"),
+            packages=("polars",),
+        ),
+        Step(
+            name="score_shard",
+            parameters="ml_pipelines.pipeline.batch_parameters:ScoreShardParameters",
+            resolve="ml_pipelines.steps.batch.score_shard:resolve",
+            compute="ml_pipelines.steps.batch.score_shard:score_shard",
+            outputs={"scores": "table", "quarantine": "table"},
+            modules=(
+                "ml_pipelines.evaluation.scorers",
+                "ml_pipelines.modeling.features",
+                "ml_pipelines.modeling.preprocessing",
+                "ml_pipelines.modeling.serialization",
+            ),
+            packages=("scikit-learn", "numpy", "scipy", "pandas", "polars", "skops"),
+        ),
+        Step(
+            name="collect_scores",
+            parameters="ml_pipelines.pipeline.batch_parameters:CollectScoresParameters",
+            resolve="ml_pipelines.steps.batch.collect_scores:resolve",
+            compute="ml_pipelines.steps.batch.collect_scores:collect_scores",
+            outputs={"scores": "table", "quarantine": "table"},
+            packages=("polars",),
+        ),
+    )
+}
+
+DRIFT: dict[str, Step] = {
+    "measure_drift": Step(
+        name="measure_drift",
+        parameters="ml_pipelines.pipeline.batch_parameters:MeasureDriftParameters",
+        resolve="ml_pipelines.steps.batch.measure_drift:resolve",
+        compute="ml_pipelines.steps.batch.measure_drift:measure_drift",
+        outputs={"report": "html", "drift": "json"},
+        modules=(
+            "ml_pipelines.data.drift",
+            "ml_pipelines.modeling.features",
+            "ml_pipelines.data.profile",
+            "ml_pipelines.reporting.drift_report",
+            "ml_pipelines.reporting.training_report",
+        ),
+        packages=("numpy", "pandas", "polars"),
+    )
+}
+
+BATCHES = SCORING | DRIFT
+"""Both."""

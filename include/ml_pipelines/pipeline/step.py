@@ -1,0 +1,100 @@
+"""What the phases of a step give back and are given; see :mod:`ml_pipelines.pipeline.training`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Identity, JsonValue
+from ml_pipelines.pipeline.parameters import Parameters
+
+__all__ = ["Publication", "References", "Resolution", "Step", "StepOutput"]
+
+References = dict[str, ArtifactRef | tuple[ArtifactRef, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """What `resolve(parameters, inputs, services, identity)` found out about the outside world.
+
+    Attributes:
+        inputs: artifacts to compute from, beside those of the request.
+        key_facts: what else the result depends on; part of the key.
+        values: go into the result's values as they are.
+        prepare: called with an empty local directory on a miss; gives further arguments of `compute`. A path that it
+            gives under a name that ends in `_path` is passed as it is.
+        cacheable: False if only computing tells what the result depends on.
+    """
+
+    inputs: References = field(default_factory=dict)
+    key_facts: dict[str, JsonValue] = field(default_factory=dict)
+    values: dict[str, JsonValue] = field(default_factory=dict)
+    prepare: Callable[[str], dict[str, Any]] | None = None
+    cacheable: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutput:
+    """What `compute(*, parameters, seed, **inputs)` made.
+
+    Attributes:
+        outputs: by name, as the catalog's kinds say: `table` a polars LazyFrame, `json` a dict, `model` a fitted
+            scikit-learn estimator, `image` PNG bytes, `html` text.
+        values: counts, metrics, names. Finite floats only.
+    """
+
+    outputs: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """What `publish(work, services)` works from; it gives back further values.
+
+    Attributes:
+        parameters: of the step.
+        references: the request's inputs, its context and the step's own outputs, by name.
+        values: what was computed or resolved.
+        facts: values of earlier steps by step name; a list for a mapped step.
+        identity: whose work this is.
+        key: of the recipe.
+    """
+
+    parameters: Parameters
+    references: References
+    values: dict[str, JsonValue]
+    facts: dict[str, JsonValue]
+    identity: Identity
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One row.
+
+    Attributes:
+        name: of the step.
+        parameters: pydantic model whose fields are sections of the declaration, as `module:class`.
+        resolve: `module:function`, or None.
+        compute: `module:function`, or None.
+        publish: `module:function`, or None.
+        inputs: argument of `compute` -> `step.output` that it comes from. Those of a mapped step are a list.
+        context: the same for arguments that only `publish` takes.
+        facts: steps whose values `publish` reads.
+        outputs: name -> kind. `shard_*` stands for as many as there are, `shard_0` and so on.
+        modules: own modules whose source is part of the key, beside that of `compute`.
+        packages: distributions whose versions are part of the key.
+    """
+
+    name: str
+    parameters: str
+    resolve: str | None = None
+    compute: str | None = None
+    publish: str | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
+    context: dict[str, str] = field(default_factory=dict)
+    facts: tuple[str, ...] = ()
+    outputs: dict[str, ArtifactKind] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()

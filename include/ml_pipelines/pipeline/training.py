@@ -1,0 +1,172 @@
+"""The one table of the steps: what each computes and publishes, from what, into what.
+
+A step has up to three phases, run in this order by :func:`ml_pipelines.runner.step.run_step`:
+
+* `resolve`: facts of the outside world that the result depends on (which data, which champion) become inputs.
+* `compute`: a pure function of inputs, parameters and seed. Its result is stored under its recipe's key.
+* `publish`: effects through ports, safe to repeat; done on a hit as on a miss.
+
+The table is read without importing what it names.
+"""
+
+from __future__ import annotations
+
+from ml_pipelines.pipeline.step import Step
+
+__all__ = ["CATALOG"]
+
+
+_TABLES = ("polars",)
+_MODELS = ("scikit-learn", "numpy", "scipy", "pandas", "polars", "skops")
+
+CATALOG: dict[str, Step] = {
+    step.name: step
+    for step in (
+        Step(
+            name="ingest",
+            parameters="ml_pipelines.pipeline.parameters:IngestParameters",
+            resolve="ml_pipelines.steps.training.ingest_io:resolve",
+            compute="ml_pipelines.steps.training.ingest:ingest",
+            outputs={"table": "table"},
+            modules=("ml_pipelines.data.type_inference", "ml_pipelines.data.streaming"),
+            packages=_TABLES,
+        ),
+        Step(
+            name="compare_with_champion",
+            parameters="ml_pipelines.pipeline.parameters:CompareWithChampionParameters",
+            publish="ml_pipelines.steps.training.compare_with_champion:publish",
+            facts=("ingest",),
+            context={"table": "ingest.table"},
+        ),
+        Step(
+            name="check_quality",
+            parameters="ml_pipelines.pipeline.parameters:CheckQualityParameters",
+            compute="ml_pipelines.steps.training.check_quality:check_quality",
+            inputs={"table": "ingest.table"},
+            outputs={"report": "json", "flagged": "table"},
+            modules=(
+                "ml_pipelines.data.check_results",
+                "ml_pipelines.data.duplicate_keys",
+                "ml_pipelines.data.leakage",
+                "ml_pipelines.data.cell_checks",
+                "ml_pipelines.data.streaming",
+            ),
+            packages=(*_TABLES, "pandera"),
+        ),
+        Step(
+            name="preprocess",
+            parameters="ml_pipelines.pipeline.parameters:PreprocessParameters",
+            compute="ml_pipelines.steps.training.preprocess:preprocess",
+            inputs={"table": "ingest.table", "flagged": "check_quality.flagged"},
+            outputs={"clean": "table", "quarantine": "table"},
+            modules=("ml_pipelines.data.streaming",),
+            packages=_TABLES,
+        ),
+        Step(
+            name="split",
+            parameters="ml_pipelines.pipeline.parameters:SplitParameters",
+            compute="ml_pipelines.steps.training.split:split",
+            inputs={"table": "preprocess.clean"},
+            outputs={"train": "table", "validation": "table", "test": "table"},
+            modules=("ml_pipelines.data.row_hash", "ml_pipelines.data.streaming"),
+            packages=_TABLES,
+        ),
+        Step(
+            name="train",
+            parameters="ml_pipelines.pipeline.parameters:TrainParameters",
+            compute="ml_pipelines.steps.training.train:train",
+            publish="ml_pipelines.steps.training.train:publish",
+            inputs={"table": "split.train"},
+            facts=("ingest",),
+            outputs={"model": "model", "training": "json"},
+            modules=(
+                "ml_pipelines.modeling.estimators",
+                "ml_pipelines.modeling.preprocessing",
+                "ml_pipelines.modeling.features",
+                "ml_pipelines.data.profile",
+                "ml_pipelines.modeling.target",
+                "ml_pipelines.modeling.serialization",
+            ),
+            packages=_MODELS,
+        ),
+        Step(
+            name="evaluate",
+            parameters="ml_pipelines.pipeline.parameters:EvaluateParameters",
+            resolve="ml_pipelines.steps.training.evaluate_io:resolve",
+            compute="ml_pipelines.steps.training.evaluate:evaluate",
+            publish="ml_pipelines.steps.training.evaluate_io:publish",
+            facts=("train",),
+            inputs={
+                "models": "train.model",
+                "trainings": "train.training",
+                "validation": "split.validation",
+                "test": "split.test",
+            },
+            outputs={"evaluation": "json"},
+            modules=(
+                "ml_pipelines.evaluation.bootstrap",
+                "ml_pipelines.evaluation.comparison",
+                "ml_pipelines.spec.metrics",
+                "ml_pipelines.evaluation.scorers",
+                "ml_pipelines.modeling.features",
+                "ml_pipelines.modeling.preprocessing",
+                "ml_pipelines.modeling.serialization",
+            ),
+            packages=_MODELS,
+        ),
+        Step(
+            name="decide",
+            parameters="ml_pipelines.pipeline.parameters:DecideParameters",
+            resolve="ml_pipelines.steps.training.decide:resolve",
+            compute="ml_pipelines.steps.training.decide:decide",
+            inputs={
+                "evaluation": "evaluate.evaluation",
+                "models": "train.model",
+                "trainings": "train.training",
+            },
+            outputs={"decision": "json"},
+            modules=("ml_pipelines.promotion.gate", "ml_pipelines.promotion.history", "ml_pipelines.spec.metrics"),
+        ),
+        Step(
+            name="register",
+            parameters="ml_pipelines.pipeline.parameters:RegisterParameters",
+            publish="ml_pipelines.steps.training.register:publish",
+            facts=("ingest", "compare_with_champion", "train"),
+            context={
+                "decision": "decide.decision",
+                "models": "train.model",
+                "trainings": "train.training",
+            },
+        ),
+        Step(
+            name="deploy",
+            parameters="ml_pipelines.pipeline.parameters:DeployParameters",
+            publish="ml_pipelines.steps.training.deploy:publish",
+            facts=("decide", "register"),
+            context={"decision": "decide.decision", "trainings": "train.training"},
+        ),
+        Step(
+            name="record_decision",
+            parameters="ml_pipelines.pipeline.parameters:RecordParameters",
+            publish="ml_pipelines.steps.training.record_decision:publish",
+            facts=(
+                "ingest",
+                "compare_with_champion",
+                "check_quality",
+                "preprocess",
+                "split",
+                "train",
+                "evaluate",
+                "decide",
+                "register",
+                "deploy",
+            ),
+            context={
+                "decision": "decide.decision",
+                "report": "check_quality.report",
+                "trainings": "train.training",
+                "evaluation": "evaluate.evaluation",
+            },
+        ),
+    )
+}

@@ -1,0 +1,65 @@
+"""From the results of earlier steps to what the next step is given, as the catalog says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_pipelines.contracts import StepResult
+from ml_pipelines.errors import RequestError
+from ml_pipelines.pipeline.step import References, Step
+from ml_pipelines.pipeline.training import CATALOG
+
+__all__ = ["Results", "needs", "wire"]
+
+Results = Mapping[str, "StepResult | list[StepResult] | None"]
+
+
+def needs(step: str) -> tuple[str, ...]:
+    """The steps whose results a step reads, in catalog order."""
+    row = CATALOG[step]
+    named = {source.partition(".")[0] for source in (*row.inputs.values(), *row.context.values())} | set(row.facts)
+    return tuple(name for name in CATALOG if name in named)
+
+
+def wire(step: Step, results: Results) -> dict[str, Any]:
+    """The `inputs`, `context` and `facts` of a :class:`StepRequest`.
+
+    Args:
+        step: the catalog's row.
+        results: by step name, a list for a mapped step; None or absent for a step that did not run. Only `context`
+            and `facts` may do without.
+
+    Raises:
+        RequestError: a step that this one computes from did not run.
+    """
+    return {
+        "inputs": _references(step, step.inputs, results, required=True),
+        "context": _references(step, step.context, results, required=False),
+        "facts": {name: _values(result) for name in step.facts if (result := results.get(name)) is not None},
+    }
+
+
+def _references(step: Step, sources: Mapping[str, str], results: Results, *, required: bool) -> References:
+    found: References = {}
+    for argument, source in sources.items():
+        producer, _, output = source.partition(".")
+        result = results.get(producer)
+        if result is None:
+            if required:
+                raise RequestError(
+                    f"step {step.name} has no input {argument!r}",
+                    where=f"step {step.name}",
+                    expected=f"the result of step {producer}",
+                    got="none",
+                    fix=f"run step {producer} first",
+                )
+            continue
+        found[argument] = (
+            tuple(each.outputs[output] for each in result) if isinstance(result, list) else result.outputs[output]
+        )
+    return found
+
+
+def _values(result: StepResult | list[StepResult]) -> Any:
+    return [each.values for each in result] if isinstance(result, list) else result.values

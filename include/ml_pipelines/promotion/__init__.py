@@ -1,0 +1,1 @@
+"""The gate, the deployment of a model version, and the history of decisions."""

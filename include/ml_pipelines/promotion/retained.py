@@ -1,0 +1,31 @@
+"""The artifacts that the ledger refers to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ml_pipelines.contracts import JsonValue
+from ml_pipelines.ports import Ledger
+from ml_pipelines.promotion.history import walk
+
+__all__ = ["needed"]
+
+
+def needed(ledger: Ledger) -> set[str]:
+    """The digests of what the ledger refers to of each change of the champion: reports, evaluations, training records.
+
+    A promoted version stays explained for good, and its training record is what a rollback verifies it with.
+    """
+    entries = (entry for model in ledger.models() for entry in walk(ledger, model))
+    return {digest for entry in entries if "version" in entry.details for digest in _referenced(entry.details)}
+
+
+def _referenced(value: JsonValue) -> Iterator[str]:
+    if isinstance(value, dict):
+        if {"uri", "sha256"} <= value.keys():
+            yield str(value["sha256"])
+        for each in value.values():
+            yield from _referenced(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _referenced(each)

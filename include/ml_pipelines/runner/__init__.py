@@ -1,0 +1,1 @@
+"""Run one step, a training or a batch."""

@@ -1,0 +1,203 @@
+"""A whole pipeline without Airflow: the same steps, the same artifacts, the same result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from ml_pipelines._utils.imports import load
+from ml_pipelines.contracts import Identity, JsonValue, StepRequest, StepResult
+from ml_pipelines.errors import RequestError
+from ml_pipelines.pipeline.cache_key import code_of, environment_of
+from ml_pipelines.pipeline.parameters import Parameters, RunOptions, TrainParameters
+from ml_pipelines.pipeline.training import CATALOG
+from ml_pipelines.pipeline.wiring import needs, wire
+from ml_pipelines.ports import Services
+from ml_pipelines.runner.step import run_step
+from ml_pipelines.spec.training import Candidate, PipelineSpec
+from ml_pipelines.store.artifact_store import ArtifactStore
+
+__all__ = [
+    "Approve",
+    "RunResults",
+    "Runner",
+    "check_candidates",
+    "conduct",
+    "label_of",
+    "parameters_of",
+    "run_pipeline",
+    "selected",
+]
+
+_CHECKED = "checked"  # where a list of candidates was "published" to
+
+RunResults = dict[str, StepResult | list[StepResult] | None]
+Runner = Callable[[Sequence[StepRequest]], Sequence[StepResult]]
+Approve = Callable[[StepResult], str | None]
+
+
+def run_pipeline(
+    spec: PipelineSpec,
+    services: Services,
+    *,
+    store: str,
+    run_id: str,
+    options: RunOptions | None = None,
+    approve: Approve = lambda decision: None,
+    on_start: Callable[[str], None] = lambda task: None,
+    on_done: Callable[[str, StepResult], None] = lambda task, result: None,
+) -> RunResults:
+    """Run all steps of a pipeline in this process, one after the other.
+
+    Args:
+        spec: the declaration.
+        services: the outside world.
+        store: URI of the artifact store.
+        run_id: name of the run; the same name again is a retry.
+        options: what to do differently this time.
+        approve: asked if the gate holds the model; a name ships it, and is written down as who approved.
+        on_start: called with the task's label before a step.
+        on_done: called with the task's label and result after it.
+
+    Returns:
+        Results by step; None for a step that was not reached.
+
+    Raises:
+        PipelineError: from the step that failed.
+    """
+
+    def run(requests: Sequence[StepRequest]) -> list[StepResult]:
+        results = []
+        for request in requests:
+            on_start(label_of(request))
+            if request.step == "train":
+                services.expect_rehearsal()
+            results.append(run_step(request, services))
+            on_done(label_of(request), results[-1])
+        return results
+
+    return conduct(spec, run, store=store, run_id=run_id, options=options, approve=approve)
+
+
+def conduct(
+    spec: PipelineSpec,
+    run: Runner,
+    *,
+    store: str,
+    run_id: str,
+    options: RunOptions | None = None,
+    approve: Approve = lambda decision: None,
+) -> RunResults:
+    """Go through a pipeline as its verdicts tell, whoever runs the steps: this process, or an orchestrator's tasks.
+
+    Args:
+        spec: the declaration.
+        run: runs the requests that it is given, which do not depend on each other, and gives their results in order.
+        store: URI of the artifact store.
+        run_id: name of the run; the same name again is a retry.
+        options: what to do differently this time.
+        approve: asked if the gate holds the model; a name ships it, and is written down as who approved.
+
+    Returns:
+        Results by step; None for a step that was not reached.
+
+    Raises:
+        RequestError: `options` name a candidate that there is not.
+        PipelineError: what `run` raises.
+    """
+    options = options or RunOptions()
+    chosen = selected(spec, options.candidates)
+    results: RunResults = dict.fromkeys(CATALOG)
+    approval: dict[str, JsonValue] = {}
+
+    def request(step: str, map_index: int = -1, candidate: Candidate | None = None) -> StepRequest:
+        wired = wire(CATALOG[step], {name: results[name] for name in needs(step)})
+        if step == "record_decision" and approval:
+            wired["facts"]["approval"] = approval
+        return StepRequest(
+            step=step,
+            parameters=parameters_of(spec, step, candidate).for_run(options).model_dump(mode="json"),
+            **wired,
+            seed=spec.seed,
+            store=store,
+            identity=Identity(pipeline=spec.name, run_id=run_id, task_id=step, map_index=map_index),
+            force=options.force,
+        )
+
+    def run_all(*steps: str) -> None:
+        for step in steps:
+            (results[step],) = run([request(step)])
+
+    def train_and_decide() -> None:
+        run_all("preprocess", "split")
+        results["train"] = [*run([request("train", index, candidate) for index, candidate in enumerate(chosen)])]
+        run_all("evaluate", "decide")
+        decided = results["decide"]
+        assert isinstance(decided, StepResult)
+        outcome = decided.values["outcome"]
+        if outcome == "held" and (approver := approve(decided)):
+            approval["approver"] = approver
+        if outcome == "promoted" or approval:
+            run_all("register", "deploy")
+
+    run_all("ingest", "compare_with_champion")
+    if _value(results["compare_with_champion"], "verdict") == "go_on":
+        run_all("check_quality")
+        if _value(results["check_quality"], "verdict") == "passed":
+            train_and_decide()
+    run_all("record_decision")
+    return results
+
+
+def check_candidates(spec: PipelineSpec, store: str) -> None:
+    """Build every candidate of a declaration, unless the store remembers that these were built with these packages.
+
+    Raises:
+        ModelError: at least one can't be built; tells all mistakes.
+        MissingExtra: scikit-learn is not installed, so that nothing can be checked.
+    """
+    trained = [candidate.model_dump(mode="json") for candidate in spec.trained]
+    told = [spec.model.task, spec.seed, trained, environment_of(CATALOG["train"]), code_of(CATALOG["train"])]
+    key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    memory = ArtifactStore(store)
+    if memory.published("train", key, _CHECKED) is None:
+        load("ml_pipelines.modeling.estimators:check_candidates")(spec)
+        memory.remember_published("train", key, _CHECKED, {})
+
+
+def label_of(request: StepRequest) -> str:
+    """What a request is called for people: its step, and which candidate it trains."""
+    candidate = request.parameters.get("candidate")
+    return f"{request.step}[{candidate['name']}]" if isinstance(candidate, dict) else request.step
+
+
+def selected(spec: PipelineSpec, names: tuple[str, ...]) -> tuple[Candidate, ...]:
+    """The candidates of these names, all if none are named.
+
+    Raises:
+        RequestError: no candidate has that name.
+    """
+    known = {candidate.name: candidate for candidate in spec.trained}
+    if unknown := [name for name in names if name not in known]:
+        raise RequestError(
+            f"there is no candidate {unknown[0]!r}",
+            where=f"pipeline {spec.name}",
+            expected=f"some of {', '.join(known)}",
+            got=", ".join(names),
+            fix="name candidates of the declaration",
+        )
+    return tuple(candidate for name, candidate in known.items() if not names or name in names)
+
+
+def parameters_of(spec: PipelineSpec, step: str, candidate: Candidate | None = None) -> Parameters:
+    """What the declaration tells a step; `candidate` is for `train` alone."""
+    if step == "train":
+        return TrainParameters.of(spec, candidate)
+    return cast("Parameters", load(CATALOG[step].parameters).of(spec))
+
+
+def _value(result: StepResult | list[StepResult] | None, name: str) -> Any:
+    assert isinstance(result, StepResult)
+    return result.values.get(name)

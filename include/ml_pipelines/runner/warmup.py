@@ -1,0 +1,34 @@
+"""What a process does once, so that no model waits for it: libraries import and look up a lot when they are first used.
+
+A small model is used here, in one thread and without polars: a process may be forked after it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import Pipeline
+from sklearn.tree import DecisionTreeClassifier
+
+from ml_pipelines.evaluation.scorers import Problem, describe, measure
+from ml_pipelines.modeling.preprocessing import preprocessing
+from ml_pipelines.modeling.serialization import dump_model, load_model
+
+__all__ = ["practise"]
+
+
+def practise() -> None:
+    """Fit, store, load and judge a model of two columns, and forget it."""
+    frame = pd.DataFrame({"number": [0.0, 1.0] * 4, "few": pd.Categorical(["a", "b"] * 4)})
+    frame["many"] = frame["few"]
+    truth = np.array([0, 1] * 4)
+    encodings = {"number": "number", "few": "onehot", "many": "target"}
+    features = [{"name": name, "encoding": encoding} for name, encoding in encodings.items()]
+    folds = StratifiedKFold(2, shuffle=True, random_state=0)
+    columns = preprocessing(features, task="classification", outliers=None, folds=folds)
+    model = Pipeline([("features", columns), ("model", DecisionTreeClassifier(random_state=0))]).fit(frame, truth)
+    score = load_model(dump_model(model)).predict_proba(frame)[:, 1]
+    problem = Problem("classification", classes=(0, 1), positive=1)
+    measure(problem, truth, score)
+    describe(problem, truth, score)

@@ -1,0 +1,89 @@
+"""Can this machine do the work? Each finding says what was tried and what came of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from ml_pipelines.errors import LedgerError, MissingExtra, PipelineError, RequestError
+from ml_pipelines.services.connected import ConnectedServices
+from ml_pipelines.services.settings import Settings
+from ml_pipelines.store.artifact_store import ArtifactStore
+
+__all__ = ["Finding", "examine"]
+
+_PACKAGES = ("polars", "pandas", "pandera", "scikit-learn", "skops", "mlflow", "dvc", "sqlalchemy")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: what was looked at, whether it is well, and what was seen."""
+
+    what: str
+    ok: bool
+    detail: str
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Check packages, git, the store (by writing and reading), the ledger and MLflow (by asking them)."""
+    checks: dict[str, Callable[[], str]] = {
+        "packages": _packages,
+        "git": _git,
+        "artifact store": lambda: _store(settings.store),
+        "ledger": lambda: _ledger(settings),
+        "MLflow": lambda: _mlflow(settings),
+    }
+    return [_finding(what, check) for what, check in checks.items()]
+
+
+def _finding(what: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, ok=True, detail=check())
+    except PipelineError as error:
+        return Finding(what, ok=False, detail=str(error))
+
+
+def _packages() -> str:
+    found, missing = [], []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        raise MissingExtra(
+            f"not installed: {', '.join(missing)}", fix='pip install "airflow-provider-ml-pipelines[ml]"'
+        )
+    return ", ".join(found)
+
+
+def _git() -> str:
+    path = shutil.which("git")
+    if path is None:
+        raise RequestError("git is not on the PATH", fix="install git: DVC sources are resolved with it")
+    return path
+
+
+def _store(uri: str) -> str:
+    store = ArtifactStore(uri)
+    ref = store.put_bytes(b"doctor", kind="html")
+    store.read(ref)
+    return f"wrote and read {ref.uri}"
+
+
+def _ledger(settings: Settings) -> str:
+    ledger = ConnectedServices(settings).ledger
+    models = ledger.models()
+    if damaged := [model for model in models if ledger.verify(model)]:
+        raise LedgerError(
+            f"the chain of {', '.join(damaged)} is broken",
+            fix="`ml-pipelines ledger verify` tells what is wrong with it",
+        )
+    return f"answers; {len(models)} models, every chain is whole"
+
+
+def _mlflow(settings: Settings) -> str:
+    ConnectedServices(settings).registry.by_alias("ml-pipelines-doctor", "champion")
+    return "answers"

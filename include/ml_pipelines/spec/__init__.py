@@ -1,0 +1,1 @@
+"""The declaration: what a YAML file may say."""

@@ -1,0 +1,348 @@
+"""Reads a pipeline's YAML file. All mistakes come at once, each with its line and what would be right."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from ml_pipelines.errors import Mistake, SpecError
+from ml_pipelines.spec.batch import DriftSpec, ScoringSpec
+from ml_pipelines.spec.rules import (
+    broken_drift_rules,
+    broken_rules,
+    broken_scoring_rules,
+    did_you_mean,
+    nearest,
+    one_of,
+    shown,
+)
+from ml_pipelines.spec.training import PipelineSpec
+from ml_pipelines.spec.yaml_source import Document, Finding, Loc, Span, Unreadable, read, split_lines
+
+__all__ = ["kind_of", "load_drift", "load_scoring", "load_spec", "parse_drift", "parse_scoring", "parse_spec"]
+
+Spec = TypeVar("Spec", bound=BaseModel)
+
+Rules = Callable[[Any], list[Finding]]
+
+_RULES: dict[type[BaseModel], Rules] = {
+    PipelineSpec: broken_rules,
+    ScoringSpec: broken_scoring_rules,
+    DriftSpec: broken_drift_rules,
+}
+
+# What is declared -> the section that only such a file has, and who reads it.
+_KINDS: dict[type[BaseModel], tuple[str, str, str]] = {
+    PipelineSpec: ("training", "gate", "`ml-pipelines run` and training_dag read it"),
+    ScoringSpec: ("scoring", "shards", "`ml-pipelines score` and scoring_dag read it"),
+    DriftSpec: ("watch over drift", "watch", "`ml-pipelines drift` and drift_dag read it"),
+}
+
+_EXCERPT_COLUMNS = 110
+
+# pydantic's error types -> what a person should have written.
+_EXPECTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing_size": "a whole number of fewer digits",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "a mapping of names to values",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "a number of at least {ge}",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "a number of at most {le}",
+    "string_too_long": "at most {max_length} characters",
+    "string_too_short": "text that is not empty",
+}
+_PATTERNS = {
+    r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$": (
+        "a name of the letters a to z, digits, _ . and - that begins with a letter, digit or _"
+    ),
+    r"^[A-Za-z][\w-]*$": "a name of letters, digits, _ and - only that begins with a letter",
+}
+
+
+def load_spec(
+    path: str | Path,
+    *,
+    name: str | None = None,
+    sections: Mapping[str, Any] | None = None,
+    rules: Rules = lambda data: [],
+) -> PipelineSpec:
+    """Read a pipeline's declaration.
+
+    Args:
+        path: of a YAML file in UTF-8.
+        name: of the pipeline; by default the one in the file, and else the file's stem.
+        sections: what counts where the file declares nothing.
+        rules: what else finds mistakes in the file's plain data.
+
+    Raises:
+        SpecError: with every mistake of the file, its line, and how to mend it.
+    """
+    return _parsed(PipelineSpec, _text(path), path, name=name, sections=sections, rules=rules)
+
+
+def load_scoring(path: str | Path) -> ScoringSpec:
+    """Read the declaration of batch scoring; raises as :func:`load_spec`."""
+    return parse_scoring(_text(path), path=path)
+
+
+def parse_spec(
+    text: str, *, path: str | Path, name: str | None = None, sections: Mapping[str, Any] | None = None
+) -> PipelineSpec:
+    """Read a pipeline's declaration from text; `path` names it in errors. Else the same as :func:`load_spec`."""
+    return _parsed(PipelineSpec, text, path, name=name, sections=sections)
+
+
+def parse_scoring(text: str, *, path: str | Path) -> ScoringSpec:
+    """Read the declaration of batch scoring from text; raises as :func:`load_spec`."""
+    return _parsed(ScoringSpec, text, path)
+
+
+def parse_drift(text: str, *, path: str | Path) -> DriftSpec:
+    """Read the declaration of a watch over drift from text; raises as :func:`load_spec`."""
+    return _parsed(DriftSpec, text, path)
+
+
+def load_drift(path: str | Path) -> DriftSpec:
+    """Read the declaration of a watch over drift; raises as :func:`load_spec`."""
+    return parse_drift(_text(path), path=path)
+
+
+def kind_of(path: str | Path) -> Literal["training", "scoring", "drift"]:
+    """What a file declares: a scoring says how a batch is cut, a watch over drift what it watches.
+
+    Raises:
+        SpecError: the file can't be read.
+    """
+    try:
+        data = read(_text(path)).data
+    except Unreadable:
+        return "training"
+    if not isinstance(data, dict) or "gate" in data:
+        return "training"
+    return "scoring" if "shards" in data else "drift" if "watch" in data else "training"
+
+
+def _text(path: str | Path) -> str:
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError as exc:
+        raise SpecError("there is no such declaration", where=str(path), fix="check the path") from exc
+    except (OSError, ValueError) as exc:  # ValueError: a null byte in the path
+        reason = getattr(exc, "strerror", None) or str(exc)
+        raise SpecError("the declaration can't be read", where=str(path), got=reason, fix="name a YAML file") from exc
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        before = split_lines(content[: exc.start].decode("utf-8"))
+        span = Span(len(before), len(before[-1]) + 1)
+        message = f"expected UTF-8 text, got the byte 0x{content[exc.start]:02x}"
+        finding = Finding(loc=(), message=message, hint="save the file as UTF-8", span=span)
+        document = Document(values={(): span})
+        raise _error([finding], document, text=content.decode("utf-8", "replace"), path=path) from exc
+
+
+def _parsed(
+    kind: type[Spec],
+    text: str,
+    path: str | Path,
+    *,
+    name: str | None = None,
+    sections: Mapping[str, Any] | None = None,
+    rules: Rules = lambda data: [],
+) -> Spec:
+    text = text.removeprefix("\ufeff")
+    try:
+        document = read(text)
+    except Unreadable as exc:
+        raise _error([exc.finding], Document(values={(): Span(1, 1)}), text=text, path=path) from exc
+    if not isinstance(document.data, dict):
+        raise _error([_not_a_mapping(kind, document.data)], document, text=text, path=path)
+    _raise_other_kind(kind, document.data, path)
+    data = {"name": Path(path).stem, **(sections or {}), **document.data}
+    if name is not None:
+        data["name"] = name
+    spec, wrong = _validated(kind, data)
+    findings = [*document.findings, *wrong, *_RULES[kind](data), *rules(data)]
+    if spec is None or findings:
+        raise _error(findings, document, text=text, path=path)
+    return spec
+
+
+def _raise_other_kind(kind: type[BaseModel], data: dict[str, Any], path: str | Path) -> None:
+    """Say so if the file declares something else, instead of telling every section as a mistake."""
+    wanted, section, _ = _KINDS[kind]
+    others = [each for each in _KINDS.values() if each[1] in data]
+    if section in data or len(others) != 1:
+        return
+    ((name, other, fix),) = others
+    raise SpecError(
+        f"the file declares a {name}",
+        where=str(path),
+        expected=f"a {wanted}, which has {section}",
+        got=f"one that has {other}",
+        fix=fix,
+    )
+
+
+def _not_a_mapping(kind: type[BaseModel], data: Any) -> Finding:
+    *most, last = (name for name, field in kind.model_fields.items() if field.is_required() and name != "name")
+    least = f"{', '.join(most)} and {last}"
+    if data is None:
+        return Finding(loc=(), message="the file is empty", hint=f"declare at least {least}")
+    return Finding(loc=(), message=f"expected fields such as {least}, got {shown(data)}")
+
+
+def _validated(kind: type[Spec], data: dict[str, Any]) -> tuple[Spec | None, list[Finding]]:
+    try:
+        return kind.model_validate(data), []
+    except ValidationError as exc:
+        return None, list(_translated(kind, exc, data))
+
+
+def _translated(spec: type[BaseModel], exc: ValidationError, data: dict[str, Any]) -> Iterator[Finding]:
+    """Findings in a person's words; the branches of a union become one."""
+    errors = exc.errors(include_url=False, include_input=False)
+    meant = {_meant(spec, error["loc"]) for error in errors if error["type"] == "extra_forbidden"}
+    branches: dict[Loc, list[str]] = {}
+    for error in errors:
+        kind, loc, context = error["type"], _inside(data, error["loc"]), error.get("ctx", {})
+        if kind == "missing":
+            if error["loc"] not in meant:
+                yield Finding(loc=error["loc"], message=f'the field "{error["loc"][-1]}" is missing')
+        elif kind == "extra_forbidden":
+            yield _unknown_field(spec, loc)
+        elif kind == "value_error":
+            yield Finding(loc=loc, message=str(context["error"]))
+        elif kind == "model_type":
+            yield _not_a_section(spec, loc, _reach(data, loc))
+        elif kind == "literal_error":
+            yield _no_choice(loc, _reach(data, loc), re.findall(r"'([^']*)'", context["expected"]))
+        elif kind == "string_pattern_mismatch":
+            wanted = _PATTERNS.get(context["pattern"], f"text that matches {context['pattern']}")
+            branches.setdefault(loc, []).append(wanted)
+        else:
+            wanted = _EXPECTED[kind].format_map(_plain_limits(context)) if kind in _EXPECTED else error["msg"]
+            branches.setdefault(loc, []).append(wanted)
+    for loc, wants in branches.items():
+        yield _wrong_value(loc, _reach(data, loc), wants)
+
+
+def _plain_limits(context: dict[str, Any]) -> dict[str, Any]:
+    """Limits as people write them: 1 and not 1.0."""
+    return {name: int(x) if isinstance(x, float) and x.is_integer() else x for name, x in context.items()}
+
+
+def _inside(data: Any, loc: Loc) -> Loc:
+    """The part of a place that is in the data; pydantic adds the branches of a union."""
+    for depth, part in enumerate(loc):
+        if not (part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)):
+            return loc[:depth]
+        data = data[part]
+    return loc
+
+
+def _reach(data: Any, loc: Loc) -> Any:
+    for part in loc:
+        data = data[part]
+    return data
+
+
+def _wrong_value(loc: Loc, value: Any, wants: list[str]) -> Finding:
+    hint = "it is the file's name unless declared" if loc == ("name",) else ""
+    if wants == ["text"] and isinstance(value, int | float):
+        hint = f'put it in quotes: "{shown(value)}"'
+    return Finding(loc=loc, message=f"expected {' or '.join(dict.fromkeys(wants))}, got {shown(value)}", hint=hint)
+
+
+def _no_choice(loc: Loc, value: Any, choices: list[str]) -> Finding:
+    hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+    return Finding(loc=loc, message=f"expected {one_of(choices)}, got {shown(value)}", hint=hint)
+
+
+def _meant(spec: type[BaseModel], loc: Loc) -> Loc:
+    """The field that an unknown one seems to stand for: it is not told to be missing as well."""
+    return (*loc[:-1], nearest(str(loc[-1]), list(_section_at(spec, loc[:-1]).model_fields)))
+
+
+def _unknown_field(spec: type[BaseModel], loc: Loc) -> Finding:
+    fields = list(_section_at(spec, loc[:-1]).model_fields)
+    message = f"unknown field {shown(loc[-1])}: expected {one_of(fields)}"
+    return Finding(loc=loc, message=message, hint=did_you_mean(str(loc[-1]), fields), at_key=True)
+
+
+def _not_a_section(spec: type[BaseModel], loc: Loc, value: Any) -> Finding:
+    fields = _section_at(spec, loc).model_fields
+    required = [name for name, field in fields.items() if field.is_required()]
+    hint = "" if value is not None else "give it fields, or remove it"
+    if len(required) == 1 and not isinstance(value, dict | list | None):
+        hint = f"write {{{required[0]}: {value}}}"
+    return Finding(loc=loc, message=f"expected a mapping (fields: {', '.join(fields)}), got {shown(value)}", hint=hint)
+
+
+def _section_at(spec: type[BaseModel], loc: Loc) -> type[BaseModel]:
+    """The class of the section at a place that a validation error named."""
+    kind: Any = spec
+    for part in loc:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            kind = kind.model_fields[str(part)].annotation
+        else:
+            kind = get_args(kind)[1 if get_origin(kind) is dict else 0]
+        if type(None) in get_args(kind):
+            kind = get_args(kind)[0]
+    section: type[BaseModel] = kind
+    return section
+
+
+def _error(findings: list[Finding], document: Document, *, text: str, path: str | Path) -> SpecError:
+    lines = split_lines(text)
+    mistakes = [_mistake(finding, document, lines, str(path)) for finding in _told_once(findings)]
+    mistakes.sort(key=lambda mistake: (mistake.line, mistake.column))
+    count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+    return SpecError(f"{count} in {path}", mistakes=tuple(mistakes))
+
+
+def _told_once(findings: Iterable[Finding]) -> list[Finding]:
+    """The first finding for a place; one for the file as a whole only if no other says it better."""
+    by_place: dict[tuple[Loc, bool], Finding] = {}
+    for finding in findings:
+        by_place.setdefault((finding.loc, finding.at_key), finding)
+    return [each for each in by_place.values() if each.loc or each.span or len(by_place) == 1]
+
+
+def _mistake(finding: Finding, document: Document, lines: list[str], file: str) -> Mistake:
+    span = finding.span or document.span(finding.loc, at_key=finding.at_key)
+    last = len(lines) - (len(lines) > 1 and not lines[-1])
+    if span.line > last:  # the parser met the end of the file
+        span = Span(last, len(lines[last - 1]) + 1)
+    return Mistake(
+        file=file,
+        line=span.line,
+        column=span.column,
+        path="".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in finding.loc).removeprefix("."),
+        message=finding.message,
+        hint=finding.hint,
+        excerpt=_excerpt(span, lines[span.line - 1]),
+    )
+
+
+def _excerpt(span: Span, source: str) -> str:
+    """The source line, or a part of a long one, with a marker under the place."""
+    start = max(0, span.column - 81)
+    window = source[start : start + _EXCERPT_COLUMNS]
+    part = "".join(character if character.isprintable() else " " for character in window).rstrip()
+    column = min(span.column - 1 - start, len(part))
+    marker = "^" * max(1, min(span.width, len(part) - column))
+    gutter = f"  {span.line} | "
+    return f"{gutter}{part}\n{' ' * (len(gutter) - 2)}| {' ' * column}{marker}"

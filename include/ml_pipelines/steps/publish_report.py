@@ -1,0 +1,93 @@
+"""Make a run's report at its end: from what the steps left, into the store and to the tracking server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from ml_pipelines._utils.canonical_json import load_json
+from ml_pipelines.contracts import ArtifactRef, Decision, JsonValue
+from ml_pipelines.errors import PipelineError, TransientError
+from ml_pipelines.pipeline.step import Publication
+from ml_pipelines.ports import Services, TrackedModel
+from ml_pipelines.promotion.champion import champion_before
+from ml_pipelines.promotion.deployment import training_of
+from ml_pipelines.reporting.report_data import Evidence
+from ml_pipelines.reporting.training_report import render
+
+__all__ = ["REPORT_FILE", "keep_report"]
+
+REPORT_FILE = "report.html"
+
+
+def keep_report(
+    work: Publication, services: Services, decision: Decision, details: Mapping[str, JsonValue]
+) -> ArtifactRef:
+    """Render the report, keep it in the store, and log it with the best candidate's training.
+
+    Args:
+        work: of the step record_decision; with the references `report`, `evaluation` and `trainings`, as far as the
+            run came.
+        services: the outside world.
+        decision: the final one.
+        details: of the ledger's entry.
+
+    Returns:
+        Where the report is.
+
+    Raises:
+        ServiceUnavailable: the registry or the tracking server does not answer.
+    """
+    trainings = [
+        load_json(services.read(ref)) for ref in cast("Sequence[ArtifactRef]", work.references.get("trainings", ()))
+    ]
+    evidence = Evidence(
+        identity=work.identity,
+        decision=decision,
+        details=details,
+        quality=_document(work, services, "report"),
+        evaluation=_document(work, services, "evaluation"),
+        trainings=trainings,
+        tasks=[task for task in services.tasks(work.identity) if task.result.step != "record_decision"],
+        **(_champion(work, services, decision.model) if trainings else {}),
+    )
+    page = render(evidence)
+    ref = services.keep(page.encode(), "html")
+    if (tracked := _tracked(work, decision)) is not None:
+        services.tracking.log_evaluation(tracked, {}, {}, {REPORT_FILE: page})
+    return ref
+
+
+def _document(work: Publication, services: Services, name: str) -> dict[str, Any] | None:
+    ref = cast("ArtifactRef | None", work.references.get(name))
+    return None if ref is None else load_json(services.read(ref))
+
+
+def _tracked(work: Publication, decision: Decision) -> TrackedModel | None:
+    """The training of the best candidate, where it was written down."""
+    values = cast("list[dict[str, Any]]", work.facts.get("train", []))
+    index = decision.candidate_index
+    if index is None or index >= len(values):
+        return None
+    found = values[index]
+    return TrackedModel(found["mlflow_run_id"], found["model_uri"], found.get("mlflow_url"))
+
+
+def _champion(work: Publication, services: Services, model: str) -> dict[str, Any]:
+    """The record of the champion's training, or why it can't be had: never a reason for the run to fail."""
+    version = champion_before(services.registry, model, work.identity)
+    if version is None:
+        return {}
+    told: dict[str, Any] = {"champion_version": version.version}
+    try:
+        record = training_of(services, version)
+    except TransientError:
+        raise
+    except PipelineError as exc:
+        return {**told, "champion_missing": exc.what}
+    if "profile" not in record:
+        return {
+            **told,
+            "champion_missing": f"the training of version {version.version} holds no profile of its features",
+        }
+    return {**told, "champion_training": record}

@@ -1,0 +1,183 @@
+"""Apply the rules of :mod:`ml_pipelines.promotion.gate` to the evaluation of the best candidate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+from ml_pipelines.contracts import ArtifactRef, Comparison, Decision, Identity, Interval, JsonValue, SliceScore
+from ml_pipelines.errors import RegistryError
+from ml_pipelines.pipeline.parameters import DecideParameters
+from ml_pipelines.pipeline.step import References, Resolution, StepOutput
+from ml_pipelines.ports import Services
+from ml_pipelines.promotion.champion import champion_before
+from ml_pipelines.promotion.gate import judge
+from ml_pipelines.promotion.history import hold_down
+from ml_pipelines.promotion.history import withdrawn as withdrawn_models
+
+__all__ = ["decide", "resolve"]
+
+Champion = dict[str, Any]
+
+_TIMINGS = 5  # the fastest counts: whatever else the machine does only makes it slower
+
+
+def resolve(parameters: DecideParameters, inputs: References, services: Services, identity: Identity) -> Resolution:
+    """Look up today's champion, and how fast the winner is if that is limited.
+
+    The same evaluation is decided differently against another champion. A time is never the same twice, so only what
+    the gate makes of it is part of the key and of the decision: the limit that was kept, or else what was measured.
+
+    Returns:
+        Value `seconds_per_row` as it was measured, if it is limited.
+
+    Raises:
+        ServiceUnavailable: the registry does not answer.
+    """
+    version = champion_before(services.registry, parameters.model, identity)
+    champion: dict[str, JsonValue] | None = None
+    if version is not None:
+        champion = {"version": version.version, "sha256": version.artifact.sha256 if version.artifact else None}
+    models = cast("tuple[ArtifactRef, ...]", inputs["models"])
+    guards: dict[str, float] = {}
+    values: dict[str, JsonValue] = {}
+    limit = parameters.gate.guards.max_seconds_per_row
+    if limit is not None:
+        seconds = _seconds_per_row(inputs, services)
+        values["seconds_per_row"] = seconds
+        guards["seconds_per_row"] = limit if seconds <= limit else seconds
+    gone = withdrawn_models(services.ledger, parameters.model)
+    facts: dict[str, JsonValue] = {"champion": champion}
+    facts |= {"guards": {**guards}} if guards else {}
+    facts |= {"withdrawn": {**gone}} if gone else {}
+    told = {"champion": champion, "guards": guards, "model_bytes": [ref.bytes for ref in models]}
+    told |= {"withdrawn": gone} if gone else {}
+    return Resolution(key_facts=facts, values=values, prepare=lambda _: told)
+
+
+def decide(
+    *,
+    evaluation: dict[str, Any],
+    parameters: DecideParameters,
+    seed: int,
+    models: list[Callable[[], Any]],
+    trainings: list[dict[str, Any]],
+    model_bytes: list[int],
+    champion: Champion | None = None,
+    guards: dict[str, float] | None = None,
+    withdrawn: dict[str, str] | None = None,
+) -> StepOutput:
+    """Hold the winner of an evaluation against the gate.
+
+    Args:
+        evaluation: as the step `evaluate` made it.
+        parameters: the gate, and what the person who started the run allows.
+        seed: not used; nothing here is random.
+        models: not used; `resolve` may measure one.
+        trainings: likewise.
+        model_bytes: sizes of the candidates' files.
+        champion: `version` and `sha256` of today's champion, None if there is none.
+        guards: what else was measured of the winner.
+        withdrawn: why models were rolled back, by the sha256 of their files; see :mod:`ml_pipelines.promotion.history`.
+
+    Returns:
+        Output `decision`, a :class:`Decision`. Values `outcome`, `reason`, `candidate`, `candidate_index` and
+        `champion_version`.
+
+    Raises:
+        RegistryError: the champion is not the one that was evaluated.
+    """
+    names = [candidate["candidate"] for candidate in evaluation["candidates"]]
+    index = names.index(evaluation["winner"])
+    winner = evaluation["candidates"][index]
+    same = champion is not None and champion["sha256"] is not None and champion["sha256"] == winner["sha256"]
+    opponent = _opponent(evaluation, champion)
+    evidence = _evidence(evaluation, winner, opponent, parameters).model_copy(
+        update={
+            "candidate_index": index,
+            "champion_version": champion["version"] if champion else None,
+            "guards": {"model_bytes": float(model_bytes[index]), **(guards or {})},
+        }
+    )
+    decision = judge(evidence, parameters.gate, promote=parameters.promote, same_as_champion=same)
+    decision = hold_down(decision, (withdrawn or {}).get(winner["sha256"]))
+    values: dict[str, JsonValue] = {
+        name: getattr(decision, name) for name in ("outcome", "reason", "candidate", "candidate_index")
+    }
+    values["champion_version"] = decision.champion_version
+    return StepOutput(outputs={"decision": decision.model_dump(mode="json")}, values=values)
+
+
+def _evidence(
+    evaluation: dict[str, Any], winner: dict[str, Any], opponent: dict[str, Any] | None, parameters: DecideParameters
+) -> Decision:
+    comparison = evaluation["comparison"]
+    return Decision(
+        outcome="held",
+        reason="not judged yet",
+        model=parameters.model,
+        candidate=winner["candidate"],
+        metric=parameters.gate.metric,
+        metrics=winner["test"],
+        dummy_metrics=evaluation["dummy"]["test"],
+        champion_metrics=opponent["test"] if opponent else {},
+        champion_error=opponent["error"] if opponent else None,
+        intervals=_intervals(evaluation["intervals"]),
+        champion_intervals=_intervals(evaluation["champion_intervals"]),
+        comparison=Comparison.model_validate(comparison) if comparison else None,
+        slices=_slices(winner["slices"], opponent["slices"] if opponent else []),
+    )
+
+
+def _intervals(found: dict[str, Any]) -> dict[str, Interval]:
+    return {name: Interval.model_validate(each) for name, each in found.items()}
+
+
+def _slices(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> tuple[SliceScore, ...]:
+    of_champion = {(each["column"], each["level"]): each["metrics"] for each in theirs}
+    return tuple(
+        SliceScore(
+            column=each["column"],
+            value="nothing" if each["level"] is None else str(each["level"]),
+            rows=each["rows"],
+            metrics=each["metrics"],
+            champion_metrics=of_champion.get((each["column"], each["level"]), {}),
+        )
+        for each in ours
+    )
+
+
+def _opponent(evaluation: dict[str, Any], champion: Champion | None) -> dict[str, Any] | None:
+    """The champion as it was evaluated: `test`, `slices` and `error`."""
+    evaluated = evaluation["champion"]
+    now = None if champion is None else champion["sha256"] or f"version {champion['version']}"
+    then = None if evaluated is None else evaluated["identity"]
+    if now != then:
+        raise RegistryError(
+            "the champion changed during the run",
+            expected=f"the champion that was evaluated: {then or 'none'}",
+            got=now or "none",
+            fix="start the run again, so that the candidates are compared with today's champion",
+        )
+    return cast("dict[str, Any] | None", evaluated)
+
+
+def _seconds_per_row(inputs: References, services: Services) -> float:
+    """How long the winner takes for a row, by the smoke rows of its training."""
+    from ml_pipelines._utils.canonical_json import load_json
+    from ml_pipelines.modeling.features import frame_of, score
+    from ml_pipelines.modeling.serialization import load_model
+
+    evaluation = load_json(services.read(cast("ArtifactRef", inputs["evaluation"])))
+    index = [each["candidate"] for each in evaluation["candidates"]].index(evaluation["winner"])
+    models, trainings = (cast("tuple[ArtifactRef, ...]", inputs[name]) for name in ("models", "trainings"))
+    training = load_json(services.read(trainings[index]))
+    model = load_model(services.read(models[index]))
+    frame = frame_of(training["smoke"]["rows"], training["features"])
+    seconds = []
+    for _ in range(_TIMINGS):
+        started = time.perf_counter()
+        score(model, frame, training)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds) / len(frame)

@@ -1,0 +1,86 @@
+"""What the evaluation asks of the outside world, and tells it; the computation, whose imports are slow, is apart."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from ml_pipelines._utils.canonical_json import load_json
+from ml_pipelines.contracts import ArtifactRef, Identity, JsonValue
+from ml_pipelines.errors import PipelineError, RequestError, StoreError, TransientError
+from ml_pipelines.pipeline.parameters import EvaluateParameters
+from ml_pipelines.pipeline.step import Publication, References, Resolution
+from ml_pipelines.ports import ModelVersion, Services, TrackedModel
+from ml_pipelines.promotion.champion import champion_before
+
+__all__ = ["publish", "resolve"]
+
+
+def resolve(parameters: EvaluateParameters, inputs: References, services: Services, identity: Identity) -> Resolution:
+    """Find today's champion, which is scored on the same rows; if it is one of the candidates, it is so already.
+
+    Returns:
+        The champion's model as input `champion`, if it can be had; value `champion` with its version, sha256, index
+        among the candidates, tags, and the error that keeps it from being scored.
+
+    Raises:
+        ServiceUnavailable: the registry does not answer.
+    """
+    digests = [ref.sha256 for ref in cast("tuple[ArtifactRef, ...]", inputs["models"])]
+    champion = champion_before(services.registry, parameters.model, identity)
+    if champion is None:
+        return Resolution(values={"champion": None}, prepare=lambda _: {"digests": digests})
+    digest = champion.artifact.sha256 if champion.artifact else None
+    index = digests.index(digest) if digest in digests else None
+    ref, error = (None, None) if index is not None else _fetched(champion, services)
+    # Its digest is who it is, so that moving it to another version costs nothing; without one, the version is.
+    known: dict[str, JsonValue] = {"identity": digest or f"version {champion.version}", "error": error}
+    return Resolution(
+        inputs={"champion": ref} if ref else {},
+        key_facts={} if ref else {"champion": known},
+        values={"champion": {"version": champion.version, "sha256": digest, "candidate_index": index, "error": error}},
+        prepare=lambda _: {"digests": digests, "champion_known": known},
+    )
+
+
+def publish(work: Publication, services: Services) -> dict[str, JsonValue]:
+    """Add metrics, figures and the evaluation itself to each candidate's tracked run."""
+    from ml_pipelines.reporting.figure_export import figures
+
+    text = services.read(cast("ArtifactRef", work.references["evaluation"]))
+    evaluation = load_json(text)
+    facts = cast("list[dict[str, Any]]", work.facts.get("train", []))
+    if len(facts) != len(evaluation["candidates"]):
+        raise RequestError(
+            "the candidates' trainings are not the evaluated ones",
+            expected=f"facts of {len(evaluation['candidates'])} trainings",
+            got=str(len(facts)),
+            fix="give the values of every train task, in the order of the models",
+        )
+    for values, candidate in zip(facts, evaluation["candidates"], strict=True):
+        tracked = TrackedModel(values["mlflow_run_id"], values["model_uri"], values.get("mlflow_url"))
+        metrics = {
+            f"{part}_{name}": value
+            for part in ("validation", "test")
+            for name, value in candidate[part].items()
+            if value is not None
+        }
+        drawn = figures(candidate, evaluation["dummy"]["test"])
+        services.tracking.log_evaluation(tracked, metrics, drawn, {"evaluation.json": text.decode()})
+    return {}
+
+
+def _fetched(champion: ModelVersion, services: Services) -> tuple[ArtifactRef | None, str | None]:
+    """The champion's model in this store, or why it can't be had."""
+    if champion.artifact is None:
+        return None, f"version {champion.version} was not registered by a pipeline, so its model file is not known"
+    try:
+        services.read(champion.artifact)
+    except StoreError:
+        # Trained in another store, or cleaned away here: the registry keeps its own copy.
+        try:
+            return services.adopt(champion.artifact, services.registry.fetch(champion)), None
+        except TransientError:
+            raise
+        except PipelineError as exc:
+            return None, exc.brief
+    return champion.artifact, None

@@ -1,0 +1,1 @@
+"""Where the artifact store keeps its files: a local folder or S3."""

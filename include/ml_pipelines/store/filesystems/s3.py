@@ -1,0 +1,132 @@
+"""The same as :class:`ml_pipelines.store.filesystems.local.LocalFiles`, in a bucket: the only module that imports s3fs.
+
+Credentials, region and `AWS_ENDPOINT_URL` come from the environment as for any AWS client, or from fsspec's own
+configuration. An upload that was killed leaves nothing that can be read; its parts take up space until the bucket's
+rule for incomplete multipart uploads removes them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError
+from s3fs import S3FileSystem
+
+from ml_pipelines.store.filesystems.base import Entry, unavailable
+
+__all__ = ["S3Files"]
+
+# Attempts are those of AWS_MAX_ATTEMPTS, by default 3. The older way of retrying takes 10 s to tell of a dead server.
+_CLIENT = {"retries": {"mode": "standard"}}
+_LOST_RACE = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
+
+
+class S3Files:
+    """Objects below a prefix of a bucket. A put is atomic: an object is whole or not there."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def read(self, name: str) -> bytes | None:
+        """See :class:`ml_pipelines.store.filesystems.base.Files`."""
+        with self._mapped(name):
+            try:
+                data: bytes = self._system.cat_file(self._path(name))
+            except FileNotFoundError:
+                return None
+        return data
+
+    def write(self, name: str, data: bytes, *, durable: bool = False) -> None:
+        """See :class:`ml_pipelines.store.filesystems.base.Files`. Every put is durable."""
+        with self._mapped(name):
+            self._system.pipe_file(self._path(name), data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """See :class:`~ml_pipelines.store.filesystems.base.Files`. True also without server support."""
+        with self._mapped(name):
+            try:
+                self._system.pipe_file(self._path(name), data, mode="create")
+            except OSError as exc:
+                if isinstance(exc, FileExistsError) or _code(exc) in _LOST_RACE:
+                    return False
+                raise
+        return True
+
+    def move_in(self, path: str, name: str) -> None:
+        """See :class:`ml_pipelines.store.filesystems.base.Files`."""
+        with self._mapped(name):
+            self._system.put_file(path, self._path(name))
+            Path(path).unlink()
+
+    def local(self, name: str, directory: str) -> str | None:
+        """See :class:`~ml_pipelines.store.filesystems.base.Files`. An existing download is used as it is."""
+        path = Path(directory, name.rpartition("/")[2])
+        part = path.with_suffix(".part")
+        with self._mapped(f"{name}, copied into {directory}"):
+            if not path.exists():
+                try:
+                    self._system.get_file(self._path(name), str(part))
+                except FileNotFoundError:
+                    return None
+                part.rename(path)
+        return str(path)
+
+    def stat(self, name: str) -> Entry | None:
+        """See :class:`ml_pipelines.store.filesystems.base.Files`."""
+        with self._mapped(name):
+            try:
+                found = self._system.info(self._path(name))
+            except FileNotFoundError:
+                return None
+        return self._entry(found) if found["type"] == "file" else None
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        """See :class:`ml_pipelines.store.filesystems.base.Files`."""
+        with self._mapped(folder):
+            found = self._system.find(self._path(folder), detail=True)
+        yield from map(self._entry, found.values())
+
+    def touch(self, name: str) -> None:
+        """See :class:`ml_pipelines.store.filesystems.base.Files`. A copy onto itself, made by the server."""
+        path = self._path(name)
+        with self._mapped(name):
+            try:
+                self._system.cp_file(path, path, MetadataDirective="REPLACE")
+            except FileNotFoundError:
+                return
+
+    def delete(self, name: str) -> None:
+        """See :class:`ml_pipelines.store.filesystems.base.Files`."""
+        with self._mapped(name):
+            self._system.rm_file(self._path(name))
+
+    def scratch(self) -> AbstractContextManager[str]:
+        """See :class:`ml_pipelines.store.filesystems.base.Files`."""
+        return tempfile.TemporaryDirectory(prefix="ml-pipelines-")
+
+    @property
+    def _system(self) -> Any:
+        # Asked for anew each time: s3fs keeps one per process and thread, which makes this object safe to fork.
+        return S3FileSystem(use_listings_cache=False, config_kwargs=_CLIENT)
+
+    def _path(self, name: str) -> str:
+        return f"{self.uri.removeprefix('s3://')}/{name}"
+
+    def _entry(self, found: dict[str, Any]) -> Entry:
+        return Entry(found["name"].removeprefix(self._path("")), found["size"], found["LastModified"])
+
+    @contextmanager
+    def _mapped(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, BotoCoreError) as exc:
+            raise unavailable(exc, f"{self.uri}/{name}") from exc
+
+
+def _code(exc: OSError) -> str:
+    response = getattr(exc.__cause__, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))

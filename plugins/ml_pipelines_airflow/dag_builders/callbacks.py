@@ -1,0 +1,89 @@
+"""From a declaration's `alerts` and `email` to the callbacks of its tasks and of its DAG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ml_pipelines.contracts import Decision, StepResult
+from ml_pipelines.errors import StoreError
+from ml_pipelines.spec.metrics import METRICS
+from ml_pipelines_airflow.dag_builders.common import Spec
+from ml_pipelines_airflow.notifications.email import email_callback
+from ml_pipelines_airflow.notifications.events import Headline
+from ml_pipelines_airflow.notifications.slack import SlackRunNotifier, dag_callbacks, task_callbacks
+from ml_pipelines_airflow.tasks.training import TASK_IDS, pulled
+
+__all__ = ["callbacks", "decision_headline"]
+
+
+def callbacks(
+    spec: Spec, headline: Callable[[Any], Headline | None] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The callbacks of a pipeline's tasks, for `default_args`, and those of its DAG.
+
+    Args:
+        spec: the declaration.
+        headline: what a run has come to, by the context of a task; of a training, if not given.
+    """
+    headline = headline or decision_headline
+    of_tasks: dict[str, list[Any]] = {}
+    of_dag: dict[str, Any] = {}
+    if told := spec.alerts.slack:
+        notifier = SlackRunNotifier(channel=told.channel, slack_conn_id=told.connection, headline=headline)
+        of_tasks = {slot: [notifier] for slot in task_callbacks(notifier)}
+        of_dag = {slot: [notifier] for slot in dag_callbacks(notifier)}
+    mail, slots = spec.default_args, {"on_failure_callback": "email_on_failure", "on_retry_callback": "email_on_retry"}
+    for slot, wanted in slots.items():
+        if mail.email and getattr(mail, wanted):
+            of_tasks.setdefault(slot, []).append(email_callback(mail.email))
+    return of_tasks, of_dag
+
+
+def decision_headline(context: Any) -> Headline | None:
+    """What a run decided, once that is on record; None for every other task."""
+    ti = context["ti"]
+    if ti.task_id != TASK_IDS["record_decision"]:
+        return None
+    recorded = pulled(ti, "record_decision")
+    if recorded is None:
+        return None
+    values = recorded.values
+    outcome, model = str(values["outcome"]), context["task"].op_kwargs["parameters"]["model"]
+    good = {"promoted": True, "rejected": False, "stopped": False}.get(outcome)
+    return Headline(
+        text=_text(outcome, model, values.get("version")),
+        detail=str(values["reason"]),
+        good=good,
+        facts=_measured(pulled(ti, "evaluate"), pulled(ti, "decide")),
+    )
+
+
+def _text(outcome: str, model: str, version: Any) -> str:
+    if outcome == "promoted":
+        return f"promoted v{version} of {model}"
+    if outcome == "no_change":
+        return f"no change: {model} stays as it is"
+    return f"{outcome}: {model} stays as it is"
+
+
+def _measured(evaluated: StepResult | None, decided: StepResult | None) -> str:
+    """The metric that the gate looks at, and by how much it differs from the champion's."""
+    decision = _decision(decided) if evaluated and decided else None
+    if decision is None or decision.metric is None or (value := decision.metrics.get(decision.metric)) is None:
+        return ""
+    old = decision.champion_metrics.get(decision.metric)
+    compared = f", {value - old:+.4f} against the champion" if old is not None else ""
+    better = "" if METRICS[decision.metric].higher_is_better else " (lower is better)"
+    return f"{decision.candidate}: {decision.metric} {value:.4f}{compared}{better}"
+
+
+def _decision(decided: StepResult) -> Decision | None:
+    """The whole decision, None if the store does not have it any more."""
+    from ml_pipelines.store.artifact_store import ArtifactStore
+    from ml_pipelines_airflow.connections import store_uri
+
+    try:
+        return Decision.model_validate_json(ArtifactStore(store_uri()).read(decided.outputs["decision"]))
+    except StoreError:
+        return None

@@ -1,0 +1,1 @@
+"""Servers for the demo, the tests and a stack without Docker."""

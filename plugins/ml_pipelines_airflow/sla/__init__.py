@@ -1,0 +1,1 @@
+"""SLAs of tasks as deadline alerts."""

@@ -1,0 +1,1 @@
+"""The callables of the tasks."""

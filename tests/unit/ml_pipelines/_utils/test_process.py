@@ -1,0 +1,45 @@
+"""Who owns a lease or a temporary file, and whether it is still there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ml_pipelines._utils.process import is_dead, is_of_this_host, owner
+
+CHILD = "import sys; from ml_pipelines._utils.process import owner; print(owner(), flush=True); sys.stdin.read()"
+
+
+def test_this_process_is_alive_and_here() -> None:
+    assert is_of_this_host(owner())
+    assert not is_dead(owner())
+
+
+def test_a_child_is_alive_until_it_is_killed_even_if_nobody_has_buried_it() -> None:
+    with subprocess.Popen([sys.executable, "-c", CHILD], stdin=-1, stdout=-1, text=True) as child:
+        assert child.stdout
+        name = child.stdout.readline().strip()
+        assert is_of_this_host(name)
+        assert not is_dead(name)
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert is_dead(name)
+    assert is_dead(name)
+
+
+def test_another_process_with_the_same_pid_is_not_the_owner() -> None:
+    host, pid, started = owner().split("~")
+    assert is_dead(f"{host}~{pid}~{int(started) + 1}")
+
+
+@pytest.mark.parametrize("name", ["elsewhere-1~1~1", "", "~", "~~", "nonsense"])
+def test_nobody_can_tell_of_another_host(name: str) -> None:
+    assert not is_of_this_host(name)
+    assert not is_dead(name)
+
+
+def test_a_name_that_was_cut_off_is_not_dead() -> None:
+    assert not is_dead(owner().partition("~")[0])

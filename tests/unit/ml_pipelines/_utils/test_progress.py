@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import logging
+
+import polars as pl
+import pytest
+
+from ml_pipelines._utils.progress import progress
+from ml_pipelines.data.streaming import counted
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_work_that_lasts_is_told_every_five_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    clock = Clock()
+    tell = progress("writing table", "rows", 10_000, clock=clock)
+    for second in (2.0, 4.0, 5.0, 9.0, 11.0):
+        clock.now = 100 + second
+        tell(1_000)
+    assert caplog.messages == [
+        "writing table: 3,000 of 10,000 (30%) rows, 600 a second",
+        "writing table: 5,000 of 10,000 (50%) rows, 455 a second",
+    ]
+
+
+def test_work_of_unknown_size_is_told_without_a_share(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    clock = Clock()
+    tell = progress("copying", "bytes", clock=clock)
+    clock.now += 10
+    tell(2_000_000)
+    assert caplog.messages == ["copying: 2,000,000 bytes, 200,000 a second"]
+
+
+def test_a_counted_table_is_the_same_and_tells_each_row_once() -> None:
+    told: list[int] = []
+    table = pl.LazyFrame({"a": range(100_000), "b": [None, "x"] * 50_000})
+    got = counted(table, told.append).collect(engine="streaming")
+    assert got.equals(table.collect())
+    assert sum(told) == 100_000

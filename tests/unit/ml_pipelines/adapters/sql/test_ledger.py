@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from ml_pipelines.adapters.sql import database as sql_database
+from ml_pipelines.adapters.sql.database import Database
+from ml_pipelines.adapters.sql.ledger import SqlLedger
+from ml_pipelines.adapters.sql.model_lock import turn
+from ml_pipelines.contracts import Decision, Identity, LedgerEntry
+from ml_pipelines.errors import LedgerError, MissingExtra, ServiceUnavailable
+from ml_pipelines.ports import Ledger
+from ml_pipelines.testing import FakeLedger
+
+
+def identity(run_id: str = "monday", pipeline: str = "shop") -> Identity:
+    return Identity(pipeline=pipeline, run_id=run_id, task_id="record", run_url="http://airflow/monday")
+
+
+def decision(outcome: Any = "held", model: str = "m", **fields: Any) -> Decision:
+    return Decision(outcome=outcome, model=model, reason="so", **fields)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "new" / "ledger.db"
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def ledger(request: pytest.FixtureRequest, file: Path) -> Ledger:
+    """Each of the two, which must not be told apart."""
+    return SqlLedger(f"sqlite:///{file}") if request.param == "sqlite" else FakeLedger()
+
+
+def test_entries_form_a_chain(ledger: Ledger) -> None:
+    first = ledger.record(identity(), decision(metrics={"roc_auc": 0.5, "f1": None}), {"rows": {"kept": 3}})
+    second = ledger.record(identity("tuesday"), decision("promoted"), {"version": "2"})
+    assert (first.seq, second.seq, second.previous_hash) == (1, 2, first.hash)
+    assert (first.run_url, first.details, first.previous_hash) == (
+        "http://airflow/monday",
+        {"rows": {"kept": 3}},
+        "0" * 64,
+    )
+    assert first.recorded_at.endswith("+00:00")
+    assert ledger.entries("m") == (second, first)
+    assert ledger.entry("shop", "monday") == first
+    assert ledger.verify("m") == ()
+    assert ledger.models() == ("m",)
+
+
+def test_the_same_run_with_the_same_content_is_found(ledger: Ledger) -> None:
+    first = ledger.record(identity(), decision(), {"a": 1.0})
+    assert ledger.record(identity(), decision(), {"a": 1.0}) == first
+    assert ledger.entries("m") == (first,)
+
+
+def test_other_content_supersedes_what_the_run_said_before(ledger: Ledger) -> None:
+    first = ledger.record(identity(), decision(), {})
+    ledger.record(identity("tuesday"), decision(), {})
+    third = ledger.record(identity(), decision("rejected"), {})
+    assert (third.seq, third.supersedes, first.supersedes) == (3, 1, None)
+    assert ledger.entry("shop", "monday") == third
+    back = ledger.record(identity(), decision(), {})
+    assert (back.seq, back.supersedes) == (4, 3)
+
+
+def test_models_have_chains_of_their_own(ledger: Ledger) -> None:
+    first = ledger.record(identity(), decision(), {})
+    other = ledger.record(identity(), decision(model="other"), {})
+    assert (first.seq, other.seq, other.supersedes) == (1, 1, None)
+    assert ledger.entry("shop", "monday") == other
+    assert ledger.models() == ("m", "other")
+    assert ledger.entries("nobody's") == ledger.verify("nobody's") == ()
+    assert ledger.entry("shop", "never") is None
+
+
+def test_entries_come_by_pages(ledger: Ledger) -> None:
+    for number in range(5):
+        ledger.record(identity(f"r{number}"), decision(), {})
+    assert [entry.seq for entry in ledger.entries("m", limit=2)] == [5, 4]
+    assert [entry.seq for entry in ledger.entries("m", limit=2, before=4)] == [3, 2]
+    assert ledger.entries("m", before=1) == ()
+
+
+def test_a_turn_can_be_had_again(ledger: Ledger) -> None:
+    for _ in range(2):
+        with ledger.turn("m"), ledger.turn("other"):
+            ledger.record(identity(), decision(), {})
+
+
+# --- What is only of a database ---
+
+
+def altered(file: Path, *statements: str) -> SqlLedger:
+    """What somebody makes of the database who may do everything."""
+    with closing(sqlite3.connect(file)) as connection, connection:
+        for trigger in ("ml_ledger_entries_stay", "ml_ledger_entries_are"):
+            connection.execute(f"DROP TRIGGER IF EXISTS {trigger}")
+        for statement in statements:
+            connection.execute(statement)
+    return SqlLedger(f"sqlite:///{file}")
+
+
+@pytest.fixture
+def written(file: Path) -> list[LedgerEntry]:
+    ledger = SqlLedger(f"sqlite:///{file}")
+    return [ledger.record(identity(f"r{number}"), decision(), {}) for number in range(1, 5)]
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM ml_ledger_entries", "UPDATE ml_ledger_entries SET text = '{}'"])
+def test_entries_stay_as_they_are(file: Path, written: list[LedgerEntry], statement: str) -> None:
+    with (
+        closing(sqlite3.connect(file)) as connection,
+        pytest.raises(sqlite3.IntegrityError, match="keeps every entry as it was written"),
+    ):
+        connection.execute(statement)
+
+
+@pytest.mark.parametrize(
+    ("statement", "flaw"),
+    [
+        (
+            "UPDATE ml_ledger_entries SET text = replace(text, 'so', 'no') WHERE seq = 2",
+            "entry 2 was altered: its text has another hash than was noted with it",
+        ),
+        ("DELETE FROM ml_ledger_entries WHERE seq IN (2, 3)", "entries 2 to 3 are missing"),
+        ("DELETE FROM ml_ledger_entries WHERE seq = 4", "entry 4 is missing: the chain is cut off at its end"),
+        (
+            "UPDATE ml_ledger_entries SET seq = 9 - seq WHERE seq > 1",
+            "entries 2 to 4 are missing",
+        ),
+        ("DELETE FROM ml_ledger_heads", "the head is missing, which tells that entry 4 is the last one"),
+    ],
+)
+def test_what_somebody_has_done_to_it_is_found(
+    file: Path, written: list[LedgerEntry], statement: str, flaw: str
+) -> None:
+    assert flaw in altered(file, statement).verify("m")
+
+
+def test_a_model_whose_entries_are_all_gone_is_still_known(file: Path, written: list[LedgerEntry]) -> None:
+    emptied = altered(file, "DELETE FROM ml_ledger_entries")
+    assert emptied.models() == ("m",)
+    assert emptied.verify("m") == ("entries 1 to 4 are missing: the chain is cut off at its end",)
+
+
+def test_an_entry_that_is_none_is_told(file: Path, written: list[LedgerEntry]) -> None:
+    ledger = altered(file, "UPDATE ml_ledger_entries SET text = '[1]' WHERE seq = 4")
+    with pytest.raises(LedgerError, match="entry 4 of m can't be read") as caught:
+        ledger.entries("m")
+    assert (caught.value.where, caught.value.got) == (f"sqlite:///{file}", "[1]")
+    assert caught.value.fix.startswith("if `ml-pipelines ledger verify` finds it altered, restore the database")
+
+
+def test_tables_of_a_newer_version_are_left_alone(file: Path, written: list[LedgerEntry]) -> None:
+    ledger = altered(file, "UPDATE ml_ledger_version SET version_num = '0999'")
+    with pytest.raises(LedgerError, match="the ledger's tables are newer than this version of the package") as caught:
+        ledger.models()
+    assert (caught.value.expected, caught.value.got) == ("revision 0001 or earlier", "revision 0999")
+    assert caught.value.fix == "install the version of airflow-provider-ml-pipelines that the others use"
+
+
+def test_the_code_knows_the_last_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(sql_database._MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_heads() == [sql_database.REVISION]
+
+
+@pytest.mark.parametrize(
+    ("url", "what", "got"),
+    [
+        ("nonsense", "the address of the ledger is not a database URL", ""),
+        ("mysql://me:s3cret@host/db", "a ledger can't be kept there", "mysql"),
+        ("sqlite://", "a ledger can't be kept there", "a database in memory"),
+    ],
+)
+def test_an_address_that_is_none(url: str, what: str, got: str) -> None:
+    with pytest.raises(LedgerError) as caught:
+        SqlLedger(url)
+    assert (caught.value.what, caught.value.got) == (what, got)
+    assert caught.value.expected == "sqlite:///path/of/a/file, or postgresql://user:password@host:port/database"
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_text("not a database, but long enough to look at" * 40)
+    with pytest.raises(LedgerError, match="the ledger's database is not there or is none") as caught:
+        SqlLedger(f"sqlite:///{tmp_path}/ledger.db").models()
+    assert caught.value.got == "file is not a database"
+    assert caught.value.fix == "correct the ledger's address, or restore the database"
+
+
+def test_a_folder_that_can_not_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LedgerError, match="the folder of the ledger can't be made") as caught:
+        SqlLedger(f"sqlite:///{tmp_path}/file/ledger.db").models()
+    assert caught.value.fix == "name another file for the ledger"
+
+
+def test_a_driver_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: Any, **__: Any) -> None:
+        raise ModuleNotFoundError("No module named 'psycopg2'", name="psycopg2")
+
+    monkeypatch.setattr("sqlalchemy.create_engine", missing)
+    with pytest.raises(MissingExtra, match="the driver of the ledger's database is not installed") as caught:
+        SqlLedger("postgres://me:s3cret@host/db").models()
+    assert (caught.value.where, caught.value.got) == ("postgresql://host/db", "no package 'psycopg2'")
+    assert caught.value.fix == 'install it: pip install "airflow-provider-ml-pipelines[postgres]"'
+
+
+def test_a_server_that_is_not_there_is_worth_another_try() -> None:
+    with pytest.raises(ServiceUnavailable, match="the ledger's database does not answer") as caught:
+        SqlLedger("postgresql://me:s3cret@127.0.0.1:1/db").models()
+    assert caught.value.where == "postgresql://127.0.0.1:1/db"
+    assert "s3cret" not in str(caught.value) + repr(caught.value.__cause__)
+
+
+def test_a_turn_is_waited_for_and_the_wait_has_an_end(
+    file: Path, caplog: pytest.LogCaptureFixture, in_thread: Callable[..., threading.Thread]
+) -> None:
+    database = Database(f"sqlite:///{file}")
+    held, done, had = threading.Event(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with turn(database, "m"):
+            held.set()
+            done.wait()
+
+    def wait() -> None:
+        with turn(database, "m"):
+            had.set()
+
+    in_thread(hold)
+    assert held.wait(60)
+    with pytest.raises(ServiceUnavailable) as caught, turn(database, "m", wait_seconds=0.01):
+        pass
+    assert caught.value.what == "somebody else has been changing which version of m serves"
+    assert caught.value.expected == "the model's turn within 0.01 s"
+    assert caught.value.fix.startswith("look which run deploys or rolls back the model")
+    assert "somebody else is changing which version of m serves: waiting" in caplog.text
+    in_thread(wait)
+    assert not had.is_set()
+    done.set()
+    assert had.wait(60)
+
+
+@pytest.fixture
+def in_thread() -> Any:
+    threads = []
+
+    def start(work: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=work)
+        threads.append(thread)
+        thread.start()
+        return thread
+
+    yield start
+    for thread in threads:
+        thread.join(60)
+
+
+def test_a_folder_where_no_turn_can_be_taken(file: Path) -> None:
+    ledger = SqlLedger(f"sqlite:///{file}")
+    ledger.models()
+    os.mkfifo(f"{file}.turns")
+    with (
+        pytest.raises(LedgerError, match="the file that lets runs take turns can't be used") as caught,
+        ledger.turn("m"),
+    ):
+        pass
+    assert caught.value.fix == "give the right to write to the ledger's folder"

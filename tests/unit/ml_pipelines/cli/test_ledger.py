@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import sqlite3
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ml_pipelines.adapters.sql.ledger import SqlLedger
+from ml_pipelines.cli import ledger as cli_ledger
+from ml_pipelines.cli.app import main
+from ml_pipelines.contracts import Decision, Identity, RuleVerdict
+from ml_pipelines.errors import ServiceUnavailable
+from ml_pipelines.ports import ModelVersion
+from ml_pipelines.testing import FakeServices
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ml-pipelines", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        return int(end.value.code or 0), *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeServices:
+    """A registry in memory with a champion, version 2, and a real ledger that tells how it came to be."""
+    made = FakeServices()
+    made.ledger = SqlLedger(f"sqlite:///{tmp_path}/ledger.db")
+    made.registry.versions["churn"] = [ModelVersion("churn", number, None) for number in "12"]
+    made.registry.set_alias("churn", "2", "champion")
+    rule = RuleVerdict(rule="threshold roc_auc", passed=True, value=0.9, limit=0.8)
+    for number in "12":
+        identity = Identity(pipeline="churn", run_id=f"run-{number}", task_id="t", run_url=f"http://airflow/{number}")
+        decision = Decision(
+            outcome="promoted",
+            model="churn",
+            reason=f"why {number}",
+            metric="roc_auc",
+            metrics={"roc_auc": 0.9},
+            rules=(rule,),
+        )
+        made.ledger.record(identity, decision, {"version": number})
+    monkeypatch.setattr(cli_ledger, "_services", lambda: made)
+    monkeypatch.setattr(cli_ledger.out, "width", 200, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    return made
+
+
+def test_the_champion_is_explained(services: Any, command: Command) -> None:
+    code, out, _ = command("why", "churn")
+    assert code == 0
+    for text in ("why 2", "threshold roc_auc", "http://airflow/2", "run-2 of churn"):
+        assert text in out
+    assert "why 1" in command("why", "churn:1")[1]
+
+
+def test_a_version_that_came_back_is_explained_twice(services: Any, command: Command) -> None:
+    identity = Identity(pipeline="ops", run_id="back", task_id="t")
+    services.ledger.record(
+        identity, Decision(outcome="rolled_back", model="churn", reason="complaints"), {"version": "1"}
+    )
+    services.registry.set_alias("churn", "1", "champion")
+    out = command("why", "churn@champion")[1]
+    assert out.index("complaints") < out.index("why 1")
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (
+            "churn:9",
+            "RequestError: no entry tells how version 9 of churn came to serve\n  where: model churn\n"
+            "  expected: one of the versions 1, 2\n  got: version 9\n"
+            "  fix: name a version that serves or has served; `ml-pipelines history` lists them\n",
+        ),
+        (
+            "churn@next",
+            "RegistryError: no version has the alias next\n  where: model churn\n"
+            "  fix: name a version, as MODEL:VERSION, or another alias\n",
+        ),
+    ],
+)
+def test_a_version_that_nothing_is_known_of(services: Any, command: Command, asked: str, told: str) -> None:
+    assert command("why", asked)[::2] == (1, told)
+
+
+def test_history_lists_the_newest_first(services: Any, command: Command) -> None:
+    _, out, _ = command("history", "churn")
+    lines = out.splitlines()
+    assert lines[0].split() == ["entry", "when", "(UTC)", "outcome", "serves", "metric", "run", "why"]
+    assert [line.split()[0] for line in lines[1:]] == ["2", "1"]
+    assert len(command("history", "churn", "--limit", "1")[1].splitlines()) == 2
+    code, _, err = command("history", "other")
+    assert (code, err.splitlines()[0]) == (1, "RequestError: the ledger has no entry of model 'other'")
+    assert "expected: a model that has one: churn" in err
+
+
+def test_history_at_a_moment(services: Any, command: Command) -> None:
+    last = services.ledger.entries("churn")[0].recorded_at
+    assert "churn: version 2 served on" in command("history", "churn", "--at", last[:10])[1]
+    assert "churn: version 2 served on" in command("history", "churn", "--at", last)[1]
+    assert "nothing served on 2020-01-01 23:59 UTC" in command("history", "churn", "--at", "2020-01-01")[1]
+    code, _, err = command("history", "churn", "--at", "then")
+    assert (code, err.splitlines()[0]) == (1, "RequestError: --at is no date")
+
+
+def test_a_whole_ledger_is_verified(services: Any, command: Command) -> None:
+    code, out, _ = command("ledger", "verify")
+    last = services.ledger.entries("churn")[0].hash
+    assert (code, out) == (0, f"churn: 2 entries, whole; the last has hash {last}\n")
+    assert command("ledger", "verify", "churn")[0] == 0
+    code, _, err = command("ledger", "verify", "other")
+    assert (code, err.splitlines()[0]) == (1, "RequestError: the ledger has no entry of model 'other'")
+
+
+def test_a_tampered_ledger_is_told(services: Any, command: Command, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection, connection:
+        connection.execute("DROP TRIGGER ml_ledger_entries_stay")
+        connection.execute("DELETE FROM ml_ledger_entries WHERE seq = 1")
+    code, out, _ = command("ledger", "verify")
+    assert (code, out) == (1, "churn: entry 1 is missing\n")
+
+
+def test_a_champion_that_was_moved_by_hand_is_told(services: Any, command: Command) -> None:
+    services.registry.set_alias("churn", "1", "champion")
+    told = "churn: the alias champion was moved outside, from version 2 to version 1\n"
+    for arguments, code in ((("ledger", "verify"), 1), (("history", "churn"), 0), (("why", "churn:2"), 0)):
+        ended, out, _ = command(*arguments)
+        assert (ended, told in out) == (code, True)
+
+
+def test_a_registry_that_is_down_keeps_nobody_from_verifying(
+    services: Any, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.registry.down = True
+    code, out, _ = command("ledger", "verify")
+    assert code == 0
+    assert out.startswith("churn: the registry could not be asked: the model registry does not answer\n")
+    with pytest.raises(ServiceUnavailable):
+        services.registry.by_alias("churn", "champion")
+
+
+def test_a_rollback_needs_a_reason(services: Any, command: Command) -> None:
+    code, _, err = command("rollback", "churn", "--reason", " ")
+    assert (code, err.splitlines()[0]) == (1, "RequestError: a rollback needs a reason")
+    assert command("rollback", "churn")[0] == 2
+
+
+def test_a_rollback_says_who_and_why(services: Any, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def roll_back(services: Any, model: str, choose: Any, *, reason: str, identity: Identity) -> Any:
+        seen.append((model, choose(services.registry).version, reason, identity))
+        return services.ledger.entries(model)[0]
+
+    monkeypatch.setattr("ml_pipelines.promotion.transitions.roll_back", roll_back)
+    assert command("rollback", "churn", "--to", "1", "--reason", "complaints", "--run-id", "r")[0] == 0
+    ((model, version, reason, identity),) = seen
+    assert (model, version, reason) == ("churn", "1", "complaints")
+    assert (identity.pipeline, identity.run_id) == ("rollback", "r")
+    code, _, err = command("rollback", "churn", "--to", "9", "--reason", "complaints")
+    assert (code, err.splitlines()[0]) == (1, "RegistryError: there is no version 9")
+
+
+def test_an_empty_ledger_is_no_fault(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_ledger, "_services", lambda: SimpleNamespace(ledger=FakeServices().ledger))
+    assert command("ledger", "verify")[:2] == (0, "the ledger has no entries\n")
+
+
+RULES = "gate:\n  metric: roc_auc\n  thresholds: {roc_auc: %s}\n  lift_over_dummy: 0\n"
+
+
+@pytest.fixture
+def judged(services: Any) -> Any:
+    """One decision with all its evidence, promoted by the gate of its time."""
+    evidence = {
+        "candidate": "tree",
+        "metric": "roc_auc",
+        "metrics": {"roc_auc": 0.9},
+        "dummy_metrics": {"roc_auc": 0.5},
+    }
+    decision = Decision(outcome="promoted", model="other", reason="so", **evidence)
+    services.ledger.record(Identity(pipeline="p", run_id="monday", task_id="t"), decision, {"version": "1"})
+    stopped = Decision(outcome="stopped", model="other", reason="poor data")
+    services.ledger.record(Identity(pipeline="p", run_id="tuesday", task_id="t"), stopped, {})
+    return services
+
+
+@pytest.mark.parametrize(("limit", "flips"), [("0.8", 0), ("0.95", 1)])
+def test_past_decisions_under_other_rules(
+    judged: Any, command: Command, tmp_path: Path, limit: str, flips: int
+) -> None:
+    (tmp_path / "rules.yaml").write_text(RULES % limit)
+    code, out, _ = command("gate", "backtest", "--rules", str(tmp_path / "rules.yaml"), "--model", "other")
+    assert (code, out.splitlines()[-1]) == (0, f"{flips} of 1 decisions on other flip")
+    assert ("threshold roc_auc: roc_auc is 0.9 and must be at least 0.95" in out) == bool(flips)
+    assert ("monday" in out) == bool(flips)
+
+
+def test_rules_with_unknown_metrics_are_told_with_their_line(judged: Any, command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text(RULES.replace("roc_auc: %s", "roc_acu: 0.9"))
+    code, out, err = command("gate", "backtest", "--rules", str(file), "--model", "other")
+    assert (code, out) == (1, "")
+    assert f"{file}:3:" in err
+    assert "roc_acu" in err
+
+
+def test_a_model_without_decisions_can_not_be_judged_again(judged: Any, command: Command, tmp_path: Path) -> None:
+    code, _, err = command("gate", "backtest", "--rules", str(tmp_path / "rules.yaml"), "--model", "nobody")
+    assert (code, err.splitlines()[0]) == (
+        1,
+        "RequestError: the ledger has no decision on 'nobody' that could be judged again",
+    )

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from ml_pipelines.errors import MissingExtra, ModelError
+from ml_pipelines.modeling import estimators
+from ml_pipelines.modeling.estimators import build_estimator, check_candidates
+from ml_pipelines.spec.training import Candidate, Data, FileSource, Gate, Model, PipelineSpec
+
+
+def build(estimator: str, task: Any = "classification", **params: Any) -> Any:
+    return build_estimator(Candidate(name="c", estimator=estimator, params=params), task=task, seed=7)
+
+
+def test_the_seed_is_used_where_the_candidate_gives_none() -> None:
+    assert build("sklearn.ensemble.RandomForestClassifier").random_state == 7
+    assert build("sklearn.ensemble.RandomForestClassifier", random_state=None).random_state == 7
+    assert build("sklearn.ensemble.RandomForestClassifier", random_state=1).random_state == 1
+    assert build("sklearn.linear_model.LinearRegression", "regression").get_params()["fit_intercept"] is True
+
+
+def test_parameters_are_passed() -> None:
+    estimator = build("sklearn.neural_network.MLPClassifier", hidden_layer_sizes=[8, 4], alpha=0.1)
+    assert (estimator.hidden_layer_sizes, estimator.alpha) == ([8, 4], 0.1)
+
+
+@pytest.mark.parametrize("path", ["os.system", "antigravity.Classifier", "sklearnx.linear_model.Ridge", "", "builtins"])
+def test_nothing_is_imported_from_a_package_that_is_not_allowed(path: str) -> None:
+    with pytest.raises(ModelError, match="is not from an allowed package") as caught:
+        build(path)
+    assert caught.value.where == "candidate c"
+    assert "sklearn" in caught.value.expected
+    assert "sklearn.ensemble.RandomForestClassifier" in caught.value.fix
+    assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "sklearn",
+        "sklearn.base.clone",
+        "sklearn.ensemble._forest.RandomForestClassifier",
+        "sklearn.ensemble.__builtins__",
+        "sklearn.utils.os.system",
+        "sklearn.linear_model..Ridge",
+        "sklearn.nothing.Here",
+        "sklearn.datasets.load_iris",
+        "sklearn.calibration.np",
+        "sklearn.svm.1",
+    ],
+)
+def test_what_is_no_public_estimator_is_refused(path: str) -> None:
+    with pytest.raises(ModelError, match="there is no estimator"):
+        build(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("sklearn.ensemble.RandomForrestClassifier", "sklearn.ensemble.RandomForestClassifier"),
+        ("sklearn.LogisticRegression", "sklearn.linear_model.LogisticRegression"),
+        ("sklearn.ensemble._forest.RandomForestClassifier", "sklearn.ensemble.RandomForestClassifier"),
+    ],
+)
+def test_a_misspelt_estimator_is_guessed(path: str, meant: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        build(path)
+    assert caught.value.fix == f"did you mean {meant}?"
+
+
+def test_the_estimator_must_fit_the_task() -> None:
+    with pytest.raises(ModelError, match="RandomForestRegressor is no classifier") as caught:
+        build("sklearn.ensemble.RandomForestRegressor")
+    assert caught.value.expected == "a classifier, since model.task is classification"
+    assert caught.value.fix == "did you mean sklearn.ensemble.RandomForestClassifier?"
+    with pytest.raises(ModelError, match="StandardScaler is no regressor"):
+        build("sklearn.preprocessing.StandardScaler", "regression")
+
+
+def test_a_misspelt_parameter_is_guessed() -> None:
+    with pytest.raises(ModelError, match="has no parameter 'n_estimator'") as caught:
+        build("sklearn.ensemble.RandomForestClassifier", n_estimator=3)
+    assert caught.value.fix == "did you mean n_estimators?"
+    assert "max_depth" in caught.value.expected
+
+
+def test_a_bad_value_is_refused_before_any_fit() -> None:
+    with pytest.raises(ModelError, match="RandomForestClassifier does not take these parameters") as caught:
+        build("sklearn.ensemble.RandomForestClassifier", n_estimators=-1)
+    assert "'n_estimators' parameter" in caught.value.got
+    assert caught.value.fix == "correct params in the declaration"
+
+
+def test_a_parameter_that_must_be_given_is_asked_for() -> None:
+    with pytest.raises(ModelError, match="does not take these parameters") as caught:
+        build("sklearn.ensemble.VotingClassifier")
+    assert "estimators" in caught.value.got
+
+
+@pytest.mark.parametrize("path", ["sklearn.svm.SVC", "sklearn.linear_model.RidgeClassifier"])
+def test_a_classifier_must_give_probabilities(path: str) -> None:
+    with pytest.raises(ModelError, match="gives no probabilities") as caught:
+        build(path)
+    assert "choose another estimator" in caught.value.fix
+
+
+def test_an_allowed_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ml_pipelines.modeling.estimators.ALLOWED_PACKAGES", ("sklearn", "not_there"))
+    with pytest.raises(MissingExtra, match="the package 'not_there' is not installed") as caught:
+        build("not_there.Classifier")
+    assert "pip install not_there" in caught.value.fix
+
+
+def spec(*candidates: Candidate) -> PipelineSpec:
+    return PipelineSpec(
+        name="churn",
+        model=Model(name="churn", task="classification"),
+        data=Data(file=FileSource(path="x.csv"), target="label"),
+        gate=Gate(metric="roc_auc"),
+        candidates=candidates,
+    )
+
+
+def test_all_mistakes_of_a_declaration_are_told_at_once() -> None:
+    wrong = spec(
+        Candidate(name="a", estimator="os.system"),
+        Candidate(name="fine", estimator="sklearn.linear_model.LogisticRegression"),
+        Candidate(name="b", estimator="sklearn.svm.SVC"),
+    )
+    with pytest.raises(ModelError, match="2 candidates can't be trained") as caught:
+        check_candidates(wrong)
+    text = str(caught.value)
+    assert "where: candidate a" in text
+    assert "where: candidate b" in text
+    assert "candidate fine" not in text
+
+
+def test_the_candidates_that_are_trained_by_default_are_right() -> None:
+    assert len(spec().trained) == 2
+    check_candidates(spec())
+
+
+def test_without_scikit_learn_nothing_can_be_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimators, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="the package 'scikit-learn' is not installed") as caught:
+        check_candidates(spec())
+    assert 'pip install "airflow-provider-ml-pipelines[ml]"' in caught.value.fix

@@ -1,0 +1,147 @@
+"""Laws of the chain: whatever is altered, missing or out of order is found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ml_pipelines.contracts import Decision, Identity
+from ml_pipelines.promotion import hash_chain as chain
+
+# A busy machine is slow now and then, which is no fault of the chain.
+law = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+TEXTS = st.text(max_size=20)
+DETAILS = st.dictionaries(TEXTS, st.none() | st.integers() | st.floats(allow_nan=True) | TEXTS, max_size=3)
+
+
+def chain_of(details: list[dict[str, Any]]) -> tuple[list[chain.Stored], chain.Head]:
+    head, stored = chain.START, []
+    for number, each in enumerate(details):
+        entry = chain.link(
+            Identity(pipeline="p", run_id=f"r{number}", task_id="t"),
+            Decision(outcome="held", model="m", reason="so"),
+            each,
+            after=head,
+            supersedes=None,
+            recorded_at="2026-01-01T00:00:00.000+00:00",
+        )
+        text = chain.text_of(entry)
+        stored.append(
+            chain.Stored(model="m", seq=entry.seq, pipeline="p", run_id=entry.run_id, text=text, hash=entry.hash)
+        )
+        head = chain.Head(entry.seq, entry.hash)
+    return stored, head
+
+
+chains = st.lists(DETAILS, min_size=2, max_size=6).map(chain_of)
+
+
+def flaws(stored: list[chain.Stored], head: chain.Head | None) -> list[str]:
+    return list(chain.flaws(sorted(stored, key=lambda each: each.seq), head))
+
+
+@law
+@given(chains)
+def test_a_chain_is_whole_as_it_is_written(made: Any) -> None:
+    stored, head = made
+    assert flaws(stored, head) == []
+    for each in stored:
+        entry = chain.read(each.text, each.hash)
+        assert chain.text_of(entry) == each.text
+        assert chain.says_the_same(entry, entry.decision, entry.details)
+
+
+def test_a_store_that_was_moved_says_nothing_new() -> None:
+    report = {"uri": "file:///a", "sha256": "0" * 64}
+    (stored, *_), _ = chain_of([{"parts": [report]}])
+    entry = chain.read(stored.text, stored.hash)
+    assert chain.says_the_same(entry, entry.decision, {"parts": [{**report, "uri": "file:///b"}]})
+    assert not chain.says_the_same(entry, entry.decision, {"parts": [{**report, "sha256": "1" * 64}]})
+
+
+@law
+@given(chains, st.data())
+def test_one_entry_that_is_altered_is_found(made: Any, data: st.DataObject) -> None:
+    stored, head = made
+    index = data.draw(st.integers(0, len(stored) - 1))
+    document = json.loads(stored[index].text)
+    document["decision"]["reason"] = "another"
+    altered = replace(stored[index], text=json.dumps(document, sort_keys=True, separators=(",", ":")))
+    found = flaws([*stored[:index], altered, *stored[index + 1 :]], head)
+    assert found == [f"entry {index + 1} was altered: its text has another hash than was noted with it"]
+
+
+@law
+@given(chains, st.data())
+def test_one_that_is_altered_with_its_hash_is_found_by_its_neighbour(made: Any, data: st.DataObject) -> None:
+    stored, head = made
+    index = data.draw(st.integers(0, len(stored) - 1))
+    entry = chain.read(stored[index].text, stored[index].hash)
+    again = chain.link(
+        Identity(pipeline="p", run_id=entry.run_id, task_id="t"),
+        entry.decision.model_copy(update={"reason": "another"}),
+        entry.details,
+        after=chain.Head(entry.seq - 1, entry.previous_hash),
+        supersedes=None,
+        recorded_at=entry.recorded_at,
+    )
+    forged = replace(stored[index], text=chain.text_of(again), hash=again.hash)
+    found = flaws([*stored[:index], forged, *stored[index + 1 :]], head)
+    last = index + 1 == len(stored)
+    assert found == [
+        f"entry {index + 1} was altered: the head has noted another hash of it"
+        if last
+        else f"entry {index + 2} does not follow the entry before it, which had another hash"
+    ]
+
+
+@law
+@given(chains, st.data())
+def test_those_that_are_missing_are_named(made: Any, data: st.DataObject) -> None:
+    stored, head = made
+    first = data.draw(st.integers(0, len(stored) - 1))
+    last = data.draw(st.integers(first, len(stored) - 1))
+    named = f"entry {first + 1} is" if first == last else f"entries {first + 1} to {last + 1} are"
+    found = flaws(stored[:first] + stored[last + 1 :], head)
+    cut_off = last + 1 == len(stored)
+    assert found == [f"{named} missing: the chain is cut off at its end" if cut_off else f"{named} missing"]
+
+
+@law
+@given(chains, st.data())
+def test_two_that_have_changed_places_are_found(made: Any, data: st.DataObject) -> None:
+    stored, head = made
+    one, other = data.draw(st.lists(st.integers(0, len(stored) - 1), min_size=2, max_size=2, unique=True))
+    swapped = list(stored)
+    swapped[one] = replace(stored[one], seq=stored[other].seq)
+    swapped[other] = replace(stored[other], seq=stored[one].seq)
+    found = flaws(swapped, head)
+    assert f"entry {one + 1} was put there from elsewhere: it is entry {other + 1} of m" in found
+    assert f"entry {other + 1} was put there from elsewhere: it is entry {one + 1} of m" in found
+
+
+@pytest.mark.parametrize(
+    ("change", "flaw"),
+    [
+        ({"run_id": "other"}, "entry 2 was altered: it is found under another run than its own"),
+        ({"text": "{", "hash": chain._hash("{")}, "entry 2 can't be read: its text is none that this version"),
+    ],
+)
+def test_what_it_is_found_by_counts_too(change: dict[str, Any], flaw: str) -> None:
+    stored, head = chain_of([{}, {}])
+    assert flaws([stored[0], replace(stored[1], **change)], head)[0].startswith(flaw)
+
+
+def test_the_head_must_be_there_and_know_the_last() -> None:
+    stored, head = chain_of([{}, {}])
+    assert flaws(stored, None) == ["the head is missing, which tells that entry 2 is the last one"]
+    early = chain.Head(1, stored[0].hash)
+    assert flaws(stored, early) == ["entry 2 is not known to the head, which tells that entry 1 is the last"]
+    assert flaws([], head) == ["entries 1 to 2 are missing: the chain is cut off at its end"]
+    assert flaws([], None) == flaws([], chain.START) == []

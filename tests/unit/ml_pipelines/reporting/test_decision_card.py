@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ml_pipelines.contracts import Comparison, Decision, Interval, RuleVerdict
+from ml_pipelines.reporting.decision_card import card_markdown, decision_card
+
+EVALUATION: dict[str, Any] = {
+    "metric": "roc_auc",
+    "winner": "tree",
+    "candidates": [
+        {"candidate": "linear", "validation": {"roc_auc": 0.8}, "test": {"roc_auc": 0.79, "recall": None}},
+        {"candidate": "tree", "validation": {"roc_auc": 0.91}, "test": {"roc_auc": 0.905, "recall": 0.5}},
+    ],
+    "dummy": {"test": {"roc_auc": 0.5, "recall": 0.0}},
+}
+PIN = {"location": "a.csv", "revision": "c" * 40, "digest": "sha256:" + "d" * 64}
+ROWS = {"rows_in": 1000, "kept": 990, "quarantined": 10, "quarantined_by_reason": {"amount is infinite": 10}}
+
+
+def shown(decision: Decision, details: dict[str, Any], **more: Any) -> str:
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(decision_card({"decision": decision.model_dump(mode="json"), "details": details}, **more))
+    return captured.get()
+
+
+@pytest.mark.parametrize("outcome", ["promoted", "held", "rejected", "no_change", "stopped"])
+def test_a_card_begins_with_what_became_of_the_run_and_why(outcome: Any) -> None:
+    first, *rest = shown(Decision(outcome=outcome, model="shop", reason="that is why"), {}).splitlines()
+    assert f"shop: {outcome.replace('_', ' ').upper()}" in first
+    assert "that is why" in "".join(rest)
+
+
+def test_a_card_shows_data_rows_models_and_rules() -> None:
+    rules = (
+        RuleVerdict(rule="threshold roc_auc", passed=True, value=0.905, limit=0.6),
+        RuleVerdict(rule="beats champion", passed=False, value=-0.01, limit=0.0),
+    )
+    decision = Decision(
+        outcome="rejected",
+        model="shop",
+        reason="worse",
+        candidate="tree",
+        metric="roc_auc",
+        champion_metrics={"roc_auc": 0.915},
+        dummy_metrics={"roc_auc": 0.5},
+        rules=rules,
+    )
+    steps = [("ingest", True, 0.25), ("train[tree]", False, 3.0)]
+    text = shown(decision, {"pin": PIN, "rows": ROWS}, evaluation=EVALUATION, steps=steps)
+    lines = [" ".join(line.strip("│ ").split()) for line in text.splitlines()]
+    assert "data a.csv at cccccccccccc sha256:dddddddddddd" in lines
+    assert "rows 1,000 = 990 kept + 10 quarantined (10 amount is infinite)" in lines
+    assert "linear 0.800 0.790 -" in lines
+    assert "tree * 0.910 0.905 0.500" in lines
+    assert "today's champion 0.915 -" in lines
+    assert "threshold roc_auc 0.905 0.600 pass" in lines
+    assert "beats champion -0.010 0.000 fail" in lines
+    assert "2 steps, 1 reused from the store; slowest: train[tree] 3.0 s, ingest 0.2 s" in lines
+
+
+def compared() -> Decision:
+    """A decision with all that there may be."""
+    rules = (
+        RuleVerdict(rule="guard model_bytes", passed=True, value=421239.0, limit=5e7, detail="small enough"),
+        RuleVerdict(rule="beats champion", passed=False, value=-0.004, limit=0.0, detail="may be worse"),
+        RuleVerdict(rule="asked", passed=False, detail="a | b"),
+    )
+    return Decision(
+        outcome="held",
+        model="shop",
+        reason="beats champion: may be worse",
+        candidate="tree",
+        metric="roc_auc",
+        metrics={"roc_auc": 0.905, "recall": None},
+        intervals={"roc_auc": Interval(low=0.88, high=0.93, confidence=0.95)},
+        champion_metrics={"roc_auc": 0.9, "recall": 0.4},
+        champion_intervals={"roc_auc": Interval(low=0.87, high=0.92, confidence=0.95)},
+        champion_version="3",
+        dummy_metrics={"roc_auc": 0.5, "recall": 0.0},
+        comparison=Comparison(
+            metric="roc_auc",
+            difference=0.005,
+            interval=Interval(low=-0.004, high=0.014, confidence=0.95),
+            draws=2000,
+            rows=1022,
+        ),
+        rules=rules,
+    )
+
+
+def test_a_card_shows_how_sure_it_is_and_what_held_the_model() -> None:
+    details = {"changed": ["data", "gate"], "approver": "ada"}
+    text = shown(compared(), details, evaluation=EVALUATION)
+    lines = [" ".join(line.strip("│ ").split()) for line in text.splitlines()]
+    assert "difference +0.005 roc_auc to the champion (95 %: -0.004 to +0.014, 1,022 rows)" in lines
+    assert "changed data, gate since the champion" in lines
+    assert "champion version 3 keeps serving" in lines
+    assert "approved by ada" in lines
+    assert [line for line in lines if line.startswith("95 % interval")] == [
+        "95 % interval 0.880-0.930",
+        "95 % interval 0.870-0.920",
+    ]
+    assert "guard model_bytes 421,239 50,000,000 pass" in lines
+    assert "beats champion -0.004 0.000 hold" in lines
+    assert "asked: a | b" in lines
+
+
+def test_a_decision_as_markdown_is_a_question_that_can_be_answered() -> None:
+    assert (
+        card_markdown(compared())
+        == """beats champion: may be worse
+
+Difference: +0.005 roc_auc to the champion (95 %: -0.004 to +0.014, 1,022 rows)
+
+|  | tree | champion, version 3 | learned nothing |
+| --- | --- | --- | --- |
+| **roc_auc** | 0.905 (0.880 to 0.930) | 0.900 (0.870 to 0.920) | 0.500 |
+| recall | - | 0.400 | 0.000 |
+
+| rule | value | limit |  |
+| --- | --- | --- | --- |
+| guard model_bytes | 421,239 | 50,000,000 | pass |
+| beats champion | -0.004 | 0.000 | **no**: may be worse |
+| asked | - | - | **no**: a / b |"""
+    )
+
+
+def test_a_first_model_has_no_column_for_a_champion() -> None:
+    first = Decision(outcome="held", model="shop", reason="so", metric="f1", metrics={"f1": 0.5}, dummy_metrics={})
+    assert "champion" not in card_markdown(first)

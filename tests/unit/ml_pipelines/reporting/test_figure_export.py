@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from ml_pipelines.evaluation.scorers import Problem, describe
+from ml_pipelines.reporting.figure_export import figures
+
+BINARY = Problem("classification", ("good", "bad"), "bad")
+REGRESSION = Problem("regression")
+SVG = "{http://www.w3.org/2000/svg}"
+TRUTH = np.array([0, 1] * 50)
+
+
+def candidate(problem: Problem, truth: np.ndarray, score: np.ndarray, name: str = "tree") -> dict:
+    return {"candidate": name, **describe(problem, truth, score)}
+
+
+@pytest.fixture
+def binary() -> dict:
+    return candidate(BINARY, TRUTH, np.linspace(0, 1, 100))
+
+
+def parsed(drawing: bytes) -> ElementTree.Element:
+    return ElementTree.fromstring(drawing)  # noqa: S314  our own
+
+
+def draw(found: dict) -> dict[str, bytes]:
+    return figures({"test": {}, **found}, {"average_precision": 0.5})
+
+
+def test_two_classes_have_four_figures_that_stand_alone(binary: Any) -> None:
+    drawn = draw(binary)
+    assert set(drawn) == {"roc.svg", "precision_recall.svg", "calibration.svg", "confusion.svg"}
+    for data in drawn.values():
+        root = parsed(data)
+        assert root.tag == f"{SVG}svg"
+        # Without a size, who shows it as a picture gives it none.
+        assert (root.get("width"), root.get("height")) == ("720", "540")
+        assert "--candidate" in (root.findtext(f"{SVG}style") or "")
+
+
+def test_a_regression_has_its_residuals() -> None:
+    truth = np.linspace(0, 9, 50)
+    assert set(draw(candidate(REGRESSION, truth, truth + 1))) == {"residuals.svg"}
+
+
+def test_many_classes_have_their_confusion() -> None:
+    problem = Problem("classification", tuple("abcde$"))
+    assert set(draw(candidate(problem, np.arange(6), np.eye(6)))) == {"confusion.svg"}
+
+
+def test_a_single_class_has_no_curves() -> None:
+    drawn = draw(candidate(BINARY, np.zeros(5), np.zeros(5)))
+    assert set(drawn) == {"confusion.svg"}
+
+
+def test_the_same_numbers_give_the_same_bytes_and_others_do_not(binary: Any) -> None:
+    assert draw(binary) == draw(binary)
+    other = candidate(BINARY, TRUTH, np.linspace(1, 0, 100))
+    assert draw(binary)["roc.svg"] != draw(other)["roc.svg"]
+
+
+def test_a_class_may_be_called_like_a_tag() -> None:
+    problem = Problem("classification", ("<script>", "a&b", "c"))
+    root = parsed(draw(candidate(problem, np.arange(3), np.eye(3)))["confusion.svg"])
+    assert {"<script>", "a&b", "c"} <= {text.text for text in root.iter(f"{SVG}text")}
+
+
+def test_a_figure_shows_the_curve_and_the_base_rate(binary: Any) -> None:
+    root = parsed(draw(binary)["precision_recall.svg"])
+    lines = {each.get("class"): each.get("points") or "" for each in root.iter(f"{SVG}polyline")}
+    assert len(lines["line candidate"].split()) == len(binary["curves"]["pr"]["x"])
+    (_, left), (_, right) = (point.split(",") for point in lines["line reference"].split())
+    assert left == right
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    code = "import sys, ml_pipelines.reporting.figure_export; assert not {'matplotlib', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+
+from ml_pipelines.adapters.sql.ledger import SqlLedger
+from ml_pipelines.contracts import Decision, Identity
+from ml_pipelines.services import diagnostics as doctor
+from ml_pipelines.services.diagnostics import Finding, examine
+from ml_pipelines.services.settings import Settings
+
+
+def findings(folder: Path, monkeypatch: pytest.MonkeyPatch, *, store: str = "") -> dict[str, Finding]:
+    # MLflow is asked by the tests of its adapter; here a port where nobody listens would only take time.
+    monkeypatch.setattr(doctor, "_mlflow", lambda settings: "answers")
+    settings = Settings(
+        store=store or f"file://{folder}/store", tracking_uri="", ledger=f"sqlite:///{folder}/ledger.db"
+    )
+    return {finding.what: finding for finding in examine(settings)}
+
+
+def test_a_machine_that_can_do_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = findings(tmp_path, monkeypatch)
+    assert list(found) == ["packages", "git", "artifact store", "ledger", "MLflow"]
+    assert all(finding.ok for finding in found.values())
+    assert "scikit-learn 1." in found["packages"].detail
+    assert found["git"].detail.endswith("git")
+    assert found["artifact store"].detail.startswith(f"wrote and read file://{tmp_path}/store/objects/")
+
+
+def test_a_ledger_that_was_tampered_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = SqlLedger(f"sqlite:///{tmp_path}/ledger.db")
+    assert findings(tmp_path, monkeypatch)["ledger"].detail == "answers; 0 models, every chain is whole"
+    decision = Decision(outcome="held", model="m", reason="so")
+    ledger.record(Identity(pipeline="p", run_id="r", task_id="t"), decision, {})
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection, connection:
+        connection.execute("DELETE FROM ml_ledger_heads")
+    found = findings(tmp_path, monkeypatch)["ledger"]
+    assert (found.ok, found.detail) == (
+        False,
+        "the chain of m is broken\n  fix: `ml-pipelines ledger verify` tells what is wrong with it",
+    )
+
+
+def test_each_thing_that_is_wrong_is_told_and_the_rest_is_still_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        if name in ("dvc", "skops"):
+            raise PackageNotFoundError(name)
+        return "1.0"
+
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(doctor, "version", version)
+    found = findings(tmp_path, monkeypatch, store=f"file://{tmp_path}/file/store")
+    assert {what: finding.ok for what, finding in found.items()} == {
+        "packages": False,
+        "git": False,
+        "artifact store": False,
+        "ledger": True,
+        "MLflow": True,
+    }
+    packages = 'not installed: skops, dvc\n  fix: pip install "airflow-provider-ml-pipelines[ml]"'
+    assert found["packages"].detail == packages
+    assert found["git"].detail.startswith("git is not on the PATH\n  fix: install git")
+    assert "the store can't be used" in found["artifact store"].detail
+    assert "fix: see that it is there" in found["artifact store"].detail

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.testing
+
+from ml_pipelines._utils.imports import load
+from ml_pipelines.cli import app as cli
+from ml_pipelines.errors import SpecError
+from ml_pipelines.pipeline.batch import BATCHES, SCORING
+from ml_pipelines.pipeline.parameters import RunOptions
+from ml_pipelines.spec.batch import Shards
+from ml_pipelines.spec.loader import kind_of, load_drift, load_scoring, load_spec, parse_drift, parse_scoring
+
+DAGS = Path(__file__).parents[4] / "dags"
+SMALL = """\
+model: {name: churn}
+data: {file: {path: rows.csv}, key: id}
+shards: {rows: 100}
+"""
+
+
+def mistakes(text):
+    with pytest.raises(SpecError) as caught:
+        parse_scoring(text, path="batch.yaml")
+    return {
+        each.path: f"{each.line}:{each.column} {each.message} {each.hint}".strip() for each in caught.value.mistakes
+    }
+
+
+def test_the_least_that_must_be_said():
+    spec = parse_scoring(SMALL, path="batch.yaml")
+    assert (spec.name, spec.model.alias, spec.model.version, spec.min_scored) == ("batch", "champion", None, 1.0)
+    assert (spec.shards, spec.output.keep, spec.schedule) == (Shards(rows=100), (), None)
+
+
+def test_all_mistakes_are_told_with_line_and_what_is_meant():
+    text = """\
+model: {nam: churn, version: 3}
+data:
+  file: {path: rows.csv}
+  key: prediction
+shards: {rows: 0}
+output: {keep: [state, model]}
+min_scored: 95
+runtime: {score_shards: {pool: one}}
+schedule: {cron: "0 5 * *"}
+colour: red
+"""
+    found = mistakes(text)
+    assert found["model.nam"] == ('1:9 unknown field "nam": expected one of name, alias, version did you mean "name"?')
+    assert found["model.version"] == '1:30 expected text, got 3 put it in quotes: "3"'
+    assert found["data.key"].startswith('4:8 "prediction" is a column of the scores')
+    assert found["shards.rows"] == "5:16 expected a number above 0, got 0"
+    assert found["output.keep[1]"].startswith('6:24 "model" is a column of the scores')
+    assert found["min_scored"] == "7:13 expected a number of at most 1, got 95"
+    assert found["runtime.score_shards"] == (
+        "8:11 expected a step, one of ingest_batch, plan_shards, score_shard, collect_scores, "
+        'got "score_shards" did you mean "score_shard"?'
+    )
+    assert "schedule.cron" in found
+    assert found["colour"].startswith('10:1 unknown field "colour"')
+
+
+@pytest.mark.parametrize(
+    ("changed", "place", "told"),
+    [
+        ("shards: {rows: 5, count: 5}", "shards", "give either rows or count"),
+        ("shards: {}", "shards", "give either rows or count"),
+        ("shards: {count: 1001}", "shards.count", "expected a number of at most 1000, got 1001"),
+    ],
+)
+def test_shards_are_cut_in_one_way(changed, place, told):
+    assert told in mistakes(SMALL.replace("shards: {rows: 100}", changed))[place]
+
+
+def test_a_schedule_says_when_and_a_batch_has_one_source():
+    assert "give cron, on_champion: true or both" in mistakes(SMALL + "schedule: {timezone: UTC}")["schedule"]
+    several = SMALL.replace("key: id", "key: id, sql: {query: select 1, url: x}")
+    assert "give exactly one source" in mistakes(several)["data"]
+    assert mistakes("")[""] == "1:1 the file is empty declare at least model, data and shards"
+
+
+def test_a_file_tells_by_itself_what_it_declares(tmp_path):
+    assert kind_of(DAGS / "ml_batch_scoring.yaml") == "scoring"
+    assert kind_of(DAGS / "ml_drift_monitor.yaml") == "drift"
+    assert kind_of(DAGS / "ml_training_pipeline.yaml") == "training"
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("shards: [")
+    assert kind_of(broken) == "training"
+
+
+@pytest.mark.parametrize(
+    ("read", "file", "what", "fix"),
+    [
+        (load_spec, "ml_batch_scoring.yaml", "a scoring", "`ml-pipelines score`"),
+        (load_spec, "ml_drift_monitor.yaml", "a watch over drift", "`ml-pipelines drift`"),
+        (load_scoring, "credit_risk.yaml", "a training", "`ml-pipelines run`"),
+        (load_drift, "ml_batch_scoring.yaml", "a scoring", "scoring_dag"),
+    ],
+)
+def test_who_is_given_a_file_of_another_kind_says_so(read, file, what, fix):
+    with pytest.raises(SpecError, match=f"the file declares {what}") as caught:
+        read(DAGS / file)
+    assert not caught.value.mistakes
+    assert caught.value.where == str(DAGS / file)
+    assert fix in caught.value.fix
+
+
+def test_the_shipped_declaration_is_valid_and_names_the_shipped_model():
+    spec = load_scoring(DAGS / "ml_batch_scoring.yaml")
+    assert spec.model.name == "customer-churn-model"
+    done = typer.testing.CliRunner().invoke(cli.app, ["validate", str(DAGS / "ml_batch_scoring.yaml")])
+    assert done.exit_code == 0
+    assert "valid. Scoring ml_batch_scoring, of model customer-churn-model." in done.output
+
+
+@pytest.mark.parametrize("step", SCORING)
+def test_parameters_come_from_the_declaration_and_survive_a_journey(step):
+    spec = parse_scoring(SMALL, path="batch.yaml")
+    kind = load(SCORING[step].parameters)
+    told = kind.of(spec)
+    assert kind.model_validate_json(told.model_dump_json()) == told
+    assert told.for_run(RunOptions()) == told
+    assert kind.not_in_key <= set(kind.model_fields)
+
+
+@pytest.mark.parametrize("step", BATCHES)
+def test_phases_lead_somewhere(step):
+    row = BATCHES[step]
+    assert all(load(each) for each in (row.compute, row.resolve, row.publish) if each)
+
+
+def test_a_declaration_is_read_without_what_computes():
+    code = (
+        "import json, sys\n"
+        "from ml_pipelines.spec.loader import load_scoring\n"
+        f"load_scoring({str(DAGS / 'ml_batch_scoring.yaml')!r})\n"
+        "print(json.dumps([name for name in ('polars', 'sklearn', 'pandas', 'mlflow') if name in sys.modules]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+def test_a_watch_over_drift_is_declared_with_the_same_care():
+    text = """\
+model: {name: churn}
+watc: scores
+limits: {index: 0}
+retrain: {on: feature, cooldown: week}
+schedule: {timezone: UTC}
+runtime: {measure: {pool: one}}
+"""
+    with pytest.raises(SpecError) as caught:
+        parse_drift(text, path="watch.yaml")
+    found = {each.path: f"{each.line} {each.message} {each.hint}".strip() for each in caught.value.mistakes}
+    assert found["watc"].endswith('did you mean "watch"?')
+    assert found["limits.index"] == "3 expected a number above 0, got 0"
+    assert found["retrain.on"] == (
+        '4 expected one of features, predictions, any, got "feature" did you mean "features"?'
+    )
+    assert found["retrain.cooldown"].startswith("4 expected a duration such as 90s, 5m, 4h or 1d")
+    assert found["schedule"] == "5 give cron, on_scores: true or both"
+    assert found["runtime.measure"].endswith('did you mean "measure_drift"?')
+
+
+def test_the_shipped_watch_looks_at_the_shipped_scoring():
+    spec, scoring = (
+        load(DAGS / f"{name}.yaml")
+        for load, name in (
+            (load_drift, "ml_drift_monitor"),
+            (load_scoring, "ml_batch_scoring"),
+        )
+    )
+    assert (spec.watch, spec.model) == (scoring.name, scoring.model)
+    assert spec.retrain is not None
+    assert (spec.retrain.on, spec.retrain.cooldown.days) == ("features", 7)

@@ -1,0 +1,581 @@
+from __future__ import annotations
+
+import csv
+import pickle
+import re
+import subprocess
+import sys
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml_pipelines.errors import Mistake, SpecError
+from ml_pipelines.spec.loader import load_spec, parse_spec
+from ml_pipelines.spec.training import ALLOWED_PACKAGES, Column, PipelineSpec
+
+ROOT = Path(__file__).parents[4]
+DAGS = ROOT / "dags"
+SAMPLES = ROOT / "include" / "ml_pipelines" / "sample_data"
+SHIPPED = [DAGS / "ml_training_pipeline.yaml", DAGS / "credit_risk.yaml"]
+
+CHURN = """\
+model:
+  name: churn-model
+  task: classification
+data:
+  file: {path: customers.csv}
+  key: customer_id
+  target: label
+  positive: left
+  columns:
+    amount: {type: float, min: 0, max: 9}
+    state: {type: string, allowed: [no, oh]}
+    label: {type: string, allowed: [left, stayed]}
+  ignore: [note]
+checks:
+  rows: {min: 10, max: 20}
+split: {test: 0.2, validation: 0.1}
+features:
+  outliers: {columns: [amount]}
+candidates:
+  - name: linear
+    estimator: sklearn.linear_model.LogisticRegression
+    params: {C: 1e-3}
+  - {name: forest, estimator: sklearn.ensemble.RandomForestClassifier}
+gate:
+  metric: roc_auc
+  thresholds: {f1: 0.5, log_loss: 0.6}
+  slices: {columns: [state], min_rows: 50}
+schedule: {cron: 0 2 * * 0, timezone: UTC}
+default_args: {retries: 3, retry_delay: 5m, sla: 4h, email_on_retry: no}
+"""
+METRICS = "roc_auc, average_precision, accuracy, balanced_accuracy, f1, precision, recall, log_loss, brier"
+TOP_FIELDS = (
+    "name, description, model, data, checks, split, features, candidates, gate, schedule, runtime, default_args, tags, "
+    "alerts, seed"
+)
+PACKAGES = " or ".join(ALLOWED_PACKAGES)
+COLUMN_FIELDS = "type, min, max, above, below, allowed, pattern, max_missing, on_fail"
+
+
+def mistakes_of(text: str, path: str = "churn.yaml") -> list[Mistake]:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(text, path=path)
+    assert caught.value.mistakes
+    return list(caught.value.mistakes)
+
+
+def changed(old: str, new: str) -> str:
+    assert CHURN.count(old) == 1, old
+    return CHURN.replace(old, new)
+
+
+def marked(mistake: Mistake) -> str:
+    """The text above the marker."""
+    source, marker = mistake.excerpt.split("\n")
+    return source[marker.index("^") : marker.rindex("^") + 1]
+
+
+def test_a_declaration_is_read() -> None:
+    spec = parse_spec(CHURN, path="dags/churn.yaml")
+    assert spec.name == "churn"
+    assert spec.candidates[0].params == {"C": 0.001}
+    assert spec.data.columns["state"] == Column(type="string", allowed=("no", "oh"))
+    assert spec.default_args.retry_delay == timedelta(minutes=5)
+    assert spec.default_args.email_on_retry is False
+
+
+def test_the_name_is_given_or_declared_or_the_files() -> None:
+    assert parse_spec("name: mine\n" + CHURN, path="dags/churn.yaml").name == "mine"
+    assert parse_spec("name: mine\n" + CHURN, path="dags/churn.yaml", name="yours").name == "yours"
+    (mistake,) = mistakes_of(CHURN, path="my churn.yaml")
+    assert mistake.message.startswith(
+        "expected a name of the letters a to z, digits, _ . and - that begins with a letter"
+    )
+    assert mistake.message.endswith('got "my churn"')
+    assert mistake.hint == "it is the file's name unless declared"
+    assert (mistake.path, mistake.line) == ("name", 1)
+
+
+# What is changed, into what, path, the marked text, message, hint (None: any).
+Case = tuple[str, str, str, str, str, str | None]
+FIELD_MISTAKES: list[Case] = [
+    ("name: churn-model", "name: Kündigung", "model.name", "Kündigung",
+     'expected a name of the letters a to z, digits, _ . and - that begins with a letter, digit or _, got "Kündigung"',
+     ""),
+    ("task: classification", "task: clasification", "model.task", "clasification",
+     'expected one of classification, regression, got "clasification"', 'did you mean "classification"?'),
+    ("  target: label", "  tagret: label", "data.tagret", "tagret",
+     'unknown field "tagret": expected one of dvc, file, sql, key, target, positive, columns, ignore',
+     'did you mean "target"?'),
+    ("  target: label\n", "", "data.target", "data", 'the field "target" is missing', ""),
+    ("split:", "zzz:", "zzz", "zzz", f'unknown field "zzz": expected one of {TOP_FIELDS}', ""),
+    ("path: customers.csv", "path: 2024", "data.file.path", "2024", "expected text, got 2024",
+     'put it in quotes: "2024"'),
+    ("path: customers.csv", 'path: ""', "data.file.path", '""', 'expected text that is not empty, got ""', ""),
+    ("  target: label", '  target: ""', "data.target", '""', 'expected text that is not empty, got ""', ""),
+    ("name: churn-model", "name: ..", "model.name", "..",
+     'expected a name of the letters a to z, digits, _ . and - that begins with a letter, digit or _, got ".."', ""),
+    ("split:", f"tags: [{'t' * 101}]\nsplit:", "tags[0]", "t" * 101,
+     f'expected at most 100 characters, got "{"t" * 56}...', ""),
+    ("split:", 'runtime: {train: {queue: ""}}\nsplit:', "runtime.train.queue", '""',
+     'expected text that is not empty, got ""', ""),
+    ("path: customers.csv", "path: true", "data.file.path", "true", "expected text, got true",
+     'put it in quotes: "true"'),
+    ("path: customers.csv", "path: [a]", "data.file.path", "path", "expected text, got a list", ""),
+    ("path: customers.csv", "path: ~", "data.file.path", "path", "expected text, got nothing", ""),
+    ("{path: customers.csv}", "customers.csv", "data.file", "customers.csv",
+     'expected a mapping (fields: path), got "customers.csv"', "write {path: customers.csv}"),
+    ("amount: {type: float, min: 0, max: 9}", "amount:", "data.columns.amount", "amount",
+     f"expected a mapping (fields: {COLUMN_FIELDS}), got nothing", "give it fields, or remove it"),
+    ("type: float", "type: flaot", "data.columns.amount.type", "flaot",
+     'expected one of string, integer, float, boolean, date, datetime, got "flaot"', 'did you mean "float"?'),
+    ("min: 0", "min: yes", "data.columns.amount.min", "yes", 'expected a number, got "yes"', ""),
+    ("min: 0", "min: true", "data.columns.amount.min", "true", "expected a number, got true", ""),
+    ("min: 0", "min: .inf", "data.columns.amount.min", ".inf", "expected a finite number, got .inf", ""),
+    ("min: 0", "min: -1e999", "data.columns.amount.min", "-1e999", "expected a finite number, got -1e999", ""),
+    ("min: 0", "min: !!int 0", "data.columns.amount.min", "!!int 0", "tags such as !!int are not read", "remove it"),
+    ("min: 0", "min: 0, <<: {a: 1}", "data.columns.amount.<<", "<<", "merge keys (<<) are not read",
+     "write the fields out"),
+    ("min: 0", "min: 0, type: string", "data.columns.amount.type", "type", '"type" is given twice, first on line 10',
+     "remove one"),
+    ("[note]", "note", "data.ignore", "note", 'expected a list, got "note"', ""),
+    ("positive: left", "positive: [left]", "data.positive", "positive",
+     "expected text or a whole number or true or false, got a list", ""),
+    ("{C: 1e-3}", "[C]", "candidates[0].params", "params", "expected a mapping of names to values, got a list", ""),
+    ("name: linear", "name: 1st", "candidates[0].name", "1st",
+     'expected a name of letters, digits, _ and - only that begins with a letter, got "1st"', ""),
+    ("name: linear", f"name: {'x' * 61}", "candidates[0].name", "x" * 61,
+     f'expected at most 60 characters, got "{"x" * 56}...', ""),
+    ("retries: 3", "retries: -1", "default_args.retries", "-1", "expected a number of at least 0, got -1", ""),
+    ("retries: 3", f"retries: {'9' * 20}", "default_args.retries", "9" * 20,
+     f"expected a number of at most 100, got {'9' * 20}", ""),
+    ("retries: 3", "retries: 2.5", "default_args.retries", "2.5", "expected a whole number, got 2.5", ""),
+    ("retry_delay: 5m", "retry_delay: 5 minutes", "default_args.retry_delay", "5 minutes",
+     'expected a duration such as 90s, 5m, 4h or 1d, at most 365d, got "5 minutes"', ""),
+    ("sla: 4h", "sla: 0", "default_args.sla", "0",
+     "expected a duration above 0s, such as 90s, 5m, 4h or 1d, got 0", ""),
+    ("email_on_retry: no", "email_on_retry: maybe", "default_args.email_on_retry", "maybe",
+     'expected true or false, got "maybe"', ""),
+    ("test: 0.2", "test: 0", "split.test", "0", "expected a number above 0, got 0", ""),
+    ("test: 0.2", "test: 20", "split.test", "20", "expected a number below 1, got 20", ""),
+    ("{columns: [amount]}", "{columns: [amount], upper: 99}", "features.outliers.upper", "99",
+     "expected a number of at most 1, got 99", ""),
+    # What a section's own rule finds points to the section.
+    ("test: 0.2", "test: 0.95", "split", "split", "test and validation together must leave rows to train on", ""),
+    ("{columns: [amount]}", "{columns: [amount], lower: 1}", "features.outliers", "outliers",
+     "lower must be below upper", ""),
+    ("  file: {path: customers.csv}\n", "", "data", "data", "give exactly one source: dvc, file or sql", ""),
+]  # fmt: skip
+
+RULE_MISTAKES: list[Case] = [
+    ("metric: roc_auc", "metric: roc_acu", "gate.metric", "roc_acu",
+     f'expected a metric, one of {METRICS}, got "roc_acu"', 'did you mean "roc_auc"?'),
+    ("metric: roc_auc", "metric: rmse", "gate.metric", "rmse",
+     f"rmse does not judge classification: expected one of {METRICS}", ""),
+    ("f1: 0.5", "F1: 0.5", "gate.thresholds.F1", "F1", f'expected a metric, one of {METRICS}, got "F1"',
+     'did you mean "f1"?'),
+    ("f1: 0.5", "r2: 0.5", "gate.thresholds.r2", "r2",
+     f"r2 does not judge classification: expected one of {METRICS}", ""),
+    ("f1: 0.5", "f1: 85", "gate.thresholds.f1", "85",
+     "no model reaches it: f1 is at most 1, and the threshold is a minimum of 85", "write 85 % as 0.85"),
+    ("log_loss: 0.6", "log_loss: -0.1", "gate.thresholds.log_loss", "-0.1",
+     "no model reaches it: log_loss is at least 0, and the threshold is a maximum of -0.1", ""),
+    ("min_rows: 50", "floors: {roc_acu: 0.5}", "gate.slices.floors.roc_acu", "roc_acu",
+     f'expected a metric, one of {METRICS}, got "roc_acu"', 'did you mean "roc_auc"?'),
+    ("min_rows: 50", "floors: {f1: 50}", "gate.slices.floors.f1", "50",
+     "no model reaches it: f1 is at most 1, and the threshold is a minimum of 50", "write 85 % as 0.85"),
+    ("min_rows: 50", "max_drop: {F1: 0.1}", "gate.slices.max_drop.F1", "F1",
+     f'expected a metric, one of {METRICS}, got "F1"', 'did you mean "f1"?'),
+    ("columns: [state], min_rows: 50", "floors: {f1: 0.5}", "gate.slices.floors", "floors",
+     "floors limits groups of rows, and there are none: expected gate.slices.columns",
+     "name the columns that tell groups apart"),
+    ("metric: roc_auc", "metric: roc_auc\n  improvement: -0.05\n  non_inferiority: 0.02",
+     "gate.non_inferiority", "0.02",
+     "a model may be promoted that is worse by 0.05, and would be rejected for 0.02",
+     "expected at least 0.05: the margin of what is held is wider than that of what is promoted"),
+    ("cron: 0 2 * * 0", "cron: 0 25 * * 0", "schedule.cron", "0 25 * * 0",
+     'expected five cron fields: minute, hour, day of month, month, day of week; the hour "25" is not within 0-23',
+     'an example: "0 2 * * 0", Sundays at 02:00'),
+    ("timezone: UTC", "timezone: Berlin", "schedule.timezone", "Berlin",
+     'expected a time zone such as UTC or Europe/Berlin, got "Berlin"', 'did you mean "Europe/Berlin"?'),
+    ("timezone: UTC", "timezone: Europe", "schedule.timezone", "Europe",
+     'expected a time zone such as UTC or Europe/Berlin, got "Europe"', None),
+    ("timezone: UTC", "timezone: ../UTC", "schedule.timezone", "../UTC",
+     'expected a time zone such as UTC or Europe/Berlin, got "../UTC"', None),
+    ("timezone: UTC", "on_new_data: 5m", "schedule.on_new_data", "5m",
+     "new data is noticed by its revision in DVC, and this data comes from elsewhere",
+     "declare data.dvc, or give a cron schedule: a run on data that has not changed ends as no_change"),
+    ("cron: 0 2 * * 0, ", "", "schedule", "schedule", "give cron, on_new_data, on_drift, or several of them", None),
+    ("key: customer_id", "key: label", "data.key", "label",
+     '"label" is the target too; the key tells rows apart', "name another column, or leave key out"),
+    ("[note]", "[note, label]", "data.ignore[1]", "label", '"label" is the target and can\'t be ignored', "remove it"),
+    ("[note]", "[customer_id]", "data.ignore[0]", "customer_id", '"customer_id" is the key and can\'t be ignored',
+     "remove it"),
+    ("columns: [amount]", "columns: [label]", "features.outliers.columns[0]", "label",
+     '"label" is the target: expected another column', ""),
+    ("columns: [amount]", "columns: [note]", "features.outliers.columns[0]", "note",
+     '"note" is ignored: expected a column that is kept', "see data.ignore"),
+    ("columns: [amount]", "columns: [customer_id]", "features.outliers.columns[0]", "customer_id",
+     '"customer_id" is the key and no feature: expected another column', ""),
+    ("columns: [amount]", "columns: [amount, state]", "features.outliers.columns[1]", "state",
+     '"state" is declared string: expected a column of numbers', ""),
+    ("columns: [state]", "columns: [label]", "gate.slices.columns[0]", "label",
+     '"label" is the target: expected another column', ""),
+    ("{test: 0.2, validation: 0.1}", "{method: time, column: label}", "split.column", "label",
+     '"label" is the target: expected another column', ""),
+    ("  key: customer_id\n", "", "data.key", "data",
+     "split.method hash deals rows out by their key: expected data.key, got nothing",
+     "name the column that tells rows apart, or set split.method to stratified"),
+    ("positive: left", "positive: lef", "data.positive", "lef",
+     'expected a value that data.columns.label allows, one of left, stayed, got "lef"', 'did you mean "left"?'),
+    ("name: forest", "name: linear", "candidates[1].name", "linear",
+     'candidates of the same name: "linear" is taken by candidates[0]', "give each candidate a name of its own"),
+    ("sklearn.linear_model.L", "sklern.linear_model.L", "candidates[0].estimator",
+     "sklern.linear_model.LogisticRegression",
+     f'expected an estimator from {PACKAGES}, got "sklern.linear_model.LogisticRegression"',
+     'did you mean "sklearn.linear_model.LogisticRegression"?'),
+    ("sklearn.linear_model.L", "os.L", "candidates[0].estimator", "os.LogisticRegression",
+     f'expected an estimator from {PACKAGES}, got "os.LogisticRegression"', ""),
+    ("sklearn.linear_model.L", "sklearn.a-b.L", "candidates[0].estimator", "sklearn.a-b.LogisticRegression",
+     "expected an import path such as sklearn.linear_model.LogisticRegression, "
+     'got "sklearn.a-b.LogisticRegression"', ""),
+    ("type: string, allowed: [no, oh]", "type: string, min: 3", "data.columns.state.min", "min",
+     "min is for numbers, and the type is string", ""),
+    ("min: 0", "pattern: a", "data.columns.amount.pattern", "pattern",
+     "pattern is for text, and the type is float", ""),
+    ("[no, oh]", "[false, oh]", "data.columns.state.allowed[0]", "false",
+     "expected text (the type is string), got false", 'put it in quotes: "false"'),
+    ("min: 0", "allowed: [a]", "data.columns.amount.allowed[0]", "a",
+     'expected a number (the type is float), got "a"', ""),
+    ("min: 0", "above: 9", "data.columns.amount.max", "9", "no number has above 9 and max 9", ""),
+    ("min: 10, max: 20", "min: 10, max: 5", "checks.rows.max", "5", "max 5 is below min 10", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "place", "message", "hint"),
+    FIELD_MISTAKES + RULE_MISTAKES,
+    ids=[f"{path}: {new.strip()[:40]}" for _, new, path, *_ in FIELD_MISTAKES + RULE_MISTAKES],
+)
+def test_a_mistake_says_where_what_and_how_to_mend_it(
+    old: str, new: str, path: str, place: str, message: str, hint: str | None
+) -> None:
+    text = changed(old, new)
+    (mistake,) = (mistake for mistake in mistakes_of(text) if mistake.path == path)
+    assert (mistake.message, marked(mistake)) == (message, place)
+    assert hint is None or mistake.hint == hint
+    assert text.split("\n")[mistake.line - 1][mistake.column - 1 :].startswith(place)
+
+
+def test_one_slip_is_one_mistake() -> None:
+    for old, new, *_ in FIELD_MISTAKES[:2] + RULE_MISTAKES:
+        assert len(mistakes_of(changed(old, new))) == 1, new
+
+
+def test_a_split_that_asks_for_the_key_is_pointed_at() -> None:
+    text = changed("  key: customer_id\n", "").replace("{test: 0.2", "{method: hash, test: 0.2")
+    (mistake,) = mistakes_of(text)
+    assert (mistake.path, marked(mistake)) == ("split.method", "hash")
+    assert parse_spec(text.replace("hash", "stratified"), path="churn.yaml").split.method == "stratified"
+
+
+def test_a_regression_has_no_classes_to_stratify_by() -> None:
+    text = (
+        "model: {name: m, task: regression}\n"
+        "data: {file: {path: a.csv}, target: y}\n"
+        "gate: {metric: rmse}\n"
+        "split: {method: stratified}\n"
+    )
+    (mistake,) = mistakes_of(text)
+    assert (mistake.path, mistake.hint) == ("split.method", "")
+    assert mistake.message.endswith("a regression has none: expected hash or time")
+
+
+def test_a_regression_without_a_key_is_not_sent_to_classes() -> None:
+    text = changed("  key: customer_id\n", "").replace("  positive: left\n", "").replace("roc_auc", "rmse")
+    text = text.replace("task: classification", "task: regression").replace("f1: 0.5, log_loss: 0.6", "r2: 0.5")
+    (mistake,) = mistakes_of(text)
+    assert mistake.path == "data.key"
+    assert mistake.hint == "name the column that tells rows apart, or set split.method to time"
+
+
+def test_a_regression_has_no_positive_label() -> None:
+    text = changed("task: classification", "task: regression").replace("roc_auc", "rmse")
+    found = mistakes_of(text.replace("f1: 0.5, log_loss: 0.6", "r2: 0.5"))
+    assert [(each.path, each.message, each.hint) for each in found] == [
+        ("data.positive", "a regression has no labels: positive is for classification", "remove it")
+    ]
+
+
+def test_all_mistakes_come_at_once_in_the_order_of_the_file() -> None:
+    text = changed("task: classification", "task: clasification")
+    text = text.replace("min: 0,", "min: low,").replace("roc_auc", "roc_acu").replace("timezone: UTC", "timezone: Mars")
+    with pytest.raises(SpecError) as caught:
+        parse_spec(text, path="dags/churn.yaml")
+    error = caught.value
+    assert error.what == "4 mistakes in dags/churn.yaml"
+    assert [each.path for each in error.mistakes] == [
+        "model.task", "data.columns.amount.min", "gate.metric", "schedule.timezone",
+    ]  # fmt: skip
+    assert str(error).startswith(
+        "4 mistakes in dags/churn.yaml\n"
+        "\n"
+        "dags/churn.yaml:3:9: model.task\n"
+        "  3 |   task: clasification\n"
+        "    |         ^^^^^^^^^^^^^\n"
+        '  expected one of classification, regression, got "clasification"\n'
+        '  did you mean "classification"?\n'
+        "\n"
+        "dags/churn.yaml:10:32: data.columns.amount.min\n"
+        "  10 |     amount: {type: float, min: low, max: 9}\n"
+        "     |                                ^^^\n"
+        '  expected a number, got "low"\n'
+    )
+
+
+def test_the_error_crosses_processes_whole() -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec("a: 1", path="churn.yaml")
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert str(copy) == str(caught.value)
+    assert copy.mistakes == caught.value.mistakes
+
+
+def test_a_file_of_mistakes_is_cut_short() -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(CHURN + "".join(f"x{number}: 1\n" for number in range(60)), path="churn.yaml")
+    assert len(caught.value.mistakes) == 60
+    assert str(caught.value).endswith("\n\n... and 10 more")
+
+
+def test_of_a_long_line_the_part_around_the_place_is_shown() -> None:
+    (mistake,) = mistakes_of(changed("[no, oh]", f"[{'ab, ' * 300}1, {'cd, ' * 300}oh]"))
+    assert marked(mistake) == "1"
+    assert max(map(len, mistake.excerpt.split("\n"))) < 120
+
+
+TEN = "a: &a [1,1,1,1,1,1,1,1,1,1]\n"
+LAUGHS = TEN + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 10)}]\n" for a, b in pairwise("abcdefghi"))
+
+# Text -> line, column, message, hint.
+UNREADABLE = [
+    ("", 1, 1, "the file is empty", "declare at least model, data and gate"),
+    ("# nothing\n---\n", 2, 4, "the file is empty", "declare at least model, data and gate"),
+    ("- 1\n", 1, 1, "expected fields such as model, data and gate, got a list", ""),
+    ("just words", 1, 1, 'expected fields such as model, data and gate, got "just words"', ""),
+    ("a: 1\n--- \nb: 2\n", 2, 1, "a second document begins here", "remove the --- line and what follows"),
+    ("a:\n\t- 1\n", 2, 1, "a tab where only spaces may indent", "indent with spaces"),
+    ("a: 1\n\tb: 2\n", 2, 1, "a tab where only spaces may indent", "indent with spaces"),
+    ("a: b: c\n", 1, 5, '": " where no mapping can begin',
+     'put text that holds ": " in quotes, or check the indentation'),
+    ("a: @b\n", 1, 4, "text can't begin with this character", "put it in quotes"),
+    ("a: 1\nb\n", 2, 1, 'this line has no ": "', "write it as name: value"),
+    ("a: [1, 2\n", 1, 4, "a bracket is not closed, or a comma is missing", "close what is opened here"),
+    ("a: [", 1, 5, "a value is missing", "write it, or close what is opened above"),
+    ("a: 'x\n", 1, 4, "a quote is not closed", "close what is opened here"),
+    ("a:\n  b: 1\n c: 2\n", 3, 2, "this does not fit the lines above", "check the indentation"),
+    ("- 1\nb: 2\n", 2, 1, "this does not fit the lines above", "check the indentation"),
+    ('a: "\\q"\n', 1, 5, "found unknown escape character", ""),
+    ("é: 1\nab\x07", 2, 3, "the character U+0007 can't be part of a YAML file", "remove it"),
+    ("a: \ud800", 1, 4, "the character U+D800 can't be part of a YAML file", "remove it"),
+    ("? [1]\n: 2\n", 1, 3, "a key must be plain text", "write it as name: value"),
+    ("a: *b\n", 1, 4, "*b repeats nothing: no &b ends above", ""),
+    ("a: &a [*a]\n", 1, 8, "*a repeats nothing: no &a ends above", ""),
+    ("a: " + "[" * 100_000, 1, 24, "nested deeper than 20 levels", ""),
+    ("a: &a [[[[[[[[[[1]]]]]]]]]]\nb: [[[[[[[[[[*a]]]]]]]]]]", 2, 14, "nested deeper than 20 levels", ""),
+    ("a: [" + "1," * 10_000 + "]", 1, 20_001, "more than 10000 values, with what aliases repeat", ""),
+    (LAUGHS, 4, 29, "more than 10000 values, with what aliases repeat", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "message", "hint"), UNREADABLE, ids=[repr(t[0][:20]) for t in UNREADABLE]
+)
+def test_what_is_no_declaration_is_told_as_such(text: str, line: int, column: int, message: str, hint: str) -> None:
+    (mistake,) = mistakes_of(text)
+    assert (mistake.line, mistake.column, mistake.message, mistake.hint) == (line, column, message, hint)
+
+
+def test_scalars_are_those_of_yaml_1_2() -> None:
+    params = (
+        "{a: no, b: ON, c: 1e3, d: 012, e: 0x1F, f: 0o17, g: 12:30, h: 2026-11-01, i: ~, j: 'true', k: True, l: 1_000}"
+    )
+    spec = parse_spec(changed("{C: 1e-3}", params), path="churn.yaml")
+    assert spec.candidates[0].params == {
+        "a": "no", "b": "ON", "c": 1000.0, "d": 12, "e": 31, "f": 15, "g": "12:30", "h": "2026-11-01", "i": None,
+        "j": "true", "k": True, "l": "1_000",
+    }  # fmt: skip
+
+
+def test_keys_are_text_as_written() -> None:
+    spec = parse_spec(changed("{C: 1e-3}", "{no: 1, 1: 2, 1.0: 3}"), path="churn.yaml")
+    assert spec.candidates[0].params == {"no": 1, "1": 2, "1.0": 3}
+
+
+def test_an_alias_repeats_and_its_mistakes_are_told_where_it_stands() -> None:
+    text = changed("{type: float, min: 0, max: 9}", "&money {type: float, min: 0}\n    cost: *money")
+    spec = parse_spec(text, path="churn.yaml")
+    assert spec.data.columns["cost"] == spec.data.columns["amount"] == Column(type="float", min=0)
+    first, second = mistakes_of(text.replace("min: 0", "min: low"))
+    assert (first.path, first.line, marked(first)) == ("data.columns.amount.min", 10, "low")
+    assert (second.path, second.line, marked(second)) == ("data.columns.cost.min", 11, "cost")
+
+
+def test_a_file_may_begin_with_a_byte_order_mark_and_end_lines_as_windows_does(tmp_path: Path) -> None:
+    file = tmp_path / "churn.yaml"
+    file.write_bytes(b"\xef\xbb\xbf" + CHURN.replace("\n", "\r\n").encode())
+    assert load_spec(file) == parse_spec(CHURN, path="churn.yaml")
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_spec(tmp_path / "none.yaml")
+    assert str(caught.value) == f"there is no such declaration\n  where: {tmp_path}/none.yaml\n  fix: check the path"
+
+
+@pytest.mark.parametrize(("name", "reason"), [("", "Is a directory"), ("a\0b", "embedded null byte")])
+def test_a_path_that_is_no_file(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_spec(f"{tmp_path}/{name}")
+    assert (caught.value.what, caught.value.got, caught.value.fix) == (
+        "the declaration can't be read", reason, "name a YAML file",
+    )  # fmt: skip
+
+
+def test_a_file_in_another_encoding(tmp_path: Path) -> None:
+    file = tmp_path / "churn.yaml"
+    file.write_bytes("model:\n  name: Zürich\n".encode("latin-1"))
+    with pytest.raises(SpecError) as caught:
+        load_spec(file)
+    (mistake,) = caught.value.mistakes
+    assert (mistake.line, mistake.column, mistake.message) == (2, 10, "expected UTF-8 text, got the byte 0xfc")
+    assert mistake.hint == "save the file as UTF-8"
+    file.write_bytes(CHURN.encode("utf-16"))
+    with pytest.raises(SpecError, match="1 mistake in"):
+        load_spec(file)
+
+
+def within(mistakes: tuple[Mistake, ...], text: str) -> bool:
+    lines = text.splitlines() or [""]
+    return all(1 <= each.line <= len(lines) and 1 <= each.column <= len(lines[each.line - 1]) + 1 for each in mistakes)
+
+
+def tokens(text: str) -> list[tuple[int, int]]:
+    """Where each scalar of a YAML text begins and ends: keys and values."""
+    events: list[Any] = list(yaml.parse(text, Loader=yaml.SafeLoader))
+    return [(each.start_mark.index, each.end_mark.index) for each in events if hasattr(each, "value")]
+
+
+SHIPPED_TEXTS = [CHURN, *(path.read_text(encoding="utf-8") for path in SHIPPED)]
+PLACES = [(text, start, end) for text in SHIPPED_TEXTS for start, end in tokens(text)]
+SCALARS = st.one_of(
+    st.sampled_from(["", "~", "true", "no", "-1", "0", "1e400", ".nan", "9" * 5000, "9" * 400, "[]", "{}", "[[a]]",
+                     "{a: 1}", "*a", "&a b", "!t x", "<<", "label", "customer_id", "amount", "5m", "rmse", "type"]),
+    st.integers().map(str),
+    st.floats().map(repr),
+    st.text(),
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.sampled_from(PLACES), SCALARS), min_size=1, max_size=3))
+def test_whatever_is_changed_it_loads_or_says_why(changes: list[tuple[tuple[str, int, int], str]]) -> None:
+    text = changes[0][0][0]
+    here = sorted({(start, end, new) for (source, start, end), new in changes if source is text}, reverse=True)
+    for start, end, new in here:
+        text = text[:start] + new + text[end:]
+    judged(text)
+
+
+@given(st.text() | st.text(alphabet="ab:-[]{}&*!|>'\"#?,\n \t%@`<"))
+def test_whatever_is_written_it_loads_or_says_why(text: str) -> None:
+    judged(text)
+
+
+def judged(text: str) -> None:
+    try:
+        spec = parse_spec(text, path="churn.yaml")
+    except SpecError as error:
+        mistakes = error.mistakes
+    else:
+        assert PipelineSpec.model_validate(spec.model_dump(mode="json")) == spec
+        return
+    assert mistakes
+    assert within(mistakes, text), (mistakes, text)
+    assert all(each.message for each in mistakes)
+    assert list(mistakes) == sorted(mistakes, key=lambda each: (each.line, each.column))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_declarations_load_and_survive_json(path: Path) -> None:
+    spec = load_spec(path)
+    assert spec.name == path.stem
+    assert PipelineSpec.model_validate(spec.model_dump(mode="json")) == spec
+    # Any YAML 1.1 reader gets the same: what is read differently is in quotes.
+    assert PipelineSpec.model_validate({"name": path.stem, **yaml.safe_load(path.read_text(encoding="utf-8"))}) == spec
+
+
+@pytest.mark.parametrize(
+    ("declaration", "table"),
+    [(0, "customers-2026-10.csv"), (0, "customers-2026-11.csv"), (1, "credit.csv")],
+)
+def test_the_sample_data_is_what_the_shipped_declarations_say(declaration: int, table: str) -> None:
+    spec = load_spec(SHIPPED[declaration])
+    with (SAMPLES / table).open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert list(rows[0]) == list(spec.data.columns)
+    for name, column in spec.data.columns.items():
+        cells = [row[name] for row in rows if row[name]]
+        assert 1 - len(cells) / len(rows) <= (column.max_missing or 0), name
+        assert all(fits(cell, column) for cell in set(cells)), name
+
+
+def fits(cell: str, column: Column) -> bool:
+    value: Any = {"integer": int, "float": float}.get(column.type, str)(cell)
+    return (
+        (column.min is None or value >= column.min)
+        and (column.max is None or value <= column.max)
+        and (column.above is None or value > column.above)
+        and (column.allowed is None or value in column.allowed)
+        and (column.pattern is None or re.fullmatch(column.pattern, value) is not None)
+    )
+
+
+def test_the_churn_pipeline_says_what_it_is_known_for() -> None:
+    spec = load_spec(SHIPPED[0])
+    assert (spec.model.name, spec.data.target, spec.data.key, spec.seed) == (
+        "customer-churn-model", "label", "customer_id", 9,
+    )  # fmt: skip
+    assert spec.candidates[1].params == {"n_estimators": 100, "max_depth": 10, "min_samples_split": 5}
+    assert spec.gate.thresholds == {"roc_auc": 0.85, "average_precision": 0.70}
+    args = spec.default_args
+    assert (args.owner, args.retries, args.retry_delay) == ("data-science", 3, timedelta(minutes=5))
+    assert (args.execution_timeout, args.sla) == (timedelta(hours=2), timedelta(hours=4))
+
+
+IMPORTS_AND_OPENS = """
+import sys
+from ml_pipelines.spec.training import ALLOWED_PACKAGES
+from ml_pipelines.spec.loader import load_spec
+load_spec(sys.argv[1])
+opened = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event in ("open", "socket.connect") else None)
+load_spec(sys.argv[1])
+assert opened == [sys.argv[1]], opened
+heavy = {"polars", "pandas", "numpy", "sklearn", "mlflow", "dvc", "pandera", "airflow", "croniter", "fsspec"}
+assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
+"""
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_reading_opens_one_file_and_imports_nothing_heavy(path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS_AND_OPENS, str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

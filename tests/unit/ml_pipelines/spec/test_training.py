@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ml_pipelines.spec.metrics import Task, metrics_of
+from ml_pipelines.spec.training import (
+    DEFAULT_CANDIDATES,
+    Column,
+    DefaultArgs,
+    Gate,
+    PipelineSpec,
+    Split,
+    parse_duration,
+)
+
+NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,20}", fullmatch=True)
+NUMBERS = st.floats(-1e6, 1e6)
+DURATIONS = st.timedeltas(timedelta(microseconds=1), timedelta(days=365))
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | NUMBERS | st.text(), st.lists, max_leaves=5)
+COLUMNS = st.dictionaries(
+    st.text(),
+    st.fixed_dictionaries(
+        {"type": st.sampled_from(["string", "integer", "float", "boolean", "date", "datetime"])},
+        optional={
+            "min": NUMBERS,
+            "below": st.integers(-5, 5),
+            "allowed": st.lists(st.booleans() | st.integers() | NUMBERS | st.text(), max_size=4),
+            "max_missing": st.floats(0, 1),
+            "on_fail": st.sampled_from(["error", "warn", "quarantine"]),
+        },
+    ),
+    max_size=3,
+)
+PARAMS = st.dictionaries(NAMES, JSON, max_size=3)
+
+
+def declared(**sections: Any) -> dict[str, Any]:
+    """The least that a declaration must say, and more."""
+    return {
+        "name": "churn",
+        "model": {"name": "churn-model", "task": "classification"},
+        "data": {"file": {"path": "customers.csv"}, "key": "id", "target": "label"},
+        "gate": {"metric": "roc_auc"},
+        **sections,
+    }
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("90s", 90), ("5m", 300), ("4h", 14400), ("1d", 86400), ("1.5h", 5400), (" 5 m ", 300), (60, 60), (0.5, 0.5)],
+)
+def test_durations_are_read_as_people_write_them(written: Any, seconds: float) -> None:
+    assert parse_duration(written) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["5 minutes", "5", "", "4:00", "PT5M", "-5m", "1e3s", "9" * 400 + "d", "366d", -1, True, None, [], 1e300,
+     float("nan"), float("inf"), 10**400, timedelta(days=-1), "٣s"],
+)  # fmt: skip
+def test_anything_else_is_no_duration(written: Any) -> None:
+    with pytest.raises(ValueError, match="a duration such as 90s, 5m, 4h or 1d, at most 365d"):
+        parse_duration(written)
+
+
+@pytest.mark.parametrize("field", ["execution_timeout", "sla"])
+def test_a_limit_of_no_time_at_all_is_a_mistake(field: str) -> None:
+    with pytest.raises(ValidationError, match="a duration above 0s, such as 90s, 5m, 4h or 1d"):
+        DefaultArgs.model_validate({field: "0s"})
+    assert DefaultArgs.model_validate({"retry_delay": "0s"}).retry_delay == timedelta(0)
+
+
+@given(DURATIONS)
+def test_a_duration_survives_json(duration: timedelta) -> None:
+    args = DefaultArgs(retry_delay=duration, execution_timeout=duration, sla=duration)
+    assert DefaultArgs.model_validate(args.model_dump(mode="json")) == args
+    assert DefaultArgs.model_validate_json(args.model_dump_json()) == args
+
+
+@st.composite
+def declarations(draw: st.DrawFn) -> dict[str, Any]:
+    task = draw(st.sampled_from(get_args(Task)))
+    metrics = [metric.name for metric in metrics_of(task)]
+    names = draw(st.lists(NAMES, max_size=3, unique=True))
+    return declared(
+        model={"name": draw(NAMES), "task": task},
+        data={
+            "dvc": {"repo": "${REPO}", "path": draw(st.text(min_size=1))},
+            "key": "id",
+            "target": "label",
+            "positive": draw(st.none() | st.integers() | st.booleans() | st.text()),
+            "columns": draw(COLUMNS),
+        },
+        candidates=[
+            {"name": name, "estimator": "sklearn.linear_model.Ridge", "params": draw(PARAMS)} for name in names
+        ],
+        gate={"metric": metrics[0], "thresholds": draw(st.dictionaries(st.sampled_from(metrics), NUMBERS))},
+        default_args={"retry_delay": draw(DURATIONS), "sla": draw(st.none() | DURATIONS)},
+        seed=draw(st.integers(0, 2**32 - 1)),
+    )
+
+
+@given(declarations())
+def test_a_declaration_survives_json(data: dict[str, Any]) -> None:
+    spec = PipelineSpec.model_validate(data)
+    assert PipelineSpec.model_validate(spec.model_dump(mode="json")) == spec
+    assert PipelineSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+@pytest.mark.parametrize("value", [True, "1", None, float("nan"), float("inf")])
+def test_a_number_is_a_finite_number_and_nothing_like_it(value: Any) -> None:
+    with pytest.raises(ValidationError):
+        Gate.model_validate({"metric": "roc_auc", "improvement": value})
+    with pytest.raises(ValidationError):
+        Gate.model_validate({"metric": "roc_auc", "thresholds": {"roc_auc": value}})
+    with pytest.raises(ValidationError):
+        DefaultArgs.model_validate({"retries": value})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "1", True])
+def test_a_bound_is_a_finite_number(value: Any) -> None:
+    with pytest.raises(ValidationError):
+        Column.model_validate({"type": "float", "min": value})
+
+
+def test_allowed_values_keep_their_types() -> None:
+    assert Column.model_validate({"type": "string", "allowed": ["no", 1, 1.5, True]}).allowed == ("no", 1, 1.5, True)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, True])
+def test_a_seed_is_one_that_numpy_takes(seed: Any) -> None:
+    with pytest.raises(ValidationError):
+        PipelineSpec.model_validate(declared(seed=seed))
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"data": {"target": "label"}}, "give exactly one source: dvc, file or sql"),
+        ({"data": {"target": "label", "dvc": {"path": "a.csv"}}}, "give repo, or connection, or both"),
+        (
+            {"data": {"target": "label", "file": {"path": "a"}, "sql": {"query": "q", "url": "u"}}},
+            "give exactly one source: dvc, file or sql",
+        ),
+        ({"data": {"target": "label", "sql": {"query": "q"}}}, "give either url or connection"),
+        (
+            {"data": {"target": "label", "sql": {"query": "q", "url": "u", "connection": "c"}}},
+            "give either url or connection",
+        ),
+        ({"split": {"test": 0.6, "validation": 0.4}}, "test and validation together must leave rows to train on"),
+        ({"split": {"method": "time"}}, "method time needs a column, and only that method takes one"),
+        ({"split": {"column": "day"}}, "method time needs a column, and only that method takes one"),
+        ({"features": {"outliers": {"columns": ["a"], "lower": 0.5, "upper": 0.5}}}, "lower must be below upper"),
+        ({"candidates": [{"name": "a", "estimator": "x"}] * 2}, "candidates of the same name: a"),
+        ({"gate": {"metric": "rmse"}}, "rmse does not judge classification"),
+        ({"gate": {"metric": "f1", "thresholds": {"r2": 0.5}}}, "r2 does not judge classification"),
+    ],
+)
+def test_sections_agree_with_themselves(sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        PipelineSpec.model_validate(declared(**sections))
+    assert [error["msg"] for error in caught.value.errors()] == [f"Value error, {message}"]
+
+
+def test_the_source_is_the_one_declared() -> None:
+    data = PipelineSpec.model_validate(declared()).data
+    assert data.source is data.file
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_without_candidates_sensible_ones_are_trained(task: Any) -> None:
+    metric = metrics_of(task)[0].name
+    spec = PipelineSpec.model_validate(declared(model={"name": "m", "task": task}, gate={"metric": metric}))
+    assert spec.trained == DEFAULT_CANDIDATES[task]
+    one = declared(candidates=[{"name": "ridge", "estimator": "sklearn.linear_model.Ridge"}])
+    assert [each.name for each in PipelineSpec.model_validate(one).trained] == ["ridge"]
+
+
+def test_a_section_is_frozen_and_knows_its_fields() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Split().test = 0.5  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        Split.model_validate({"tset": 0.5})

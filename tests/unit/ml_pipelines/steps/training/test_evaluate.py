@@ -1,0 +1,417 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn import metrics as sk
+from sklearn.base import BaseEstimator
+
+from ml_pipelines._utils.canonical_json import dump_json
+from ml_pipelines.contracts import ArtifactRef
+from ml_pipelines.errors import DataError, ModelError, RequestError, ServiceUnavailable, StoreUnavailable
+from ml_pipelines.modeling.features import features_frame, score
+from ml_pipelines.modeling.serialization import dump_model
+from ml_pipelines.ports import TrackedModel
+from ml_pipelines.spec.training import Slices
+from ml_pipelines.steps.training.evaluate_io import publish, resolve
+from ml_pipelines.testing import FakeServices
+
+
+class Broken(BaseEstimator):
+    """Answers what it is told, or raises it."""
+
+    def __init__(self, answer: Any, classes: tuple[str, ...] = ("bad", "good")) -> None:
+        self.answer, self.classes_ = answer, np.array(classes)
+
+    def predict_proba(self, frame: Any) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return np.full((len(frame), 2), self.answer)
+
+
+def own_scores(run: Any, index: int) -> tuple[Any, Any]:
+    record = run.records[index]
+    frame = features_frame(run.test, record["features"])
+    return run.test.collect()["label"].to_numpy(), score(run.loader(run.models[index])(), frame, record)
+
+
+def test_binary_metrics_are_those_of_scikit_learn(run: Any) -> None:
+    evaluation = run.evaluate().outputs["evaluation"]
+    for index, candidate in enumerate(evaluation["candidates"]):
+        labels, p = own_scores(run, index)
+        truth = labels == "bad"
+        assert candidate["test"] == pytest.approx(
+            {
+                "roc_auc": sk.roc_auc_score(truth, p),
+                "average_precision": sk.average_precision_score(truth, p),
+                "accuracy": sk.accuracy_score(truth, p >= 0.5),
+                "balanced_accuracy": sk.balanced_accuracy_score(truth, p >= 0.5),
+                "f1": sk.f1_score(truth, p >= 0.5),
+                "precision": sk.precision_score(truth, p >= 0.5),
+                "recall": sk.recall_score(truth, p >= 0.5),
+                "log_loss": sk.log_loss(truth, p),
+                "brier": sk.brier_score_loss(truth, p),
+            }
+        )
+    assert evaluation["rows"] == {"validation": 120, "test": 150}
+    assert [candidate["sha256"] for candidate in evaluation["candidates"]] == [ref.sha256 for ref in run.models]
+
+
+def test_multiclass_metrics_are_macro_and_one_against_the_rest(make_run: Any) -> None:
+    run = make_run("multiclass")
+    candidate = run.evaluate().outputs["evaluation"]["candidates"][0]
+    truth, p = own_scores(run, 0)
+    predicted = p.argmax(axis=1)
+    assert candidate["test"] == pytest.approx(
+        {
+            "roc_auc": sk.roc_auc_score(truth, p, multi_class="ovr", average="macro"),
+            "average_precision": sk.average_precision_score(truth, p, average="macro"),
+            "accuracy": sk.accuracy_score(truth, predicted),
+            "balanced_accuracy": sk.balanced_accuracy_score(truth, predicted),
+            "f1": sk.f1_score(truth, predicted, average="macro"),
+            "precision": sk.precision_score(truth, predicted, average="macro"),
+            "recall": sk.recall_score(truth, predicted, average="macro"),
+            "log_loss": sk.log_loss(truth, p),
+            "brier": None,
+        }
+    )
+    assert candidate["confusion"]["labels"] == [0, 1, 2]
+    assert np.sum(candidate["confusion"]["matrix"]) == 150
+    assert candidate["curves"] == {}
+
+
+def test_regression_metrics_and_residuals(make_run: Any) -> None:
+    run = make_run("regression")
+    evaluation = run.evaluate().outputs["evaluation"]
+    candidate = evaluation["candidates"][0]
+    truth, predicted = own_scores(run, 0)
+    assert candidate["test"] == pytest.approx(
+        {
+            "r2": sk.r2_score(truth, predicted),
+            "rmse": sk.root_mean_squared_error(truth, predicted),
+            "mae": sk.mean_absolute_error(truth, predicted),
+            "median_ae": sk.median_absolute_error(truth, predicted),
+        }
+    )
+    residuals = candidate["curves"]["residuals"]
+    assert residuals["mean"] == pytest.approx((truth - predicted).mean())
+    assert residuals["quantiles"]["0.5"] == pytest.approx(np.median(truth - predicted))
+    assert residuals["y"] == pytest.approx(truth - predicted)
+    assert candidate["confusion"] is None
+    assert evaluation["dummy"]["test"]["r2"] <= 0
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+def test_the_evaluation_is_plain_json_and_the_same_every_time(make_run: Any, kind: Any) -> None:
+    run = make_run(kind)
+    assert dump_json(run.evaluate().outputs["evaluation"]) == dump_json(run.evaluate().outputs["evaluation"])
+
+
+def test_a_dummy_knows_only_how_often_each_class_occurs(run: Any) -> None:
+    dummy = run.evaluate().outputs["evaluation"]["dummy"]["test"]
+    assert dummy["roc_auc"] == 0.5
+    assert dummy["recall"] == 0.0
+    assert dummy["accuracy"] == pytest.approx((run.test.collect()["label"] == "good").mean())
+
+
+@pytest.mark.parametrize(("metric", "best"), [("roc_auc", max), ("log_loss", min)])
+def test_the_winner_is_the_best_on_the_validation_rows(run: Any, metric: Any, best: Any) -> None:
+    output = run.evaluate(run.parameters(metric=metric))
+    values = {c["candidate"]: c["validation"][metric] for c in output.outputs["evaluation"]["candidates"]}
+    assert len(set(values.values())) == 2
+    assert output.values["winner"] == best(values, key=values.get)
+    assert output.values["value"] == values[output.values["winner"]]
+    assert output.values["metric"] == metric
+
+
+def test_of_equals_the_first_wins(run: Any) -> None:
+    run.models, run.trainings = (run.models[1],) * 2, (run.trainings[1],) * 2
+    named = [{**record, "candidate": name} for record, name in zip(run.records, ("first", "second"), strict=True)]
+    assert run.evaluate(trainings=named).values["winner"] == "first"
+
+
+def test_a_single_class_leaves_out_what_can_not_be_told(run: Any) -> None:
+    candidate = run.evaluate(test=run.test.filter(pl.col("label") == "good")).outputs["evaluation"]["candidates"][0]
+    unknown = {name for name, value in candidate["test"].items() if value is None}
+    assert unknown == {"roc_auc", "average_precision", "balanced_accuracy", "f1", "recall"}
+    assert candidate["curves"] == {}
+
+
+def test_curves_are_thinned_and_keep_their_ends(make_run: Any) -> None:
+    run = make_run()
+    big = pl.concat([run.test.with_columns(x=pl.col("x") + shift) for shift in np.linspace(0, 1, 20)])
+    curves = run.evaluate(test=big).outputs["evaluation"]["candidates"][0]["curves"]
+    assert len(curves["roc"]["x"]) == len(curves["pr"]["y"]) == 200
+    assert (curves["roc"]["x"][0], curves["roc"]["x"][-1]) == (0.0, 1.0)
+    assert (curves["pr"]["x"][0], curves["pr"]["x"][-1]) == (0.0, 1.0)
+    assert len(curves["calibration"]["x"]) <= 10
+
+
+def test_slices_are_measured_where_they_are_large_enough(run: Any) -> None:
+    test = run.test.with_columns(region=pl.Series(["n"] * 100 + [None] * 40 + ["s"] * 10))
+    parameters = run.parameters(slices=Slices(columns=("region",), min_rows=40))
+    slices = run.evaluate(parameters, test=test).outputs["evaluation"]["candidates"][0]["slices"]
+    assert [(s["column"], s["level"], s["rows"]) for s in slices] == [("region", None, 40), ("region", "n", 100)]
+    labels, p = own_scores(run, 0)
+    assert slices[1]["metrics"]["roc_auc"] == pytest.approx(sk.roc_auc_score(labels[:100] == "bad", p[:100]))
+
+
+def test_a_slice_column_must_exist(run: Any) -> None:
+    with pytest.raises(DataError) as caught:
+        run.evaluate(run.parameters(slices=Slices(columns=("region",))))
+    assert caught.value.what == "column 'region' is missing"
+    assert caught.value.fix == "correct the column's name in the declaration, or in the data"
+
+
+def test_unseen_categories_and_missing_columns_of_cells_are_scored(run: Any) -> None:
+    test = run.test.with_columns(colour=pl.lit("mauve"), x=pl.lit(None, dtype=pl.Float64))
+    candidate = run.evaluate(test=test).outputs["evaluation"]["candidates"][0]
+    assert candidate["test"]["log_loss"] is not None
+
+
+def test_a_missing_feature_is_named(run: Any) -> None:
+    with pytest.raises(DataError, match="columns that the model learned from are missing: colour"):
+        run.evaluate(test=run.test.drop("colour"))
+
+
+def test_a_part_without_rows_is_an_error(run: Any) -> None:
+    with pytest.raises(DataError) as caught:
+        run.evaluate(validation=run.validation.limit(0))
+    assert caught.value.what == "there are no validation rows"
+    assert caught.value.fix == "raise split.validation, or add rows"
+
+
+def test_a_third_label_among_two_is_an_error(run: Any) -> None:
+    with pytest.raises(DataError) as caught:
+        run.evaluate(test=run.test.with_columns(label=pl.lit("ugly")))
+    assert caught.value.what == "label 'ugly' occurs in the holdout but not among the training rows"
+    assert caught.value.expected == "one of 'bad', 'good'"
+
+
+def test_a_further_class_counts_as_given_no_probability(make_run: Any) -> None:
+    run = make_run("multiclass")
+    labels = run.test.collect()["label"].to_list()
+    test = run.test.with_columns(label=pl.Series([7, *labels[1:]]))
+    before, after = (run.evaluate(test=each).outputs["evaluation"]["candidates"][0] for each in (run.test, test))
+    assert after["confusion"]["labels"] == [0, 1, 2, 7]
+    assert after["confusion"]["matrix"][3][3] == 0
+    assert after["test"]["log_loss"] > before["test"]["log_loss"]
+
+
+def test_a_regression_target_must_be_finite(make_run: Any) -> None:
+    run = make_run("regression")
+    with pytest.raises(DataError, match="the target of the holdout has cells that are not finite numbers") as caught:
+        run.evaluate(test=run.test.with_columns(label=pl.lit(float("nan"))))
+    assert caught.value.got == "150 of 150 rows"
+
+
+def test_predictions_that_are_no_numbers_are_an_error(run: Any) -> None:
+    with pytest.raises(ModelError) as caught:
+        run.evaluate(models=[lambda: Broken(float("nan"))] * 2)
+    assert caught.value.what == "the model's predictions are not finite numbers"
+    assert caught.value.where == "linear on the validation rows"
+    assert caught.value.got == "120 of 120 are not"
+
+
+def test_an_estimator_that_raises_is_an_error_of_the_model(run: Any) -> None:
+    with pytest.raises(ModelError) as caught:
+        run.evaluate(models=[lambda: Broken(ZeroDivisionError("oh"))] * 2)
+    assert caught.value.what == "the model fails to predict"
+    assert caught.value.got == "ZeroDivisionError: oh"
+
+
+# --- the champion
+
+
+def retrained(run: Any, model: Any) -> ArtifactRef:
+    """Register another model as champion."""
+    data = model if isinstance(model, bytes) else dump_model(model)
+    ref = run.services.put(data, kind="model")
+    run.services.tracking.files["models:/m-old"] = data
+    earlier = run.identity.model_copy(update={"run_id": "an earlier run"})
+    version = run.services.registry.register("churn", TrackedModel("r", "models:/m-old"), ref, earlier, {"a": "b"})
+    run.services.registry.set_alias("churn", version.version, "champion")
+    return ref
+
+
+def test_without_champion_there_is_nothing_to_compare(run: Any) -> None:
+    output = run.evaluate()
+    assert output.values["champion"] is None
+    assert output.outputs["evaluation"]["champion"] is None
+
+
+def test_a_champion_among_the_candidates_needs_no_input(run: Any) -> None:
+    before = run.evaluate().outputs["evaluation"]
+    run.champion(1, tags={"who": "me"})
+    resolution = resolve(run.parameters(), {"models": run.models}, run.services, run.identity)
+    known = {"identity": run.models[1].sha256, "error": None}
+    assert resolution.inputs == {}
+    assert resolution.key_facts == {"champion": known}
+    assert resolution.values["champion"] == {
+        "version": "1",
+        "sha256": run.models[1].sha256,
+        "candidate_index": 1,
+        "error": None,
+    }
+    after = run.evaluate().outputs["evaluation"]
+    tree = after["candidates"][1]
+    assert after["champion"] == known | {"test": tree["test"], "slices": tree["slices"]}
+    assert after["champion_intervals"]["roc_auc"]["low"] < tree["test"]["roc_auc"]
+    assert after["comparison"] is not None
+    changed = ("champion", "intervals", "champion_intervals", "comparison")
+    assert after | {name: before[name] for name in changed} == before
+
+
+def test_how_sure_an_evaluation_is_is_told_with_the_seed(run: Any) -> None:
+    retrained(run, run.loader(run.models[1])().set_params(model__max_features=1))
+    evaluation = run.evaluate(run.parameters(metric="log_loss", draws=300, confidence=0.9)).outputs["evaluation"]
+    (winner,) = [each for each in evaluation["candidates"] if each["candidate"] == evaluation["winner"]]
+    assert set(evaluation["intervals"]) == set(winner["test"]) == set(evaluation["champion_intervals"])
+    for name, found in evaluation["intervals"].items():
+        assert found["low"] <= winner["test"][name] <= found["high"]
+    compared = evaluation["comparison"]
+    # Less is better: the champion's loss above ours is a gain.
+    gain = evaluation["champion"]["test"]["log_loss"] - winner["test"]["log_loss"]
+    assert compared["difference"] == pytest.approx(gain)
+    assert compared["interval"]["low"] < compared["difference"] < compared["interval"]["high"]
+    assert (compared["metric"], compared["draws"], compared["rows"]) == ("log_loss", 300, 150)
+    assert compared["interval"]["confidence"] == 0.9
+
+
+def test_a_metric_that_can_not_be_told_is_not_compared(run: Any) -> None:
+    retrained(run, run.loader(run.models[1])().set_params(model__max_features=1))
+    evaluation = run.evaluate(test=run.test.filter(pl.col("label") == "good")).outputs["evaluation"]
+    assert evaluation["comparison"] is None
+    assert "accuracy" in evaluation["intervals"]
+
+
+def test_an_older_champion_is_scored_on_the_same_rows(run: Any) -> None:
+    ref = retrained(run, run.loader(run.models[1])().set_params(model__max_features=1))
+    output = run.evaluate()
+    champion, tree = output.outputs["evaluation"]["champion"], output.outputs["evaluation"]["candidates"][1]
+    assert output.values["champion"]["candidate_index"] is None
+    assert champion == {"identity": ref.sha256, "test": tree["test"], "slices": [], "error": None}
+
+
+def test_a_champion_that_the_store_lost_comes_from_the_registry(run: Any) -> None:
+    ref = retrained(run, run.loader(run.models[1])().set_params(model__max_features=1))
+    del run.services.blobs[ref.uri]
+    resolution = resolve(run.parameters(), {"models": run.models}, run.services, run.identity)
+    assert resolution.inputs["champion"] == ref
+    assert ref.uri in run.services.blobs
+
+
+def test_a_champion_that_is_gone_is_told_and_part_of_the_key(run: Any) -> None:
+    ref = retrained(run, b"gone")
+    del run.services.blobs[ref.uri], run.services.tracking.files["models:/m-old"]
+    resolution = resolve(run.parameters(), {"models": run.models}, run.services, run.identity)
+    assert resolution.inputs == {}
+    assert resolution.key_facts == {"champion": {"identity": ref.sha256, "error": "the file of version 1 is gone"}}
+    evaluation = run.evaluate().outputs["evaluation"]
+    assert evaluation["champion"] == {
+        "identity": ref.sha256,
+        "test": {},
+        "slices": [],
+        "error": "the file of version 1 is gone",
+    }
+
+
+def test_a_champion_of_other_bytes_is_not_loaded(run: Any) -> None:
+    ref = retrained(run, b"true")
+    del run.services.blobs[ref.uri]
+    run.services.tracking.files["models:/m-old"] = b"forged"
+    error = run.evaluate().outputs["evaluation"]["champion"]["error"]
+    assert error.startswith("the bytes are not those that the reference promises (got sha256 ")
+
+
+def test_a_champion_of_unknown_origin_is_told(run: Any) -> None:
+    run.champion(0)
+    version = run.services.registry.versions["churn"][0]
+    run.services.registry.versions["churn"][0] = type(version)("churn", "1", None)
+    champion = run.evaluate().outputs["evaluation"]["champion"]
+    assert champion["identity"] == "version 1"
+    assert champion["error"] == "version 1 was not registered by a pipeline, so its model file is not known"
+
+
+@pytest.mark.parametrize(
+    ("champion", "error"),
+    [
+        (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda: Broken(ValueError("old")), "the model fails to predict (got ValueError: old)"),
+        (lambda: Broken(float("inf")), "the model's predictions are not finite numbers (got 150 of 150 are not)"),
+        (lambda: Broken(0.5, ("no", "yes")), "the champion tells other classes apart (got ['no', 'yes'])"),
+    ],
+)
+def test_a_champion_that_can_not_be_scored_is_told(run: Any, champion: Any, error: Any) -> None:
+    known = {"identity": "a", "error": None}
+    evaluation = run.evaluate(champion=champion, champion_known=known).outputs["evaluation"]
+    assert evaluation["champion"] == {"identity": "a", "test": {}, "slices": [], "error": error}
+
+
+def test_a_champion_that_needs_a_column_that_is_gone_is_told(run: Any) -> None:
+    champion = Broken(0.5)
+    champion.feature_names_in_ = np.array(["x", "height"])
+    known = {"identity": "a", "error": None}
+    evaluation = run.evaluate(champion=lambda: champion, champion_known=known).outputs["evaluation"]
+    assert evaluation["champion"]["error"] == (
+        "the champion needs column 'height', which is no longer among the features"
+    )
+
+
+def test_an_unreachable_store_is_worth_another_try(run: Any) -> None:
+    def unreachable() -> Any:
+        raise StoreUnavailable("the store can't be read")
+
+    with pytest.raises(StoreUnavailable):
+        run.evaluate(champion=unreachable, champion_known={"identity": "a", "error": None})
+
+
+def test_a_registry_that_is_down_is_worth_another_try(run: Any) -> None:
+    run.services.registry.down = True
+    with pytest.raises(ServiceUnavailable, match="the model registry does not answer"):
+        resolve(run.parameters(), {"models": run.models}, run.services, run.identity)
+
+
+# --- publishing
+
+
+def published(run: Any, **facts: Any) -> dict[str, Any]:
+    output = run.evaluate()
+    ref = run.json(output.outputs["evaluation"])
+    return publish(run.work(run.parameters(), {"evaluation": ref}, facts, output.values), run.services)
+
+
+def test_publishing_adds_to_each_candidates_run(run: Any) -> None:
+    assert published(run) == {}
+    assert published(run) == {}
+    evaluation = run.evaluate().outputs["evaluation"]
+    assert len(run.services.tracking.runs) == 2
+    for facts, candidate in zip(run.facts, evaluation["candidates"], strict=True):
+        tracked = run.services.tracking.runs[facts["mlflow_run_id"]]
+        assert tracked.metrics["validation_roc_auc"] == candidate["validation"]["roc_auc"]
+        assert tracked.metrics["test_brier"] == candidate["test"]["brier"]
+        assert set(tracked.figures) == {"roc.svg", "precision_recall.svg", "calibration.svg", "confusion.svg"}
+        assert json.loads(tracked.documents["evaluation.json"]) == evaluation
+
+
+def test_publishing_leaves_out_what_could_not_be_measured(make_run: Any) -> None:
+    run = make_run("multiclass")
+    published(run)
+    assert "test_brier" not in next(iter(run.services.tracking.runs.values())).metrics
+
+
+def test_publishing_needs_the_trainings(run: Any) -> None:
+    with pytest.raises(RequestError) as caught:
+        published(run, train=[])
+    assert caught.value.what == "the candidates' trainings are not the evaluated ones"
+    assert (caught.value.expected, caught.value.got) == ("facts of 2 trainings", "0")
+
+
+def test_a_tracking_server_that_is_down_is_worth_another_try(run: Any) -> None:
+    assert isinstance(run.services, FakeServices)
+    run.services.tracking.down = True
+    with pytest.raises(ServiceUnavailable, match="the tracking server does not answer"):
+        published(run)

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ml_pipelines.errors import RequestError, ServiceUnavailable
+from ml_pipelines.pipeline.parameters import RecordParameters
+from ml_pipelines.steps.training.record_decision import publish
+
+DEPLOYED = {"deploy": {"version": "2", "previous_version": "1"}}
+
+
+def check(name: str, *, passed: bool, severity: str = "error", column: str | None = None) -> dict[str, Any]:
+    return {"check": name, "column": column, "severity": severity, "passed": passed, "detail": f"about {name}"}
+
+
+def report(verdict: str = "passed") -> dict[str, Any]:
+    checks = [
+        check("rows", passed=True),
+        check("missing", passed=verdict == "passed", column="amount"),
+        check("leakage", passed=False, severity="warn"),
+        check("labels", passed=verdict == "passed"),
+    ]
+    return {"verdict": verdict, "rows": 100, "quarantined": 4, "checks": checks}
+
+
+def recorded(run: Any, facts: dict[str, Any], **references: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    told = {"report": run.json(report()), **references}
+    values = publish(run.work(RecordParameters(model="churn"), told, facts), run.services)
+    return values, run.services.ledger.entry("churn", "monday").model_dump(mode="json")
+
+
+def test_a_promoted_run_is_recorded_whole(run: Any) -> None:
+    output = run.evaluate()
+    evaluation = output.outputs["evaluation"]
+    champion = {"version": "1", "sha256": "a" * 64, "test": {"roc_auc": 0.5}, "error": None, "tags": {}}
+    counted = {"rows_in": 3, "kept": 2, "quarantined": 1, "quarantined_by_reason": {"amount is infinite": 1}}
+    facts = {
+        **DEPLOYED,
+        "preprocess": {**counted, "more": 1},
+        "split": {"rows": {"train": 1}},
+        "evaluate": {"champion": champion},
+    }
+    values, entry = recorded(run, facts, decision=run.decision(), evaluation=run.json(evaluation))
+    assert values == {
+        "outcome": "promoted",
+        "reason": "so",
+        "candidate": "linear",
+        "version": "2",
+        "previous_version": "1",
+    }
+    assert entry["decision"]["outcome"] == "promoted"
+    assert set(entry["details"]) == {
+        "version",
+        "previous_version",
+        "sha256",
+        "evaluation",
+        "pin",
+        "quality",
+        "rows",
+        "parts",
+        "candidates",
+        "champion",
+        "report",
+    }
+    assert entry["details"]["pin"]["digest"] == "md5:1f"
+    assert entry["details"]["rows"] == counted
+    assert entry["details"]["parts"] == {"train": 1}
+    assert entry["details"]["quality"] == {
+        "verdict": "passed",
+        "rows": 100,
+        "quarantined": 4,
+        "failed": [check("leakage", passed=False, severity="warn")],
+    }
+    assert [c["candidate"] for c in entry["details"]["candidates"]] == ["linear", "tree"]
+    assert entry["details"]["candidates"][0]["test"] == evaluation["candidates"][0]["test"]
+    assert entry["details"]["champion"] == {"version": "1", "sha256": "a" * 64, "error": None}
+
+
+def test_a_stopped_run_names_the_checks_that_stopped_it(run: Any) -> None:
+    values, entry = recorded(run, {}, report=run.json(report("stopped")))
+    assert values == {
+        "outcome": "stopped",
+        "reason": "the quality checks failed: missing amount: about missing; labels: about labels",
+        "candidate": None,
+        "version": None,
+        "previous_version": None,
+    }
+    assert entry["decision"]["candidate"] is None
+    assert entry["details"]["quality"]["verdict"] == "stopped"
+    assert "candidates" not in entry["details"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "outcome", "reason", "version"),
+    [
+        (DEPLOYED, "promoted", "a person approved. so", "2"),
+        ({}, "held", "no person approved. so", None),
+    ],
+)
+def test_a_held_run_is_what_the_person_said(run: Any, facts: Any, outcome: Any, reason: Any, version: Any) -> None:
+    values, entry = recorded(run, facts, decision=run.decision("held"))
+    assert (values["outcome"], values["reason"], values["version"]) == (outcome, reason, version)
+    assert entry["decision"]["outcome"] == outcome
+
+
+def test_who_approved_is_written_down(run: Any) -> None:
+    facts = {**DEPLOYED, "approval": {"approver": "ada"}}
+    _, entry = recorded(run, facts, decision=run.decision("held"))
+    assert entry["details"]["approver"] == "ada"
+
+
+def test_a_run_on_nothing_new_is_recorded_with_the_reason(run: Any) -> None:
+    compared = {
+        "verdict": "no_change",
+        "fingerprint": {"data": "a" * 64},
+        "changed": [],
+        "champion_version": "3",
+        "reason": "nothing has changed",
+    }
+    values = publish(run.work(RecordParameters(model="churn"), {}, {"compare_with_champion": compared}), run.services)
+    entry = run.services.ledger.entry("churn", "monday").model_dump(mode="json")
+    assert (values["outcome"], values["reason"]) == ("no_change", "nothing has changed")
+    assert entry["decision"]["champion_version"] == "3"
+    assert (entry["details"]["fingerprint"], entry["details"]["changed"]) == ({"data": "a" * 64}, [])
+
+
+@pytest.mark.parametrize("outcome", ["rejected", "no_change"])
+def test_a_run_that_changes_nothing_is_recorded_as_it_was_decided(run: Any, outcome: Any) -> None:
+    values, entry = recorded(run, {}, decision=run.decision(outcome))
+    assert (values["outcome"], values["reason"], values["version"]) == (outcome, "so", None)
+    assert entry["decision"]["outcome"] == outcome
+
+
+def test_a_promotion_that_was_not_carried_out_is_not_recorded(run: Any) -> None:
+    with pytest.raises(RequestError) as caught:
+        recorded(run, {}, decision=run.decision())
+    assert caught.value.what == "what was decided is not what was done"
+    assert caught.value.fix == "run the deploy step first"
+    assert run.services.ledger.written == []
+
+
+@pytest.mark.parametrize(("with_report", "got"), [(True, "a quality report that passed"), (False, "neither")])
+def test_a_run_without_an_end_is_not_recorded(run: Any, with_report: Any, got: Any) -> None:
+    references = {"report": run.json(report())} if with_report else {}
+    with pytest.raises(RequestError) as caught:
+        publish(run.work(RecordParameters(model="churn"), references, {}), run.services)
+    assert caught.value.what == "there is nothing to record"
+    assert caught.value.got == got
+    assert caught.value.fix == "run the steps before this one"
+
+
+def test_a_retry_leaves_one_entry(run: Any) -> None:
+    decision = run.decision("rejected")
+    first, second = (recorded(run, {}, decision=decision) for _ in range(2))
+    assert first == second
+    assert len(run.services.ledger.written) == 1
+
+
+def test_runs_that_were_left_open_for_an_hour_are_closed(run: Any) -> None:
+    run.services.tracking.open_seconds = {"churn": [10.0, 4000.0], "fraud": [4000.0]}
+    recorded(run, {}, decision=run.decision("rejected"))
+    assert run.services.tracking.open_seconds == {"churn": [10.0], "fraud": [4000.0]}
+
+
+def test_a_ledger_that_is_down_is_worth_another_try(run: Any) -> None:
+    run.services.ledger.down = True
+    with pytest.raises(ServiceUnavailable, match="the ledger does not answer"):
+        recorded(run, {}, decision=run.decision("rejected"))

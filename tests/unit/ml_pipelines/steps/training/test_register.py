@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ml_pipelines.contracts import ArtifactRef
+from ml_pipelines.errors import RequestError, ServiceUnavailable
+from ml_pipelines.pipeline.parameters import RegisterParameters
+from ml_pipelines.steps.training.register import publish
+
+PARAMETERS = RegisterParameters(model="churn")
+
+
+def registered(run: Any, decision: ArtifactRef, **facts: Any) -> dict[str, Any]:
+    references = {"decision": decision, "models": run.models, "trainings": run.trainings}
+    return publish(run.work(PARAMETERS, references, facts), run.services)
+
+
+def test_the_winner_becomes_the_challenger(run: Any) -> None:
+    values = registered(run, run.decision(index=1, metric="roc_auc", metrics={"roc_auc": 0.75, "brier": None}))
+    version = run.services.registry.by_alias("churn", "challenger")
+    assert values == {"version": "1", "model_uri": run.facts[1]["model_uri"], "url": None}
+    assert version.version == "1"
+    assert version.artifact == run.models[1]
+    tags = dict(version.tags)
+    assert ArtifactRef.model_validate_json(tags.pop("ml_pipelines.artifact")) == run.models[1]
+    assert ArtifactRef.model_validate_json(tags.pop("ml_pipelines.training")) == run.trainings[1]
+    tags.pop("ml_pipelines.key", None)
+    assert (tags.pop("ml_pipelines.pipeline"), tags.pop("ml_pipelines.run_id")) == ("churn", "monday")
+    assert tags == {
+        "ml_pipelines.candidate": "tree",
+        "ml_pipelines.data_digest": "md5:1f",
+        "ml_pipelines.data_revision": "abc123",
+        "ml_pipelines.metric": "roc_auc",
+        "ml_pipelines.test_roc_auc": "0.75",
+    }
+
+
+def test_the_recipes_key_is_kept(run: Any) -> None:
+    registered(run, run.decision(), train=[{**facts, "key": "f" * 64} for facts in run.facts])
+    version = run.services.registry.by_alias("churn", "challenger")
+    assert version.tags["ml_pipelines.key"] == "f" * 64
+
+
+def test_a_retry_finds_the_same_version(run: Any) -> None:
+    first, second = (registered(run, run.decision()) for _ in range(2))
+    assert first == second
+    assert len(run.services.registry.versions["churn"]) == 1
+
+
+def test_a_held_model_may_be_registered(run: Any) -> None:
+    assert registered(run, run.decision("held"))["version"] == "1"
+
+
+@pytest.mark.parametrize("outcome", ["rejected", "no_change", "stopped"])
+def test_nothing_else_is_registered(run: Any, outcome: Any) -> None:
+    with pytest.raises(RequestError) as caught:
+        registered(run, run.decision(outcome))
+    assert caught.value.what == "this run's model may not be registered"
+    assert caught.value.got == f"{outcome}: so"
+    assert caught.value.fix == "leave the step out for this run"
+    assert run.services.registry.versions == {}
+
+
+def test_a_registry_that_is_down_is_worth_another_try(run: Any) -> None:
+    run.services.registry.down = True
+    with pytest.raises(ServiceUnavailable, match="the model registry does not answer"):
+        registered(run, run.decision())

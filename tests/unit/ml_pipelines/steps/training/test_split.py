@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections import Counter
+from importlib.resources import files
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from ml_pipelines.data import row_hash as hashing
+from ml_pipelines.data.row_hash import row_hash
+from ml_pipelines.errors import DataError
+from ml_pipelines.pipeline.parameters import (
+    CheckQualityParameters,
+    IngestParameters,
+    PreprocessParameters,
+    SplitParameters,
+)
+from ml_pipelines.spec.training import Checks, Column, FileSource, Split
+from ml_pipelines.steps.training.check_quality import check_quality
+from ml_pipelines.steps.training.ingest import ingest
+from ml_pipelines.steps.training.preprocess import preprocess
+from ml_pipelines.steps.training.split import PARTS, split
+
+SAMPLES = files("ml_pipelines") / "sample_data"
+
+
+def run(frame, *, key="id", task="classification", seed=7, **rule):
+    parameters = SplitParameters(task=task, key=key, target="y", split=Split(**rule))
+    output = split(table=frame.lazy(), parameters=parameters, seed=seed)
+    parts = {name: part.collect() for name, part in output.outputs.items()}
+    assert tuple(parts) == PARTS
+    assert output.values == {"rows": {name: part.height for name, part in parts.items()}}
+    assert all(part.schema == frame.schema for part in parts.values())
+    return parts
+
+
+def sides(parts, column="id"):
+    return {value: name for name, part in parts.items() for value in part[column]}
+
+
+def table(rows=200):
+    return pl.DataFrame({"id": [f"Kü{row}" for row in range(rows)], "y": [row % 2 for row in range(rows)]})
+
+
+RULES = {
+    "hash": {"method": "hash"},
+    "stratified": {"method": "stratified"},
+    "time": {"method": "time", "column": "at"},
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("key", ["id", None])
+def test_every_row_is_in_exactly_one_part_in_its_order(rule, key):
+    frame = table().with_columns(at=pl.Series(range(200)).shuffle(1))
+    parts = run(frame, key=key, **RULES[rule])
+    assert sorted(pl.concat(parts.values()).rows()) == sorted(frame.rows())
+    for part in parts.values():
+        assert part.equals(frame.filter(pl.col("id").is_in(part["id"].implode())))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    keys=st.lists(st.text(max_size=6), min_size=60, max_size=90, unique=True),
+    order=st.randoms(use_true_random=False),
+    key=st.sampled_from(["id", None]),
+)
+def test_a_row_stays_on_its_side_as_the_table_grows_and_is_reordered(keys, order, key):
+    shares = {"test": 0.3, "validation": 0.3, "task": "regression", "key": key}
+    grown = [*keys, *(f"new customer {number}" for number in range(60))]
+    order.shuffle(grown)
+    before = run(pl.DataFrame({"id": keys, "y": [1] * len(keys)}), **shares)
+    after = run(pl.DataFrame({"y": [1] * len(grown), "id": grown}), **shares)
+    assert {name: sides(after)[name] for name in keys} == sides(before)
+
+
+GOLDEN_BY_KEY = [8703094741349279530, 6332618229526065668, 17274282905359496837, 6332618229526065668]
+GOLDEN_BY_CONTENT = [9351983269752056513, 7077752741204090807, 11312095201531815129, 16734189683759817087]
+
+
+def test_the_sides_are_those_of_every_earlier_version():
+    frame = pl.DataFrame({"id": ["C00001", "", "größe", None], "n": [1, 0, -5, None], "f": [0.5, -0.0, math.inf, None]})
+    by_key = frame.lazy().select(row_hash(frame.lazy(), "id", 42)).collect()["id"].to_list()
+    assert by_key == GOLDEN_BY_KEY
+    by_content = frame.lazy().select(row_hash(frame.lazy(), None, 42).alias("hash")).collect()["hash"].to_list()
+    assert by_content == GOLDEN_BY_CONTENT
+
+
+def test_equal_contents_hash_alike_whatever_the_type_and_order_of_columns():
+    frame = pl.LazyFrame({"a": [1, 2], "b": [0.0, -0.0]})
+    other = pl.LazyFrame({"b": [0, 0], "a": [1.0, 2.0]})
+    swapped = pl.LazyFrame({"b": [1, 2], "a": [0, 0]})
+    hashes = [
+        each.select(row_hash(each, None, 1).alias("h")).collect()["h"].to_list() for each in (frame, other, swapped)
+    ]
+    assert hashes[0] == hashes[1]
+    assert not set(hashes[0]) & set(hashes[2])
+
+
+def test_the_hash_spreads_evenly_and_differs_by_seed():
+    frame = pl.LazyFrame({"id": [f"C{row:06}" for row in range(100_000)]})
+    one, two = (frame.select(row_hash(frame, "id", seed)).collect()["id"].to_numpy() for seed in (1, -2))
+    assert len(np.unique(one)) == 100_000
+    for hashes in (one, two):
+        counts = np.bincount((hashes >> np.uint64(60)).astype(int), minlength=16)
+        assert abs(counts - 6250).max() < 5 * math.sqrt(6250)
+    both = np.mean((one < np.uint64(2**63)) & (two < np.uint64(2**63)))
+    assert both == pytest.approx(0.25, abs=0.01)
+
+
+def test_the_hash_does_not_depend_on_how_the_rows_come():
+    frame = table(1000)
+    chunked = pl.concat([frame[:1], frame[1:500], frame[500:]], rechunk=False)
+    assert sides(run(frame)) == sides(run(chunked)) == sides(run(frame.reverse()))
+
+
+def test_integer_keys_are_dealt_like_their_text():
+    frame = table().with_columns(id=pl.int_range(200))
+    as_text = frame.with_columns(pl.col("id").cast(pl.String))
+    assert {str(key): side for key, side in sides(run(frame)).items()} == sides(run(as_text))
+
+
+@pytest.mark.parametrize("rule", ["hash", "stratified"])
+def test_rows_of_one_key_stay_together(rule):
+    frame = table(300).with_columns(id=pl.int_range(300) // 4, y=pl.int_range(300) // 4 % 2)
+    sets = [set(part["id"]) for part in run(frame, **RULES[rule]).values()]
+    assert sum(len(keys) for keys in sets) == len(set.union(*sets)) == 75
+
+
+def test_equal_rows_without_a_key_stay_together():
+    frame = pl.DataFrame({"id": [row % 100 for row in range(400)], "y": [row % 2 for row in range(400)]})
+    sets = [set(part["id"]) for part in run(frame, key=None).values()]
+    assert sum(len(keys) for keys in sets) == 100
+
+
+def test_another_seed_deals_differently():
+    assert sides(run(table(), seed=1)) == sides(run(table(), seed=1))
+    assert sides(run(table(), seed=1)) != sides(run(table(), seed=2))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    labels=st.lists(st.sampled_from(["a", "b", "größe"]), min_size=30, max_size=120),
+    test=st.floats(0.1, 0.6),
+    validation=st.floats(0.1, 0.35),
+    key=st.sampled_from(["id", None]),
+)
+def test_stratified_shares_are_met_to_the_row(labels, test, validation, key):
+    frame = pl.DataFrame({"id": range(len(labels)), "y": labels})
+    counts = Counter(labels)
+    assume(any(min(test, validation) * n >= 1 for n in counts.values()))
+    parts = run(frame, key=key, method="stratified", test=test, validation=validation)
+    for label, n in counts.items():
+        got = {name: part["y"].to_list().count(label) for name, part in parts.items()}
+        assert abs(got["test"] - test * n) < 1
+        assert abs(got["validation"] - validation * n) < 1
+        assert got["train"] >= 1
+        assert sum(got.values()) == n
+
+
+@pytest.mark.parametrize("test", [0.2, 0.209])
+def test_stratified_shares_are_rounded_down_to_rows(test):
+    parts = run(table(200), method="stratified", test=test, validation=0.15)
+    assert {name: Counter(part["y"]) for name, part in parts.items()} == {
+        "train": {0: 65, 1: 65},
+        "validation": {0: 15, 1: 15},
+        "test": {0: 20, 1: 20},
+    }
+
+
+def test_a_rare_class_is_trained_on_when_stratified():
+    frame = table().with_columns(y=pl.when(pl.int_range(200) == 3).then(2).otherwise("y"))
+    assert 2 in run(frame, method="stratified", test=0.6, validation=0.39)["train"]["y"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    days=st.lists(st.integers(-5, 5), min_size=12, max_size=80),
+    kind=st.sampled_from(["date", "datetime", "integer"]),
+)
+def test_time_never_parts_the_rows_of_one_moment(days, kind):
+    assume(len(set(days)) >= 3)
+    at = pl.Series("at", days)
+    if kind != "integer":
+        at = pl.Series("at", [dt.date(2026, 1, 10) + dt.timedelta(days=day) for day in days])
+        at = at.cast(pl.Datetime("us", "UTC")) if kind == "datetime" else at
+    frame = pl.DataFrame({"at": at, "y": [1] * len(days)})
+    try:
+        parts = run(frame, key=None, task="regression", method="time", column="at", test=0.2, validation=0.2)
+    except DataError as error:
+        assume(error.what != "train has no rows")
+        raise
+    assert parts["train"]["at"].max() < parts["validation"]["at"].min()
+    assert parts["validation"]["at"].max() < parts["test"]["at"].min()
+    assert parts["test"].height >= math.floor(0.2 * len(days))
+    # Only the ties of the earliest moment go beyond the share.
+    earliest = parts["test"].filter(pl.col("at") == parts["test"]["at"].min()).height
+    assert parts["test"].height - earliest < max(0.2 * len(days), 1)
+
+
+def test_time_takes_exact_shares_of_distinct_moments():
+    at = pl.datetime_range(dt.datetime(2020, 1, 1), dt.datetime(2026, 1, 1), "1h", time_zone="UTC", eager=True)
+    frame = pl.DataFrame({"at": at.shuffle(3)[:10_000]}).with_columns(y=pl.int_range(10_000) % 2)
+    parts = run(frame, key=None, method="time", column="at", test=0.2, validation=0.15)
+    assert {name: part.height for name, part in parts.items()} == {"train": 6500, "validation": 1500, "test": 2000}
+
+
+def test_skewed_moments_are_cut_at_the_right_row():
+    values = [*range(1000), 2**60]
+    frame = pl.DataFrame({"at": values, "y": [row % 2 for row in range(1001)]})
+    parts = run(frame, key=None, method="time", column="at", test=0.1, validation=0.1)
+    assert parts["test"]["at"].to_list() == [*range(901, 1000), 2**60]
+
+
+@pytest.mark.parametrize(
+    ("frame", "what", "fix"),
+    [
+        (table(), "the split column 'at' is not in the data", "correct the name"),
+        (table().with_columns(at=pl.lit("May")), "the rows can't be ordered in time by 'at'", "data.columns.at"),
+        (
+            table().with_columns(at=pl.when(pl.int_range(200) > 1).then(pl.int_range(200))),
+            "2 rows have no at, so they have no place in time",
+            "declare at with max_missing: 0 and on_fail: quarantine",
+        ),
+        (table().with_columns(at=pl.lit(1)), "train has no rows", "at may have too few different values"),
+        (table(0).with_columns(at=pl.int_range(0)), "there are no rows to split", "deliver the rows"),
+    ],
+)
+def test_a_time_column_that_does_not_do_is_told(frame, what, fix):
+    with pytest.raises(DataError) as caught:
+        run(frame, method="time", column="at")
+    assert caught.value.what == what
+    assert fix in caught.value.fix
+
+
+@pytest.mark.parametrize("rule", ["hash", "stratified"])
+def test_an_empty_part_is_an_error(rule):
+    with pytest.raises(DataError, match="has no rows") as caught:
+        run(table(1), **RULES[rule])
+    assert caught.value.expected == "rows in train, validation and test"
+    assert caught.value.fix == "gather more rows, or change the shares in split"
+
+
+def test_a_class_that_train_lacks_is_an_error():
+    dealt = sides(run(table()))
+    lost = next(key for key, side in dealt.items() if side == "test")
+    frame = table().with_columns(y=pl.when(pl.col("id") == lost).then(2).otherwise("y"))
+    with pytest.raises(DataError, match="train has no row of the class '2'") as caught:
+        run(frame)
+    assert caught.value.fix == "gather more rows of it, or set split.method to stratified"
+    run(frame, task="regression")
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "target", "columns"),
+    [
+        ("customers-2026-10.csv", "customer_id", "label", {"amount": Column(type="float", above=0)}),
+        ("customers-2026-11.csv", "customer_id", "label", {"amount": Column(type="float", above=0)}),
+        ("credit.csv", None, "Status", {}),
+    ],
+)
+@pytest.mark.parametrize("method", ["hash", "stratified"])
+def test_the_sample_files_go_through_all_four_steps(name, key, target, columns, method):
+    types = {column: declared.type for column, declared in columns.items()}
+    source = IngestParameters(source=FileSource(path="x"), types=types, key=key, target=target, ignore=())
+    rows = ingest(raw_path=str(SAMPLES / name), parameters=source, seed=0).outputs["table"]
+    rules = CheckQualityParameters(task="classification", key=key, target=target, columns=columns, checks=Checks())
+    quality = check_quality(table=rows, parameters=rules, seed=0)
+    assert quality.values["verdict"] == "passed"
+    prepared = preprocess(
+        table=rows, flagged=quality.outputs["flagged"], parameters=PreprocessParameters(target=target), seed=0
+    )
+    dealing = SplitParameters(task="classification", key=key, target=target, split=Split(method=method))
+    dealt = split(table=prepared.outputs["clean"], parameters=dealing, seed=42).values["rows"]
+    total = rows.select(pl.len()).collect().item()
+    assert prepared.values["kept"] == sum(dealt.values()) == total
+    assert dealt["test"] / total == pytest.approx(0.2, abs=0.02)
+    assert dealt["validation"] / total == pytest.approx(0.15, abs=0.02)
+
+
+def test_next_months_customers_stay_where_they_were():
+    old, new = (pl.read_csv(SAMPLES / f"customers-2026-{month}.csv") for month in (10, 11))
+    before, after = (sides(run(frame.rename({"label": "y", "customer_id": "id"}))) for frame in (old, new))
+    assert {key: after[key] for key in before} == before
+
+
+@given(texts=st.lists(st.text(max_size=9), max_size=12))
+def test_the_hash_of_a_text_is_the_weighted_sum_of_its_bytes_and_its_length(texts):
+    weights = hashing._mix(np.arange(64, dtype=np.uint64)).tolist()
+    sums = [
+        sum(byte * weight for byte, weight in zip(text.encode(), weights, strict=False)) + len(text.encode())
+        for text in texts
+    ]
+    assert hashing._of_text(pl.Series(texts, dtype=pl.String)).tolist() == [total % 2**64 for total in sums]

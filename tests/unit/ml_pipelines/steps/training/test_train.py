@@ -1,0 +1,339 @@
+from __future__ import annotations
+
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.inspection import permutation_importance
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
+
+import ml_pipelines
+from ml_pipelines._utils.canonical_json import dump_json, load_json
+from ml_pipelines.contracts import DataPin, Identity
+from ml_pipelines.errors import DataError, ModelError
+from ml_pipelines.modeling.features import features_frame, frame_of, records, score
+from ml_pipelines.modeling.preprocessing import DateParts, Numbers, Texts
+from ml_pipelines.modeling.serialization import dump_model, load_model
+from ml_pipelines.pipeline.parameters import TrainParameters
+from ml_pipelines.pipeline.step import Publication, StepOutput
+from ml_pipelines.spec.training import Candidate, Features, Outliers
+from ml_pipelines.steps.training.train import publish, train
+from ml_pipelines.testing import FakeServices
+
+CLASSIFIER, REGRESSOR = "sklearn.linear_model.LogisticRegression", "sklearn.linear_model.Ridge"
+BOOSTED = "sklearn.ensemble.HistGradientBoostingClassifier"
+
+
+def parameters(estimator: str = CLASSIFIER, params: dict[str, Any] | None = None, **changes: Any) -> TrainParameters:
+    task = "regression" if estimator.endswith(("Regressor", "Ridge")) else "classification"
+    told = {
+        "task": task,
+        "key": "id",
+        "target": "label",
+        "positive": None,
+        "features": Features(),
+        "candidate": Candidate(name="c", estimator=estimator, params=params or {}),
+        "model": "churn",
+    }
+    return TrainParameters(**{**told, **changes})
+
+
+def table(rows: int = 60, **changes: Any) -> pl.LazyFrame:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=rows)
+    columns = {
+        "id": range(rows),
+        "größe": x,
+        "count": [None if i % 9 == 0 else i for i in range(rows)],
+        "ja": [(True, False, None)[i % 3] for i in range(rows)],
+        "stadt": [("Köln", "東京", None)[i % 3] for i in range(rows)],
+        "many": [f"level {i % 40}" for i in range(rows)],
+        "day": pl.date_range(pl.date(2026, 1, 1), pl.date(2026, 1, 1) + pl.duration(days=rows - 1), eager=True),
+        "empty": pl.Series([None] * rows, dtype=pl.Float64),
+        "untyped": [None] * rows,
+        "label": (x > 0).astype(int),
+    }
+    return pl.LazyFrame({**columns, **changes})
+
+
+def fit(rows: pl.LazyFrame, **told: Any) -> StepOutput:
+    return train(table=rows, parameters=parameters(**told), seed=1)
+
+
+def scores(output: StepOutput, rows: pl.LazyFrame) -> Any:
+    training = output.outputs["training"]
+    return score(output.outputs["model"], features_frame(rows, training["features"]), training)
+
+
+def test_boosted_trees_tell_which_customers_leave() -> None:
+    with (files("ml_pipelines") / "sample_data" / "customers-2026-11.csv").open("rb") as source:
+        customers = pl.read_csv(source.read())
+    judged = pl.Series(np.random.default_rng(0).random(len(customers)) < 0.2)
+    rows, test = customers.filter(~judged).lazy(), customers.filter(judged)
+    output = fit(rows, estimator=BOOSTED, key="customer_id", features=Features(outliers=Outliers(columns=("amount",))))
+    found = scores(output, test.lazy())
+    assert roc_auc_score(test["label"], found) >= 0.90
+    assert average_precision_score(test["label"], found) >= 0.80
+    encodings = {each["name"]: each["encoding"] for each in output.outputs["training"]["features"]}
+    assert encodings["state"] == "target"
+    assert encodings["international_plan"] == "onehot"
+    importances = output.outputs["training"]["importances"]
+    assert importances["number_customer_service_calls"] > importances["account_length"]
+
+
+@pytest.fixture(scope="module")
+def output() -> StepOutput:
+    return fit(table())
+
+
+def test_the_record_of_a_training(output: StepOutput) -> None:
+    training = output.outputs["training"]
+    assert load_json(dump_json(training)) == training
+    assert output.values == {"candidate": "c", "rows": 60, "features": 8}
+    assert (training["task"], training["classes"], training["positive"], training["rows"]) == (
+        "classification",
+        [0, 1],
+        1,
+        60,
+    )
+    assert training["params"] == {"random_state": 1}
+    assert [(each["name"], each["dtype"], each["encoding"]) for each in training["features"]] == [
+        ("größe", "float", "number"),
+        ("count", "integer", "number"),
+        ("ja", "boolean", "number"),
+        ("stadt", "string", "onehot"),
+        ("many", "string", "target"),
+        ("day", "date", "date"),
+        ("empty", "float", "number"),
+        ("untyped", "string", "onehot"),
+    ]
+    assert sum(training["target_summary"]["share"].values()) == pytest.approx(1)
+    assert training["requirements"][0] == f"airflow-provider-ml-pipelines=={ml_pipelines.__version__}"
+    assert f"scikit-learn=={version('scikit-learn')}" in training["requirements"]
+    assert set(training["importances"]) == {each["name"] for each in training["features"]}
+    assert max(training["importances"], key=training["importances"].__getitem__) == "größe"
+
+
+@pytest.mark.parametrize(
+    ("estimator", "scoring"), [(CLASSIFIER, "neg_log_loss"), (REGRESSOR, "neg_mean_squared_error")]
+)
+def test_importances_are_those_of_scikit_learn(estimator: str, scoring: str) -> None:
+    draw = np.random.default_rng(0)
+    rows = pl.DataFrame({"id": range(400), **{name: draw.normal(size=400) for name in "abc"}})
+    goal = (3 * rows["a"] + rows["b"]).to_numpy()
+    label = goal if estimator == REGRESSOR else np.where(goal > 0, "yes", "no")
+    positive = None if estimator == REGRESSOR else "yes"
+    output = fit(rows.with_columns(label=pl.Series(label)).lazy(), estimator=estimator, positive=positive)
+    frame = features_frame(rows.lazy(), output.outputs["training"]["features"])
+    theirs = permutation_importance(
+        output.outputs["model"], frame, label, scoring=scoring, n_repeats=20, random_state=0
+    ).importances_mean
+    assert list(output.outputs["training"]["importances"].values()) == pytest.approx(theirs, rel=0.15, abs=0.05)
+
+
+def test_the_profile_of_the_features(output: StepOutput) -> None:
+    profile = output.outputs["training"]["profile"]
+    count = table().collect()["count"]
+    assert profile["count"]["mean"] == pytest.approx(count.mean())
+    assert profile["count"]["missing"] == pytest.approx(7 / 60)
+    assert (profile["count"]["min"], profile["count"]["max"]) == (1, 59)
+    assert len(profile["count"]["quantiles"]) == 9
+    assert profile["count"]["up_to"]["0.5"] == pytest.approx((count <= profile["count"]["quantiles"]["0.5"]).mean())
+    assert profile["stadt"]["levels"] == pytest.approx({"Köln": 1 / 3, "東京": 1 / 3})
+    assert profile["stadt"]["missing"] == pytest.approx(1 / 3)
+    assert len(profile["many"]["levels"]) == 20
+    assert profile["day"]["max"] - profile["day"]["min"] == 59
+    assert profile["empty"] == {
+        "mean": None, "std": None, "min": None, "max": None, "quantiles": {}, "up_to": {}, "missing": 1.0
+    }  # fmt: skip
+
+
+def test_the_stored_model_says_the_same_about_the_smoke_rows(output: StepOutput) -> None:
+    training = load_json(dump_json(output.outputs["training"]))
+    model = load_model(dump_model(output.outputs["model"]))
+    smoke = training["smoke"]
+    frame = frame_of(smoke["rows"], training["features"])
+    assert len(smoke["rows"]) == 10
+    assert score(model, frame, training).tolist() == smoke["predictions"]
+    assert model.predict(frame).tolist() == smoke["answers"]
+    assert records(frame) == smoke["rows"]
+
+
+def test_a_model_of_scikit_learns_encoders_as_they_were_stored_before_is_read_and_says_the_same(
+    output: StepOutput,
+) -> None:
+    def filled(first: Any) -> Pipeline:
+        imputer = SimpleImputer(strategy="median", keep_empty_features=True, add_indicator=True)
+        return make_pipeline(first, imputer, StandardScaler())
+
+    onehot = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=0.01, sparse_output=False)
+    target = TargetEncoder(cv=StratifiedKFold(5, shuffle=True, random_state=1))
+    columns = ColumnTransformer(
+        [
+            ("number", filled(Numbers()), ["größe", "count", "ja", "empty"]),
+            ("onehot", make_pipeline(Texts(), onehot), ["stadt", "untyped"]),
+            ("target", make_pipeline(Texts(), target, StandardScaler()), ["many"]),
+            ("date", filled(DateParts()), ["day"]),
+        ],
+        sparse_threshold=0.0,
+        verbose_feature_names_out=False,
+    )
+    training, new = output.outputs["training"], output.outputs["model"]
+    frame = features_frame(table(), training["features"])
+    texts = frame.select_dtypes("category").columns
+    objects = frame.assign(**{name: frame[name].astype(object).where(frame[name].notna(), None) for name in texts})
+    stored = Pipeline([("features", columns), ("model", LogisticRegression(random_state=1))])
+    stored.fit(objects, table().collect()["label"].to_numpy())
+    read = load_model(dump_model(stored))
+    for model, rows in ((stored, objects), (read, frame), (read, objects), (new, frame), (new, objects)):
+        np.testing.assert_allclose(score(model, rows, training), score(stored, objects, training), rtol=1e-9)
+
+
+def test_rows_unlike_those_of_the_training_are_scored(output: StepOutput) -> None:
+    odd = table(3, stadt=["nowhere", "", None], many=["new", None, "x" * 999], count=[None] * 3, empty=[1.0, None, 5.0])
+    odd = odd.with_columns(pl.lit(float("inf")).alias("größe"), pl.lit(None, pl.Date).alias("day"), untyped=pl.lit("u"))
+    found = scores(output, odd)
+    assert found.shape == (3,)
+    assert np.isfinite(found).all()
+    with pytest.raises(DataError, match="columns that the model learned from are missing: ja"):
+        scores(output, table().drop("ja"))
+
+
+def test_outliers_are_learned_from_the_training_rows_alone() -> None:
+    told = Features(outliers=Outliers(columns=("größe",), lower=0, upper=1))
+    output = fit(table(), features=told)
+    rows = table().collect()
+    top = rows.filter(pl.col("größe") == pl.col("größe").max())
+    beyond = top.with_columns(pl.lit(1e6).alias("größe"))
+    assert scores(output, beyond.lazy()) == scores(output, top.lazy())
+    assert scores(fit(table()), beyond.lazy()) != scores(fit(table()), top.lazy())
+
+
+def test_three_classes_have_a_probability_each() -> None:
+    labels = [("a", "b", "ç")[i % 3] for i in range(60)]
+    output = fit(table(label=labels))
+    training = output.outputs["training"]
+    found = scores(output, table())
+    assert (training["classes"], training["positive"]) == (["a", "b", "ç"], None)
+    assert found.shape == (60, 3)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert len(training["smoke"]["predictions"][0]) == 3
+    assert set(training["smoke"]["answers"]) <= set(training["classes"])
+
+
+def test_a_regression_predicts_numbers() -> None:
+    rows = table().with_columns((pl.col("größe") * 100).alias("label"))
+    output = fit(rows, estimator=REGRESSOR)
+    training = output.outputs["training"]
+    truth = rows.collect()["label"].to_numpy()
+    assert (training["classes"], training["positive"]) == (None, None)
+    assert training["target_summary"]["mean"] == pytest.approx(truth.mean())
+    assert np.corrcoef(scores(output, rows), truth)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("labels", "declared", "positive"),
+    [
+        (["bad", "good"], "bad", "bad"),
+        (["bad", "good"], "good", "good"),
+        ([False, True], None, True),
+        ([0.0, 1.0], None, 1),
+        ([1, 2], "2", 2),
+        (["0", "1"], 1, "1"),
+        ([False, True], "true", True),
+    ],
+)
+def test_which_label_counts_as_a_hit(labels: list[Any], declared: Any, positive: Any) -> None:
+    rows = pl.LazyFrame({"x": [0.0, 1.0] * 20, "label": labels * 20})
+    output = fit(rows, positive=declared)
+    training = output.outputs["training"]
+    assert training["positive"] == positive
+    hit = [label == positive for label in labels * 20]
+    assert roc_auc_score(hit, scores(output, rows)) == 1.0
+
+
+@pytest.mark.parametrize("declared", [None, "ugly"])
+def test_an_unknown_hit_is_asked_for(declared: str | None) -> None:
+    with pytest.raises(DataError, match="which label of 'label' counts as a hit is not known") as caught:
+        fit(table(label=["bad", "good"] * 30), positive=declared)
+    assert caught.value.where == "data.positive"
+    assert caught.value.fix == "set data.positive to 'bad' or 'good'"
+
+
+@pytest.mark.parametrize(
+    ("rows", "told", "what"),
+    [
+        (table().head(0), {}, "there are no rows to train on"),
+        (table().drop("label"), {}, "the target column 'label' is missing"),
+        (table().select("id", "label"), {}, "there is no column to learn from"),
+        (table(label=[1] * 60), {}, "the target 'label' has a single value"),
+        (table(label=[None, *[0, 1] * 29, 1]), {}, "the target 'label' is missing in 1 of 60 rows"),
+        (table(label=[0.5] * 59 + [1.0]), {}, "the target 'label' does not hold labels"),
+        (table(label=["1", "2"] * 30), {"estimator": REGRESSOR}, "does not hold finite numbers only"),
+        (table(label=[1.0] * 59 + [float("inf")]), {"estimator": REGRESSOR}, "does not hold finite numbers only"),
+        (table(label=[1.0] * 59 + [float("nan")]), {"estimator": REGRESSOR}, "is missing in 1 of 60 rows"),
+        (table(list=[[1]] * 60), {}, "column 'list' can't be a feature"),
+        (table(), {"features": Features(outliers=Outliers(columns=("stadt",)))}, "features.outliers names 'stadt'"),
+    ],
+)
+def test_rows_that_nothing_can_be_learned_from(rows: pl.LazyFrame, told: dict[str, Any], what: str) -> None:
+    with pytest.raises(DataError) as caught:
+        fit(rows, **told)
+    assert what in caught.value.what
+    assert caught.value.fix or caught.value.got or caught.value.expected
+
+
+def test_a_misspelt_outlier_column_is_guessed() -> None:
+    with pytest.raises(DataError) as caught:
+        fit(table(), features=Features(outliers=Outliers(columns=("counts",))))
+    assert caught.value.fix == "did you mean 'count'?"
+
+
+def test_what_the_estimator_warns_of_is_kept() -> None:
+    output = fit(table(), params={"max_iter": 1})
+    assert any(text.startswith("ConvergenceWarning: ") for text in output.outputs["training"]["warnings"])
+    assert "\n" not in "".join(output.outputs["training"]["warnings"])
+
+
+def test_a_candidate_that_fails_to_fit_is_named() -> None:
+    with pytest.raises(ModelError, match=r"sklearn.linear_model.LogisticRegression can't be fitted") as caught:
+        fit(table(), params={"solver": "lbfgs", "l1_ratio": 1.0})
+    assert caught.value.where == "candidate c"
+    assert "lbfgs" in caught.value.got
+    assert "correct the candidate's params" in caught.value.fix
+
+
+def test_publishing_writes_down_the_bytes_that_are_stored(output: StepOutput) -> None:
+    services = FakeServices()
+    pin = DataPin(source="file", location="data.csv")
+    data = dump_model(output.outputs["model"])
+    work = Publication(
+        parameters=parameters(),
+        references={
+            "model": services.put(data, kind="model"),
+            "training": services.put(dump_json(output.outputs["training"]), kind="json"),
+        },
+        values=output.values,
+        facts={"ingest": {"pin": pin.model_dump(mode="json")}},
+        identity=Identity(pipeline="p", run_id="r", task_id="train"),
+        key="0" * 64,
+    )
+    values = publish(work, services)
+    assert publish(work, services) == values
+    assert set(values) == {"key", "mlflow_run_id", "model_uri", "mlflow_url"}
+    assert values["key"] == work.key
+    (written,) = services.tracking.runs.values()
+    training = written.training
+    assert (training.model, training.candidate, training.pin, training.model_bytes) == ("churn", "c", pin, data)
+    assert training.params == {"estimator": CLASSIFIER, "random_state": 1}
+    assert training.metrics == {"train_rows": 60.0}
+    assert training.predictions == output.outputs["training"]["smoke"]["answers"]

@@ -1,0 +1,354 @@
+"""The store in a folder."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml_pipelines._utils.canonical_json import Components
+from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Identity, StepResult
+from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing
+from ml_pipelines.store.artifact_store import ArtifactStore
+from ml_pipelines.store.cache_miss import key_of
+from ml_pipelines.store.lease import TTL_SECONDS
+
+WORKERS = Path(__file__).with_name("store_workers.py")
+STEP = "split"
+COMPONENTS: Components = {"step": STEP, "seed": 1, "parameters": {"split": {"test": 0.2}}, "inputs": {"table": "a"}}
+KEY = key_of(COMPONENTS)
+AGAIN = "run the step that made it again with `force`, which replaces it"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(f"file://{tmp_path}/store")
+
+
+def path_of(ref: ArtifactRef) -> Path:
+    return Path(ref.uri.removeprefix("file://"))
+
+
+def result(store: ArtifactStore, key: str = KEY, data: bytes = b"rows") -> StepResult:
+    ref = store.put_bytes(data, kind="table", rows=3)
+    return StepResult(
+        step=STEP,
+        key=key,
+        how="computed",
+        reason="miss: first time",
+        outputs={"train": ref},
+        values={"n": 3},
+        seconds=9.0,
+    )
+
+
+def files_below(store: ArtifactStore, folder: str) -> list[Path]:
+    return [path for path in Path(store.uri.removeprefix("file://"), folder).rglob("*") if path.is_file()]
+
+
+@contextmanager
+def worker(command: str, store: ArtifactStore) -> Iterator[subprocess.Popen[str]]:
+    """A process that has said that it is where it should be."""
+    with subprocess.Popen([sys.executable, WORKERS, command, store.uri], stdin=-1, stdout=-1, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "there\n"
+        yield process
+        process.kill()
+
+
+# Artifacts
+
+
+@given(st.binary(max_size=100), st.sampled_from(["table", "json", "model", "image", "html"]))
+def test_bytes_come_back_as_they_were(data: bytes, kind: ArtifactKind) -> None:
+    with TemporaryDirectory() as folder:
+        store = ArtifactStore(folder)
+        ref = store.put_bytes(data, kind=kind)
+        assert (ref.sha256, ref.bytes, ref.kind) == (hashlib.sha256(data).hexdigest(), len(data), kind)
+        assert store.read(ref) == data
+        assert Path(store.local_path(ref, "unused")).read_bytes() == data
+
+
+def test_a_file_is_moved_to_its_digest(store: ArtifactStore) -> None:
+    with store.scratch() as directory:
+        path = Path(directory, "train.parquet")
+        path.write_bytes(b"rows")
+        inode = path.stat().st_ino
+        ref = store.put_file(str(path), kind="table", rows=3)
+        assert not path.exists()
+    digest = hashlib.sha256(b"rows").hexdigest()
+    assert ref == ArtifactRef(
+        uri=f"{store.uri}/objects/{digest[:2]}/{digest}.parquet", sha256=digest, bytes=4, kind="table", rows=3
+    )
+    assert path_of(ref).stat().st_ino == inode, "it was copied"
+    assert not Path(directory).exists()
+
+
+def test_a_scratch_directory_ends_with_an_error_too(store: ArtifactStore) -> None:
+    with pytest.raises(ZeroDivisionError), store.scratch() as directory:
+        _ = 1 / 0
+    assert not Path(directory).exists()
+
+
+def test_a_file_that_is_not_there_cannot_be_stored(store: ArtifactStore, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactMissing) as error:
+        store.put_file(str(tmp_path / "no.parquet"), kind="table")
+    assert str(error.value) == (
+        f"there is no file to store\n  where: {tmp_path}/no.parquet\n  fix: write the file first"
+    )
+
+
+@pytest.mark.parametrize("damage", [b"", b"row", b"rowz", b"rows and more"])
+def test_an_altered_artifact_is_not_used_and_mended_by_the_next_put(store: ArtifactStore, damage: bytes) -> None:
+    ref = store.put_bytes(b"rows", kind="table")
+    path_of(ref).write_bytes(damage)
+    for read in (lambda: store.read(ref), lambda: store.local_path(ref, "unused")):
+        with pytest.raises(ArtifactCorrupt) as error:
+            read()
+        assert error.value.what == "an artifact is not what it was when it was stored"
+        assert error.value.where == ref.uri
+        assert error.value.expected == f"sha256 {ref.sha256} of 4 bytes"
+        assert error.value.got == f"sha256 {hashlib.sha256(damage).hexdigest()} of {len(damage)} bytes"
+        assert error.value.fix == AGAIN
+    assert store.put_bytes(b"rows", kind="table") == ref
+    assert store.read(ref) == b"rows"
+
+
+def test_a_missing_artifact_is_told(store: ArtifactStore) -> None:
+    ref = store.put_bytes(b"rows", kind="table")
+    path_of(ref).unlink()
+    for read in (lambda: store.read(ref), lambda: store.local_path(ref, "unused")):
+        with pytest.raises(ArtifactMissing) as error:
+            read()
+        assert error.value.what == "an artifact is not there"
+        assert error.value.where == ref.uri
+        assert error.value.expected == f"4 bytes with sha256 {ref.sha256}"
+        assert error.value.got == f"nothing on host {socket.gethostname()}"
+        assert error.value.fix == (
+            "run the step that made it again; if other machines do have it, mount their store's folder here under the "
+            "same path, or keep the store in s3://"
+        )
+
+
+def test_an_artifact_of_another_store_is_read_where_it_is(store: ArtifactStore, tmp_path: Path) -> None:
+    other = ArtifactStore(str(tmp_path / "other"))
+    ref = other.put_bytes(b"rows", kind="table")
+    assert store.read(ref) == b"rows"
+    assert store.local_path(ref, "unused") == str(path_of(ref))
+
+
+def test_a_store_that_has_been_moved_still_has_its_artifacts_and_results(store: ArtifactStore, tmp_path: Path) -> None:
+    made = result(store)
+    store.commit(STEP, KEY, made, COMPONENTS)
+    (tmp_path / "store").rename(tmp_path / "moved")
+    moved = ArtifactStore(str(tmp_path / "moved"))
+    assert moved.read(made.outputs["train"]) == b"rows"
+    found = moved.lookup(STEP, KEY)
+    assert found
+    assert found.outputs["train"].uri == made.outputs["train"].uri.replace("/store/", "/moved/")
+
+
+# Recipes
+
+
+def test_a_result_is_found_again(store: ArtifactStore) -> None:
+    made = result(store)
+    before = datetime.now(UTC)
+    store.commit(STEP, KEY, made, COMPONENTS)
+    found = store.lookup(STEP, KEY)
+    assert found
+    assert before <= found.created_at <= datetime.now(UTC)
+    assert found.components == COMPONENTS
+    assert found.result == made.model_copy(update={"how": "reused", "reason": "hit", "seconds": 0.0})
+
+
+def test_the_last_commit_counts(store: ArtifactStore) -> None:
+    store.commit(STEP, KEY, result(store), COMPONENTS)
+    store.commit(STEP, KEY, result(store, data=b"other rows"), COMPONENTS)
+    found = store.lookup(STEP, KEY)
+    assert found
+    assert store.read(found.outputs["train"]) == b"other rows"
+    assert len(files_below(store, "recipes")) == 1
+
+
+def test_a_miss_is_explained_by_the_nearest_recipe(store: ArtifactStore) -> None:
+    assert store.lookup(STEP, KEY) is None
+    assert store.explain(STEP, COMPONENTS) == "miss: first time"
+    far: Components = {**COMPONENTS, "seed": 2, "inputs": {"table": "b"}}
+    for components in (COMPONENTS, far):
+        store.commit(STEP, key_of(components), result(store, key_of(components)), components)
+    near: Components = {**COMPONENTS, "parameters": {"split": {"test": 0.3}}}
+    assert store.explain(STEP, near) == "miss: parameters.split.test changed from 0.2 to 0.3"
+    assert store.explain("train", near) == "miss: first time"
+
+
+def test_a_miss_of_many_changes_tells_three(store: ArtifactStore) -> None:
+    old: Components = {"facts": dict.fromkeys("abcde", 1)}
+    new: Components = {"facts": dict.fromkeys("abcde", 2)}
+    store.commit(STEP, key_of(old), result(store, key_of(old)), old)
+    assert store.explain(STEP, new) == (
+        "miss: fact a changed from 1 to 2; fact b changed from 1 to 2; fact c changed from 1 to 2 and 2 more"
+    )
+
+
+def test_only_the_last_fifty_recipes_are_compared(store: ArtifactStore) -> None:
+    for seed in range(51):
+        components: Components = {"parameters": {"a": 1}, "seed": seed}
+        key = key_of(components)
+        store.commit(STEP, key, result(store, key), components)
+        os.utime(Path(store.uri.removeprefix("file://"), "recipes", STEP, f"{key}.json"), (seed, seed))
+    # Nearest to seed 0, had it been looked at; the newest of equals is told.
+    assert store.explain(STEP, {"parameters": {"a": 1}, "seed": 99}) == "miss: seed changed from 50 to 99"
+    assert store.explain(STEP, {"parameters": {"a": 2}, "seed": 0}).startswith(
+        "miss: parameters.a changed from 1 to 2;"
+    )
+
+
+def test_a_result_whose_artifact_is_gone_is_a_miss(store: ArtifactStore) -> None:
+    made = result(store)
+    store.commit(STEP, KEY, made, COMPONENTS)
+    path_of(made.outputs["train"]).unlink()
+    assert store.lookup(STEP, KEY) is None
+    assert store.explain(STEP, COMPONENTS) == "miss: output train of the earlier result is gone"
+
+
+def test_a_result_whose_artifact_is_cut_off_is_a_miss(store: ArtifactStore) -> None:
+    made = result(store)
+    store.commit(STEP, KEY, made, COMPONENTS)
+    path_of(made.outputs["train"]).write_bytes(b"r")
+    assert store.lookup(STEP, KEY) is None
+    assert store.explain(STEP, COMPONENTS) == "miss: output train of the earlier result has 1 bytes instead of 4"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"step": "split"}', "\xff"])
+def test_a_manifest_that_cannot_be_read_is_a_miss(store: ArtifactStore, text: str) -> None:
+    store.commit(STEP, KEY, result(store), COMPONENTS)
+    (manifest,) = files_below(store, "recipes")
+    manifest.write_text(text, encoding="latin-1")
+    assert store.lookup(STEP, KEY) is None
+    assert store.explain(STEP, COMPONENTS) == "miss: the manifest of the earlier result can't be read"
+    other: Components = {**COMPONENTS, "seed": 2}
+    assert store.explain(STEP, other) == "miss: first time"
+
+
+def test_a_result_that_the_caller_finds_too_old_is_told(store: ArtifactStore) -> None:
+    store.commit(STEP, KEY, result(store), COMPONENTS)
+    found = store.lookup(STEP, KEY)
+    assert found
+    assert store.explain(STEP, COMPONENTS) == f"miss: the result of {found.created_at:%Y-%m-%d %H:%M} UTC is too old"
+
+
+def test_a_hit_makes_old_artifacts_young_so_that_retention_leaves_them(store: ArtifactStore) -> None:
+    made = result(store)
+    store.commit(STEP, KEY, made, COMPONENTS)
+    old = (datetime.now(UTC) - timedelta(days=40)).timestamp()
+    os.utime(path_of(made.outputs["train"]), (old, old))
+    assert store.lookup(STEP, KEY)
+    assert path_of(made.outputs["train"]).stat().st_mtime > old + 39 * 86400
+
+
+# Runs
+
+
+def test_a_run_is_listed_in_the_order_in_which_its_tasks_ended(store: ArtifactStore) -> None:
+    made = result(store)
+    run = {"pipeline": "churn", "run_id": "manual__2026-10-01T00:00:00+00:00"}
+    identities = [
+        Identity(**run, task_id="split_data"),
+        *(Identity(**run, task_id="train", map_index=i) for i in (1, 0)),
+    ]
+    for identity in identities:
+        store.record(identity, made)
+    store.record(Identity(pipeline="churn", run_id="other", task_id="split_data"), made)
+    store.record(Identity(pipeline="churn.more", run_id="manual", task_id="split_data"), made)
+    records = store.run("churn", run["run_id"])
+    assert [record.identity for record in records] == identities
+    assert all(record.result == made for record in records)
+    assert store.runs("churn") == ["other", run["run_id"]]
+    assert store.runs("never") == []
+    assert store.run("churn", "never") == []
+    assert store.pipelines("manual") == ["churn.more"]
+    assert store.pipelines("never") == []
+
+
+def test_a_retried_task_replaces_its_record(store: ArtifactStore) -> None:
+    identity = Identity(pipeline="p", run_id="r", task_id="t")
+    for reason in ("miss: first time", "hit"):
+        store.record(identity, result(store).model_copy(update={"reason": reason}))
+    (record,) = store.run("p", "r")
+    assert record.result.reason == "hit"
+
+
+def test_a_run_id_cannot_leave_the_store(store: ArtifactStore, tmp_path: Path) -> None:
+    identity = Identity(pipeline="../../p", run_id="../..", task_id="/etc/passwd")
+    store.record(identity, result(store))
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    assert store.runs("../../p") == ["../.."]
+    assert [record.identity for record in store.run("../../p", "../..")] == [identity]
+
+
+# Crashes and company
+
+
+def test_of_eight_processes_one_computes_and_all_get_the_same(store: ArtifactStore) -> None:
+    done = subprocess.run([sys.executable, WORKERS, "race", store.uri], capture_output=True, text=True, check=True)
+    answers = [line.partition(" ") for line in done.stdout.splitlines()]
+    assert sorted(computed for computed, _, _ in answers) == ["False"] * 7 + ["True"]
+    (ref,) = {ref for _, _, ref in answers}
+    assert len(store.read(ArtifactRef.model_validate_json(ref))) == 1_000_000
+    assert files_below(store, "leases") == files_below(store, "tmp") == []
+
+
+def test_a_process_killed_while_it_writes_an_object_leaves_none(store: ArtifactStore) -> None:
+    with worker("put", store):
+        pass
+    assert files_below(store, "objects") == []
+    assert len(files_below(store, "tmp")) == 1, "it was not in the middle of it"
+
+
+def test_a_process_killed_while_it_commits_leaves_no_result_and_no_lease(store: ArtifactStore) -> None:
+    key = key_of({"step": STEP, "seed": 1})
+    with worker("commit", store):
+        pass
+    assert len(files_below(store, "tmp")) == 1, "it was not in the middle of it"
+    assert store.lookup(STEP, key) is None
+    assert store.explain(STEP, {"step": STEP, "seed": 1}) == "miss: first time"
+    started = time.monotonic()
+    with store.lease(STEP, key) as held:
+        assert held
+    assert time.monotonic() - started < TTL_SECONDS / 2
+
+
+def test_importing_the_store_imports_nothing_heavy() -> None:
+    heavy = ("polars", "pandas", "sklearn", "pyarrow", "numpy", "mlflow", "dvc", "fsspec", "upath", "s3fs", "botocore")
+    script = (
+        "import sys, ml_pipelines.store.artifact_store, ml_pipelines.store.retention;"
+        "ml_pipelines.store.artifact_store.ArtifactStore('store').lookup('split', '0');"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ast.literal_eval(done.stdout) == []
+
+
+def test_a_manifest_can_be_read_by_people(store: ArtifactStore) -> None:
+    store.commit(STEP, KEY, result(store), COMPONENTS)
+    (manifest,) = files_below(store, "recipes")
+    assert manifest.name == f"{KEY}.json"
+    assert set(json.loads(manifest.read_text())) == {"step", "key", "outputs", "values", "created_at", "components"}
+    shutil.rmtree(store.uri.removeprefix("file://"))
+    assert store.lookup(STEP, KEY) is None

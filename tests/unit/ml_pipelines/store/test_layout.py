@@ -1,0 +1,100 @@
+"""Names that any file system takes, and documents."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ml_pipelines.contracts import Identity
+from ml_pipelines.store.layout import (
+    Manifest,
+    Watched,
+    parsed,
+    quoted,
+    record_name,
+    run_of,
+    story_folder,
+    unquoted,
+    watch_name,
+)
+
+ids = st.text(max_size=400)
+
+
+@given(ids)
+@example("")
+@example("..")
+@example("../../etc/passwd")
+@example("/absolute")
+@example("a" * 200)
+@example("a" * 199 + "/" * 10)
+@example("%")
+@example("%-")
+@example("a%/b")
+@example("\0\n")
+@example("Ünïcødé 模型" * 30)
+def test_a_name_comes_back_as_it_was(name: str) -> None:
+    assert unquoted(quoted(name)) == name
+
+
+@given(ids)
+@example("..")
+@example(".")
+@example("../" * 100)
+@example("/absolute")
+def test_a_name_never_leaves_its_folder(name: str) -> None:
+    path = PurePosixPath("/store", quoted(name))
+    assert path != PurePosixPath("/store")
+    assert str(path) == f"/store/{quoted(name)}"  # nothing was collapsed
+    assert {".", ".."}.isdisjoint(path.parts)
+    assert all(len(part.encode()) <= 201 for part in path.parts)
+    assert quoted(name).isascii()
+
+
+@given(st.lists(ids, min_size=2, max_size=2, unique=True))
+def test_different_names_are_quoted_differently_and_none_is_a_folder_of_another(names: list[str]) -> None:
+    first, second = (f"{quoted(name)}/" for name in names)
+    assert not first.startswith(second)
+    assert not second.startswith(first)
+
+
+@given(ids, ids, ids, st.integers(min_value=-1, max_value=10_000))
+def test_the_run_of_a_record_is_in_its_name(pipeline: str, run_id: str, task_id: str, map_index: int) -> None:
+    identity = Identity(pipeline=pipeline, run_id=run_id, task_id=task_id, map_index=map_index)
+    assert run_of(record_name(identity)) == (pipeline, run_id)
+
+
+@given(ids, ids, ids)
+def test_the_run_of_a_story_is_in_its_name(pipeline: str, run_id: str, place: str) -> None:
+    assert run_of(f"{story_folder(pipeline, run_id, place)}/story.json") == (pipeline, run_id)
+
+
+def test_a_dot_in_a_task_id_is_no_map_index() -> None:
+    whole = record_name(Identity(pipeline="p", run_id="r", task_id="train.1"))
+    mapped = record_name(Identity(pipeline="p", run_id="r", task_id="train", map_index=1))
+    assert (whole, mapped) == ("runs/p/r/train%2E1.json", "runs/p/r/train.1.json")
+
+
+def test_a_scheduled_run_can_be_read_in_its_name() -> None:
+    identity = Identity(pipeline="churn", run_id="scheduled__2026-10-01T00:00:00+00:00", task_id="split_data")
+    assert record_name(identity) == "runs/churn/scheduled__2026-10-01T00%3A00%3A00%2B00%3A00/split_data.json"
+
+
+def test_the_longest_name_is_a_file_in_reality(tmp_path: Path) -> None:
+    path = tmp_path / f"{quoted('模型' * 125)}.10000.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    assert path.is_file()
+
+
+@pytest.mark.parametrize("data", [None, b"", b"{", b"{}", b"\xff"])
+def test_what_is_no_manifest_is_none(data: bytes | None) -> None:
+    assert parsed(data, Manifest) is None
+
+
+def test_what_a_watcher_has_told_has_a_name() -> None:
+    assert watch_name("dvc", "churn.revision") == "watches/dvc/churn%2Erevision.json"
+    assert parsed(Watched(told="md5:1").model_dump_json().encode(), Watched) == Watched(told="md5:1")

