@@ -121,8 +121,8 @@ def test_a_batch_is_scored_shard_by_shard_and_judged_whatever_became_of_them(bag
 
 def test_drift_is_measured_after_every_scoring_and_remembers_its_calls_by_the_asset(bag: DagBag) -> None:
     dag = bag.dags["ml_drift_monitor"]
-    assert dag.get_task("measure_drift").downstream_task_ids == {"call_for_training"}
-    assert [asset.uri for asset in dag.get_task("call_for_training").inlets] == [
+    assert dag.get_task("measure_drift").downstream_task_ids == {"request_training"}
+    assert [asset.uri for asset in dag.get_task("request_training").inlets] == [
         "ml-pipelines://customer-churn-model/drift"
     ]
     watched = [asset.uri for asset in dag.timetable.asset_condition.objects]

@@ -15,10 +15,10 @@ from ml_pipelines.evaluation.scorers import Problem, describe, measure
 from ml_pipelines.modeling.preprocessing import preprocessing
 from ml_pipelines.modeling.serialization import dump_model, load_model
 
-__all__ = ["practise"]
+__all__ = ["warm_up"]
 
 
-def practise() -> None:
+def warm_up() -> None:
     """Fit, store, load and judge a model of two columns, and forget it."""
     frame = pd.DataFrame({"number": [0.0, 1.0] * 4, "few": pd.Categorical(["a", "b"] * 4)})
     frame["many"] = frame["few"]

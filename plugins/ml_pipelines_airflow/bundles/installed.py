@@ -21,16 +21,24 @@ from airflow.dag_processing.bundles.base import get_bundle_storage_root_path
 
 from ml_pipelines.errors import RequestError
 
-__all__ = ["OURS", "Content", "State", "content_of", "state_of", "version_name", "version_of"]
+__all__ = [
+    "PROVIDER_PACKAGE",
+    "FileStamps",
+    "PackageFiles",
+    "file_stamps",
+    "format_version",
+    "package_files",
+    "package_version",
+]
 
-OURS = "ml_pipelines_airflow"
-OUR_DISTRIBUTION = "airflow-provider-ml-pipelines"
+PROVIDER_PACKAGE = "ml_pipelines_airflow"
+PROVIDER_DISTRIBUTION = "airflow-provider-ml-pipelines"
 LONGEST_VERSION = 100
 DIGEST_CHARACTERS = 12
 
 
 @dataclass(frozen=True)
-class Content:
+class PackageFiles:
     """What a bundle copies.
 
     Attributes:
@@ -53,7 +61,7 @@ class Content:
 
 
 @dataclass(frozen=True)
-class State:
+class FileStamps:
     """What tells, without reading it, whether content has changed.
 
     Attributes:
@@ -65,7 +73,7 @@ class State:
     changed: float
 
 
-def content_of(package: str, folder: str) -> Content:
+def package_files(package: str, folder: str) -> PackageFiles:
     """Find a package's content.
 
     Raises:
@@ -73,7 +81,7 @@ def content_of(package: str, folder: str) -> Content:
     """
     location = _location(package)
     found = location / folder
-    if package == OURS:
+    if package == PROVIDER_PACKAGE:
         # In a checkout the DAGs are not in the package; the wheel puts them there.
         found = found if found.is_dir() else location.parents[1] / folder
     if not found.is_dir():
@@ -84,10 +92,14 @@ def content_of(package: str, folder: str) -> Content:
             got=", ".join(sorted(each.name for each in location.iterdir() if each.is_dir())) or "no folder at all",
             fix="name the folder in the bundle's kwargs, and see that the wheel contains it",
         )
-    return Content(package, found, f"{package}/{folder}") if package == OURS else Content(package, location, package)
+    return (
+        PackageFiles(package, found, f"{package}/{folder}")
+        if package == PROVIDER_PACKAGE
+        else PackageFiles(package, location, package)
+    )
 
 
-def state_of(content: Content) -> State:
+def file_stamps(content: PackageFiles) -> FileStamps:
     """What the file system says of content, and of the folder beside it that tells of distributions."""
     found = [Path(folder, file) for folder, file in _walk(content.source) if not file.endswith(".pyc")]
     stamps, changed = [], 0.0
@@ -95,10 +107,10 @@ def state_of(content: Content) -> State:
         stat = path.stat()
         stamps.append((str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino))
         changed = max(changed, stat.st_ctime)
-    return State(tuple(stamps), changed)
+    return FileStamps(tuple(stamps), changed)
 
 
-def version_of(content: Content) -> tuple[str, bool]:
+def package_version(content: PackageFiles) -> tuple[str, bool]:
     """The version's name, and whether the files are what the installer has recorded.
 
     The name is that of a folder, of the distribution's version and a digest of the files' names and bytes.
@@ -110,10 +122,10 @@ def version_of(content: Content) -> tuple[str, bool]:
     whole = hashlib.sha256(b"".join(name.encode() + b"\0" + digest for name, digest in digests.items()))
     found = _distribution(content.package)
     recorded = found is not None and _recorded(found, content.below, digests)
-    return version_name(found.version if found else "0", whole.hexdigest()), recorded
+    return format_version(found.version if found else "0", whole.hexdigest()), recorded
 
 
-def version_name(version: str, digest: str) -> str:
+def format_version(version: str, digest: str) -> str:
     """A name that any file system takes, and a person understands."""
     return f"{re.sub(r'[^A-Za-z0-9.+!]', '_', version)[:LONGEST_VERSION]}-{digest[:DIGEST_CHARACTERS]}"
 
@@ -151,7 +163,7 @@ def _did_you_mean(package: str) -> str:
 
 def _distribution(package: str) -> importlib.metadata.Distribution | None:
     try:
-        return importlib.metadata.distribution(OUR_DISTRIBUTION if package == OURS else package)
+        return importlib.metadata.distribution(PROVIDER_DISTRIBUTION if package == PROVIDER_PACKAGE else package)
     except importlib.metadata.PackageNotFoundError:
         # A distribution of another name; to find it, those of all others are read too.
         names = importlib.metadata.packages_distributions().get(package)

@@ -22,7 +22,13 @@ from uuid import uuid4
 from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion, BundleVersionLock
 
 from ml_pipelines.errors import ArtifactMissing, RequestError, StoreUnavailable, TransientError
-from ml_pipelines_airflow.bundles.installed import OURS, Content, content_of, state_of, version_of
+from ml_pipelines_airflow.bundles.installed import (
+    PROVIDER_PACKAGE,
+    PackageFiles,
+    file_stamps,
+    package_files,
+    package_version,
+)
 
 __all__ = ["PackageDagBundle"]
 
@@ -52,7 +58,7 @@ class PackageDagBundle(BaseDagBundle):
 
     supports_versioning = True
 
-    def __init__(self, *, package: str = OURS, folder: str = "dags", **options: Any) -> None:
+    def __init__(self, *, package: str = PROVIDER_PACKAGE, folder: str = "dags", **options: Any) -> None:
         super().__init__(**options)
         self.package, self.folder = package, _checked(package, folder)
         self._served: str | None = self.version
@@ -76,7 +82,7 @@ class PackageDagBundle(BaseDagBundle):
             self._served = self._copied()
         elif not (self.versions_dir / self.version).is_dir():
             self._restore(self.version)
-        if self.package != OURS:
+        if self.package != PROVIDER_PACKAGE:
             _import_from_copies(self.versions_dir, self.package)
         super().initialize()
 
@@ -90,12 +96,12 @@ class PackageDagBundle(BaseDagBundle):
         """The version that is served; before there is one, the version that is installed."""
         return BundleVersion(version=self._served or self._installed()[1])
 
-    def _installed(self) -> tuple[Content, str]:
+    def _installed(self) -> tuple[PackageFiles, str]:
         """What is installed, and its version: read again only if a file, or what is installed beside it, changed."""
-        content = content_of(self.package, self.folder)
-        state = state_of(content)
+        content = package_files(self.package, self.folder)
+        state = file_stamps(content)
         if self._known is None or self._known[0] != state:
-            version, recorded = version_of(content)
+            version, recorded = package_version(content)
             if not recorded and time.time() - state.changed < QUIET_SECONDS:
                 raise TransientError(
                     f"the package {self.package!r} is being installed or edited",
@@ -135,7 +141,7 @@ class PackageDagBundle(BaseDagBundle):
                 "version on this worker, or clear the run with its latest version",
             )
 
-    def _copy(self, content: Content, version: str) -> None:
+    def _copy(self, content: PackageFiles, version: str) -> None:
         """Copy to a folder aside, and give that its name when it is whole: who sees the name sees all."""
         try:
             with _unfinished(self.versions_dir) as aside:
@@ -156,8 +162,8 @@ class PackageDagBundle(BaseDagBundle):
         with BundleVersionLock(bundle_name=self.name, bundle_version=version):  # type: ignore[no-untyped-call]  # no types here
             pass
 
-    def _raise_if_changed(self, content: Content) -> None:
-        if self._known is None or state_of(content) != self._known[0]:
+    def _raise_if_changed(self, content: PackageFiles) -> None:
+        if self._known is None or file_stamps(content) != self._known[0]:
             raise TransientError(f"the package {self.package!r} keeps changing", where=str(content.source))
 
 

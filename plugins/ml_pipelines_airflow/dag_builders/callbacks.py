@@ -12,7 +12,7 @@ from ml_pipelines_airflow.dag_builders.common import Spec
 from ml_pipelines_airflow.notifications.email import email_callback
 from ml_pipelines_airflow.notifications.events import Headline
 from ml_pipelines_airflow.notifications.slack import SlackRunNotifier, dag_callbacks, task_callbacks
-from ml_pipelines_airflow.tasks.training import TASK_IDS, pulled
+from ml_pipelines_airflow.tasks.training import TASK_IDS, step_result
 
 __all__ = ["callbacks", "decision_headline"]
 
@@ -45,7 +45,7 @@ def decision_headline(context: Any) -> Headline | None:
     ti = context["ti"]
     if ti.task_id != TASK_IDS["record_decision"]:
         return None
-    recorded = pulled(ti, "record_decision")
+    recorded = step_result(ti, "record_decision")
     if recorded is None:
         return None
     values = recorded.values
@@ -55,7 +55,7 @@ def decision_headline(context: Any) -> Headline | None:
         text=_text(outcome, model, values.get("version")),
         detail=str(values["reason"]),
         good=good,
-        facts=_measured(pulled(ti, "evaluate"), pulled(ti, "decide")),
+        facts=_measured(step_result(ti, "evaluate"), step_result(ti, "decide")),
     )
 
 

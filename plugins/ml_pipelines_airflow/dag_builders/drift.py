@@ -42,9 +42,9 @@ def build_drift_dag(spec: DriftSpec) -> DAG:
             **placement(spec, "measure_drift"),
         )
         measure_drift.operator_extra_links = links_on("measure_drift")
-        call_for_training = PythonOperator(
-            task_id="call_for_training",
-            python_callable=tasks.call_for_training,
+        request_training = PythonOperator(
+            task_id="request_training",
+            python_callable=tasks.request_training,
             op_kwargs={
                 "model": spec.model.name,
                 "retrain": spec.retrain.model_dump(mode="json") if spec.retrain else None,
@@ -53,7 +53,7 @@ def build_drift_dag(spec: DriftSpec) -> DAG:
             inlets=[drift_asset(spec.model.name)],
             outlets=[AssetAlias(f"{spec.name}.drift")],
         )
-        measure_drift >> call_for_training
+        measure_drift >> request_training
     dag.params.update(_form())  # last, as in dag.py
     return dag
 

@@ -22,11 +22,11 @@ from ml_pipelines_airflow.assets import dataset_asset, drift_asset, model_asset,
 from ml_pipelines_airflow.dag_builders.callbacks import callbacks
 from ml_pipelines_airflow.dag_builders.common import arguments, field, new_dag, placement
 from ml_pipelines_airflow.links import links_on
-from ml_pipelines_airflow.operators.branch import WholeBranchPythonOperator
+from ml_pipelines_airflow.operators.branch import TransitiveBranchPythonOperator
 from ml_pipelines_airflow.tasks import training as tasks
 from ml_pipelines_airflow.tasks.training import TASK_IDS
 
-__all__ = ["build_dag", "training_dag"]
+__all__ = ["build_training_dag", "training_dag"]
 
 
 def training_dag(dag_file: str) -> DAG:
@@ -38,10 +38,10 @@ def training_dag(dag_file: str) -> DAG:
     Raises:
         SpecError: with every mistake of the YAML file, its line, and how to mend it.
     """
-    return build_dag(load_spec(str(Path(dag_file).with_suffix(".yaml"))))
+    return build_training_dag(load_spec(str(Path(dag_file).with_suffix(".yaml"))))
 
 
-def build_dag(spec: PipelineSpec) -> DAG:
+def build_training_dag(spec: PipelineSpec) -> DAG:
     """The DAG of a declaration."""
     dataset, model = dataset_asset(spec.name), model_asset(spec.model.name)
     with new_dag(spec, callbacks(spec), document=_document(spec), assets=_watched(spec)) as dag:
@@ -146,8 +146,8 @@ def _task(
     return task
 
 
-def _branch(spec: PipelineSpec, step: str, parameters: told.Parameters, choose: Any) -> WholeBranchPythonOperator:
-    task = WholeBranchPythonOperator(
+def _branch(spec: PipelineSpec, step: str, parameters: told.Parameters, choose: Any) -> TransitiveBranchPythonOperator:
+    task = TransitiveBranchPythonOperator(
         task_id=TASK_IDS[step],
         python_callable=choose,
         op_kwargs=arguments(spec, step, parameters),

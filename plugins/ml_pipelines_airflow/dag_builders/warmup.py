@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ml_pipelines.spec.loader import parse_spec
-from ml_pipelines_airflow.dag_builders.training import build_dag
+from ml_pipelines_airflow.dag_builders.training import build_training_dag
 
-__all__ = ["practise"]
+__all__ = ["warm_up"]
 
 DECLARED = """
 model: {name: practice, task: classification}
@@ -15,6 +15,6 @@ gate: {metric: roc_auc}
 """
 
 
-def practise() -> None:
+def warm_up() -> None:
     """Make a DAG, and forget it."""
-    build_dag(parse_spec(DECLARED, path="practice.yaml"))
+    build_training_dag(parse_spec(DECLARED, path="practice.yaml"))

@@ -27,9 +27,9 @@ from ml_pipelines.store.filesystems.base import Files
 from ml_pipelines.store.filesystems.open import files_at
 from ml_pipelines.store.layout import handed_name
 from ml_pipelines_airflow.config import option
-from ml_pipelines_airflow.execution.docker_client import Engine, Found
+from ml_pipelines_airflow.execution.docker_client import Container, DockerEngine
 
-__all__ = ["environment_of", "run_in_container"]
+__all__ = ["container_environment", "run_in_container"]
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +82,10 @@ def run_in_container(request: StepRequest, where: Settings, *, docker: Docker, t
     Raises:
         PipelineError: the step's own error; or that there is no engine or image, or that a limit was reached.
     """
-    job, engine = _Job.of(request), Engine()
+    job, engine = _Job.of(request), DockerEngine()
     _reap(engine, job)
     found = _left(engine, job) or _made(engine, job, where, docker, ti)
-    ti.task.on_kill = lambda: Engine().remove(job.container)
+    ti.task.on_kill = lambda: DockerEngine().remove(job.container)
     try:
         if found.state["Status"] == "created":
             engine.start(job.container)
@@ -102,7 +102,7 @@ def run_in_container(request: StepRequest, where: Settings, *, docker: Docker, t
     return _result(document, state, docker)
 
 
-def environment_of(request: StepRequest, where: Settings) -> dict[str, str]:
+def container_environment(request: StepRequest, where: Settings) -> dict[str, str]:
     """The variables of the container. Secret: they are given to the engine, and never logged.
 
     What the systems' names begin with is passed on from the worker, and what the request itself names: `${NAME}`, and
@@ -123,7 +123,7 @@ def _connections(parameters: Any) -> Iterator[str]:
             yield from _connections(value)
 
 
-def _left(engine: Engine, job: _Job) -> Found | None:
+def _left(engine: DockerEngine, job: _Job) -> Container | None:
     """The container that an earlier try has left, if its result is still to come or is there."""
     found = engine.find(job.container)
     if found is None:
@@ -135,7 +135,7 @@ def _left(engine: Engine, job: _Job) -> Found | None:
     return found
 
 
-def _made(engine: Engine, job: _Job, where: Settings, docker: Docker, ti: Any) -> Found:
+def _made(engine: DockerEngine, job: _Job, where: Settings, docker: Docker, ti: Any) -> Container:
     """A new container; or the one that somebody else has made for the same request meanwhile."""
     image = docker.image or option("docker_image")
     request, result = handed_name(job.digest, "request.json"), f"{secrets.token_hex(8)}.json"
@@ -147,7 +147,7 @@ def _made(engine: Engine, job: _Job, where: Settings, docker: Docker, ti: Any) -
         image=image,
         entrypoint=["ml-pipelines"],
         command=["run-step", "--request", f"{job.files.uri}/{request}", "--result", address],
-        environment=environment_of(job.request, where),
+        environment=container_environment(job.request, where),
         labels=_labels(job, result, ti),
         # As the worker's user, whose files are then everybody's; never as root.
         user=f"{os.getuid()}:{os.getgid()}" if os.getuid() else None,
@@ -185,7 +185,7 @@ def _labels(job: _Job, result: str, ti: Any) -> dict[str, str]:
     return {f"{LABEL}.{name}": str(value) for name, value in said.items()}
 
 
-def _reap(engine: Engine, mine: _Job) -> None:
+def _reap(engine: DockerEngine, mine: _Job) -> None:
     """Remove the containers of the same store that nobody follows any more, running or not."""
     for each in engine.labelled(f"{LABEL}.store={mine.request.store}"):
         job = each.labels[f"{LABEL}.job"]
@@ -198,7 +198,7 @@ def _reap(engine: Engine, mine: _Job) -> None:
             engine.remove(each.name)
 
 
-def _follow(engine: Engine, job: _Job) -> dict[str, Any]:
+def _follow(engine: DockerEngine, job: _Job) -> dict[str, Any]:
     """The engine's state of a container that has ended; empty if it is gone."""
     told, beaten, answered = "", float("-inf"), time.monotonic()
     while True:

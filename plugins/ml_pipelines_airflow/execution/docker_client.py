@@ -21,7 +21,7 @@ from docker.types import LogConfig
 
 from ml_pipelines.errors import RequestError, ServiceUnavailable
 
-__all__ = ["Engine", "Found"]
+__all__ = ["Container", "DockerEngine"]
 
 CONNECTION: Final = "docker_default"
 _TIMEOUT_SECONDS = 60  # of one call
@@ -29,7 +29,7 @@ _CONFLICT = 409
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Container:
     """A container: its name, its labels, and the engine's `State` of it."""
 
     name: str
@@ -43,7 +43,7 @@ class Found:
         return self.state["Status"] in ("exited", "dead")
 
 
-class Engine:
+class DockerEngine:
     """An engine that answers, by `DOCKER_HOST` or where Docker usually listens.
 
     An Airflow connection `docker_default` logs in to a registry.
@@ -59,7 +59,7 @@ class Engine:
             hook = DockerHook(_registry(), base_url=self.where, timeout=_TIMEOUT_SECONDS)
             self._client: Any = hook.api_client
 
-    def find(self, name: str) -> Found | None:
+    def find(self, name: str) -> Container | None:
         """The container of a name, None if there is none."""
         with self._told():
             try:
@@ -67,9 +67,9 @@ class Engine:
             except docker.errors.NotFound:
                 return None
         labels = seen["Config"]["Labels"] or {}
-        return Found(name, labels, seen["State"], datetime.fromisoformat(seen["Created"]))
+        return Container(name, labels, seen["State"], datetime.fromisoformat(seen["Created"]))
 
-    def labelled(self, label: str) -> list[Found]:
+    def labelled(self, label: str) -> list[Container]:
         """All containers that have a label, given as `name=value`, running or not."""
         with self._told():
             rows = self._client.containers(all=True, filters={"label": [label]})

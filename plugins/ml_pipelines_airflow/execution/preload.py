@@ -34,8 +34,8 @@ PHASES = ("parameters", "resolve", "compute", "publish")
 # What takes up to a third of a second when a process does it first, and its forks need not do again.
 FIRST_USES = {
     "ml_pipelines.adapters.mlflow.model_format": "look_up_packages",
-    "ml_pipelines.runner.warmup": "practise",
-    "ml_pipelines_airflow.dag_builders.warmup": "practise",
+    "ml_pipelines.runner.warmup": "warm_up",
+    "ml_pipelines_airflow.dag_builders.warmup": "warm_up",
 }
 # What the steps reach by their ports, and what all of that imports only when it is used.
 BEHIND = (

@@ -16,13 +16,13 @@ from airflow.sdk.exceptions import DownstreamTasksSkipped
 if TYPE_CHECKING:
     from airflow.sdk import DAG, Context
 
-__all__ = ["WholeBranchPythonOperator", "skipped_with"]
+__all__ = ["TransitiveBranchPythonOperator", "transitively_skipped"]
 
 # By these a task is skipped once all before it are; with others it may run even then, and the scheduler decides.
 _SKIPPED_AFTER_SKIPPED = frozenset({TriggerRule.ALL_SUCCESS, TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS})
 
 
-class WholeBranchPythonOperator(BranchPythonOperator):
+class TransitiveBranchPythonOperator(BranchPythonOperator):
     """Airflow's, which skips to the end of the ways not taken; every task ends as it would have."""
 
     def execute(self, context: Context) -> Any:
@@ -34,12 +34,12 @@ class WholeBranchPythonOperator(BranchPythonOperator):
         try:
             return super().execute(context)
         except DownstreamTasksSkipped as direct:
-            skipped = skipped_with(context["dag"], [task_id for task_id, _ in direct.tasks])
+            skipped = transitively_skipped(context["dag"], [task_id for task_id, _ in direct.tasks])
             direct.tasks = list(_instances(skipped, context))
             raise
 
 
-def skipped_with(dag: DAG, task_ids: Iterable[str]) -> list[str]:
+def transitively_skipped(dag: DAG, task_ids: Iterable[str]) -> list[str]:
     """Tasks that are skipped, and those that Airflow would skip after them: all that is before these is skipped."""
     found = list(task_ids)
     for task_id in found:  # grows

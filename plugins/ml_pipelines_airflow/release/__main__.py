@@ -57,10 +57,10 @@ def dags(
     release: Annotated[Path | None, typer.Option(help="Write to this file what a release of them offers.")] = None,
 ) -> None:
     """Parse every DAG in a process of its own: nothing may be wrong, and nothing heavy loaded."""
-    from ml_pipelines_airflow.bundles.installed import content_of, version_of
+    from ml_pipelines_airflow.bundles.installed import package_files, package_version
     from ml_pipelines_airflow.release.dag_check import parse, release_of, table_of
 
-    content = content_of(package, folder)
+    content = package_files(package, folder)
     found = parse(content.source if content.below.endswith(f"/{folder}") else content.source / folder)
     out.print(table_of(found))
     _show_faults([ImportFault(file, "", text) for file, text in found.faults.items()])
@@ -70,7 +70,7 @@ def dags(
         raise typer.Exit(1)
     if release is not None:
         release.parent.mkdir(parents=True, exist_ok=True)
-        release.write_text(release_of(found, version_of(content)[0]).model_dump_json() + "\n")
+        release.write_text(release_of(found, package_version(content)[0]).model_dump_json() + "\n")
         out.print(f"\n{release}", markup=False)
 
 

@@ -12,10 +12,10 @@ from ml_pipelines.pipeline.batch_parameters import MeasureDriftParameters
 from ml_pipelines_airflow.assets import drift_asset
 from ml_pipelines_airflow.links import links_of
 from ml_pipelines_airflow.notifications.events import Headline
-from ml_pipelines_airflow.tasks.run_step import RESULT, perform, run_url
-from ml_pipelines_airflow.tasks.training import options_of
+from ml_pipelines_airflow.tasks.run_step import RESULT, execute_step, run_url
+from ml_pipelines_airflow.tasks.training import run_options
 
-__all__ = ["call_for_training", "drift_headline", "measure_drift"]
+__all__ = ["drift_headline", "measure_drift", "request_training"]
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +33,15 @@ def measure_drift(
     **_rest_of_the_context: Any,
 ) -> None:
     """Measure the drift of the last batch, and link to the report."""
-    options = options_of(params)
+    options = run_options(params)
     told = MeasureDriftParameters.model_validate(parameters).for_run(options)
-    result = perform(step, told, _NOTHING, ti=ti, seed=seed, force=options.force, docker=docker)
+    result = execute_step(step, told, _NOTHING, ti=ti, seed=seed, force=options.force, docker=docker)
     log.info("%s; report: %s", result.values["reason"], result.outputs["report"].uri)
     for key, url in links_of(step, result.values, lambda _: None, run_url(ti)).items():
         ti.xcom_push(key=key, value=url)
 
 
-def call_for_training(
+def request_training(
     *, model: str, retrain: dict[str, Any] | None, ti: Any, inlet_events: Any, outlet_events: Any, **_: Any
 ) -> str:
     """Call for a training with an event of the model's drift, if that is wanted and was not done lately.
@@ -71,7 +71,7 @@ def call_for_training(
 def drift_headline(context: Any) -> Headline | None:
     """What a run has measured; None for every other task."""
     ti = context["ti"]
-    measured = _measured(ti) if ti.task_id == "call_for_training" else None
+    measured = _measured(ti) if ti.task_id == "request_training" else None
     if measured is None:
         return None
     values, model = measured.values, context["task"].op_kwargs["model"]

@@ -16,7 +16,7 @@ from ml_pipelines_airflow.metrics import tell
 if TYPE_CHECKING:
     from ml_pipelines.services.settings import Settings
 
-__all__ = ["RESULT", "perform", "run_url"]
+__all__ = ["RESULT", "execute_step", "run_url"]
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ DIGITS = 12  # of a digest, to recognise it by
 _SHOWN = 5  # artifacts of a step
 
 
-def perform(
+def execute_step(
     step: str,
     parameters: Parameters,
     wired: dict[str, Any],

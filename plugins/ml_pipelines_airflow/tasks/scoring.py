@@ -13,8 +13,8 @@ from ml_pipelines.pipeline.batch_parameters import CollectScoresParameters, Scor
 from ml_pipelines.pipeline.parameters import Parameters
 from ml_pipelines.pipeline.wiring import wire
 from ml_pipelines_airflow.notifications.events import Headline
-from ml_pipelines_airflow.tasks.run_step import RESULT, perform
-from ml_pipelines_airflow.tasks.training import options_of
+from ml_pipelines_airflow.tasks.run_step import RESULT, execute_step
+from ml_pipelines_airflow.tasks.training import run_options
 
 __all__ = ["collect_scores", "ingest_batch", "plan_shards", "score_shard", "scores_headline"]
 
@@ -91,10 +91,10 @@ def _run(
     ingest_batch: StepResult | None = None,
     **_rest_of_the_context: Any,
 ) -> StepResult:
-    options = options_of(params)
+    options = run_options(params)
     wired = wire(SCORING[step], {"ingest_batch": ingest_batch})
     told = parameters.for_run(options)
-    return perform(step, told, wired, ti=ti, seed=seed, force=options.force, docker=docker)
+    return execute_step(step, told, wired, ti=ti, seed=seed, force=options.force, docker=docker)
 
 
 def _results(ti: Any, task: str) -> list[StepResult]:

@@ -15,7 +15,7 @@ from ml_pipelines.pipeline.parameters import RunOptions
 from ml_pipelines.pipeline.training import CATALOG
 from ml_pipelines.pipeline.wiring import needs, wire
 from ml_pipelines_airflow.links import links_of
-from ml_pipelines_airflow.tasks.run_step import RESULT, perform, run_url
+from ml_pipelines_airflow.tasks.run_step import RESULT, execute_step, run_url
 
 __all__ = [
     "MAPPED",
@@ -26,10 +26,10 @@ __all__ = [
     "decide",
     "handle_poor_quality",
     "keep_champion",
-    "options_of",
-    "pulled",
     "record_decision",
+    "run_options",
     "run_task",
+    "step_result",
     "train",
 ]
 
@@ -80,14 +80,14 @@ def run_task(
         docker: the container that the step runs in, as JSON; None: in this process.
         facts: small values for the step that are no step's.
     """
-    options = options_of(params)
+    options = run_options(params)
     row = CATALOG[step]
-    earlier = {name: pulled(ti, name) for name in needs(step)}
+    earlier = {name: step_result(ti, name) for name in needs(step)}
     wired = wire(row, earlier)
     wired["facts"] |= facts or {}
     told = load(row.parameters).model_validate(parameters).for_run(options)
     test = _is_test(dag_run)
-    result = perform(step, told, wired, ti=ti, seed=seed, force=options.force, docker=docker, test=test)
+    result = execute_step(step, told, wired, ti=ti, seed=seed, force=options.force, docker=docker, test=test)
     for key, url in links_of(step, result.values, lambda name: _told(earlier[name]), run_url(ti)).items():
         ti.xcom_push(key=key, value=url)
     for asset in ti.task.outlets:
@@ -105,7 +105,7 @@ def train(*, parameters: dict[str, Any], params: Any, **arguments: Any) -> None:
     """Train one candidate, unless the run asked for others."""
     from airflow.sdk.exceptions import AirflowSkipException
 
-    name, chosen = parameters["candidate"]["name"], options_of(params).candidates
+    name, chosen = parameters["candidate"]["name"], run_options(params).candidates
     if chosen and name not in chosen:
         raise AirflowSkipException(f"the run asks for {', '.join(chosen)} only")
     run_task(parameters=parameters, params=params, **arguments)
@@ -128,7 +128,7 @@ def decide(*, ti: Any, parameters: dict[str, Any], params: Any, dag_run: Any, **
         return "keep_champion"
     if _is_test(dag_run):
         return _answer_of_test()
-    if parameters["gate"]["approval"]["when"] == "never" and options_of(params).promote != "hold":
+    if parameters["gate"]["approval"]["when"] == "never" and run_options(params).promote != "hold":
         return "keep_champion"
     ti.xcom_push(key=CARD, value=_card(result))
     return "request_approval"
@@ -144,7 +144,7 @@ def record_decision(*, ti: Any, dag_run: Any, **arguments: Any) -> None:
 
 def handle_poor_quality(*, ti: Any) -> None:
     """Say what is wrong with the data; the run ends well, and nothing is trained."""
-    result = pulled(ti, "check_quality")
+    result = step_result(ti, "check_quality")
     assert isinstance(result, StepResult)
     log.warning(
         "training stopped: the data failed %s; report: %s", result.values["failed"], result.outputs["report"].uri
@@ -155,7 +155,7 @@ def keep_champion(*, ti: Any) -> None:
     """Say why nothing is shipped: nothing is new, or what was decided. A run that poor data stopped comes by, too."""
     from airflow.sdk.exceptions import AirflowSkipException
 
-    result = pulled(ti, "decide") or pulled(ti, "compare_with_champion")
+    result = step_result(ti, "decide") or step_result(ti, "compare_with_champion")
     assert isinstance(result, StepResult)
     if result.values.get("verdict") == "go_on":
         raise AirflowSkipException("nothing was decided")
@@ -202,17 +202,17 @@ def _tester(ti: Any, dag_run: Any) -> str | None:
 
     if not _is_test(dag_run):
         return None
-    decided, deployed = pulled(ti, "decide"), pulled(ti, "deploy")
+    decided, deployed = step_result(ti, "decide"), step_result(ti, "deploy")
     held = decided is not None and decided.values["outcome"] == "held"
     return person() if held and deployed is not None else None
 
 
-def options_of(params: Any) -> RunOptions:
+def run_options(params: Any) -> RunOptions:
     """The trigger form's values that are ours; a DAG may have more parameters."""
     return RunOptions.model_validate({name: params[name] for name in RunOptions.model_fields if name in params})
 
 
-def pulled(ti: Any, step: str) -> Any:
+def step_result(ti: Any, step: str) -> Any:
     """The result of an earlier step; None if its task was skipped."""
     found = [StepResult.model_validate(each) for each in ti.xcom_pull(task_ids=[TASK_IDS[step]], key=RESULT) if each]
     if step in MAPPED:
@@ -231,6 +231,6 @@ def _news(ti: Any, result: StepResult) -> dict[str, Any]:
         return result.values
     return {
         **result.values,
-        "metrics": pulled(ti, "evaluate").values["test"],
-        "pin": pulled(ti, "ingest").values["pin"],
+        "metrics": step_result(ti, "evaluate").values["test"],
+        "pin": step_result(ti, "ingest").values["pin"],
     }

@@ -29,7 +29,7 @@ from pathlib import Path
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG
 
-from ml_pipelines_airflow.operators.branch import WholeBranchPythonOperator
+from ml_pipelines_airflow.operators.branch import TransitiveBranchPythonOperator
 
 
 def choose():
@@ -41,7 +41,7 @@ def work(**kwargs):
 
 
 with DAG("forked"):
-    branch = WholeBranchPythonOperator(task_id="branch", python_callable=choose)
+    branch = TransitiveBranchPythonOperator(task_id="branch", python_callable=choose)
     short, long, end = (PythonOperator(task_id=name, python_callable=work) for name in ("short", "long", "end"))
     join = PythonOperator(task_id="join", python_callable=work, trigger_rule="none_failed_min_one_success")
     mapped = PythonOperator.partial(task_id="mapped", python_callable=work).expand(op_kwargs=[{"a": 1}, {"a": 2}])

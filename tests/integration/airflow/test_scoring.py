@@ -240,7 +240,7 @@ def test_the_command_finds_what_airflow_has_computed(runs: Runs) -> None:
 
 
 def said(runs: Runs, name: str) -> str:
-    return str(runs.found["runs"][name]["xcom"]["call_for_training"]["return_value"])
+    return str(runs.found["runs"][name]["xcom"]["request_training"]["return_value"])
 
 
 def test_rows_like_those_of_the_training_call_for_nothing(runs: Runs) -> None:

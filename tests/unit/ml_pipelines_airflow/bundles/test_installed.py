@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from ml_pipelines import __version__
 from ml_pipelines.errors import RequestError
-from ml_pipelines_airflow.bundles.installed import OURS, content_of, state_of, version_name, version_of
+from ml_pipelines_airflow.bundles.installed import (
+    PROVIDER_PACKAGE,
+    file_stamps,
+    format_version,
+    package_files,
+    package_version,
+)
 
 HERE = Path(__file__).resolve().parents[4]
 FILES = {"__init__.py": "", "features.py": "VERSION = 1\n", "dags/churn.py": "# an airflow dag\n"}
@@ -44,7 +50,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def version(folder: str = "dags") -> str:
-    return version_of(content_of("acme", folder))[0]
+    return package_version(package_files("acme", folder))[0]
 
 
 def test_a_version_is_that_of_the_distribution_and_a_digest_of_the_files(site: Path) -> None:
@@ -88,7 +94,7 @@ def test_other_files_under_the_same_number_are_another_version(site: Path, chang
 
 @given(told=st.text(), digest=st.binary(min_size=32, max_size=32))
 def test_a_version_is_the_name_of_a_folder(told: str, digest: bytes) -> None:
-    name = version_name(told, digest.hex())
+    name = format_version(told, digest.hex())
     assert re.fullmatch(r"[A-Za-z0-9.+!_]{0,100}-[0-9a-f]{12}", name)
     assert Path("below", name).parent == Path("below")
     assert not name.startswith(".unfinished-")
@@ -96,7 +102,7 @@ def test_a_version_is_the_name_of_a_folder(told: str, digest: bytes) -> None:
 
 @given(told=st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,3}){0,2}((a|b|rc)[0-9])?(\+[a-z0-9.]{1,9})?", fullmatch=True))
 def test_a_version_is_shown_as_its_wheel_has_it(told: str) -> None:
-    assert version_name(told, "0" * 64).rpartition("-")[0] == told
+    assert format_version(told, "0" * 64).rpartition("-")[0] == told
 
 
 def test_the_distribution_may_have_another_name(site: Path) -> None:
@@ -107,14 +113,14 @@ def test_the_distribution_may_have_another_name(site: Path) -> None:
 def test_a_package_without_a_distribution_has_version_0(site: Path) -> None:
     install(site)
     shutil.rmtree(site / "acme-1.0.dist-info")
-    name, recorded = version_of(content_of("acme", "dags"))
+    name, recorded = package_version(package_files("acme", "dags"))
     assert name.startswith("0-")
     assert not recorded
 
 
 def test_a_package_is_as_recorded_or_not(site: Path) -> None:
     def recorded() -> bool:
-        return version_of(content_of("acme", "dags"))[1]
+        return package_version(package_files("acme", "dags"))[1]
 
     install(site)
     assert recorded()
@@ -133,14 +139,14 @@ def test_a_package_is_as_recorded_or_not(site: Path) -> None:
 def test_an_editable_install_records_no_file_of_the_package(site: Path) -> None:
     install(site)
     (site / "acme-1.0.dist-info" / "RECORD").write_text("_acme.pth,sha256=x,1\n")
-    assert version_of(content_of("acme", "dags"))[1]
+    assert package_version(package_files("acme", "dags"))[1]
 
 
 def test_the_state_tells_of_every_change(site: Path) -> None:
     install(site)
-    content = content_of("acme", "dags")
-    states = [state_of(content)]
-    assert state_of(content) == states[0]
+    content = package_files("acme", "dags")
+    states = [file_stamps(content)]
+    assert file_stamps(content) == states[0]
     for change in (
         lambda: (site / "acme" / "features.py").write_text("VERSION = 22\n"),
         lambda: (site / "acme" / "more.py").touch(),
@@ -148,7 +154,7 @@ def test_the_state_tells_of_every_change(site: Path) -> None:
         lambda: (site / "acme-1.0.dist-info").rename(site / "acme-1.1.dist-info"),
     ):
         change()
-        states.append(state_of(content))
+        states.append(file_stamps(content))
     assert len({state.stamps for state in states}) == len(states)
     assert [state.changed for state in states] == sorted(state.changed for state in states)
 
@@ -156,25 +162,25 @@ def test_the_state_tells_of_every_change(site: Path) -> None:
 def test_a_package_that_is_not_installed_may_be_a_slip(site: Path) -> None:
     install(site, name="acme-models")
     with pytest.raises(RequestError) as caught:
-        content_of("acmee", "dags")
+        package_files("acmee", "dags")
     assert caught.value.what == "the package 'acmee' is not installed"
     assert caught.value.fix == "did you mean 'acme'?"
     with pytest.raises(RequestError) as caught:
-        content_of("quite_another_thing", "dags")
+        package_files("quite_another_thing", "dags")
     assert caught.value.fix == "install it where Airflow runs"
 
 
 def test_a_module_is_no_package(site: Path) -> None:
     (site / "lonely.py").touch()
     with pytest.raises(RequestError, match="'lonely' is not installed") as caught:
-        content_of("lonely", "dags")
+        package_files("lonely", "dags")
     assert caught.value.got == "a module that is no package"
 
 
 def test_a_folder_that_is_not_there(site: Path) -> None:
     install(site)
     with pytest.raises(RequestError) as caught:
-        content_of("acme", "pipelines")
+        package_files("acme", "pipelines")
     assert str(caught.value) == (
         "the package 'acme' has no folder 'pipelines'\n"
         f"  where: {site / 'acme'}\n"
@@ -192,15 +198,15 @@ def test_a_bundle_s_copy_on_the_path_is_not_what_is_installed(
     install(copy, version="0.9")
     monkeypatch.syspath_prepend(str(copy))
     with pytest.raises(RequestError, match="'acme' is not installed"):
-        content_of("acme", "dags")
+        package_files("acme", "dags")
     install(site)
-    assert content_of("acme", "dags").source == site / "acme"
+    assert package_files("acme", "dags").source == site / "acme"
 
 
 def test_ours_are_the_dags_only_and_those_of_the_checkout() -> None:
-    content = content_of(OURS, "dags")
+    content = package_files(PROVIDER_PACKAGE, "dags")
     assert (content.source, content.below) == (HERE / "dags", "ml_pipelines_airflow/dags")
     assert set(content.names()) == {path.name for path in (HERE / "dags").iterdir() if path.is_file()}
-    name, recorded = version_of(content)
+    name, recorded = package_version(content)
     assert name.startswith(f"{__version__}-")
     assert recorded

@@ -279,8 +279,8 @@ def test_it_is_taken_when_it_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_files_are_read_again_only_if_something_changed(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[object] = []
-    version_of = tested.version_of
-    monkeypatch.setattr(tested, "version_of", lambda content: (read.append(content), version_of(content))[1])
+    package_version = tested.package_version
+    monkeypatch.setattr(tested, "package_version", lambda content: (read.append(content), package_version(content))[1])
     served = begun()
     for _ in range(3):
         served.refresh()

@@ -16,7 +16,7 @@ from ml_pipelines import errors
 from ml_pipelines.spec.training import PipelineSpec
 from ml_pipelines_airflow.dag_builders import training as built
 from ml_pipelines_airflow.dag_builders.common import RETRY_POLICY
-from ml_pipelines_airflow.dag_builders.training import build_dag, training_dag
+from ml_pipelines_airflow.dag_builders.training import build_training_dag, training_dag
 
 DECLARED: dict[str, Any] = {
     "name": "small",
@@ -36,7 +36,7 @@ DECLARED: dict[str, Any] = {
 
 
 def a_dag(**sections: Any) -> DAG:
-    return build_dag(PipelineSpec.model_validate(DECLARED | sections))
+    return build_training_dag(PipelineSpec.model_validate(DECLARED | sections))
 
 
 @pytest.fixture(scope="module")

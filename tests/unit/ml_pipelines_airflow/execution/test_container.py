@@ -24,8 +24,8 @@ from ml_pipelines.runner.failure import Failure
 from ml_pipelines.services.settings import Settings
 from ml_pipelines.spec.execution import Docker
 from ml_pipelines_airflow.execution import container as runtime
-from ml_pipelines_airflow.execution.container import environment_of, run_in_container
-from ml_pipelines_airflow.execution.docker_client import Found
+from ml_pipelines_airflow.execution.container import container_environment, run_in_container
+from ml_pipelines_airflow.execution.docker_client import Container
 
 RESULT = StepResult(step="train", key="0" * 64, how="computed", reason="miss: first time")
 State = dict[str, Any]
@@ -35,7 +35,7 @@ DONE: State = {"Status": "exited", "ExitCode": 0, "OOMKilled": False}
 FAILED = DONE | {"ExitCode": 1}
 
 
-class Engine:
+class DockerEngine:
     """Containers that go through given states, one each time that they are looked at; None: the engine is away."""
 
     def __init__(self, store: Path) -> None:
@@ -50,9 +50,9 @@ class Engine:
     def put(self, name: str, state: State, **labels: str) -> None:
         told = {"job": name.removeprefix("ml-pipelines-"), "result": "result.json", "patience": "3600"} | labels
         labels = {f"ml-pipelines.{key}": value for key, value in told.items()}
-        self.containers[name] = Found(name, labels, state, datetime.now(UTC))
+        self.containers[name] = Container(name, labels, state, datetime.now(UTC))
 
-    def find(self, name: str) -> Found | None:
+    def find(self, name: str) -> Container | None:
         found = self.containers.get(name)
         if found is None or name not in self.started:
             return found
@@ -63,15 +63,15 @@ class Engine:
             (self.store / "handed" / name.removeprefix("ml-pipelines-")).mkdir(parents=True, exist_ok=True)
             job, file = found.labels["ml-pipelines.job"], found.labels["ml-pipelines.result"]
             (self.store / "handed" / job / file).write_bytes(self.document)
-        return Found(name, found.labels, state, found.created)
+        return Container(name, found.labels, state, found.created)
 
-    def labelled(self, label: str) -> list[Found]:
+    def labelled(self, label: str) -> list[Container]:
         return list(self.containers.values())
 
     def create(self, name: str, **asked: Any) -> bool:
         self.asked.append(asked)
         self.put(name, CREATED)
-        self.containers[name] = Found(name, asked["labels"], CREATED, datetime.now(UTC))
+        self.containers[name] = Container(name, asked["labels"], CREATED, datetime.now(UTC))
         return True
 
     def start(self, name: str) -> None:
@@ -86,9 +86,9 @@ class Engine:
 
 
 @pytest.fixture
-def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    made = Engine(tmp_path)
-    monkeypatch.setattr(runtime, "Engine", lambda: made)
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DockerEngine:
+    made = DockerEngine(tmp_path)
+    monkeypatch.setattr(runtime, "DockerEngine", lambda: made)
     monkeypatch.setattr(runtime, "_POLL_SECONDS", 0)
     return made
 
@@ -103,7 +103,7 @@ def request_of(tmp_path: Path) -> Callable[..., StepRequest]:
 
 
 @pytest.fixture
-def run(engine: Engine, request_of: Callable[..., StepRequest]) -> Callable[[], StepResult]:
+def run(engine: DockerEngine, request_of: Callable[..., StepRequest]) -> Callable[[], StepResult]:
     def call() -> StepResult:
         request = request_of()
         task = SimpleNamespace(retry_delay=timedelta(hours=2), on_kill=None)
@@ -118,7 +118,7 @@ def name_of(request: StepRequest) -> str:
 
 
 def test_the_container_is_asked_for_the_request_and_the_result_is_taken(
-    engine: Engine, run: Callable[[], StepResult], request_of: Callable[..., StepRequest], tmp_path: Path
+    engine: DockerEngine, run: Callable[[], StepResult], request_of: Callable[..., StepRequest], tmp_path: Path
 ) -> None:
     assert run() == RESULT
     (asked,) = engine.asked
@@ -139,7 +139,7 @@ def test_the_container_is_asked_for_the_request_and_the_result_is_taken(
 
 
 def test_a_container_that_runs_is_not_started_twice(
-    engine: Engine, run: Callable[[], StepResult], request_of: Callable[..., StepRequest]
+    engine: DockerEngine, run: Callable[[], StepResult], request_of: Callable[..., StepRequest]
 ) -> None:
     engine.put(name := name_of(request_of()), RUNNING)
     engine.started.append(name)
@@ -148,7 +148,7 @@ def test_a_container_that_runs_is_not_started_twice(
 
 
 def test_one_that_was_made_but_not_started_is_started(
-    engine: Engine, run: Callable[[], StepResult], request_of: Callable[..., StepRequest]
+    engine: DockerEngine, run: Callable[[], StepResult], request_of: Callable[..., StepRequest]
 ) -> None:
     engine.put(name := name_of(request_of()), CREATED)
     assert run() == RESULT
@@ -156,14 +156,14 @@ def test_one_that_was_made_but_not_started_is_started(
 
 
 def test_one_that_has_failed_is_replaced(
-    engine: Engine, run: Callable[[], StepResult], request_of: Callable[..., StepRequest]
+    engine: DockerEngine, run: Callable[[], StepResult], request_of: Callable[..., StepRequest]
 ) -> None:
     engine.put(name := name_of(request_of()), FAILED)
     assert run() == RESULT
     assert (len(engine.asked), engine.removed) == (1, [name, name])
 
 
-def test_an_error_of_the_step_is_raised_as_it_is(engine: Engine, run: Callable[[], StepResult]) -> None:
+def test_an_error_of_the_step_is_raised_as_it_is(engine: DockerEngine, run: Callable[[], StepResult]) -> None:
     engine.document = Failure.of(DataError("a single class", fix="more rows")).model_dump_json().encode()
     with pytest.raises(DataError, match="a single class"):
         run()
@@ -188,7 +188,7 @@ ENDS: dict[str, tuple[State, type[PipelineError], str, str]] = {
 
 
 @pytest.mark.parametrize("how", ENDS)
-def test_an_end_without_a_result_is_told(engine: Engine, run: Callable[[], StepResult], how: str) -> None:
+def test_an_end_without_a_result_is_told(engine: DockerEngine, run: Callable[[], StepResult], how: str) -> None:
     state, kind, what, got = ENDS[how]
     engine.course, engine.document = [RUNNING, state], None
     with pytest.raises(kind) as error:
@@ -198,20 +198,20 @@ def test_an_end_without_a_result_is_told(engine: Engine, run: Callable[[], StepR
     assert engine.containers == {}
 
 
-def test_a_result_of_another_version_is_told(engine: Engine, run: Callable[[], StepResult]) -> None:
+def test_a_result_of_another_version_is_told(engine: DockerEngine, run: Callable[[], StepResult]) -> None:
     engine.document = b'{"outcome": "well"}'
     with pytest.raises(RequestError, match="has left something else than a result") as error:
         run()
     assert error.value.fix == "build the training image from the version that the workers have"
 
 
-def test_an_engine_that_is_away_for_a_moment_is_waited_for(engine: Engine, run: Callable[[], StepResult]) -> None:
+def test_an_engine_that_is_away_for_a_moment_is_waited_for(engine: DockerEngine, run: Callable[[], StepResult]) -> None:
     engine.course = [RUNNING, None, None, DONE]
     assert run() == RESULT
 
 
 def test_an_engine_that_stays_away_leaves_the_container_to_the_next_try(
-    engine: Engine, run: Callable[[], StepResult], monkeypatch: pytest.MonkeyPatch
+    engine: DockerEngine, run: Callable[[], StepResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime, "_ENGINE_AWAY_SECONDS", 0)
     engine.course = [RUNNING, None]
@@ -221,7 +221,7 @@ def test_an_engine_that_stays_away_leaves_the_container_to_the_next_try(
 
 
 def test_a_store_that_is_away_leaves_the_result_to_the_next_try(
-    engine: Engine, run: Callable[[], StepResult], monkeypatch: pytest.MonkeyPatch
+    engine: DockerEngine, run: Callable[[], StepResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(self: object, name: str) -> bytes:
         raise StoreUnavailable("the store is away")
@@ -237,7 +237,7 @@ def test_a_store_that_is_away_leaves_the_result_to_the_next_try(
 
 @pytest.mark.parametrize(("hours", "reaped"), [(0.5, False), (2, True)])
 def test_what_nobody_follows_is_removed(
-    engine: Engine, run: Callable[[], StepResult], tmp_path: Path, hours: float, reaped: bool
+    engine: DockerEngine, run: Callable[[], StepResult], tmp_path: Path, hours: float, reaped: bool
 ) -> None:
     engine.put("ml-pipelines-other", RUNNING)
     followed = tmp_path / "handed" / "other" / "followed"
@@ -265,7 +265,7 @@ def test_a_container_gets_what_it_needs_and_nothing_else(request_of: Callable[..
         connections={"crm": "sqlite://", "other": "o"},
         environment=worker,
     )
-    given = environment_of(request_of(source={"url": "${DATA_TOKEN:-x}/y", "connection": "crm"}), where)
+    given = container_environment(request_of(source={"url": "${DATA_TOKEN:-x}/y", "connection": "crm"}), where)
     assert (
         given.items()
         >= {

@@ -11,8 +11,8 @@ from airflow.sdk import DAG, TriggerRule
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 
 from ml_pipelines.spec.training import PipelineSpec
-from ml_pipelines_airflow.dag_builders.training import build_dag
-from ml_pipelines_airflow.operators.branch import WholeBranchPythonOperator, skipped_with
+from ml_pipelines_airflow.dag_builders.training import build_training_dag
+from ml_pipelines_airflow.operators.branch import TransitiveBranchPythonOperator, transitively_skipped
 
 TRAINING = {"preprocess_data", "split_data", "train_model", "evaluate_model", "decide"}
 SHIPPING = {"request_approval", "register_model", "deploy_model"}
@@ -26,13 +26,13 @@ def dag() -> DAG:
         "data": {"file": {"path": "x.csv"}, "target": "y"},
         "gate": {"metric": "roc_auc"},
     }
-    return build_dag(PipelineSpec.model_validate(spec))
+    return build_training_dag(PipelineSpec.model_validate(spec))
 
 
 def forked(rule: TriggerRule | None = None, *, joined: bool = False) -> DAG:
     """A branch to `a` or `b`, `a >> after`, and with `joined` also `b >> after`."""
     with DAG("forked", schedule=None) as dag:
-        branch = WholeBranchPythonOperator(task_id="branch", python_callable=lambda: "b")
+        branch = TransitiveBranchPythonOperator(task_id="branch", python_callable=lambda: "b")
         a, b = (PythonOperator(task_id=name, python_callable=print) for name in "ab")
         after = PythonOperator(task_id="after", python_callable=print, **{"trigger_rule": rule} if rule else {})
         branch >> [a, b]
@@ -72,7 +72,7 @@ def run(dag: DAG, task_id: str, **counts: int) -> tuple[list[tuple[str, int]], d
     ],
 )
 def test_all_that_only_the_ways_not_taken_lead_to_is_skipped(dag: DAG, direct: set[str], skipped: set[str]) -> None:
-    assert set(skipped_with(dag, sorted(direct))) == skipped
+    assert set(transitively_skipped(dag, sorted(direct))) == skipped
 
 
 @pytest.mark.parametrize(
@@ -80,14 +80,14 @@ def test_all_that_only_the_ways_not_taken_lead_to_is_skipped(dag: DAG, direct: s
     [(rule, rule in (TriggerRule.ALL_SUCCESS, TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)) for rule in TriggerRule],
 )
 def test_what_may_run_after_skipped_tasks_is_left_to_the_scheduler(rule: TriggerRule, *, skipped: bool) -> None:
-    assert skipped_with(forked(rule), ["a"]) == (["a", "after"] if skipped else ["a"])
+    assert transitively_skipped(forked(rule), ["a"]) == (["a", "after"] if skipped else ["a"])
 
 
 @pytest.mark.parametrize("rule", [TriggerRule.ALL_SUCCESS, TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS])
 def test_where_the_ways_meet_again_is_left_to_the_scheduler(rule: TriggerRule) -> None:
     dag = forked(rule, joined=True)
-    assert skipped_with(dag, ["a"]) == ["a"]
-    assert skipped_with(dag, ["a", "b"]) == ["a", "b", "after"]
+    assert transitively_skipped(dag, ["a"]) == ["a"]
+    assert transitively_skipped(dag, ["a", "b"]) == ["a", "b", "after"]
 
 
 def test_a_branch_skips_and_remembers_only_what_it_followed() -> None:
@@ -99,7 +99,7 @@ def test_a_branch_skips_and_remembers_only_what_it_followed() -> None:
 
 def test_every_instance_of_a_mapped_task_is_skipped(dag: DAG, monkeypatch: pytest.MonkeyPatch) -> None:
     branch = dag.get_task("compare_with_champion")
-    assert isinstance(branch, WholeBranchPythonOperator)
+    assert isinstance(branch, TransitiveBranchPythonOperator)
     monkeypatch.setattr(branch, "python_callable", lambda: "keep_champion")
     monkeypatch.setattr(branch, "op_kwargs", {})
     skipped, _ = run(dag, "compare_with_champion", train_model=2)
@@ -111,7 +111,7 @@ def test_every_instance_of_a_mapped_task_is_skipped(dag: DAG, monkeypatch: pytes
 def test_a_branch_that_follows_all_skips_nothing() -> None:
     dag = forked()
     branch = dag.get_task("branch")
-    assert isinstance(branch, WholeBranchPythonOperator)
+    assert isinstance(branch, TransitiveBranchPythonOperator)
     branch.python_callable = lambda: ["a", "b"]
     ti = SimpleNamespace(task=branch, map_index=-1, xcom_push=lambda key, value: None)
     assert branch.execute({"ti": ti, "dag": dag}) == ["a", "b"]

@@ -9,7 +9,7 @@ import pytest
 from ml_pipelines.contracts import ArtifactRef, StepResult
 from ml_pipelines.errors import RequestError
 from ml_pipelines_airflow.assets import drift_asset
-from ml_pipelines_airflow.tasks.drift import call_for_training, drift_headline
+from ml_pipelines_airflow.tasks.drift import drift_headline, request_training
 
 REPORT = ArtifactRef(uri="memory://report", sha256="a" * 64, bytes=1, kind="html")
 RETRAIN = {"on": "features", "cooldown": 7 * 86400.0}
@@ -44,7 +44,7 @@ def call(
         xcom_pull=lambda task_ids, key: found,
     )
     events = {drift_asset("churn"): [SimpleNamespace(timestamp=each) for each in calls]}
-    said = call_for_training(model="churn", retrain=retrain, ti=ti, inlet_events=events, outlet_events={"alias": alias})
+    said = request_training(model="churn", retrain=retrain, ti=ti, inlet_events=events, outlet_events={"alias": alias})
     return said, alias.told
 
 
@@ -95,7 +95,7 @@ def test_nothing_measured_is_no_call() -> None:
 
 def test_the_headline_tells_drift_once_it_is_known() -> None:
     task = SimpleNamespace(op_kwargs={"model": "churn"})
-    ti = SimpleNamespace(task_id="call_for_training", xcom_pull=lambda task_ids, key: measured())
+    ti = SimpleNamespace(task_id="request_training", xcom_pull=lambda task_ids, key: measured())
     headline = drift_headline({"ti": ti, "task": task})
     assert headline is not None
     assert (headline.text, headline.good) == ("churn: its batches have drifted", False)

@@ -345,7 +345,7 @@ def test_nothing_new_keeps_the_champion_and_poor_data_skips_that(caplog: pytest.
 
 
 def test_parameters_that_are_not_ours_are_left_alone() -> None:
-    assert tasks.options_of({"force": True, "note": "somebody else's"}) == RunOptions(force=True)
+    assert tasks.run_options({"force": True, "note": "somebody else's"}) == RunOptions(force=True)
 
 
 def test_a_task_pushes_where_it_is_shown(asked: list[StepRequest]) -> None:
