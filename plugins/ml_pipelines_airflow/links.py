@@ -14,7 +14,7 @@ from airflow.sdk import BaseOperatorLink
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
-__all__ = ["REPORT_ROUTE", "MlflowRunLink", "ModelVersionLink", "ReportLink", "links_of", "links_on"]
+__all__ = ["REPORT_ROUTE", "MlflowRunLink", "ModelVersionLink", "ReportLink", "link_urls", "operator_links"]
 
 REPORT_ROUTE = "ml-report"
 """Name of the report among the tabs of a run."""
@@ -66,12 +66,12 @@ _LINKS: dict[str, _PushedLink] = {
 }
 
 
-def links_on(step: str) -> tuple[BaseOperatorLink, ...]:
+def operator_links(step: str) -> tuple[BaseOperatorLink, ...]:
     """What a step's task may link to."""
     return (_LINKS[step],) if step in _LINKS else ()
 
 
-def links_of(
+def link_urls(
     step: str, values: dict[str, Any], told: Callable[[str], Any], run_url: str | None = None
 ) -> dict[str, str]:
     """The addresses that a step's task has to push, by XCom key.

@@ -33,6 +33,6 @@ def get_dagbag_import_timeout(dag_file_path: str) -> None:
 
     The answer is left to whoever is asked next.
     """
-    from ml_pipelines_airflow.sla.argument import silence_removal
+    from ml_pipelines_airflow.sla.argument import ignore_removal_warning
 
-    silence_removal()
+    ignore_removal_warning()

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ml_pipelines.contracts import Decision, Interval
 
-__all__ = ["card_markdown", "decision_card"]
+__all__ = ["decision_card", "decision_markdown"]
 
 _COLOURS = {
     "promoted": "green",
@@ -177,7 +177,7 @@ def _number(value: float | None) -> str:
     return f"{value:.2g}" if 0 < abs(value) < 0.0005 else f"{value:.3f}"
 
 
-def card_markdown(decision: Decision) -> str:
+def decision_markdown(decision: Decision) -> str:
     """A decision as Markdown: why, the models side by side, and each rule with its verdict."""
     headers = ["", decision.candidate or "candidate"]
     columns = [(decision.metrics, decision.intervals)]

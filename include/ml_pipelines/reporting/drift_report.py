@@ -13,7 +13,7 @@ from ml_pipelines.reporting.html import Html, clipped, element
 from ml_pipelines.reporting.run_sections import moved_row
 from ml_pipelines.reporting.training_report import document
 
-__all__ = ["Drifted", "render_drift"]
+__all__ = ["DriftReportData", "render_drift_report"]
 
 _SHOWN_FEATURES = 100
 _DRAWN_FEATURES = 6
@@ -22,7 +22,7 @@ _HEAD = ("", "Stability index", "Verdict", "Then", "Now")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drifted:
+class DriftReportData:
     """What was measured.
 
     Attributes:
@@ -40,7 +40,7 @@ class Drifted:
     predictions: Drift | None
 
 
-def render_drift(found: Drifted) -> str:
+def render_drift_report(found: DriftReportData) -> str:
     """The report as one HTML document. The same measurement gives the same bytes."""
     drifted = found.values["features"] or found.values["predictions"]
     word, tone = ("drifted", "bad") if drifted else ("stable", "good") if found.values["judged"] else ("not judged", "")
@@ -56,7 +56,7 @@ def render_drift(found: Drifted) -> str:
                 ("Batch", clipped(f"{about['watch']}, run {about['batch']}")),
                 ("Scored with", f"version {about['scored_with']}"),
                 ("Rows", f"{found.values['rows']:,}"),
-                ("Drifted from", f"an index of {found.limit:g} on"),
+                ("DriftReportData from", f"an index of {found.limit:g} on"),
             ]
         ),
     )
@@ -64,7 +64,7 @@ def render_drift(found: Drifted) -> str:
     return document(title, header, _features(found), _distributions(found), _predictions(found))
 
 
-def _features(found: Drifted) -> Html:
+def _features(found: DriftReportData) -> Html:
     shown = found.features[:_SHOWN_FEATURES]
     measured = {each.feature: each.index for each in found.features if each.index is not None}
     return section(
@@ -80,7 +80,7 @@ def _features(found: Drifted) -> Html:
     )
 
 
-def _distributions(found: Drifted) -> Html | None:
+def _distributions(found: DriftReportData) -> Html | None:
     """The features that have moved most, then and now."""
     drawn = [each for each in found.features if each.index and each.then and each.now][:_DRAWN_FEATURES]
     made = [plots.then_and_now(f"then-and-now-{place}", each) for place, each in enumerate(drawn)]
@@ -90,7 +90,7 @@ def _distributions(found: Drifted) -> Html | None:
     return section("distributions", "What has moved most", element("div", *made, class_="plots"), note(_COLOURS))
 
 
-def _predictions(found: Drifted) -> Html:
+def _predictions(found: DriftReportData) -> Html:
     if found.predictions is None:
         told = f"Not measured: no earlier batch that version {found.about['scored_with']} has scored is on record."
         return section("predictions", "Predictions", element("p", told))

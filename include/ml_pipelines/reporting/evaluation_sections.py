@@ -10,7 +10,7 @@ from ml_pipelines.reporting import plots
 from ml_pipelines.reporting.components import mark, more, note, section, table
 from ml_pipelines.reporting.formatting import NOTHING, direction, interval, metric_name, number
 from ml_pipelines.reporting.html import Child, Html, clipped, element, join
-from ml_pipelines.reporting.report_data import Evidence
+from ml_pipelines.reporting.report_data import ReportData
 
 __all__ = ["candidates_section", "metrics_section", "plots_section", "slices_section", "verdict_section"]
 
@@ -19,7 +19,7 @@ _SHOWN_CANDIDATES = 50
 _SHOWN_SLICES = 200
 
 
-def verdict_section(evidence: Evidence) -> Html | None:
+def verdict_section(evidence: ReportData) -> Html | None:
     """Each rule of the gate, with what it asked for and found."""
     decision = evidence.decision
     if not decision.rules:
@@ -33,7 +33,7 @@ def verdict_section(evidence: Evidence) -> Html | None:
     )
 
 
-def candidates_section(evidence: Evidence) -> Html | None:
+def candidates_section(evidence: ReportData) -> Html | None:
     """What was trained, and which one was chosen on the validation rows."""
     if not evidence.evaluation:
         return None
@@ -72,7 +72,7 @@ def _candidate(each: Mapping[str, Any], metric: str, training: Mapping[str, Any]
     return name, *scores, clipped(training.get("estimator", NOTHING)), clipped(params or NOTHING, 200)
 
 
-def metrics_section(evidence: Evidence) -> Html | None:
+def metrics_section(evidence: ReportData) -> Html | None:
     """All metrics of the candidate beside the champion and a model that learned nothing."""
     decision = evidence.decision
     if not decision.metrics:
@@ -145,7 +145,7 @@ def _compared(decision: Decision) -> Html | None:
     )
 
 
-def plots_section(evidence: Evidence) -> Html | None:
+def plots_section(evidence: ReportData) -> Html | None:
     """The winner's curves and confusion, or its residuals."""
     winner = evidence.winner
     if winner is None:
@@ -157,7 +157,7 @@ def plots_section(evidence: Evidence) -> Html | None:
     return section("plots", title, element("div", *drawn.values(), class_="plots"))
 
 
-def slices_section(evidence: Evidence) -> Html | None:
+def slices_section(evidence: ReportData) -> Html | None:
     """The primary metric on groups of rows."""
     found = _slices(evidence)
     metric = evidence.decision.metric or (evidence.evaluation or {}).get("metric")
@@ -183,7 +183,7 @@ def slices_section(evidence: Evidence) -> Html | None:
     )
 
 
-def _slices(evidence: Evidence) -> list[dict[str, Any]]:
+def _slices(evidence: ReportData) -> list[dict[str, Any]]:
     """Those of the decision, which has the champion's too; else those of the evaluation."""
     if evidence.decision.slices:
         decided = evidence.decision.slices

@@ -26,7 +26,7 @@ from ml_pipelines.reporting.svg import (
 )
 
 __all__ = [
-    "Moment",
+    "HistoryPoint",
     "calibration",
     "confusion",
     "evaluated",
@@ -44,7 +44,7 @@ Curve = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class HistoryPoint:
     """What served after a run, measured on that run's rows; `new` if it came with the run."""
 
     at: datetime
@@ -231,7 +231,7 @@ def intervals(
     return figure("intervals", f"{metric_name(metric)} with {percent(confidence, 0)} intervals", told, frame, marks)
 
 
-def history(metric: str, moments: Sequence[Moment]) -> Html:
+def history(metric: str, moments: Sequence[HistoryPoint]) -> Html:
     """A metric of what served over time, with its interval, and where a new model took over.
 
     Args:

@@ -10,11 +10,11 @@ from typing import Any
 from ml_pipelines.contracts import Decision, Identity
 from ml_pipelines.ports import TaskRecord
 
-__all__ = ["Evidence"]
+__all__ = ["ReportData"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class ReportData:
     """All that is known at a run's end. A run that ended early has less, and its report says so.
 
     Attributes:

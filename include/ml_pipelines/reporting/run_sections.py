@@ -10,7 +10,7 @@ from ml_pipelines.reporting import plots
 from ml_pipelines.reporting.components import facts, mark, more, note, section, table
 from ml_pipelines.reporting.formatting import NOTHING, digest, duration, number, percent, size
 from ml_pipelines.reporting.html import Child, Html, clipped, element
-from ml_pipelines.reporting.report_data import Evidence
+from ml_pipelines.reporting.report_data import ReportData
 
 __all__ = [
     "data_section",
@@ -29,7 +29,7 @@ _SHOWN_REASONS = 50
 _SHOWN_TASKS = 100
 
 
-def data_section(evidence: Evidence) -> Html | None:
+def data_section(evidence: ReportData) -> Html | None:
     """The version of the data."""
     pin = evidence.details.get("pin")
     if not pin:
@@ -59,7 +59,7 @@ def _fingerprint(found: Any) -> list[tuple[str, Child]]:
     return [("Fingerprint", element("code", clipped(told, 300)))] if told else []
 
 
-def rows_section(evidence: Evidence) -> Html | None:
+def rows_section(evidence: ReportData) -> Html | None:
     """Where every row went."""
     rows, parts = evidence.details.get("rows"), evidence.details.get("parts") or {}
     if not rows:
@@ -81,7 +81,7 @@ def rows_section(evidence: Evidence) -> Html | None:
     )
 
 
-def quality_section(evidence: Evidence) -> Html | None:
+def quality_section(evidence: ReportData) -> Html | None:
     """What failed or warned, and in a fold what passed."""
     if not evidence.quality:
         return None
@@ -115,7 +115,7 @@ def _checks(checks: list[dict[str, Any]]) -> Html:
     return table(("Check", "Column", "Verdict", "What was found"), rows)
 
 
-def drift_section(evidence: Evidence) -> Html | None:
+def drift_section(evidence: ReportData) -> Html | None:
     """How far the features have moved since the champion was trained."""
     training = evidence.training
     if training is None:
@@ -174,7 +174,7 @@ def _profile(profile: Mapping[str, Any] | None) -> str:
     return f"{number(profile['mean'])} ± {number(profile['std'])}{missing}"
 
 
-def importances_section(evidence: Evidence) -> Html | None:
+def importances_section(evidence: ReportData) -> Html | None:
     """Which features the winner needs."""
     found = (evidence.training or {}).get("importances")
     if not found:
@@ -186,7 +186,7 @@ def importances_section(evidence: Evidence) -> Html | None:
     return section("importances", "Features that matter", plots.importances(found), note(told))
 
 
-def environment_section(evidence: Evidence) -> Html | None:
+def environment_section(evidence: ReportData) -> Html | None:
     """The packages that the winner was trained with."""
     requirements = (evidence.training or {}).get("requirements")
     if not requirements:
@@ -196,7 +196,7 @@ def environment_section(evidence: Evidence) -> Html | None:
     return section("environment", "Environment", table(("Package", "Version"), rows))
 
 
-def timings_section(evidence: Evidence) -> Html | None:
+def timings_section(evidence: ReportData) -> Html | None:
     """How long each task took, and what was there already."""
     tasks = [task for task in evidence.tasks if task.result.step != "record_decision"]
     if not tasks:

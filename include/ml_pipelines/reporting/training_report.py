@@ -21,7 +21,7 @@ from ml_pipelines.reporting.evaluation_sections import (
 )
 from ml_pipelines.reporting.formatting import OUTCOMES, direction, interval, metric_name, number, tone
 from ml_pipelines.reporting.html import Html, clipped, element, join
-from ml_pipelines.reporting.report_data import Evidence
+from ml_pipelines.reporting.report_data import ReportData
 from ml_pipelines.reporting.run_sections import (
     data_section,
     drift_section,
@@ -63,7 +63,7 @@ def policy() -> str:
     return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
-def render(evidence: Evidence) -> str:
+def render(evidence: ReportData) -> str:
     """The report as one HTML document of at most 2 MB, whatever the run was like."""
     decision = evidence.decision
     title = f"{clipped(decision.model)}: {OUTCOMES[decision.outcome]}"
@@ -86,7 +86,7 @@ def document(title: str, *content: Html | None) -> str:
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
-def _header(evidence: Evidence) -> Html:
+def _header(evidence: ReportData) -> Html:
     decision = evidence.decision
     verdict = element("span", OUTCOMES[decision.outcome], class_=f"verdict {tone(decision.outcome)}")
     return element(
@@ -99,7 +99,7 @@ def _header(evidence: Evidence) -> Html:
     )
 
 
-def _who(evidence: Evidence) -> list[tuple[str, Any]]:
+def _who(evidence: ReportData) -> list[tuple[str, Any]]:
     details, decision = evidence.details, evidence.decision
     version, before = details.get("version"), details.get("previous_version")
     served = f"version {version}" if version else None
@@ -122,13 +122,13 @@ def _person(approver: Any) -> str | None:
     return clipped(approver) if approver else None
 
 
-def _run(evidence: Evidence) -> Html | str:
+def _run(evidence: ReportData) -> Html | str:
     name, url = clipped(evidence.identity.run_id), evidence.identity.run_url
     safe = url is not None and url.startswith(("http://", "https://"))
     return element("a", name, href=url, target="_blank", rel="noopener noreferrer") if safe else name
 
 
-def _headline(evidence: Evidence) -> Html | None:
+def _headline(evidence: ReportData) -> Html | None:
     """The primary metric in large type: of the candidate, of the champion, and the difference."""
     decision = evidence.decision
     metric = decision.metric
@@ -160,7 +160,7 @@ def _tile(label: str, value: str, below: str, kind: str | None) -> Html:
     return element("div", *pieces, element("span", below, class_="tile-below"), class_=f"tile {kind or ''}".strip())
 
 
-def _footer(evidence: Evidence) -> Html:
+def _footer(evidence: ReportData) -> Html:
     made = [f"Run {clipped(evidence.identity.run_id)} of {clipped(evidence.identity.pipeline)}."]
     return element(
         "footer", join(made), " All figures are of rows that no candidate has learned from, unless it says otherwise."

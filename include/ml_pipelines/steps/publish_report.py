@@ -12,15 +12,15 @@ from ml_pipelines.pipeline.step import Publication
 from ml_pipelines.ports import Services, TrackedModel
 from ml_pipelines.promotion.champion import champion_before
 from ml_pipelines.promotion.deployment import training_of
-from ml_pipelines.reporting.report_data import Evidence
+from ml_pipelines.reporting.report_data import ReportData
 from ml_pipelines.reporting.training_report import render
 
-__all__ = ["REPORT_FILE", "keep_report"]
+__all__ = ["REPORT_FILE", "publish_report"]
 
 REPORT_FILE = "report.html"
 
 
-def keep_report(
+def publish_report(
     work: Publication, services: Services, decision: Decision, details: Mapping[str, JsonValue]
 ) -> ArtifactRef:
     """Render the report, keep it in the store, and log it with the best candidate's training.
@@ -41,7 +41,7 @@ def keep_report(
     trainings = [
         load_json(services.read(ref)) for ref in cast("Sequence[ArtifactRef]", work.references.get("trainings", ()))
     ]
-    evidence = Evidence(
+    evidence = ReportData(
         identity=work.identity,
         decision=decision,
         details=details,

@@ -35,15 +35,15 @@ __all__ = [
     "lease_name",
     "object_name",
     "parsed",
+    "pending_folder",
     "published_name",
     "quoted",
     "recipe_name",
     "record_name",
     "run_folder",
     "run_of",
-    "story_folder",
+    "run_state_folder",
     "unquoted",
-    "untold_folder",
     "watch_name",
 ]
 
@@ -160,12 +160,12 @@ def run_of(name: str) -> tuple[str, str]:
     return unquoted(pipeline), unquoted(run_id)
 
 
-def story_folder(pipeline: str, run_id: str, place: str) -> str:
+def run_state_folder(pipeline: str, run_id: str, place: str) -> str:
     """Folder of what is said about a run in a place."""
     return f"stories/{quoted(pipeline)}/{quoted(run_id)}/{quoted(place)}"
 
 
-def untold_folder(place: str) -> str:
+def pending_folder(place: str) -> str:
     """Folder of the runs whose end is still to be said in a place."""
     return f"untold/{quoted(place)}"
 

@@ -24,7 +24,7 @@ from ml_pipelines.pipeline.parameters import Parameters
 from ml_pipelines.spec.batch import DriftSpec, ScoringSpec
 from ml_pipelines.spec.execution import Placement
 from ml_pipelines.spec.training import PipelineSpec
-from ml_pipelines_airflow.sla.argument import silence_removal
+from ml_pipelines_airflow.sla.argument import ignore_removal_warning
 
 __all__ = ["RETRY_POLICY", "START", "Spec", "arguments", "default_args", "field", "new_dag", "placement"]
 
@@ -97,7 +97,7 @@ def placement(spec: Spec, step: str) -> dict[str, Any]:
 def default_args(spec: Spec) -> dict[str, Any]:
     """Airflow's default_args, as they are declared."""
     if spec.default_args.sla:
-        silence_removal()
+        ignore_removal_warning()
     given = {name: value for name, value in spec.default_args.model_dump().items() if value not in (None, ())}
     # Airflow's own arguments for mail are deprecated: callbacks send it.
     given = {name: value for name, value in given.items() if not name.startswith("email")}

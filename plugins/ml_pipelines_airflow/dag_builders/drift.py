@@ -13,7 +13,7 @@ from ml_pipelines.spec.loader import load_drift
 from ml_pipelines_airflow.assets import drift_asset, scores_asset
 from ml_pipelines_airflow.dag_builders.callbacks import callbacks
 from ml_pipelines_airflow.dag_builders.common import arguments, field, new_dag, placement
-from ml_pipelines_airflow.links import links_on
+from ml_pipelines_airflow.links import operator_links
 from ml_pipelines_airflow.tasks import drift as tasks
 
 __all__ = ["build_drift_dag", "drift_dag"]
@@ -41,7 +41,7 @@ def build_drift_dag(spec: DriftSpec) -> DAG:
             op_kwargs=arguments(spec, "measure_drift", MeasureDriftParameters.of(spec)),
             **placement(spec, "measure_drift"),
         )
-        measure_drift.operator_extra_links = links_on("measure_drift")
+        measure_drift.operator_extra_links = operator_links("measure_drift")
         request_training = PythonOperator(
             task_id="request_training",
             python_callable=tasks.request_training,

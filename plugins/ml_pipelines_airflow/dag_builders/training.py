@@ -21,7 +21,7 @@ from ml_pipelines.spec.training import PipelineSpec
 from ml_pipelines_airflow.assets import dataset_asset, drift_asset, model_asset, revision_asset
 from ml_pipelines_airflow.dag_builders.callbacks import callbacks
 from ml_pipelines_airflow.dag_builders.common import arguments, field, new_dag, placement
-from ml_pipelines_airflow.links import links_on
+from ml_pipelines_airflow.links import operator_links
 from ml_pipelines_airflow.operators.branch import TransitiveBranchPythonOperator
 from ml_pipelines_airflow.tasks import training as tasks
 from ml_pipelines_airflow.tasks.training import TASK_IDS
@@ -62,7 +62,7 @@ def build_training_dag(spec: PipelineSpec) -> DAG:
             map_index_template="{{ task.op_kwargs['parameters']['candidate']['name'] }}",
             **placement(spec, "train"),
         ).expand(op_kwargs=[arguments(spec, "train", told.TrainParameters.of(spec, each)) for each in spec.trained])
-        train_model.operator_extra_links = links_on("train")
+        train_model.operator_extra_links = operator_links("train")
         evaluate_model = _task(
             spec, "evaluate", told.EvaluateParameters.of(spec), trigger_rule="none_failed_min_one_success"
         )
@@ -142,7 +142,7 @@ def _task(
         **placement(spec, step),
         **options,
     )
-    task.operator_extra_links = links_on(step)
+    task.operator_extra_links = operator_links(step)
     return task
 
 
@@ -153,7 +153,7 @@ def _branch(spec: PipelineSpec, step: str, parameters: told.Parameters, choose: 
         op_kwargs=arguments(spec, step, parameters),
         **placement(spec, step),
     )
-    task.operator_extra_links = links_on(step)
+    task.operator_extra_links = operator_links(step)
     return task
 
 

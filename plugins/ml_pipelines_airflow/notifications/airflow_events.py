@@ -9,10 +9,18 @@ from typing import Any
 from urllib.parse import quote
 
 from ml_pipelines.errors import PipelineError
-from ml_pipelines_airflow.notifications.events import Headline, LateNews, LateTask, News, RunFacts, RunNews, TaskNews
+from ml_pipelines_airflow.notifications.events import (
+    Event,
+    Headline,
+    LateTask,
+    LateTasksEvent,
+    RunEvent,
+    RunReference,
+    TaskEvent,
+)
 from ml_pipelines_airflow.notifications.events import TaskState as State
 
-__all__ = ["late_news", "masked", "news_of"]
+__all__ = ["event_from_context", "late_tasks_event", "masked"]
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +35,7 @@ _STATES: Mapping[str, State] = {
 }
 
 
-def news_of(context: Any, headline: Callable[[Any], Headline | None] | None = None) -> News:
+def event_from_context(context: Any, headline: Callable[[Any], Headline | None] | None = None) -> Event:
     """What a callback's context says.
 
     A DAG's own callback has a `reason`. A task's has the state that the task came to; where there is none, as when
@@ -42,18 +50,18 @@ def news_of(context: Any, headline: Callable[[Any], Headline | None] | None = No
     return _task_news(context, headline)
 
 
-def late_news(run: Mapping[str, Any], late: Sequence[LateTask]) -> LateNews:
+def late_tasks_event(run: Mapping[str, Any], late: Sequence[LateTask]) -> LateTasksEvent:
     """What a deadline's callback says; `run` is the run as Airflow's REST API describes it."""
-    return LateNews(run=_facts(str(run["dag_id"]), str(run["dag_run_id"])), late=tuple(late))
+    return LateTasksEvent(run=_facts(str(run["dag_id"]), str(run["dag_run_id"])), late=tuple(late))
 
 
-def _run_news(context: Any) -> RunNews:
+def _run_news(context: Any) -> RunEvent:
     run, ti = context.get("dag_run"), context.get("ti")
     dag_id = str(getattr(run, "dag_id", None) or context["dag"].dag_id)
     began, ended = getattr(run, "start_date", None), getattr(run, "end_date", None) or datetime.now(UTC)
     reason = str(context["reason"] or "")
     state = getattr(run, "state", None)
-    return RunNews(
+    return RunEvent(
         run=_facts(dag_id, str(getattr(run, "run_id", None) or context.get("run_id") or ti.run_id)),
         attempt=_attempt(run),
         # Where Airflow tells no state, its reason does: "success", "task_failure", "timed_out", ...
@@ -64,9 +72,9 @@ def _run_news(context: Any) -> RunNews:
     )
 
 
-def _task_news(context: Any, headline: Callable[[Any], Headline | None] | None) -> TaskNews:
+def _task_news(context: Any, headline: Callable[[Any], Headline | None] | None) -> TaskEvent:
     ti, task = context["ti"], context.get("task")
-    news = TaskNews(
+    news = TaskEvent(
         run=_facts(ti.dag_id, ti.run_id),
         attempt=_attempt(context.get("dag_run")),
         task=_label(ti),
@@ -104,11 +112,11 @@ def _label(ti: Any) -> str:
     return f"{ti.task_id}[{index}]" if index >= 0 else str(ti.task_id)
 
 
-def _facts(dag_id: str, run_id: str) -> RunFacts:
+def _facts(dag_id: str, run_id: str) -> RunReference:
     from airflow.providers.common.compat.sdk import conf
 
     base = str(conf.get("api", "base_url", fallback="") or "http://localhost:8080").rstrip("/")
-    return RunFacts(dag_id=dag_id, run_id=run_id, url=f"{base}/dags/{quote(dag_id)}/runs/{quote(run_id)}")
+    return RunReference(dag_id=dag_id, run_id=run_id, url=f"{base}/dags/{quote(dag_id)}/runs/{quote(run_id)}")
 
 
 def _asks_a_person(task: Any) -> bool:
@@ -117,7 +125,7 @@ def _asks_a_person(task: Any) -> bool:
     return isinstance(task, HITLOperator)
 
 
-def _with_question(news: TaskNews, ti: Any, task: Any) -> TaskNews:
+def _with_question(news: TaskEvent, ti: Any, task: Any) -> TaskEvent:
     if news.state == "succeeded":
         return news.model_copy(update={"state": "answered", "detail": _answer(ti)})
     index = f"?map_index={ti.map_index}" if ti.map_index is not None and ti.map_index >= 0 else ""

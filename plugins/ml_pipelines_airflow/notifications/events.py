@@ -10,7 +10,17 @@ from pydantic import AwareDatetime
 
 from ml_pipelines.contracts import Contract
 
-__all__ = ["Destination", "Headline", "LateNews", "LateTask", "News", "RunFacts", "RunNews", "TaskNews", "TaskState"]
+__all__ = [
+    "Destination",
+    "Event",
+    "Headline",
+    "LateTask",
+    "LateTasksEvent",
+    "RunEvent",
+    "RunReference",
+    "TaskEvent",
+    "TaskState",
+]
 
 TaskState = Literal["started", "held", "retrying", "skipped", "succeeded", "answered", "failed"]
 
@@ -65,7 +75,7 @@ class Headline(Contract):
     facts: str = ""
 
 
-class RunFacts(Contract):
+class RunReference(Contract):
     """Which run; `url` is where Airflow shows it."""
 
     dag_id: str
@@ -73,7 +83,7 @@ class RunFacts(Contract):
     url: str
 
 
-class TaskNews(Contract):
+class TaskEvent(Contract):
     """What happened to a task.
 
     Attributes:
@@ -91,7 +101,7 @@ class TaskNews(Contract):
         headline: what its success means for the run.
     """
 
-    run: RunFacts
+    run: RunReference
     attempt: int = 0
     task: str
     state: TaskState
@@ -105,10 +115,10 @@ class TaskNews(Contract):
     headline: Headline | None = None
 
 
-class RunNews(Contract):
+class RunEvent(Contract):
     """How a run ended: when (UTC), after how many seconds, and why."""
 
-    run: RunFacts
+    run: RunReference
     attempt: int = 0
     state: Literal["failed", "success"]
     at: AwareDatetime
@@ -116,11 +126,11 @@ class RunNews(Contract):
     reason: str = ""
 
 
-class LateNews(Contract):
+class LateTasksEvent(Contract):
     """The tasks of a run that are late."""
 
-    run: RunFacts
+    run: RunReference
     late: tuple[LateTask, ...]
 
 
-News = TaskNews | RunNews | LateNews
+Event = TaskEvent | RunEvent | LateTasksEvent

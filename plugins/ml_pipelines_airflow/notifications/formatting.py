@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["spoken"]
+__all__ = ["format_duration"]
 
 
-def spoken(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A length of time in its two largest units: `3 h 10 min`."""
     whole = round(seconds)
     if whole < 60:

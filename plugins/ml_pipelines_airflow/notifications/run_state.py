@@ -14,17 +14,17 @@ from pydantic import Field
 
 from ml_pipelines.contracts import Contract
 from ml_pipelines_airflow.notifications.events import (
+    Event,
     Headline,
-    LateNews,
     LateTask,
-    News,
-    RunFacts,
-    RunNews,
-    TaskNews,
+    LateTasksEvent,
+    RunEvent,
+    RunReference,
+    TaskEvent,
     TaskState,
 )
 
-__all__ = ["Status", "Story", "TaskStory", "after", "recovered", "status", "told_of"]
+__all__ = ["RunState", "Status", "TaskRunState", "after", "recovered", "status", "told_of"]
 
 Status = Literal["running", "retrying", "held", "failing", "failed", "success"]
 
@@ -33,14 +33,14 @@ _RANK = {state: rank for rank, state in enumerate(get_args(TaskState))}
 _TROUBLES: frozenset[TaskState] = frozenset({"retrying", "failed"})
 
 
-class TaskStory(Contract):
+class TaskRunState(Contract):
     """What is known of a task: the latest, and each try that failed."""
 
-    latest: TaskNews
-    troubles: dict[int, TaskNews] = Field(default_factory=dict)
+    latest: TaskEvent
+    troubles: dict[int, TaskEvent] = Field(default_factory=dict)
 
 
-class Story(Contract):
+class RunState(Contract):
     """What is known of a run.
 
     Attributes:
@@ -53,33 +53,33 @@ class Story(Contract):
         ended: the last time it ended.
     """
 
-    run: RunFacts
+    run: RunReference
     attempt: int = 0
     owners: tuple[str, ...] = ()
-    tasks: dict[str, TaskStory] = Field(default_factory=dict)
+    tasks: dict[str, TaskRunState] = Field(default_factory=dict)
     headlines: dict[str, tuple[int, Headline]] = Field(default_factory=dict)
     late: dict[str, LateTask] = Field(default_factory=dict)
-    ended: RunNews | None = None
+    ended: RunEvent | None = None
 
     @property
-    def over(self) -> RunNews | None:
+    def over(self) -> RunEvent | None:
         """How the run ended, None while it goes on."""
         return self.ended if self.ended and self.ended.attempt >= self.attempt else None
 
 
-def after(story: Story | None, news: News) -> Story:
+def after(story: RunState | None, news: Event) -> RunState:
     """The story with the news in it; the same object if it held them already."""
-    old = story or Story(run=news.run)
-    if isinstance(news, LateNews):
+    old = story or RunState(run=news.run)
+    if isinstance(news, LateTasksEvent):
         new = old.model_copy(update={"late": _joined_late(old.late, news.late)})
-    elif isinstance(news, RunNews):
+    elif isinstance(news, RunEvent):
         new = old.model_copy(update={"ended": _later_end(old.ended, news), "attempt": max(old.attempt, news.attempt)})
     else:
         new = _after_task(old, news)
     return story if story == new else new
 
 
-def _after_task(old: Story, news: TaskNews) -> Story:
+def _after_task(old: RunState, news: TaskEvent) -> RunState:
     owners = {*old.owners, news.owner} - {""}
     changes = {"attempt": max(old.attempt, news.attempt), "owners": tuple(sorted(owners))}
     if _is_worth_keeping(news, old.tasks.get(news.task)):
@@ -95,20 +95,20 @@ def _try_of(headline: tuple[int, Headline] | None) -> tuple[int, str]:
     return (headline[0], headline[1].model_dump_json()) if headline else (-1, "")
 
 
-def _is_worth_keeping(news: TaskNews, known: TaskStory | None) -> bool:
+def _is_worth_keeping(news: TaskEvent, known: TaskRunState | None) -> bool:
     # A first try that goes well is nothing to write down; a later one may be heard of before the one that failed.
     return news.state not in ("started", "succeeded", "skipped") or news.try_number > 1 or known is not None
 
 
-def _joined_task(known: TaskStory | None, news: TaskNews) -> TaskStory:
+def _joined_task(known: TaskRunState | None, news: TaskEvent) -> TaskRunState:
     latest = max(known.latest, news, key=_place) if known else news
     troubles = dict(known.troubles) if known else {}
     if news.state in _TROUBLES:
         troubles[news.try_number] = max(troubles.get(news.try_number, news), news, key=_place)
-    return TaskStory(latest=latest, troubles=dict(sorted(troubles.items())))
+    return TaskRunState(latest=latest, troubles=dict(sorted(troubles.items())))
 
 
-def _place(news: TaskNews) -> tuple[int, int, str]:
+def _place(news: TaskEvent) -> tuple[int, int, str]:
     return news.try_number, _RANK[news.state], news.model_dump_json()
 
 
@@ -123,11 +123,11 @@ def _late_place(late: LateTask) -> tuple[object, ...]:
     return late.seen, late.due, late.sla_seconds, late.state or "", late.blame or ""
 
 
-def _later_end(known: RunNews | None, news: RunNews) -> RunNews:
+def _later_end(known: RunEvent | None, news: RunEvent) -> RunEvent:
     return max(known, news, key=lambda end: (end.attempt, end.at, end.model_dump_json())) if known else news
 
 
-def status(story: Story) -> Status:
+def status(story: RunState) -> Status:
     """What the run is doing."""
     if story.over:
         return story.over.state
@@ -136,18 +136,18 @@ def status(story: Story) -> Status:
     return next((word for state, word in order if state in states), "running")
 
 
-def recovered(task: TaskStory) -> bool:
+def recovered(task: TaskRunState) -> bool:
     """Whether a task went well after trouble."""
     return task.latest.state == "succeeded" and any(number < task.latest.try_number for number in task.troubles)
 
 
-def lateness(story: Story) -> timedelta | None:
+def lateness(story: RunState) -> timedelta | None:
     """How long after the last of its SLAs a run ended that had late tasks; None if it goes on."""
     if not story.over or not story.late:
         return None
     return max(story.over.at - max(each.due for each in story.late.values()), timedelta(0))
 
 
-def told_of(news: News) -> Story:
+def told_of(news: Event) -> RunState:
     """A story of nothing but one piece of news, for when nothing can be remembered."""
     return after(None, news)

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from ml_pipelines_airflow.notifications.events import Destination
-from ml_pipelines_airflow.notifications.run_state import Story, status
+from ml_pipelines_airflow.notifications.run_state import RunState, status
 from ml_pipelines_airflow.notifications.slack_blocks import message, replies, section
 from ml_pipelines_airflow.notifications.slack_client import Line, Patience, Reply, complaint, connect
 from ml_pipelines_airflow.notifications.state_store import Desk, Sent, untold
@@ -37,7 +37,7 @@ def talk(desk: Desk) -> None:
         _catch_up(desk)
 
 
-def talk_once(story: Story, destination: Destination) -> str:
+def talk_once(story: RunState, destination: Destination) -> str:
     """Post what a story says, without remembering it. Gives a complaint if that did not work."""
     line = connect(destination)
     if isinstance(line, str):
@@ -72,19 +72,19 @@ def _catch_up(desk: Desk) -> None:
             return
 
 
-def _urgency(story: Story | None) -> str:
+def _urgency(story: RunState | None) -> str:
     if story and story.over:
         return "over"
     return "failing" if story and status(story) == "failing" else "passing"
 
 
-def _patience(story: Story, sent: Sent) -> Patience:
+def _patience(story: RunState, sent: Sent) -> Patience:
     urgency = _urgency(story)
     silent = _FIRST_SECONDS if sent.lost_seconds == 0 else _MORE_SECONDS
     return Patience(limited=_LIMITED_SECONDS[urgency], silent=silent)
 
 
-def _is_worth_a_try(story: Story, sent: Sent) -> bool:
+def _is_worth_a_try(story: RunState, sent: Sent) -> bool:
     """Whether to try at all where Slack failed before: for the end always, for all else as long as it costs little."""
     if sent.failed_at is None or story.over:
         return True
@@ -93,7 +93,7 @@ def _is_worth_a_try(story: Story, sent: Sent) -> bool:
     return _urgency(story) == "failing" or time.time() - sent.failed_at > _TRY_AGAIN_SECONDS
 
 
-def _send(desk: Desk, story: Story, sent: Sent, patience: Patience) -> tuple[Sent, bool]:
+def _send(desk: Desk, story: RunState, sent: Sent, patience: Patience) -> tuple[Sent, bool]:
     """Send what is not sent. Gives what was, and whether the message says all."""
     body = _body(story, desk.destination)
     digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
@@ -142,7 +142,7 @@ def _reply(line: Line, due: dict[str, str], sent: Sent) -> Sent:
 
 
 def _post_by_webhook(
-    line: Line, story: Story, sent: Sent, what: tuple[dict[str, Any], Destination, Patience]
+    line: Line, story: RunState, sent: Sent, what: tuple[dict[str, Any], Destination, Patience]
 ) -> tuple[Sent, bool]:
     """What is posted once is the first failure, the first lateness and the end, each with its details."""
     body, destination, patience = what
@@ -157,7 +157,7 @@ def _post_by_webhook(
     return sent.model_copy(update={"posted": (*sent.posted, *due), "failed_at": None}), True
 
 
-def _worth_a_post(story: Story) -> list[str]:
+def _worth_a_post(story: RunState) -> list[str]:
     if story.over:
         return [f"over {story.attempt}"]
     return ["failing"] * (status(story) == "failing") + ["late"] * bool(story.late)
@@ -177,7 +177,7 @@ def _failed(sent: Sent, why: str, seconds: float) -> Sent:
     return sent.model_copy(update={"complaint": why, "failed_at": time.time(), "lost_seconds": lost})
 
 
-def _body(story: Story, destination: Destination) -> dict[str, Any]:
+def _body(story: RunState, destination: Destination) -> dict[str, Any]:
     text, blocks = message(story)
     quiet = {"unfurl_links": False, "unfurl_media": False}
     return {"channel": destination.channel, "text": text, "blocks": blocks, **quiet}

@@ -20,11 +20,11 @@ from typing import Any
 from airflow.sdk import BaseNotifier
 
 from ml_pipelines.errors import PipelineError
-from ml_pipelines_airflow.notifications.airflow_events import late_news, news_of
-from ml_pipelines_airflow.notifications.events import Destination, Headline, LateTask, News
+from ml_pipelines_airflow.notifications.airflow_events import event_from_context, late_tasks_event
+from ml_pipelines_airflow.notifications.events import Destination, Event, Headline, LateTask
 from ml_pipelines_airflow.notifications.run_state import status, told_of
 
-__all__ = ["SlackRunNotifier", "dag_callbacks", "task_callbacks", "tell_late"]
+__all__ = ["SlackRunNotifier", "dag_callbacks", "notify_late_tasks", "task_callbacks"]
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class SlackRunNotifier(BaseNotifier):
     def notify(self, context: Any) -> None:
         """Tell what a context says. Never raises."""
         try:
-            tell(self.destination, news_of(context, self.headline))
+            tell(self.destination, event_from_context(context, self.headline))
         except Exception:
             # A message is not worth a task: whatever went wrong here is told in the log alone.
             log.exception("Slack could not be told")
@@ -85,7 +85,7 @@ def dag_callbacks(notifier: BaseNotifier) -> dict[str, Any]:
     return dict.fromkeys(DAG_CALLBACKS, notifier)
 
 
-def tell_late(destination: Destination, *, run: dict[str, Any], late: Sequence[LateTask]) -> None:
+def notify_late_tasks(destination: Destination, *, run: dict[str, Any], late: Sequence[LateTask]) -> None:
     """Tell in a run's message which of its tasks are late. Never raises.
 
     Args:
@@ -96,13 +96,13 @@ def tell_late(destination: Destination, *, run: dict[str, Any], late: Sequence[L
     if not late:
         return
     try:
-        tell(destination, late_news(run, late))
+        tell(destination, late_tasks_event(run, late))
     except Exception:
         # The triggerer goes on, and serves others.
         log.exception("Slack could not be told")
 
 
-def tell(destination: Destination, news: News) -> None:
+def tell(destination: Destination, news: Event) -> None:
     """Add news to a run's story, and tell Slack if that changed it."""
     from ml_pipelines_airflow.connections import store_uri
     from ml_pipelines_airflow.notifications.sender import talk
@@ -119,7 +119,7 @@ def tell(destination: Destination, news: News) -> None:
 _no_store: set[str] = set()
 
 
-def _tell_without_store(destination: Destination, news: News, why: PipelineError) -> None:
+def _tell_without_store(destination: Destination, news: Event, why: PipelineError) -> None:
     """Failures and ends are worth a message of their own."""
     from ml_pipelines_airflow.notifications.sender import talk_once
 

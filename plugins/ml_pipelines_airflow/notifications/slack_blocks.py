@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ml_pipelines_airflow.notifications.events import Headline, LateTask, TaskNews
-from ml_pipelines_airflow.notifications.formatting import spoken
-from ml_pipelines_airflow.notifications.run_state import Status, Story, TaskStory, lateness, recovered, status
+from ml_pipelines_airflow.notifications.events import Headline, LateTask, TaskEvent
+from ml_pipelines_airflow.notifications.formatting import format_duration
+from ml_pipelines_airflow.notifications.run_state import RunState, Status, TaskRunState, lateness, recovered, status
 
 __all__ = ["escaped", "message", "replies", "section"]
 
@@ -28,7 +28,7 @@ _WORDS: dict[Status, tuple[str, str]] = {
 }
 
 
-def message(story: Story) -> tuple[str, list[Block]]:
+def message(story: RunState) -> tuple[str, list[Block]]:
     """The fallback text and the blocks of a run's message."""
     title = _title(story)
     paragraphs = [*_headlines(story), *_tasks(story), *_late(story)]
@@ -39,7 +39,7 @@ def message(story: Story) -> tuple[str, list[Block]]:
     return _cut(text, LONGEST_SECTION), blocks
 
 
-def replies(story: Story) -> dict[str, str]:
+def replies(story: RunState) -> dict[str, str]:
     """What the message's thread says, by a key for each reply; no more than `MOST_REPLIES` and one that counts on."""
     every = dict(_replies(story))
     told = dict(list(every.items())[:MOST_REPLIES])
@@ -53,7 +53,7 @@ def escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _title(story: Story) -> str:
+def _title(story: RunState) -> str:
     dot, words = _WORDS[status(story)]
     if story.late and not story.over:
         dot, words = ("🔴" if status(story) == "failing" else "🟡"), f"{words}, late"
@@ -62,34 +62,36 @@ def _title(story: Story) -> str:
     return f"{dot} {story.run.dag_id} {words}"
 
 
-def _facts(story: Story) -> str:
+def _facts(story: RunState) -> str:
     facts = [f"<{_url(story.run.url)}|{escaped(story.run.run_id)}>"]
     if story.owners:
         facts.append(f"owner {escaped(', '.join(story.owners))}")
     if over := story.over:
         if over.seconds is not None:
-            facts.append(f"{'succeeded in' if over.state == 'success' else 'failed after'} {spoken(over.seconds)}")
+            facts.append(
+                f"{'succeeded in' if over.state == 'success' else 'failed after'} {format_duration(over.seconds)}"
+            )
         if delay := lateness(story):
-            facts.append(f"finished {spoken(delay.total_seconds())} after its SLA")
+            facts.append(f"finished {format_duration(delay.total_seconds())} after its SLA")
     elif story.attempt:
         facts.append("started again")
     return " · ".join(facts)
 
 
-def _headlines(story: Story) -> Iterator[str]:
+def _headlines(story: RunState) -> Iterator[str]:
     for _, headline in story.headlines.values():
         facts = f"\n{escaped(headline.facts)}" if headline.facts else ""
         yield f"*{_bold(headline.text)}*{facts}"
 
 
-def _tasks(story: Story) -> list[str]:
+def _tasks(story: RunState) -> list[str]:
     lines = [line for name, task in story.tasks.items() if (line := _task_line(name, task, story))]
     # What needs somebody comes first.
     lines.sort(key=lambda line: line[0])
     return _bounded([text for _, text in lines])
 
 
-def _task_line(name: str, task: TaskStory, story: Story) -> tuple[int, str] | None:
+def _task_line(name: str, task: TaskRunState, story: RunState) -> tuple[int, str] | None:
     latest, bold = task.latest, f"*{_bold(name)}*"
     if latest.state == "failed":
         return 0, f"{bold} failed{_of_tries(latest)}{_asked(latest)} · {_log(latest)}{_code(latest.error)}"
@@ -107,7 +109,7 @@ def _task_line(name: str, task: TaskStory, story: Story) -> tuple[int, str] | No
     return None
 
 
-def _late(story: Story) -> list[str]:
+def _late(story: RunState) -> list[str]:
     return _bounded([_late_line(each) for each in story.late.values()])
 
 
@@ -115,10 +117,10 @@ def _late_line(late: LateTask) -> str:
     due = f"{late.due:%Y-%m-%d %H:%M} UTC"
     blame = f": {escaped(late.blame)}" if late.blame else ""
     state = escaped(late.state or "not begun")
-    return f"*{_bold(late.task)}* late ({state}), due {due}, SLA {spoken(late.sla_seconds)}{blame}"
+    return f"*{_bold(late.task)}* late ({state}), due {due}, SLA {format_duration(late.sla_seconds)}{blame}"
 
 
-def _replies(story: Story) -> Iterator[tuple[str, str]]:
+def _replies(story: RunState) -> Iterator[tuple[str, str]]:
     for name, task in story.tasks.items():
         for number, trouble in task.troubles.items():
             again = ", it is tried again" if trouble.state == "retrying" else ""
@@ -134,15 +136,15 @@ def _headline_reply(headline: Headline) -> str:
     return _cut(f"*{_bold(headline.text)}*\n{escaped(headline.detail)}", LONGEST_SECTION)
 
 
-def _of_tries(news: TaskNews) -> str:
+def _of_tries(news: TaskEvent) -> str:
     return f" on try {news.try_number} of {max(news.tries, news.try_number)}" if news.try_number > 1 else ""
 
 
-def _asked(news: TaskNews) -> str:
+def _asked(news: TaskEvent) -> str:
     return f" · owner {escaped(news.owner)}" if news.owner else ""
 
 
-def _log(news: TaskNews) -> str:
+def _log(news: TaskEvent) -> str:
     return f"<{_url(news.log_url)}|log>"
 
 

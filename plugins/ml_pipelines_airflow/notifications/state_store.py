@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from ml_pipelines.contracts import Contract
 from ml_pipelines.store.filesystems.base import Files
 from ml_pipelines.store.filesystems.open import files_at
-from ml_pipelines.store.layout import Document, lease_name, parsed, quoted, story_folder, untold_folder
+from ml_pipelines.store.layout import Document, lease_name, parsed, pending_folder, quoted, run_state_folder
 from ml_pipelines.store.lease import hold
-from ml_pipelines_airflow.notifications.events import Destination, News, RunFacts
-from ml_pipelines_airflow.notifications.run_state import Story, after
+from ml_pipelines_airflow.notifications.events import Destination, Event, RunReference
+from ml_pipelines_airflow.notifications.run_state import RunState, after
 
 __all__ = ["Desk", "Sent", "Untold", "untold"]
 
@@ -52,7 +52,7 @@ class Sent(Contract):
 class Untold(Contract):
     """A run whose end is still to be told."""
 
-    run: RunFacts
+    run: RunReference
 
 
 class Desk:
@@ -61,14 +61,14 @@ class Desk:
     Every method raises StoreUnavailable if the store can't be used.
     """
 
-    def __init__(self, files: Files, run: RunFacts, destination: Destination) -> None:
+    def __init__(self, files: Files, run: RunReference, destination: Destination) -> None:
         self.files, self.run, self.destination = files, run, destination
         self._place = _place(destination)
-        self._folder = story_folder(run.dag_id, run.run_id, self._place)
+        self._folder = run_state_folder(run.dag_id, run.run_id, self._place)
         self._key = "/".join((run.dag_id, run.run_id, self._place))
 
     @classmethod
-    def at(cls, uri: str, run: RunFacts, destination: Destination) -> Desk:
+    def at(cls, uri: str, run: RunReference, destination: Destination) -> Desk:
         """The desk in the store of a URI.
 
         Raises:
@@ -76,9 +76,9 @@ class Desk:
         """
         return cls(files_at(uri), run, destination)
 
-    def story(self) -> Story | None:
+    def story(self) -> RunState | None:
         """What is known."""
-        return self._read("story", Story)
+        return self._read("story", RunState)
 
     def sent(self) -> Sent:
         """What Slack was told."""
@@ -88,7 +88,7 @@ class Desk:
         """Write down what Slack was told; for who holds :meth:`talking`."""
         self._write("sent", sent)
 
-    def note(self, news: News) -> bool:
+    def note(self, news: Event) -> bool:
         """Add news to the story. False if it knew them, for which nobody has to wait."""
         known = self.story()
         if known is not None and after(known, news) is known:
@@ -116,7 +116,7 @@ class Desk:
 
     @property
     def _untold(self) -> str:
-        return f"{untold_folder(self._place)}/{quoted(self._key)}.json"
+        return f"{pending_folder(self._place)}/{quoted(self._key)}.json"
 
     @contextmanager
     def _lease(self, what: str, seconds: float) -> Iterator[bool]:
@@ -135,7 +135,7 @@ class Desk:
 def untold(desk: Desk) -> Iterator[Desk]:
     """The desks of other runs, of the same destination, whose end is still to be told; the oldest first."""
     place = _place(desk.destination)
-    entries = sorted(desk.files.entries(untold_folder(place)), key=lambda entry: entry.modified)
+    entries = sorted(desk.files.entries(pending_folder(place)), key=lambda entry: entry.modified)
     for entry in entries:
         found = parsed(desk.files.read(entry.name), Untold)
         if found is not None and found.run != desk.run:

@@ -13,13 +13,13 @@ from ml_pipelines_airflow.config import enabled
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
-__all__ = ["declared_slas", "silence_removal"]
+__all__ = ["declared_slas", "ignore_removal_warning"]
 
 # Of a task; `DAG(sla_miss_callback=...)` has a text of its own, and still does nothing.
 REMOVED = "The SLA feature is removed in Airflow 3.0, replaced with Deadline Alerts in >=3.1"
 
 
-def silence_removal() -> bool:
+def ignore_removal_warning() -> bool:
     """Keep Airflow from saying of a task's `sla` that it does nothing, as long as we watch over it: do we?"""
     watching = enabled("sla_deadlines")
     if watching:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ml_pipelines.errors import SpecError
 from ml_pipelines_airflow.config import enabled, option
 from ml_pipelines_airflow.notifications.events import Destination, LateTask
-from ml_pipelines_airflow.sla.argument import silence_removal
+from ml_pipelines_airflow.sla.argument import ignore_removal_warning
 from ml_pipelines_airflow.sla.lateness import (
     FAILED,
     FINISHED,
@@ -60,7 +60,7 @@ def install_deadlines(dag: DAG, slas: dict[str, Any]) -> None:
     Raises:
         AirflowClusterPolicyViolation: if an `sla` is no length of time.
     """
-    if not silence_removal():  # A mapped task is made anew in each of its instances, with its `sla`.
+    if not ignore_removal_warning():  # A mapped task is made anew in each of its instances, with its `sla`.
         return
     _validate(dag, slas)
     declared: Any = dag.deadline or []  # Airflow has made it a list
@@ -262,9 +262,9 @@ def _tell(told: Destination | None, run: dict[str, Any], tasks: list[LateTask]) 
     if told is None and (channel := option("slack_channel")):
         told = Destination(option("slack_conn_id"), channel)
     if told:
-        from ml_pipelines_airflow.notifications.slack import tell_late
+        from ml_pipelines_airflow.notifications.slack import notify_late_tasks
 
-        tell_late(told, run=run, late=tasks)
+        notify_late_tasks(told, run=run, late=tasks)
 
 
 def _moment(value: datetime | str) -> datetime:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ml_pipelines_airflow.notifications.events import LateTask
-from ml_pipelines_airflow.notifications.formatting import spoken
+from ml_pipelines_airflow.notifications.formatting import format_duration
 
 __all__ = [
     "FAILED",
@@ -181,12 +181,12 @@ def blame(
     most = max(sorted(suspected, key=lambda each: (each.state is None, each.name)), key=used)
     if most.state not in finished:
         return _doing(most, used(most))
-    return f"{most.name} took {spoken(used(most))}" if used(most) > used(late) else None
+    return f"{most.name} took {format_duration(used(most))}" if used(most) > used(late) else None
 
 
 def _doing(each: Instance, seconds: float) -> str:
     if each.state == "running" and seconds > 0:
-        return f"{each.name} has been running for {spoken(seconds)}"
+        return f"{each.name} has been running for {format_duration(seconds)}"
     return f"{each.name} {_state(each.state)}"
 
 
@@ -203,8 +203,8 @@ def sentence(run: Mapping[str, object], late: Sequence[LateTask], now: datetime)
         for each in late:
             facts = [
                 each.state or "not begun",
-                f"due at {each.due:%Y-%m-%d %H:%M:%S} UTC, {spoken(each.sla_seconds)} after the run's start",
-                f"{spoken(max((now - each.due) / timedelta(seconds=1), 0))} late",
+                f"due at {each.due:%Y-%m-%d %H:%M:%S} UTC, {format_duration(each.sla_seconds)} after the run's start",
+                f"{format_duration(max((now - each.due) / timedelta(seconds=1), 0))} late",
                 *([each.blame] if each.blame else []),
             ]
             yield f"{each.task} ({'; '.join(facts)})"

@@ -10,7 +10,7 @@ from ml_pipelines.contracts import StepResult
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.batch_parameters import MeasureDriftParameters
 from ml_pipelines_airflow.assets import drift_asset
-from ml_pipelines_airflow.links import links_of
+from ml_pipelines_airflow.links import link_urls
 from ml_pipelines_airflow.notifications.events import Headline
 from ml_pipelines_airflow.tasks.run_step import RESULT, execute_step, run_url
 from ml_pipelines_airflow.tasks.training import run_options
@@ -37,7 +37,7 @@ def measure_drift(
     told = MeasureDriftParameters.model_validate(parameters).for_run(options)
     result = execute_step(step, told, _NOTHING, ti=ti, seed=seed, force=options.force, docker=docker)
     log.info("%s; report: %s", result.values["reason"], result.outputs["report"].uri)
-    for key, url in links_of(step, result.values, lambda _: None, run_url(ti)).items():
+    for key, url in link_urls(step, result.values, lambda _: None, run_url(ti)).items():
         ti.xcom_push(key=key, value=url)
 
 

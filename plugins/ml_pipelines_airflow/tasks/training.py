@@ -14,7 +14,7 @@ from ml_pipelines.contracts import StepResult
 from ml_pipelines.pipeline.parameters import RunOptions
 from ml_pipelines.pipeline.training import CATALOG
 from ml_pipelines.pipeline.wiring import needs, wire
-from ml_pipelines_airflow.links import links_of
+from ml_pipelines_airflow.links import link_urls
 from ml_pipelines_airflow.tasks.run_step import RESULT, execute_step, run_url
 
 __all__ = [
@@ -88,7 +88,7 @@ def run_task(
     told = load(row.parameters).model_validate(parameters).for_run(options)
     test = _is_test(dag_run)
     result = execute_step(step, told, wired, ti=ti, seed=seed, force=options.force, docker=docker, test=test)
-    for key, url in links_of(step, result.values, lambda name: _told(earlier[name]), run_url(ti)).items():
+    for key, url in link_urls(step, result.values, lambda name: _told(earlier[name]), run_url(ti)).items():
         ti.xcom_push(key=key, value=url)
     for asset in ti.task.outlets:
         outlet_events[asset].extra = {"pipeline": ti.dag_id, "run_id": ti.run_id, **_news(ti, result)}
@@ -181,12 +181,12 @@ def _answer_of_test() -> str:
 def _card(result: StepResult) -> str:
     """The decision as Markdown, for who is asked about it."""
     from ml_pipelines.contracts import Decision
-    from ml_pipelines.reporting.decision_card import card_markdown
+    from ml_pipelines.reporting.decision_card import decision_markdown
     from ml_pipelines.services.connected import ConnectedServices
     from ml_pipelines_airflow.connections import airflow_settings
 
     text = ConnectedServices(airflow_settings()).read(result.outputs["decision"])
-    return card_markdown(Decision.model_validate_json(text))
+    return decision_markdown(Decision.model_validate_json(text))
 
 
 def _approver(answer: dict[str, Any]) -> str | None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from ml_pipelines.contracts import ArtifactRef, LedgerEntry
 from ml_pipelines.errors import PipelineError
 from ml_pipelines.ports import Ledger, ModelVersion, Services
-from ml_pipelines.reporting.plots import Moment
+from ml_pipelines.reporting.plots import HistoryPoint
 
 __all__ = [
     "ALIASES",
@@ -19,8 +19,8 @@ __all__ = [
     "history_of",
     "model_page",
     "models_of",
+    "readable_entries",
     "report_of",
-    "visible",
 ]
 
 log = logging.getLogger(__name__)
@@ -73,10 +73,10 @@ class ModelPage:
     serving: Sequence[Serving] = ()
     trouble: str | None = None
     metric: str | None = None
-    moments: Sequence[Moment] = field(default=())
+    moments: Sequence[HistoryPoint] = field(default=())
 
 
-def visible(
+def readable_entries(
     ledger: Ledger, model: str, readable: Readable, *, limit: int, before: int | None = None
 ) -> tuple[list[LedgerEntry], int | None]:
     """Entries of pipelines that the user may see, the newest first, and below which number there are more."""
@@ -103,7 +103,7 @@ def models_of(ledger: Ledger, readable: Readable) -> list[ModelPage]:
     """The models that the user may see, by name: the newest decision on each, and what serves as the ledger tells."""
     found = []
     for model in ledger.models():
-        recent, _ = visible(ledger, model, readable, limit=PER_PAGE)
+        recent, _ = readable_entries(ledger, model, readable, limit=PER_PAGE)
         if recent:
             serving = _by_ledger(recent)
             found.append(ModelPage(model=model, latest=recent[0], entries=recent, serving=serving))
@@ -112,10 +112,10 @@ def models_of(ledger: Ledger, readable: Readable) -> list[ModelPage]:
 
 def model_page(services: Services, model: str, readable: Readable, *, before: int | None = None) -> ModelPage | None:
     """What is shown of a model; None if the user may see nothing of it."""
-    recent, _ = visible(services.ledger, model, readable, limit=IN_HISTORY)
+    recent, _ = readable_entries(services.ledger, model, readable, limit=IN_HISTORY)
     if not recent:
         return None
-    entries, older = visible(services.ledger, model, readable, limit=PER_PAGE, before=before)
+    entries, older = readable_entries(services.ledger, model, readable, limit=PER_PAGE, before=before)
     serving, trouble = _by_registry(services, model, recent, readable)
     metric = next((entry.decision.metric for entry in recent if entry.decision.metric), None)
     return ModelPage(
@@ -169,12 +169,12 @@ def _since(recent: Sequence[LedgerEntry], alias: str, version: str) -> str | Non
     return next((entry.recorded_at for entry in recent if name and entry.details.get(name) == version), None)
 
 
-def history_of(recent: Sequence[LedgerEntry], metric: str) -> list[Moment]:
+def history_of(recent: Sequence[LedgerEntry], metric: str) -> list[HistoryPoint]:
     """The metric of what served after each run, on that run's rows; oldest first."""
     return [moment for entry in reversed(recent) if (moment := _moment(entry, metric)) is not None]
 
 
-def _moment(entry: LedgerEntry, metric: str) -> Moment | None:
+def _moment(entry: LedgerEntry, metric: str) -> HistoryPoint | None:
     decision = entry.decision
     new = decision.outcome == "promoted"
     values, intervals = (
@@ -183,7 +183,7 @@ def _moment(entry: LedgerEntry, metric: str) -> Moment | None:
     value = values.get(metric)
     if value is None:
         return None
-    return Moment(datetime.fromisoformat(entry.recorded_at), value, intervals.get(metric), new)
+    return HistoryPoint(datetime.fromisoformat(entry.recorded_at), value, intervals.get(metric), new)
 
 
 def report_of(entry: LedgerEntry) -> ArtifactRef | None:

@@ -191,6 +191,8 @@ def test_who_goes_on_to_the_older_ones_sees_every_decision_once(services: Any) -
     seen: list[int] = []
     before: int | None = None
     for _ in range(5):
-        entries, before = queries.visible(services.ledger, "churn", DAGS, limit=queries.PER_PAGE, before=before)
+        entries, before = queries.readable_entries(
+            services.ledger, "churn", DAGS, limit=queries.PER_PAGE, before=before
+        )
         seen += [entry.seq for entry in entries]
     assert seen == list(range(ENTRIES // 2, ENTRIES // 2 - 5 * queries.PER_PAGE, -1))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ml_pipelines.pipeline.training import CATALOG
-from ml_pipelines_airflow.links import MlflowRunLink, ModelVersionLink, ReportLink, links_of, links_on
+from ml_pipelines_airflow.links import MlflowRunLink, ModelVersionLink, ReportLink, link_urls, operator_links
 
 RUN = "http://mlflow/#/experiments/1/runs"
 TRAININGS = [{"candidate": "linear", "mlflow_url": f"{RUN}/a"}, {"candidate": "tree", "mlflow_url": f"{RUN}/b"}]
@@ -34,19 +34,19 @@ WITHOUT: dict[str, Any] = {"train": [{"candidate": "tree", "mlflow_url": None}],
     ],
 )
 def test_a_step_pushes_its_address(step: str, values: dict[str, Any], pushed: dict[str, str]) -> None:
-    assert links_of(step, values, EARLIER.get, AIRFLOW) == pushed
+    assert link_urls(step, values, EARLIER.get, AIRFLOW) == pushed
 
 
 @pytest.mark.parametrize("earlier", [WITHOUT, {}])
 @pytest.mark.parametrize("step", CATALOG)
 def test_without_a_page_nothing_is_pushed(step: str, earlier: dict[str, Any]) -> None:
-    assert links_of(step, {"winner": "tree", "mlflow_url": None}, earlier.get) == {}
+    assert link_urls(step, {"winner": "tree", "mlflow_url": None}, earlier.get) == {}
 
 
 def test_what_a_step_pushes_is_what_its_link_reads() -> None:
     values = {"winner": "tree", "url": "http://mlflow/v", "mlflow_url": f"{RUN}/a"}
     for step in CATALOG:
-        assert [link.xcom_key for link in links_on(step)] == list(links_of(step, values, EARLIER.get, AIRFLOW))
+        assert [link.xcom_key for link in operator_links(step)] == list(link_urls(step, values, EARLIER.get, AIRFLOW))
 
 
 @pytest.mark.parametrize("link", [MlflowRunLink(), ModelVersionLink(), ReportLink()])

@@ -21,7 +21,7 @@ from ml_pipelines.pipeline.step import References, Resolution, StepOutput
 from ml_pipelines.ports import Services
 from ml_pipelines.promotion.champion import scored_by
 from ml_pipelines.promotion.deployment import training_ref
-from ml_pipelines.reporting.drift_report import Drifted, render_drift
+from ml_pipelines.reporting.drift_report import DriftReportData, render_drift_report
 
 __all__ = ["measure_drift", "resolve"]
 
@@ -115,7 +115,9 @@ def measure_drift(
         "prediction_index": predicted.index if predicted else None,
     }
     values["reason"] = _sentence(values, len(found), parameters)
-    page = render_drift(Drifted(about=about, values=values, limit=limits.index, features=found, predictions=predicted))
+    page = render_drift_report(
+        DriftReportData(about=about, values=values, limit=limits.index, features=found, predictions=predicted)
+    )
     document: dict[str, Any] = {"values": values, "about": about, "features": [_plain(each) for each in found]}
     document["predictions"] = _plain(predicted) if predicted else None
     return StepOutput(outputs={"report": page, "drift": document}, values=values)

@@ -12,7 +12,7 @@ from ml_pipelines.pipeline.step import Publication
 from ml_pipelines.ports import Services
 from ml_pipelines.promotion.hash_chain import says_the_same
 from ml_pipelines.promotion.transitions import note_moved
-from ml_pipelines.steps.publish_report import keep_report
+from ml_pipelines.steps.publish_report import publish_report
 
 __all__ = ["publish"]
 
@@ -41,7 +41,7 @@ def publish(work: Publication, services: Services) -> dict[str, JsonValue]:
         note_moved(services, decision.model)
     versions = {name: deployed.get(name) for name in ("version", "previous_version")}
     details = (_served(work, decision, versions, documents) if deployed else {}) | _details(work, documents)
-    details["report"] = _told_before(work, services, decision, details) or keep_report(
+    details["report"] = _told_before(work, services, decision, details) or publish_report(
         work, services, decision, details
     ).model_dump(mode="json")
     services.ledger.record(work.identity, decision, details)

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from ml_pipelines.contracts import Comparison, Decision, Interval, RuleVerdict
-from ml_pipelines.reporting.decision_card import card_markdown, decision_card
+from ml_pipelines.reporting.decision_card import decision_card, decision_markdown
 
 EVALUATION: dict[str, Any] = {
     "metric": "roc_auc",
@@ -112,7 +112,7 @@ def test_a_card_shows_how_sure_it_is_and_what_held_the_model() -> None:
 
 def test_a_decision_as_markdown_is_a_question_that_can_be_answered() -> None:
     assert (
-        card_markdown(compared())
+        decision_markdown(compared())
         == """beats champion: may be worse
 
 Difference: +0.005 roc_auc to the champion (95 %: -0.004 to +0.014, 1,022 rows)
@@ -132,4 +132,4 @@ Difference: +0.005 roc_auc to the champion (95 %: -0.004 to +0.014, 1,022 rows)
 
 def test_a_first_model_has_no_column_for_a_champion() -> None:
     first = Decision(outcome="held", model="shop", reason="so", metric="f1", metrics={"f1": 0.5}, dummy_metrics={})
-    assert "champion" not in card_markdown(first)
+    assert "champion" not in decision_markdown(first)

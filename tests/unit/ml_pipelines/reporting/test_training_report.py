@@ -21,7 +21,7 @@ from ml_pipelines.contracts import (
 )
 from ml_pipelines.evaluation.scorers import Problem, describe, measure
 from ml_pipelines.ports import TaskRecord
-from ml_pipelines.reporting.report_data import Evidence
+from ml_pipelines.reporting.report_data import ReportData
 from ml_pipelines.reporting.training_report import policy, render, style
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x00\ud800"
@@ -51,7 +51,7 @@ def training(name: str, profile: dict[str, Any] | None = None) -> dict[str, Any]
     }
 
 
-def evidence(name: str = "linear", outcome: Outcome = "promoted", **changes: Any) -> Evidence:
+def evidence(name: str = "linear", outcome: Outcome = "promoted", **changes: Any) -> ReportData:
     """A whole run; everything that a person or a table may name is called `name`."""
     best = candidate(name)
     identity = Identity(pipeline=name, run_id=name, task_id=name, run_url="https://airflow.example/dags/a/runs/b")
@@ -97,7 +97,7 @@ def evidence(name: str = "linear", outcome: Outcome = "promoted", **changes: Any
         "champion_training": training(name, {name: {"levels": {"a": 0.1, name: 0.9}, "missing": 0.0}, "gone": PROFILE}),
         "tasks": [TaskRecord(identity, result, datetime(2026, 11, 26, 20, 1, tzinfo=UTC))],
     }
-    return Evidence(**{**told, **changes})
+    return ReportData(**{**told, **changes})
 
 
 class Tags(HTMLParser):
@@ -199,7 +199,7 @@ def test_the_same_evidence_gives_the_same_bytes() -> None:
 def test_every_outcome_has_a_report_also_of_a_run_that_ended_early(outcome: Outcome) -> None:
     Tags(render(evidence(outcome=outcome)))
     decision = Decision(outcome=outcome, model="churn", reason="so")
-    short = render(Evidence(identity=Identity(pipeline="p", run_id="r", task_id="t"), decision=decision))
+    short = render(ReportData(identity=Identity(pipeline="p", run_id="r", task_id="t"), decision=decision))
     Tags(short)
     assert "no model" in short
     assert "<h2>" not in short

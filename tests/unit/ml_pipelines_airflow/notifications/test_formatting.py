@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ml_pipelines_airflow.notifications.formatting import spoken
+from ml_pipelines_airflow.notifications.formatting import format_duration
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,4 @@ from ml_pipelines_airflow.notifications.formatting import spoken
     ],
 )
 def test_a_length_of_time_is_told_in_two_units(seconds: float, expected: str) -> None:
-    assert spoken(seconds) == expected
+    assert format_duration(seconds) == expected

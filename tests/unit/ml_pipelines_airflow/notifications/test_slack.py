@@ -18,7 +18,7 @@ import pytest
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 
 from ml_pipelines_airflow.notifications.events import Destination, Headline, LateTask
-from ml_pipelines_airflow.notifications.slack import dag_callbacks, task_callbacks, tell_late
+from ml_pipelines_airflow.notifications.slack import dag_callbacks, notify_late_tasks, task_callbacks
 from ml_pipelines_airflow.testing import Answer, SlackServer
 
 TWELVE = [f"step_{number}" for number in range(12)]
@@ -201,7 +201,7 @@ def late(run: Any, *tasks: str) -> list[LateTask]:
 def test_late_tasks_are_in_the_runs_message(slack: SlackServer, run: Any) -> None:
     run.start("train")
     told = {"dag_id": "churn", "dag_run_id": "manual__1", "state": "running"}
-    tell_late(DESTINATION, run=told, late=late(run, "train", "deploy"))
+    notify_late_tasks(DESTINATION, run=told, late=late(run, "train", "deploy"))
     (message,) = slack.messages
     assert message.shown.splitlines()[:3] == [
         "🟡 churn is running, late",
@@ -211,7 +211,7 @@ def test_late_tasks_are_in_the_runs_message(slack: SlackServer, run: Any) -> Non
     run.end(seconds=1800)
     assert message.shown.startswith("🟢 churn succeeded")
     assert "finished 25 min after its SLA" in message.shown
-    tell_late(DESTINATION, run=told, late=[])
+    notify_late_tasks(DESTINATION, run=told, late=[])
     assert len(slack.calls) == 2 + 1
 
 
@@ -236,7 +236,7 @@ def test_a_webhook_is_told_of_lateness_and_of_a_failure_after_it(
 ) -> None:
     run = make_run(slack_conn_id="slack_hook")
     told = {"dag_id": "churn", "dag_run_id": "manual__1"}
-    tell_late(run.notifier.destination, run=told, late=late(run, "train"))
+    notify_late_tasks(run.notifier.destination, run=told, late=late(run, "train"))
     run.fail("train")
     run.fail("deploy")
     assert [message.text.split(":")[0] for message in slack.messages] == [

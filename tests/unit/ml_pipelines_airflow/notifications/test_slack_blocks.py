@@ -9,31 +9,31 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_pipelines_airflow.notifications.events import Headline, LateNews, LateTask, RunFacts, TaskNews
-from ml_pipelines_airflow.notifications.run_state import Story, after
+from ml_pipelines_airflow.notifications.events import Headline, LateTask, LateTasksEvent, RunReference, TaskEvent
+from ml_pipelines_airflow.notifications.run_state import RunState, after
 from ml_pipelines_airflow.notifications.slack_blocks import escaped, message, replies
 
-RUN = RunFacts(dag_id="churn", run_id="r1", url="http://airflow/dags/churn/runs/r1")
+RUN = RunReference(dag_id="churn", run_id="r1", url="http://airflow/dags/churn/runs/r1")
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 # What Slack may read between < and >: our own links.
 OURS = re.compile(r"<http://airflow[^<>|]*\|[^<>|]+>")
 
 
-def failed(task: str, error: str, detail: str = "") -> TaskNews:
-    return TaskNews(
+def failed(task: str, error: str, detail: str = "") -> TaskEvent:
+    return TaskEvent(
         run=RUN, task=task, state="failed", owner="ann", log_url="http://airflow/log", error=error, detail=detail
     )
 
 
-def told(*news: Any) -> Story:
-    story: Story | None = None
+def told(*news: Any) -> RunState:
+    story: RunState | None = None
     for each in news:
         story = after(story, each)
     assert story is not None
     return story
 
 
-def texts(story: Story) -> list[str]:
+def texts(story: RunState) -> list[str]:
     text, blocks = message(story)
     shown = [block["text"]["text"] for block in blocks if block["type"] == "section"]
     context = [element["text"] for block in blocks if block["type"] == "context" for element in block["elements"]]
@@ -42,10 +42,10 @@ def texts(story: Story) -> list[str]:
 
 @given(st.text(max_size=60), st.text(max_size=400), st.text(max_size=4000), st.text(max_size=60))
 def test_no_text_of_others_is_markup(task: str, error: str, detail: str, subject: str) -> None:
-    held = TaskNews(run=RUN, task="ask", state="held", detail=subject, url="http://airflow/ask")
+    held = TaskEvent(run=RUN, task="ask", state="held", detail=subject, url="http://airflow/ask")
     late = LateTask(task=task, state=subject, due=NOON, seen=NOON, sla_seconds=60, blame=error)
-    headline = TaskNews(run=RUN, task="x", state="succeeded", headline=Headline(text=subject, detail=detail))
-    story = told(failed(task, error, detail), held, LateNews(run=RUN, late=(late,)), headline)
+    headline = TaskEvent(run=RUN, task="x", state="succeeded", headline=Headline(text=subject, detail=detail))
+    story = told(failed(task, error, detail), held, LateTasksEvent(run=RUN, late=(late,)), headline)
     for text in texts(story):
         assert not re.search(r"[<>]", OURS.sub("", text))
         assert not re.search(r"&(?!amp;|lt;|gt;)", text)
@@ -74,8 +74,8 @@ def test_many_troubles_are_counted() -> None:
 
 
 def test_a_long_name_fits_into_the_header() -> None:
-    run = RunFacts(dag_id="d" * 250, run_id="r1", url="http://airflow")
-    (header, *_) = message(Story(run=run))[1]
+    run = RunReference(dag_id="d" * 250, run_id="r1", url="http://airflow")
+    (header, *_) = message(RunState(run=run))[1]
     assert len(header["text"]["text"]) == 150
 
 

@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 from ml_pipelines_airflow.notifications.events import Destination, LateTask
 from ml_pipelines_airflow.policies import dag_policy
 from ml_pipelines_airflow.sla import deadlines as sla
-from ml_pipelines_airflow.sla.argument import REMOVED, declared_slas, silence_removal
+from ml_pipelines_airflow.sla.argument import REMOVED, declared_slas, ignore_removal_warning
 
 HOUR = timedelta(hours=1)
 BEGUN = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -155,14 +155,14 @@ def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_switched_off_airflow_says_again_that_it_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__ML_PIPELINES__SLA_DEADLINES", "False")
-    silence_removal()
+    ignore_removal_warning()
     with pytest.warns(UserWarning, match="The SLA feature is removed"):
         EmptyOperator(task_id="a", sla=HOUR)
 
 
 @pytest.mark.filterwarnings("error")
 def test_only_that_warning_is_silenced() -> None:
-    silence_removal()
+    ignore_removal_warning()
     EmptyOperator(task_id="a", sla=HOUR)
     with pytest.raises(UserWarning, match=r"The SLA feature is removed in Airflow 3\.0, and replaced"):
         DAG("old", schedule=None, sla_miss_callback=work)
@@ -298,7 +298,7 @@ Told = list[tuple[Destination, dict[str, Any], list[LateTask]]]
 def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     found: Told = []
     monkeypatch.setattr(
-        "ml_pipelines_airflow.notifications.slack.tell_late",
+        "ml_pipelines_airflow.notifications.slack.notify_late_tasks",
         lambda destination, *, run, late: found.append((destination, run, list(late))),
     )
     return found
