@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["main", "write_settings"]
+__all__ = ["main", "write_auth_settings"]
 
 SETTINGS = Path("/tmp/mlflow-auth.ini")  # noqa: S108  in the container's own memory
 # Who has signed in is remembered that long: a password takes a tenth of a second of a core to check.
@@ -17,7 +17,7 @@ REMEMBERED_SECONDS = 60
 
 def main() -> None:
     """Serve, with the command line's arguments; everything secret comes by the environment."""
-    write_settings(SETTINGS, os.environ)
+    write_auth_settings(SETTINGS, os.environ)
     os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(SETTINGS)
     from mlflow.cli import cli
 
@@ -26,7 +26,7 @@ def main() -> None:
     cli.main(["server", "--app-name", "basic-auth", *sys.argv[1:]])
 
 
-def write_settings(path: Path, environment: Mapping[str, str]) -> None:
+def write_auth_settings(path: Path, environment: Mapping[str, str]) -> None:
     """Write MLflow's settings of sign-in: who is not the administrator may only read.
 
     Args:

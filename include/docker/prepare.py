@@ -16,7 +16,7 @@ from typing import Any
 import psycopg2
 from psycopg2 import sql
 
-__all__ = ["main", "make_database", "write_password"]
+__all__ = ["create_database", "main", "write_password_file"]
 
 PASSWORDS = Path("/auth/passwords.json")
 SAMPLE_DATA = Path("/data")
@@ -33,13 +33,13 @@ def main() -> None:
     connection.autocommit = True  # a database is not made within a transaction
     with connection.cursor() as cursor:
         for name, password in DATABASES.items():
-            make_database(cursor, name, environment[password])
+            create_database(cursor, name, environment[password])
             print(f"database {name}: ready", flush=True)
     connection.close()
     call("airflow", "db", "migrate")
     slots = environment["TRAINING_SLOTS"]
     call("airflow", "pools", "set", "training", slots, "Trainings at a time; what remains is for all other tasks.")
-    write_password(PASSWORDS, environment)
+    write_password_file(PASSWORDS, environment)
     call("python", "-m", "ml_pipelines_airflow.local.demo", "--workspace", str(SAMPLE_DATA), "--only-data")
 
 
@@ -50,7 +50,7 @@ def call(*command: str) -> None:
         sys.exit(code)
 
 
-def make_database(cursor: Any, name: str, password: str) -> None:
+def create_database(cursor: Any, name: str, password: str) -> None:
     """See that a role and its database are there, and that the role has this password.
 
     Args:
@@ -69,7 +69,7 @@ def make_database(cursor: Any, name: str, password: str) -> None:
     cursor.execute(sql.SQL("revoke connect on database {} from public").format(role))
 
 
-def write_password(path: Path, environment: Mapping[str, str]) -> None:
+def write_password_file(path: Path, environment: Mapping[str, str]) -> None:
     """Write the file that Airflow's SimpleAuthManager reads, for its own user alone."""
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.processes import find_port, mlflow_server
+from tests.integration.processes import find_free_port, mlflow_server
 
 from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.cli.app import main
@@ -241,7 +241,7 @@ def run_postgres(*, auth: str = "scram-sha-256") -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="pg-") as folder:
         # Root's server runs as nobody, who must get there.
         Path(folder).chmod(0o711)
-        with postgres(Path(folder, "server"), port=find_port(), password=secrets.token_hex(16), auth=auth) as url:
+        with postgres(Path(folder, "server"), port=find_free_port(), password=secrets.token_hex(16), auth=auth) as url:
             yield url
 
 

@@ -11,10 +11,10 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from ml_pipelines_airflow.local.processes import find_port
+from ml_pipelines_airflow.local.processes import find_free_port
 from ml_pipelines_airflow.local.processes import stop as stop_groups
 
-__all__ = ["SECONDS", "answers", "find_port", "mlflow_server", "stop_groups"]
+__all__ = ["SECONDS", "answers", "find_free_port", "mlflow_server", "stop_groups"]
 
 SECONDS = 240  # until a server answers, on a busy machine
 

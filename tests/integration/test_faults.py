@@ -26,7 +26,7 @@ from typing import Any
 
 import pytest
 from tests.integration.ledgers import entries_of
-from tests.integration.processes import find_port, mlflow_server
+from tests.integration.processes import find_free_port, mlflow_server
 
 from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
 from ml_pipelines.adapters.sql.ledger import SqlLedger
@@ -384,7 +384,7 @@ CUTS: list[Fault] = [
 def test_mlflow_goes_away_at_every_step_that_talks_to_it(
     october: Workspace, undisturbed: Workspace, tmp_path: Path
 ) -> None:
-    near, far = find_port(), find_port()
+    near, far = find_free_port(), find_free_port()
     workspace = october.copy(tmp_path, f"http://127.0.0.1:{near}")
     with mlflow_server(tmp_path, far):
         for cut in CUTS:

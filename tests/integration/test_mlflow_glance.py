@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.processes import find_port
+from tests.integration.processes import find_free_port
 
 from ml_pipelines.adapters.mlflow.alias_lookup import CannotTell, glance
 from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
@@ -40,7 +40,7 @@ def uri(
         fill(made)
         yield made
     else:
-        with start_mlflow(folder, find_port()) as made:
+        with start_mlflow(folder, find_free_port()) as made:
             fill(made)
             yield made
 
@@ -96,7 +96,7 @@ def test_what_is_not_plainly_answered_is_left_to_mlflow(tmp_path: Path) -> None:
         f"sqlite:///{tmp_path}/text.db",
         f"sqlite:///{tmp_path}/other.db",
         f"sqlite:///{tmp_path}/missing.db",
-        f"http://127.0.0.1:{find_port()}",
+        f"http://127.0.0.1:{find_free_port()}",
         "postgresql://nobody@127.0.0.1/mlflow",
     ):
         with pytest.raises(CannotTell):

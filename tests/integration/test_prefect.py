@@ -18,7 +18,7 @@ import requests
 import yaml
 from tests.integration.airflow.conftest import DECLARATION, write_data
 from tests.integration.ledgers import entries_of
-from tests.integration.processes import SECONDS, find_port, stop_groups
+from tests.integration.processes import SECONDS, find_free_port, stop_groups
 from tests.integration.test_wheel import HERE, build, installed, run
 
 from ml_pipelines.contracts import StepResult
@@ -105,7 +105,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     root = tmp_path_factory.mktemp("prefect")
     commands = installed(build(root), root / "venv", "[ml]", also=EXAMPLE / "requirements.txt")
     write_data(root)
-    port = find_port()
+    port = find_free_port()
     made = World(commands, root, f"http://127.0.0.1:{port}")
     server = made.start(
         commands / "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), PREFECT_API_URL=""
@@ -166,7 +166,7 @@ def test_what_may_pass_is_tried_again_what_may_not_is_not_and_time_is_limited(wo
     away = world.declare("away", default_args=tried)
     endless = {**keys, "sql": {"url": f"sqlite:///{world.root}/endless.db", "query": ENDLESS}}
     late = world.declare("late", data=endless, default_args={"retries": 0, "execution_timeout": "10s"})
-    nowhere = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{find_port()}"}
+    nowhere = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{find_free_port()}"}
     before = {each["id"] for each in world.ask("task_runs")}
     flows = {gone: world.flow(gone), away: world.flow(away, **nowhere), late: world.flow(late)}
     for declaration, process in flows.items():

@@ -15,12 +15,12 @@ from sqlalchemy.engine import make_url
 PREPARE = Path(__file__).resolve().parents[2] / "include" / "docker" / "prepare.py"
 
 
-def make_database(*arguments: Any) -> None:
+def create_database(*arguments: Any) -> None:
     spec = importlib.util.spec_from_file_location("docker_prepare", PREPARE)
     assert spec is not None
     assert spec.loader is not None
     spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
-    module.make_database(*arguments)
+    module.create_database(*arguments)
 
 
 def test_a_database_has_an_owner_whose_password_may_change(
@@ -38,8 +38,8 @@ def test_a_database_has_an_owner_whose_password_may_change(
             connection.autocommit = True
             with connection.cursor() as cursor:
                 for name in ("one", "two"):
-                    make_database(cursor, name, "first")
-                make_database(cursor, "one", 'it\'s "second"')
+                    create_database(cursor, name, "first")
+                create_database(cursor, "one", 'it\'s "second"')
         with connect("one", 'it\'s "second"', "one") as connection, connection, connection.cursor() as cursor:
             cursor.execute("create table mine (id integer)")
         for user, password, database in (("one", "first", "one"), ("two", "first", "one")):

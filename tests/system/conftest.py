@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.processes import find_port
+from tests.integration.processes import find_free_port
 from tests.system.pipelines import GATE, HERE, OURS, SHIPPED, write_dags
 from tests.system.stack import Stack
 
@@ -48,7 +48,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 def environment_of(root: Path) -> dict[str, str]:
     """The variables of a stack whose files are in a folder."""
-    ports = {"AIRFLOW_PORT": str(find_port()), "MLFLOW_PORT": str(find_port())}
+    ports = {"AIRFLOW_PORT": str(find_free_port()), "MLFLOW_PORT": str(find_free_port())}
     return {
         **os.environ,
         **ports,

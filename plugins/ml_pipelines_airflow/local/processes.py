@@ -1,4 +1,4 @@
-"""Processes that belong together: started, waited for, and stopped with everything that they have started."""
+"""ProcessGroup that belong together: started, waited for, and stopped with everything that they have started."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import psutil
 
 from ml_pipelines.errors import ServiceUnavailable
 
-__all__ = ["Processes", "find_port", "stop"]
+__all__ = ["ProcessGroup", "find_free_port", "stop"]
 
 _SECONDS = 600  # for anything to be there, on a busy machine
 _SHOWN = 3000  # characters of a log
 
 
-def find_port() -> int:
+def find_free_port() -> int:
     """A port of the loopback interface that nobody listens on."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -59,8 +59,8 @@ def _children(process: subprocess.Popen[Any]) -> list[Any]:
 
 
 @dataclass
-class Processes:
-    """Processes that belong together: each leads a session, and has a log in the folder.
+class ProcessGroup:
+    """ProcessGroup that belong together: each leads a session, and has a log in the folder.
 
     Attributes:
         root: the folder.

@@ -22,7 +22,7 @@ import redis
 from ml_pipelines.errors import RequestError, ServiceUnavailable
 from ml_pipelines_airflow.local.processes import stop
 
-__all__ = ["postgres", "redis_server", "start_postgres", "stop_postgres"]
+__all__ = ["postgres", "run_redis", "start_postgres", "stop_postgres"]
 
 _SECONDS = 240  # until a server answers, on a busy machine
 _SHOWN = 3000  # characters of a log
@@ -148,7 +148,7 @@ def _postgres_binaries() -> Path:
 
 
 @contextlib.contextmanager
-def redis_server(folder: Path, *, port: int, password: str) -> Iterator[str]:
+def run_redis(folder: Path, *, port: int, password: str) -> Iterator[str]:
     """Run a server that speaks as Redis on the loopback interface, and keeps nothing.
 
     Args:

@@ -25,8 +25,8 @@ from rich.console import Console
 
 from ml_pipelines.errors import PipelineError
 from ml_pipelines_airflow.local.demo import Workspace
-from ml_pipelines_airflow.local.processes import Processes, find_port
-from ml_pipelines_airflow.local.servers import postgres, redis_server
+from ml_pipelines_airflow.local.processes import ProcessGroup, find_free_port
+from ml_pipelines_airflow.local.servers import postgres, run_redis
 
 __all__ = ["QUEUES", "main", "running", "start_mlflow"]
 
@@ -50,7 +50,7 @@ def running(
     data: Path | None = None,
     grace_seconds: float = 30,
     tell: Callable[[str], None] = lambda what: None,
-) -> Iterator[Processes]:
+) -> Iterator[ProcessGroup]:
     """Run the whole stack: everything answers when the block begins, and is gone when it ends.
 
     Args:
@@ -71,13 +71,13 @@ def running(
     keys = _keys(root / "secrets.json")
     with contextlib.ExitStack() as servers:
         database = servers.enter_context(
-            postgres(data or root / "postgres", port=find_port(), password=keys["postgres"], durable=durable)
+            postgres(data or root / "postgres", port=find_free_port(), password=keys["postgres"], durable=durable)
         )
         tell("PostgreSQL")
-        broker = servers.enter_context(redis_server(root / "redis", port=find_port(), password=keys["redis"]))
+        broker = servers.enter_context(run_redis(root / "redis", port=find_free_port(), password=keys["redis"]))
         tell("Redis")
         own = _settings(root, keys, database=database, broker=broker, port=port)
-        stack = Processes(root, {**own, **environment})
+        stack = ProcessGroup(root, {**own, **environment})
         try:
             _start(stack, database, [f"worker-{number + 1}" for number in range(workers)], tell)
             yield stack
@@ -85,7 +85,7 @@ def running(
             stack.stop(grace_seconds)
 
 
-def _start(stack: Processes, database: str, workers: list[str], tell: Callable[[str], None]) -> None:
+def _start(stack: ProcessGroup, database: str, workers: list[str], tell: Callable[[str], None]) -> None:
     # The workers ask the database nothing that has to be there: they get ready meanwhile.
     for worker in workers:
         _start_worker(stack, worker)
@@ -106,7 +106,7 @@ def _start(stack: Processes, database: str, workers: list[str], tell: Callable[[
     tell(f"{len(workers)} workers of the queues {' and '.join(QUEUES)}")
 
 
-def start_mlflow(stack: Processes) -> None:
+def start_mlflow(stack: ProcessGroup) -> None:
     """Start the stack's MLflow, on what it has left if it was there before."""
     database, mlflow = (
         stack.environment[name] for name in ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "MLFLOW_TRACKING_URI")
@@ -121,7 +121,7 @@ def start_mlflow(stack: Processes) -> None:
     )
 
 
-def _start_worker(stack: Processes, name: str) -> None:
+def _start_worker(stack: ProcessGroup, name: str) -> None:
     """Start a Celery worker of all queues."""
     stack.start(
         name,
@@ -157,7 +157,7 @@ def _settings(root: Path, keys: Mapping[str, str], *, database: str, broker: str
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(find_port()),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(find_free_port()),
         "AIRFLOW__ML_PIPELINES__DOCTOR_QUEUES": ",".join(QUEUES),
         # What a scheduler that has died was watching over is taken over by the next one a minute later, and not five.
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "60",
@@ -173,7 +173,7 @@ def _settings(root: Path, keys: Mapping[str, str], *, database: str, broker: str
 def _kept_port(file: Path) -> int:
     """The same port at every start: addresses of runs in MLflow are kept, and whether a model was logged there."""
     if not file.exists():
-        file.write_text(str(find_port()))
+        file.write_text(str(find_free_port()))
     return int(file.read_text())
 
 

@@ -20,9 +20,9 @@ import typer
 from rich.console import Console
 
 from ml_pipelines.errors import PipelineError
-from ml_pipelines_airflow.release.airflow_client import AirflowApi, ImportFault
-from ml_pipelines_airflow.release.rollout import Target, roll_out
-from ml_pipelines_airflow.release.summary import run_url, slack_text, summary, tell_slack
+from ml_pipelines_airflow.release.airflow_client import AirflowApi, DagImportError
+from ml_pipelines_airflow.release.rollout import DeploymentTarget, deploy_release
+from ml_pipelines_airflow.release.summary import post_to_slack, slack_message, summary, workflow_run_url
 from ml_pipelines_airflow.release.verify import read_release, verify
 
 __all__ = ["app", "main"]
@@ -58,19 +58,19 @@ def dags(
 ) -> None:
     """Parse every DAG in a process of its own: nothing may be wrong, and nothing heavy loaded."""
     from ml_pipelines_airflow.bundles.installed import package_files, package_version
-    from ml_pipelines_airflow.release.dag_check import parse, release_of, table_of
+    from ml_pipelines_airflow.release.dag_check import build_release, dag_table, parse
 
     content = package_files(package, folder)
     found = parse(content.source if content.below.endswith(f"/{folder}") else content.source / folder)
-    out.print(table_of(found))
-    _show_faults([ImportFault(file, "", text) for file, text in found.faults.items()])
+    out.print(dag_table(found))
+    _show_faults([DagImportError(file, "", text) for file, text in found.faults.items()])
     if found.heavy:
         err.print(f"\nparsing loads {', '.join(found.heavy)}: import that in the tasks", markup=False)
     if not found.right:
         raise typer.Exit(1)
     if release is not None:
         release.parent.mkdir(parents=True, exist_ok=True)
-        release.write_text(release_of(found, package_version(content)[0]).model_dump_json() + "\n")
+        release.write_text(build_release(found, package_version(content)[0]).model_dump_json() + "\n")
         out.print(f"\n{release}", markup=False)
 
 
@@ -99,15 +99,15 @@ def deploy(
     described = read_release(release)
     api = AirflowApi.from_environment(os.environ)
     start = tuple(shlex.split(command)) or _compose(env_file)
-    target = Target(api=api, bundle=bundle, env_file=env_file, command=start, seconds=seconds)
-    done = roll_out(target, described, dict(map(_pin, pins)), _say)
+    target = DeploymentTarget(api=api, bundle=bundle, env_file=env_file, command=start, seconds=seconds)
+    done = deploy_release(target, described, dict(map(_pin, pins)), _say)
     story = summary(described, done)
     out.print(f"\n{story}", markup=False, soft_wrap=True)
     if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(step_summary).open("a") as file:
             file.write(story)
     if webhook := os.environ.get("SLACK_WEBHOOK_URL"):
-        tell_slack(webhook, slack_text(done, run_url(os.environ)))
+        post_to_slack(webhook, slack_message(done, workflow_run_url(os.environ)))
     if done.outcome != "deployed":
         raise typer.Exit(1)
 
@@ -130,7 +130,7 @@ def _say(line: str) -> None:
     out.print(line, markup=False, soft_wrap=True)
 
 
-def _show_faults(faults: Iterable[ImportFault]) -> None:
+def _show_faults(faults: Iterable[DagImportError]) -> None:
     for fault in faults:
         err.print(f"\n{fault.file}:\n{fault.text.strip()}", markup=False, soft_wrap=True)
 

@@ -10,7 +10,7 @@ import requests
 
 from ml_pipelines.errors import RequestError, ServiceUnavailable
 
-__all__ = ["AirflowApi", "ImportFault", "ServedDag", "Snapshot"]
+__all__ = ["AirflowApi", "BundleState", "DagImportError", "DagState"]
 
 ANSWER_SECONDS = 60.0
 ROWS_PER_PAGE = 100
@@ -19,7 +19,7 @@ VARIABLES = ("AIRFLOW_API_URL", "AIRFLOW_API_USER", "AIRFLOW_API_PASSWORD")
 
 
 @dataclass(frozen=True)
-class ServedDag:
+class DagState:
     """A DAG as Airflow serves it.
 
     Attributes:
@@ -34,26 +34,26 @@ class ServedDag:
 
 
 @dataclass(frozen=True)
-class ImportFault:
+class DagImportError:
     """A DAG file that Airflow can't import.
 
     Attributes:
         file: relative to the bundle.
-        told_at: when it was found to be so last, as Airflow writes it.
+        reported_at: when it was found to be so last, as Airflow writes it.
         text: Python's traceback, or what Airflow says instead.
     """
 
     file: str
-    told_at: str
+    reported_at: str
     text: str
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class BundleState:
     """What Airflow says of a bundle at one time: its DAGs by name, its import errors by file."""
 
-    dags: Mapping[str, ServedDag]
-    faults: Mapping[str, ImportFault]
+    dags: Mapping[str, DagState]
+    faults: Mapping[str, DagImportError]
 
 
 @dataclass
@@ -88,7 +88,7 @@ class AirflowApi:
         url, user, password = (environment[name] for name in VARIABLES)
         return cls(url.rstrip("/"), user, password)
 
-    def snapshot(self, bundle: str) -> Snapshot:
+    def bundle_state(self, bundle: str) -> BundleState:
         """What is served of a bundle, and which of its files can't be imported.
 
         Raises:
@@ -96,16 +96,16 @@ class AirflowApi:
             RequestError: Airflow does not take the user, or the question.
         """
         dags = (
-            ServedDag(row["dag_id"], row["bundle_version"], row["last_parsed_time"])
+            DagState(row["dag_id"], row["bundle_version"], row["last_parsed_time"])
             for row in self._rows("dags", exclude_stale="true")
             if row["bundle_name"] == bundle
         )
         faults = (
-            ImportFault(row["filename"], row["timestamp"], row["stack_trace"])
+            DagImportError(row["filename"], row["timestamp"], row["stack_trace"])
             for row in self._rows("importErrors")
             if row["bundle_name"] == bundle
         )
-        return Snapshot({dag.dag_id: dag for dag in dags}, {fault.file: fault for fault in faults})
+        return BundleState({dag.dag_id: dag for dag in dags}, {fault.file: fault for fault in faults})
 
     def _rows(self, name: str, **parameters: Any) -> Iterator[dict[str, Any]]:
         """The rows of all pages of a list."""

@@ -17,13 +17,13 @@ from rich.table import Table
 from ml_pipelines.errors import RequestError
 from ml_pipelines_airflow.release.verify import Release
 
-__all__ = ["Parsed", "ParsedFile", "parse", "release_of", "table_of"]
+__all__ = ["DagCheckReport", "DagFile", "build_release", "dag_table", "parse"]
 
 FOREIGN = ("AIRFLOW", "ML_PIPELINES", "MLFLOW")
 
 
 @dataclass(frozen=True)
-class ParsedFile:
+class DagFile:
     """A DAG file: its name below the folder, its DAGs, the number of their tasks, and how long it took to import."""
 
     file: str
@@ -33,7 +33,7 @@ class ParsedFile:
 
 
 @dataclass(frozen=True)
-class Parsed:
+class DagCheckReport:
     """What came of a folder.
 
     Attributes:
@@ -42,7 +42,7 @@ class Parsed:
         heavy: packages that are loaded by parsing and belong into tasks.
     """
 
-    files: tuple[ParsedFile, ...]
+    files: tuple[DagFile, ...]
     faults: dict[str, str]
     heavy: tuple[str, ...]
 
@@ -52,7 +52,7 @@ class Parsed:
         return bool(self.files) and not self.faults and not self.heavy
 
 
-def parse(folder: Path) -> Parsed:
+def parse(folder: Path) -> DagCheckReport:
     """Parse a folder in a new process, with the default settings of Airflow and without a database.
 
     Raises:
@@ -70,12 +70,12 @@ def parse(folder: Path) -> Parsed:
     return _told(json.loads(done.stdout.splitlines()[-1]))
 
 
-def release_of(parsed: Parsed, version: str | None) -> Release:
+def build_release(parsed: DagCheckReport, version: str | None) -> Release:
     """What a build offers that has these DAGs."""
     return Release(version=version, dags=tuple(sorted(name for each in parsed.files for name in each.dags)))
 
 
-def table_of(parsed: Parsed) -> Table:
+def dag_table(parsed: DagCheckReport) -> Table:
     """The files as a table for people."""
     table = Table(box=None, pad_edge=False)
     for column in ("file", "DAGs", "tasks", "seconds", ""):
@@ -85,7 +85,7 @@ def table_of(parsed: Parsed) -> Table:
     return table
 
 
-def _lines(parsed: Parsed) -> Iterator[tuple[str, ...]]:
+def _lines(parsed: DagCheckReport) -> Iterator[tuple[str, ...]]:
     for each in parsed.files:
         verdict = "WRONG" if each.file in parsed.faults else "right"
         yield each.file, ", ".join(each.dags), str(each.tasks), f"{each.seconds:.2f}", verdict
@@ -93,6 +93,6 @@ def _lines(parsed: Parsed) -> Iterator[tuple[str, ...]]:
         yield file, "", "", "", "WRONG"
 
 
-def _told(found: dict[str, Any]) -> Parsed:
-    files = (ParsedFile(each["file"], tuple(each["dags"]), each["tasks"], each["seconds"]) for each in found["files"])
-    return Parsed(tuple(files), found["faults"], tuple(found["heavy"]))
+def _told(found: dict[str, Any]) -> DagCheckReport:
+    files = (DagFile(each["file"], tuple(each["dags"]), each["tasks"], each["seconds"]) for each in found["files"])
+    return DagCheckReport(tuple(files), found["faults"], tuple(found["heavy"]))

@@ -17,15 +17,15 @@ from typing import Literal
 
 from ml_pipelines.errors import RequestError, ServiceUnavailable
 from ml_pipelines_airflow.release.airflow_client import AirflowApi
-from ml_pipelines_airflow.release.verify import Release, Verdict, verify
+from ml_pipelines_airflow.release.verify import Release, Verification, verify
 
-__all__ = ["Outcome", "Rollout", "Target", "read_variables", "roll_out", "write_variables"]
+__all__ = ["DeploymentTarget", "Outcome", "RolloutResult", "deploy_release", "read_variables", "write_variables"]
 
 Outcome = Literal["deployed", "rolled back", "broken"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
+class DeploymentTarget:
     """Where to deploy, and how.
 
     Attributes:
@@ -44,7 +44,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Rollout:
+class RolloutResult:
     """What became of it.
 
     Attributes:
@@ -58,11 +58,13 @@ class Rollout:
     outcome: Outcome
     pins: Mapping[str, str]
     before: Mapping[str, str]
-    verdict: Verdict
-    after: Verdict | None = None
+    verdict: Verification
+    after: Verification | None = None
 
 
-def roll_out(target: Target, release: Release, pins: Mapping[str, str], told: Callable[[str], None]) -> Rollout:
+def deploy_release(
+    target: DeploymentTarget, release: Release, pins: Mapping[str, str], told: Callable[[str], None]
+) -> RolloutResult:
     """Deploy a release and verify it; deploy what was there before and verify that, if it is not served.
 
     Args:
@@ -77,7 +79,7 @@ def roll_out(target: Target, release: Release, pins: Mapping[str, str], told: Ca
     before = {name: value for name, value in read_variables(target.env_file).items() if name in pins}
     served = _served(target)
     verdict = _bring(target, release, pins, told, replaced=served)
-    done = Rollout("deployed", pins, before, verdict)
+    done = RolloutResult("deployed", pins, before, verdict)
     if verdict.served:
         return done
     told(verdict.reason)
@@ -88,10 +90,10 @@ def roll_out(target: Target, release: Release, pins: Mapping[str, str], told: Ca
     return replace(done, outcome="rolled back" if after.served else "broken", after=after)
 
 
-def _served(target: Target) -> Release | None:
+def _served(target: DeploymentTarget) -> Release | None:
     """What is served before anything is changed; None if Airflow does not answer or has no such bundle."""
     try:
-        now = target.api.snapshot(target.bundle)
+        now = target.api.bundle_state(target.bundle)
     except ServiceUnavailable:
         return None
     versions = {dag.version for dag in now.dags.values()}
@@ -101,17 +103,17 @@ def _served(target: Target) -> Release | None:
 
 
 def _bring(
-    target: Target,
+    target: DeploymentTarget,
     release: Release,
     pins: Mapping[str, str],
     told: Callable[[str], None],
     *,
     replaced: Release | None,
-) -> Verdict:
+) -> Verification:
     write_variables(target.env_file, pins)
     told(f"running {' '.join(target.command)}")
     if fault := _fault_of(target.command, pins, target.seconds):
-        return Verdict(False, fault)
+        return Verification(False, fault)
     old = replaced.version if replaced else None
     return verify(target.api, target.bundle, release, seconds=target.seconds, replaced=old, told=told)
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 
 import requests
 
-from ml_pipelines_airflow.release.rollout import Outcome, Rollout
+from ml_pipelines_airflow.release.rollout import Outcome, RolloutResult
 from ml_pipelines_airflow.release.verify import Release
 
-__all__ = ["run_url", "slack_text", "summary", "tell_slack"]
+__all__ = ["post_to_slack", "slack_message", "summary", "workflow_run_url"]
 
 log = logging.getLogger(__name__)
 
@@ -19,12 +19,12 @@ SLACK_SECONDS = 10.0
 MARKS: dict[Outcome, str] = {"deployed": "✅", "rolled back": "↩️", "broken": "❌"}
 
 
-def summary(release: Release, done: Rollout) -> str:
+def summary(release: Release, done: RolloutResult) -> str:
     """The whole story, in Markdown."""
     return "\n".join([*_story(release, done), ""])
 
 
-def _story(release: Release, done: Rollout) -> Iterator[str]:
+def _story(release: Release, done: RolloutResult) -> Iterator[str]:
     yield f"## {MARKS[done.outcome]} {_headline(done)}"
     yield ""
     yield done.verdict.reason + "."
@@ -41,7 +41,7 @@ def _story(release: Release, done: Rollout) -> Iterator[str]:
         yield from ("", f"### {fault.file}", "", fence, fault.text.strip(), fence)
 
 
-def slack_text(done: Rollout, url: str | None) -> str:
+def slack_message(done: RolloutResult, url: str | None) -> str:
     """A few lines in Slack's own markup."""
     lines = [f"{MARKS[done.outcome]} *{_headline(done)}*", done.verdict.reason]
     lines += [f"`{fault.file}`: {_last_line(fault.text)}" for fault in done.verdict.faults]
@@ -50,7 +50,7 @@ def slack_text(done: Rollout, url: str | None) -> str:
     return "\n".join([*map(_escaped, lines), *([f"<{url}|How it went>"] if url else [])])
 
 
-def tell_slack(webhook: str, text: str) -> bool:
+def post_to_slack(webhook: str, text: str) -> bool:
     """Post a message; that Slack does not take it is logged, and changes nothing.
 
     Args:
@@ -71,7 +71,7 @@ def tell_slack(webhook: str, text: str) -> bool:
     return True
 
 
-def run_url(environment: Mapping[str, str]) -> str | None:
+def workflow_run_url(environment: Mapping[str, str]) -> str | None:
     """Where GitHub shows the run that this process is a part of; None outside of one."""
     parts = [environment.get(name) for name in ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")]
     if not all(parts):
@@ -80,7 +80,7 @@ def run_url(environment: Mapping[str, str]) -> str | None:
     return f"{server}/{repository}/actions/runs/{run}"
 
 
-def _headline(done: Rollout) -> str:
+def _headline(done: RolloutResult) -> str:
     match done.outcome:
         case "deployed":
             return "Deployed"

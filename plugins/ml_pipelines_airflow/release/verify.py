@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ml_pipelines.contracts import faults
 from ml_pipelines.errors import RequestError, ServiceUnavailable
-from ml_pipelines_airflow.release.airflow_client import AirflowApi, ImportFault, Snapshot
+from ml_pipelines_airflow.release.airflow_client import AirflowApi, BundleState, DagImportError
 
-__all__ = ["Release", "Verdict", "read_release", "verify"]
+__all__ = ["Release", "Verification", "read_release", "verify"]
 
 POLL_SECONDS = 2.0
 
@@ -34,7 +34,7 @@ class Release(BaseModel):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verification:
     """What became of a release in a running Airflow.
 
     Attributes:
@@ -45,7 +45,7 @@ class Verdict:
 
     served: bool
     reason: str
-    faults: tuple[ImportFault, ...] = ()
+    faults: tuple[DagImportError, ...] = ()
 
 
 def read_release(path: Path) -> Release:
@@ -74,7 +74,7 @@ def verify(
     seconds: float,
     replaced: str | None = None,
     told: Callable[[str], None] = lambda line: None,
-) -> Verdict:
+) -> Verification:
     """Wait until Airflow has parsed all DAGs of a release once more, or one file can't be imported, or it is too late.
 
     Only what is parsed from now on counts: what Airflow says at first may be of an older release.
@@ -92,18 +92,18 @@ def verify(
         RequestError: Airflow does not take the user, or the question.
     """
     end = time.monotonic() + seconds
-    first: Snapshot | None = None
+    first: BundleState | None = None
     waits_for, said = "an answer of Airflow", ""
     while True:
         try:
-            now = api.snapshot(bundle)
+            now = api.bundle_state(bundle)
             first = first or now
             if fresh := _fresh_faults(first, now, replaced if replaced != release.version else None):
                 files = ", ".join(fault.file for fault in fresh)
-                return Verdict(False, f"Airflow can't import {files}", fresh)
+                return Verification(False, f"Airflow can't import {files}", fresh)
             missing = list(_missing(release, first, now))
             if not missing:
-                return Verdict(True, f"Airflow serves {_named(release, now)}, parsed without an error")
+                return Verification(True, f"Airflow serves {_named(release, now)}, parsed without an error")
             waits_for = "; ".join(missing)
         except ServiceUnavailable as exc:
             waits_for = f"an answer of Airflow ({exc.got})"
@@ -111,17 +111,19 @@ def verify(
             told(f"waiting for {(said := waits_for)}")
         if time.monotonic() >= end:
             old = tuple(first.faults.values()) if first else ()
-            return Verdict(False, f"Airflow did not serve it in {seconds:.0f} s; still waiting for {waits_for}", old)
+            return Verification(
+                False, f"Airflow did not serve it in {seconds:.0f} s; still waiting for {waits_for}", old
+            )
         time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
 
 
-def _fresh_faults(first: Snapshot, now: Snapshot, replaced: str | None) -> tuple[ImportFault, ...]:
-    """Errors of files that were parsed since the first snapshot, and not of the version that was replaced."""
+def _fresh_faults(first: BundleState, now: BundleState, replaced: str | None) -> tuple[DagImportError, ...]:
+    """Errors of files that were parsed since the first bundle_state, and not of the version that was replaced."""
     fresh = (fault for file, fault in now.faults.items() if first.faults.get(file) != fault)
     return tuple(fault for fault in fresh if replaced is None or f"/{replaced}/" not in fault.text)
 
 
-def _missing(release: Release, first: Snapshot, now: Snapshot) -> Iterator[str]:
+def _missing(release: Release, first: BundleState, now: BundleState) -> Iterator[str]:
     """What has to come about yet."""
     for name in release.dags:
         dag, before = now.dags.get(name), first.dags.get(name)
@@ -134,7 +136,7 @@ def _missing(release: Release, first: Snapshot, now: Snapshot) -> Iterator[str]:
     yield from (f"{file}, which could not be imported, to be parsed again" for file in now.faults)
 
 
-def _named(release: Release, now: Snapshot) -> str:
+def _named(release: Release, now: BundleState) -> str:
     dags = ", ".join(release.dags)
     if any(now.dags[name].version is None for name in release.dags):
         return f"{dags} of a bundle without versions"

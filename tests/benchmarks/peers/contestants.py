@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from ml_pipelines_airflow.local.processes import find_port, stop
+from ml_pipelines_airflow.local.processes import find_free_port, stop
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
@@ -108,7 +108,7 @@ _FILES = {
 
 @contextlib.contextmanager
 def _prefect_server(place: Path) -> Iterator[dict[str, str]]:
-    port = find_port()
+    port = find_free_port()
     url = f"http://127.0.0.1:{port}/api"
     command = [str(place / "environments" / "prefect" / "bin" / "prefect"), "server", "start", "--host", "127.0.0.1"]
     variables = os.environ | QUIET | {"PREFECT_HOME": str(place / "prefect-server")}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 from tests.integration.ledgers import entries_of
-from tests.integration.processes import find_port, stop_groups
+from tests.integration.processes import find_free_port, stop_groups
 
 from ml_pipelines_airflow.testing import Message, SlackServer
 
@@ -201,7 +201,7 @@ def message_in(messages: Iterable[Message], channel: str) -> Message | None:
 @contextlib.contextmanager
 def server_of(airflow: Airflow, *, slack: SlackServer | None = None, **environment: str) -> Iterator[Server]:
     """A server with its settings; what it starts is stopped at the end. What fails meanwhile is told with its logs."""
-    url = f"http://127.0.0.1:{find_port()}"
+    url = f"http://127.0.0.1:{find_free_port()}"
     settings = {
         "AIRFLOW__API__BASE_URL": url,
         "AIRFLOW__API__HOST": "127.0.0.1",
@@ -209,8 +209,8 @@ def server_of(airflow: Airflow, *, slack: SlackServer | None = None, **environme
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__CORE__PARALLELISM": "2",
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(find_port()),
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(find_port()),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(find_free_port()),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(find_free_port()),
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # a busy machine takes long for the first answer
     }

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.integration.ledgers import entries_of
-from tests.integration.processes import find_port
+from tests.integration.processes import find_free_port
 
 from ml_pipelines._utils.process import person
 from ml_pipelines.contracts import ArtifactRef, Decision, LedgerEntry, StepResult
@@ -137,7 +137,7 @@ def runs(make_airflow: Callable[[], Any]) -> Runs:
         "no_file", data={**data, "file": {"path": "${SMALL_DATA}/not-there.csv"}}, default_args=retried
     )
     airflow.add_pipeline("retried", default_args=retried)
-    address = f"http://reader:{SECRET}@127.0.0.1:{find_port()}"
+    address = f"http://reader:{SECRET}@127.0.0.1:{find_free_port()}"
     SCENARIOS[-1]["environment"] = {
         "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps({"conn_type": "generic", "host": address})
     }

@@ -92,7 +92,7 @@ def build(version: str, root: Path, line: str = "") -> Path:
     return root / f"acme_models-{version}-py3-none-any.whl"
 
 
-def release_of(wheel: Path, server: Server, **environment: str) -> Path:
+def build_release(wheel: Path, server: Server, **environment: str) -> Path:
     """What a build writes of a release, after it has parsed its DAGs."""
     unpacked = wheel.with_suffix("")
     script = (server.root / "install.py").read_text().replace(str(server.root / "site"), str(unpacked))
@@ -138,7 +138,7 @@ def served(server: Server) -> tuple[str, bool]:
 
 def test_what_airflow_can_not_import_is_rolled_back(server: Server) -> None:
     wheel = build("2.0", server.root, ONLY_WHERE_IT_IS_BUILT)
-    release = release_of(wheel, server, SET_WHERE_IT_IS_BUILT="1")
+    release = build_release(wheel, server, SET_WHERE_IT_IS_BUILT="1")
     with SlackServer() as slack:
         done = deploy(server, wheel, release, slack)
         (message,) = slack.messages
@@ -160,7 +160,7 @@ def test_what_airflow_can_not_import_is_rolled_back(server: Server) -> None:
 
 def test_what_airflow_serves_is_deployed(server: Server) -> None:
     wheel = build("3.0", server.root, "print(3)")
-    release = release_of(wheel, server)
+    release = build_release(wheel, server)
     with SlackServer() as slack:
         done = deploy(server, wheel, release, slack)
         (message,) = slack.messages

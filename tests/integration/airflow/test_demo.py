@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 import requests
-from tests.integration.processes import find_port, stop_groups
+from tests.integration.processes import find_free_port, stop_groups
 
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(1200)]
 
@@ -92,7 +92,7 @@ class Demo:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    demo = Demo(tmp_path_factory.mktemp("demo"), find_port())
+    demo = Demo(tmp_path_factory.mktemp("demo"), find_free_port())
     demo.run("first")
     demo.run("again")
     demo.run("next_month", "--data", "2026-11")

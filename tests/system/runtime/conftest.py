@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests.integration.conftest import Row, shop_rows
-from tests.integration.processes import find_port, mlflow_server
+from tests.integration.processes import find_free_port, mlflow_server
 
 import docker
 from ml_pipelines.contracts import Identity, StepRequest
@@ -95,7 +95,7 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def mlflow(open_folder: Path) -> Iterator[str]:
-    with mlflow_server(open_folder, find_port()) as url:
+    with mlflow_server(open_folder, find_free_port()) as url:
         yield url
 
 

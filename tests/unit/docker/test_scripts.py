@@ -40,7 +40,7 @@ def test_mlflow_lets_others_read_and_its_settings_are_its_own(
     file = tmp_path / "auth.ini"
     uri = "postgresql+psycopg2://mlflow:a%b@postgres/mlflow"
     for _ in range(2):  # a container that starts again
-        script("mlflow_server").write_settings(file, {"MLFLOW_BACKEND_STORE_URI": uri})
+        script("mlflow_server").write_auth_settings(file, {"MLFLOW_BACKEND_STORE_URI": uri})
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     settings = configparser.ConfigParser(interpolation=None)
     settings.read(file)
@@ -53,6 +53,6 @@ def test_the_password_of_the_page_is_the_one_that_was_given_last(
 ) -> None:
     file = tmp_path / "passwords.json"
     for password in ("first", "second"):
-        script("prepare").write_password(file, {"AIRFLOW_ADMIN_USER": "admin", "AIRFLOW_ADMIN_PASSWORD": password})
+        script("prepare").write_password_file(file, {"AIRFLOW_ADMIN_USER": "admin", "AIRFLOW_ADMIN_PASSWORD": password})
     assert json.loads(file.read_text()) == {"admin": "second"}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.airflow.conftest import Airflow
 from tests.integration.airflow.server import Server
 
-from ml_pipelines_airflow.local.processes import Processes, find_port
+from ml_pipelines_airflow.local.processes import ProcessGroup, find_free_port
 from ml_pipelines_airflow.local.stack import running
 from ml_pipelines_airflow.testing import SlackServer
 
@@ -72,9 +72,9 @@ def stack(make_airflow: Callable[..., Airflow], postgres_folder: Path) -> Iterat
             server.session.close()
 
 
-def running_in(airflow: Airflow, slack: SlackServer, *, data: Path) -> AbstractContextManager[Processes]:
+def running_in(airflow: Airflow, slack: SlackServer, *, data: Path) -> AbstractContextManager[ProcessGroup]:
     settings = settings_of(airflow, slack)
-    return running(airflow.root, settings, port=find_port(), data=data, durable=False, grace_seconds=5)
+    return running(airflow.root, settings, port=find_free_port(), data=data, durable=False, grace_seconds=5)
 
 
 def settings_of(airflow: Airflow, slack: SlackServer) -> dict[str, str]:

@@ -20,7 +20,7 @@ from tests.integration.airflow.server import SECONDS, Server
 from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
 from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.promotion.history import moved
-from ml_pipelines_airflow.local.processes import Processes, stop
+from ml_pipelines_airflow.local.processes import ProcessGroup, stop
 from ml_pipelines_airflow.local.servers import start_postgres, stop_postgres
 from ml_pipelines_airflow.local.stack import start_mlflow
 
@@ -163,7 +163,7 @@ def test_mlflow_that_is_away_when_a_training_ends_costs_retries(stack: Server) -
     training(stack)
     stop(stack.processes.pop("mlflow"))
     stack.until("end of the training", lambda: not list((stack.root / "store" / "leases" / "train").rglob("*.json")))
-    processes = Processes(stack.root, stack.environment, stack.processes)
+    processes = ProcessGroup(stack.root, stack.environment, stack.processes)
     start_mlflow(processes)
     assert stack.end_of(run) == "success"
     assert most_tries(stack, run) >= 2  # how many depends on how long MLflow takes to start
@@ -202,7 +202,7 @@ def metadatabase(stack: Server) -> str:
 
 def supervised_end_of(stack: Server, run: str) -> str:
     """How a run ends; a part of Airflow that has ended without its database is started again, as a supervisor does."""
-    processes = Processes(stack.root, stack.environment, stack.processes)
+    processes = ProcessGroup(stack.root, stack.environment, stack.processes)
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         for name, process in list(stack.processes.items()):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.processes import find_port, mlflow_server
+from tests.integration.processes import find_free_port, mlflow_server
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -94,7 +94,7 @@ def guarded(answer: Callable[[Any, bytes], tuple[int, dict[str, str], bytes]]) -
 @pytest.fixture(scope="session")
 def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of `mlflow server`."""
-    with mlflow_server(tmp_path_factory.mktemp("mlflow-server"), find_port()) as url:
+    with mlflow_server(tmp_path_factory.mktemp("mlflow-server"), find_free_port()) as url:
         yield url
 
 

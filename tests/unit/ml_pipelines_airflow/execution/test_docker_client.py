@@ -10,7 +10,7 @@ import pytest
 
 from ml_pipelines.errors import RequestError, ServiceUnavailable
 from ml_pipelines_airflow.execution.docker_client import DockerEngine
-from ml_pipelines_airflow.local.processes import find_port
+from ml_pipelines_airflow.local.processes import find_free_port
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -57,7 +57,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[DockerEngine]:
 
 
 def test_an_engine_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    address = f"tcp://127.0.0.1:{find_port()}"
+    address = f"tcp://127.0.0.1:{find_free_port()}"
     monkeypatch.setenv("DOCKER_HOST", address)
     monkeypatch.setattr("ml_pipelines_airflow.execution.docker_client._registry", lambda: None)
     with pytest.raises(ServiceUnavailable) as error:

@@ -10,7 +10,7 @@ import pytest
 
 from ml_pipelines.errors import ServiceUnavailable
 from ml_pipelines_airflow.local import processes
-from ml_pipelines_airflow.local.processes import Processes, find_port, stop
+from ml_pipelines_airflow.local.processes import ProcessGroup, find_free_port, stop
 
 
 def test_all_that_a_process_has_started_is_stopped() -> None:
@@ -29,12 +29,12 @@ def test_all_that_a_process_has_started_is_stopped() -> None:
 
 
 def test_a_port_is_free() -> None:
-    with socket.create_server(("127.0.0.1", find_port())) as server:
-        assert server.getsockname()[1] != find_port()
+    with socket.create_server(("127.0.0.1", find_free_port())) as server:
+        assert server.getsockname()[1] != find_free_port()
 
 
 def test_a_process_that_ends_is_told_with_its_last_words(tmp_path: Path) -> None:
-    made = Processes(tmp_path, {})
+    made = ProcessGroup(tmp_path, {})
     made.start("scheduler", sys.executable, "-c", "raise SystemExit('no database')")
     with pytest.raises(ServiceUnavailable, match="scheduler has ended") as error:
         made.until("health", lambda: False)
@@ -47,5 +47,5 @@ def test_a_process_that_ends_is_told_with_its_last_words(tmp_path: Path) -> None
 def test_what_does_not_come_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_SECONDS", 0)
     with pytest.raises(ServiceUnavailable, match="no health in 0 s") as error:
-        Processes(tmp_path, {}).until("health", lambda: True)
+        ProcessGroup(tmp_path, {}).until("health", lambda: True)
     assert error.value.fix == "see the logs there; a busy machine needs longer"

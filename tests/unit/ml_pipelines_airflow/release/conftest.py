@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from ml_pipelines.errors import PipelineError
-from ml_pipelines_airflow.release.airflow_client import ImportFault, ServedDag, Snapshot
+from ml_pipelines_airflow.release.airflow_client import BundleState, DagImportError, DagState
 
 
 @dataclass
@@ -85,25 +85,27 @@ def server() -> Iterator[Server]:
     http.server_close()
 
 
-def snapshot(*dags: tuple[str, str | None, str | None], faults: tuple[tuple[str, str, str], ...] = ()) -> Snapshot:
+def bundle_state(
+    *dags: tuple[str, str | None, str | None], faults: tuple[tuple[str, str, str], ...] = ()
+) -> BundleState:
     """DAGs as name, version and time of parsing; import errors as file, time and text."""
-    return Snapshot({dag[0]: ServedDag(*dag) for dag in dags}, {fault[0]: ImportFault(*fault) for fault in faults})
+    return BundleState({dag[0]: DagState(*dag) for dag in dags}, {fault[0]: DagImportError(*fault) for fault in faults})
 
 
 @dataclass
 class Scripted:
     """An Airflow that says one thing after the other, and the last for ever."""
 
-    script: list[Snapshot | PipelineError | Callable[[], Snapshot]]
+    script: list[BundleState | PipelineError | Callable[[], BundleState]]
     asked: int = 0
 
-    def snapshot(self, bundle: str) -> Snapshot:
+    def bundle_state(self, bundle: str) -> BundleState:
         assert bundle == "ml"
         now = self.script[min(self.asked, len(self.script) - 1)]
         self.asked += 1
         if isinstance(now, PipelineError):
             raise now
-        return now if isinstance(now, Snapshot) else now()
+        return now if isinstance(now, BundleState) else now()
 
 
 @pytest.fixture(autouse=True)

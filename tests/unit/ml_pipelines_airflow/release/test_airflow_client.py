@@ -22,7 +22,7 @@ def test_a_snapshot_is_of_one_bundle_and_of_all_pages(server: Server) -> None:
     server.dags = [a_dag(f"dag_{number:03}") for number in range(205)] + [a_dag("foreign", "other")]
     error = {"filename": "a.py", "timestamp": "2026-11-26T10:00:00Z", "stack_trace": "ValueError", "bundle_name": "ml"}
     server.errors = [error, error | {"filename": "b.py", "bundle_name": "other"}]
-    seen = api_of(server).snapshot("ml")
+    seen = api_of(server).bundle_state("ml")
     assert sorted(seen.dags) == [f"dag_{number:03}" for number in range(205)]
     assert (seen.dags["dag_000"].version, seen.dags["dag_000"].parsed_at) == ("1-a", "2026-11-26T10:00:00Z")
     assert {file: fault.text for file, fault in seen.faults.items()} == {"a.py": "ValueError"}
@@ -30,11 +30,11 @@ def test_a_snapshot_is_of_one_bundle_and_of_all_pages(server: Server) -> None:
 
 def test_one_login_serves_until_the_token_is_not_known_any_more(server: Server) -> None:
     api = api_of(server)
-    api.snapshot("ml")
-    api.snapshot("ml")
+    api.bundle_state("ml")
+    api.bundle_state("ml")
     assert server.asked.count("POST /auth/token") == 1
     server.tokens.clear()
-    api.snapshot("ml")
+    api.bundle_state("ml")
     assert server.asked.count("POST /auth/token") == 2
 
 
@@ -44,7 +44,7 @@ def test_the_password_is_not_shown(server: Server) -> None:
 
 def test_a_wrong_password_is_told_without_it(server: Server) -> None:
     with pytest.raises(RequestError) as caught:
-        api_of(server, AIRFLOW_API_PASSWORD="wr0ng-one").snapshot("ml")
+        api_of(server, AIRFLOW_API_PASSWORD="wr0ng-one").bundle_state("ml")
     assert caught.value.what == "Airflow does not let the user 'robot' in"
     assert caught.value.where == f"POST {server.url}/auth/token"
     assert caught.value.got == "401 Unauthorized"
@@ -55,27 +55,27 @@ def test_a_wrong_password_is_told_without_it(server: Server) -> None:
 def test_a_fault_of_the_server_may_pass(server: Server) -> None:
     server.status = 503
     with pytest.raises(ServiceUnavailable, match="Airflow answers with a fault of its own") as caught:
-        api_of(server).snapshot("ml")
+        api_of(server).bundle_state("ml")
     assert caught.value.got == "503 Service Unavailable"
 
 
 def test_nobody_there_may_pass(server: Server) -> None:
     api = AirflowApi("http://127.0.0.1:1", "robot", "secret")
     with pytest.raises(ServiceUnavailable, match="Airflow does not answer") as caught:
-        api.snapshot("ml")
+        api.bundle_state("ml")
     assert (caught.value.where, caught.value.got) == ("http://127.0.0.1:1", "ConnectionError")
 
 
 def test_an_address_that_is_none(server: Server) -> None:
     with pytest.raises(RequestError, match="this is no address of an API") as caught:
-        AirflowApi("airflow", "robot", "secret").snapshot("ml")
+        AirflowApi("airflow", "robot", "secret").bundle_state("ml")
     assert (caught.value.where, caught.value.fix) == ("airflow", "set AIRFLOW_API_URL")
 
 
 def test_a_server_that_is_no_airflow(server: Server) -> None:
     server.status = 404
     with pytest.raises(RequestError, match="this is not the API of an Airflow 3") as caught:
-        api_of(server).snapshot("ml")
+        api_of(server).bundle_state("ml")
     assert caught.value.got == "404 Not Found"
 
 

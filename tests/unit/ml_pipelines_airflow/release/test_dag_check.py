@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from ml_pipelines.errors import RequestError
-from ml_pipelines_airflow.release.dag_check import Parsed, ParsedFile, parse, release_of, table_of
+from ml_pipelines_airflow.release.dag_check import DagCheckReport, DagFile, build_release, dag_table, parse
 from ml_pipelines_airflow.release.verify import Release
 
 GOOD = """
@@ -37,7 +37,7 @@ gate: {metric: roc_auc}
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Parsed:
+def found(tmp_path_factory: pytest.TempPathFactory) -> DagCheckReport:
     folder = tmp_path_factory.mktemp("dags")
     files = {
         "good.py": GOOD,
@@ -60,12 +60,12 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Parsed:
     return parse(folder)
 
 
-def test_dags_are_found_file_by_file(found: Parsed) -> None:
+def test_dags_are_found_file_by_file(found: DagCheckReport) -> None:
     dags = {each.file: each.dags for each in found.files}
     assert (dags["good.py"], dags["below/heavy.py"]) == (("good", "second"), ("heavy", "third"))
 
 
-def test_every_file_that_is_wrong_says_why(found: Parsed) -> None:
+def test_every_file_that_is_wrong_says_why(found: DagCheckReport) -> None:
     assert set(found.faults) == {"broken.py", "empty.py", "mistaken.py", "odd.py", "silent.py"}
     assert "ValueError: no" in found.faults["broken.py"]
     assert found.faults["odd.py"]
@@ -74,28 +74,28 @@ def test_every_file_that_is_wrong_says_why(found: Parsed) -> None:
     assert found.faults["silent.py"].startswith("there is no DAG in it; Airflow passes over a file without both words")
 
 
-def test_what_trains_is_not_to_be_loaded(found: Parsed) -> None:
+def test_what_trains_is_not_to_be_loaded(found: DagCheckReport) -> None:
     assert found.heavy == ("numpy",)
     assert not found.right
 
 
-def test_the_table_has_a_line_for_every_file(found: Parsed) -> None:
+def test_the_table_has_a_line_for_every_file(found: DagCheckReport) -> None:
     console = Console(width=100, file=io.StringIO(), record=True)
-    console.print(table_of(found))
+    console.print(dag_table(found))
     lines = {line.split()[0]: line.split()[-1] for line in console.export_text().splitlines()[1:]}
     assert lines["good.py"] == "right"
     assert {lines[file] for file in found.faults} == {"WRONG"}
 
 
 def test_a_release_has_the_dags_in_order() -> None:
-    files = (ParsedFile("b.py", ("z", "b"), 2, 0.1), ParsedFile("a.py", ("a",), 1, 0.1))
-    parsed = Parsed(files, {}, ())
+    files = (DagFile("b.py", ("z", "b"), 2, 0.1), DagFile("a.py", ("a",), 1, 0.1))
+    parsed = DagCheckReport(files, {}, ())
     assert parsed.right
-    assert release_of(parsed, "1-a") == Release(version="1-a", dags=("a", "b", "z"))
+    assert build_release(parsed, "1-a") == Release(version="1-a", dags=("a", "b", "z"))
 
 
 def test_no_dags_at_all_is_wrong() -> None:
-    assert not Parsed((), {}, ()).right
+    assert not DagCheckReport((), {}, ()).right
 
 
 def test_no_folder(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from tests.unit.ml_pipelines_airflow.release.conftest import Server
 from typer.testing import CliRunner
 
 from ml_pipelines_airflow.release import __main__ as command
-from ml_pipelines_airflow.release.rollout import Rollout
-from ml_pipelines_airflow.release.verify import Release, Verdict
+from ml_pipelines_airflow.release.rollout import RolloutResult
+from ml_pipelines_airflow.release.verify import Release, Verification
 
 RELEASE = Release(version="2-b", dags=("churn",))
 
@@ -96,11 +96,11 @@ def test_deploy_starts_the_compose_stack_by_default(
         monkeypatch.setenv("COMPOSE_FILE", own)
     commands: list[tuple[str, ...]] = []
 
-    def roll_out(target: Any, *_: Any) -> Any:
+    def deploy_release(target: Any, *_: Any) -> Any:
         commands.append(target.command)
-        return Rollout("deployed", {"IMAGE": "new"}, {}, Verdict(True, "served"))
+        return RolloutResult("deployed", {"IMAGE": "new"}, {}, Verification(True, "served"))
 
-    monkeypatch.setattr(command, "roll_out", roll_out)
+    monkeypatch.setattr(command, "deploy_release", deploy_release)
     code, _ = run("deploy", "IMAGE=new", "--release", release, "--env-file", "/srv/stack.env")
     assert code == 0
     assert " ".join(commands[0]) == (

@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.unit.ml_pipelines_airflow.release.conftest import Scripted, snapshot
+from tests.unit.ml_pipelines_airflow.release.conftest import Scripted, bundle_state
 
 from ml_pipelines.errors import PipelineError, RequestError, ServiceUnavailable
-from ml_pipelines_airflow.release.airflow_client import AirflowApi, Snapshot
-from ml_pipelines_airflow.release.rollout import Rollout, Target, read_variables, roll_out, write_variables
+from ml_pipelines_airflow.release.airflow_client import AirflowApi, BundleState
+from ml_pipelines_airflow.release.rollout import (
+    DeploymentTarget,
+    RolloutResult,
+    deploy_release,
+    read_variables,
+    write_variables,
+)
 from ml_pipelines_airflow.release.verify import Release
 
 NEW, OLD = {"IMAGE": "r/a@sha256:new"}, {"IMAGE": "r/a@sha256:old"}
@@ -28,16 +34,18 @@ sys.exit(3 if os.environ["IMAGE"] in sys.argv[3:] else 0)
 class Stack:
     """A stack with a file of variables, in front of an Airflow that follows a script."""
 
-    def __init__(self, folder: Path, text: str, *script: Snapshot | PipelineError, fails: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, text: str, *script: BundleState | PipelineError, fails: tuple[str, ...] = ()
+    ) -> None:
         self.env_file, self.calls = folder / "stack.env", folder / "calls"
         self.env_file.write_text(text)
         self.told: list[str] = []
         command = (sys.executable, "-c", COMMAND, str(self.calls), str(self.env_file), *fails)
         api = cast("AirflowApi", Scripted(list(script)))
-        self.target = Target(api=api, bundle="ml", env_file=self.env_file, command=command, seconds=60)
+        self.target = DeploymentTarget(api=api, bundle="ml", env_file=self.env_file, command=command, seconds=60)
 
-    def roll_out(self) -> Rollout:
-        return roll_out(self.target, RELEASE, NEW, self.told.append)
+    def deploy_release(self) -> RolloutResult:
+        return deploy_release(self.target, RELEASE, NEW, self.told.append)
 
     @property
     def called(self) -> list[list[str]]:
@@ -45,8 +53,8 @@ class Stack:
         return [json.loads(line) for line in self.calls.read_text().splitlines()]
 
 
-def at(version: str, minute: int, *faults: tuple[str, str, str]) -> Snapshot:
-    return snapshot(("churn", version, f"10:{minute:02}"), faults=faults)
+def at(version: str, minute: int, *faults: tuple[str, str, str]) -> BundleState:
+    return bundle_state(("churn", version, f"10:{minute:02}"), faults=faults)
 
 
 FAULT = ("churn.py", "10:03", "ValueError: no")
@@ -54,7 +62,7 @@ FAULT = ("churn.py", "10:03", "ValueError: no")
 
 def test_a_release_that_is_served_stays(tmp_path: Path) -> None:
     stack = Stack(tmp_path, "IMAGE=r/a@sha256:old\n", at("1-a", 0), at("1-a", 1), at("2-b", 2))
-    done = stack.roll_out()
+    done = stack.deploy_release()
     assert (done.outcome, done.before, done.after) == ("deployed", OLD, None)
     assert stack.called == [["r/a@sha256:new", "IMAGE=r/a@sha256:new\n"]]
     assert read_variables(stack.env_file) == NEW
@@ -63,7 +71,7 @@ def test_a_release_that_is_served_stays(tmp_path: Path) -> None:
 def test_a_release_that_is_broken_is_taken_back(tmp_path: Path) -> None:
     script = [at("1-a", 0), at("1-a", 1), at("1-a", 1, FAULT), at("1-a", 1, FAULT), at("1-a", 5)]
     stack = Stack(tmp_path, "A=1\nIMAGE=r/a@sha256:old\n", *script)
-    done = stack.roll_out()
+    done = stack.deploy_release()
     assert done.outcome == "rolled back"
     assert done.verdict.reason == "Airflow can't import churn.py"
     assert done.after is not None
@@ -76,14 +84,14 @@ def test_a_release_that_is_broken_is_taken_back(tmp_path: Path) -> None:
 def test_a_command_that_fails_is_taken_back_too(tmp_path: Path) -> None:
     script = [at("1-a", 0), at("1-a", 1), at("1-a", 2)]
     stack = Stack(tmp_path, "IMAGE=r/a@sha256:old\n", *script, fails=("r/a@sha256:new",))
-    done = stack.roll_out()
+    done = stack.deploy_release()
     assert done.outcome == "rolled back"
     assert done.verdict.reason == f"{sys.executable} has failed with code 3"
 
 
 def test_a_rollback_that_fails_is_told(tmp_path: Path) -> None:
     stack = Stack(tmp_path, "IMAGE=r/a@sha256:old\n", at("1-a", 0), fails=("r/a@sha256:new", "r/a@sha256:old"))
-    done = stack.roll_out()
+    done = stack.deploy_release()
     assert done.outcome == "broken"
     assert done.after is not None
     assert not done.after.served
@@ -94,44 +102,44 @@ def test_a_rollback_that_fails_is_told(tmp_path: Path) -> None:
     [
         ("A=1\n", at("1-a", 0)),
         ("IMAGE=r/a@sha256:old\n", ServiceUnavailable("Airflow does not answer")),
-        ("IMAGE=r/a@sha256:old\n", snapshot()),
+        ("IMAGE=r/a@sha256:old\n", bundle_state()),
         ("IMAGE=r/a@sha256:new\n", at("1-a", 0)),
     ],
     ids=["no image before", "no Airflow before", "no DAG before", "the same before"],
 )
 def test_without_anything_to_go_back_to_it_stays_broken(tmp_path: Path, text: str, first: Any) -> None:
     stack = Stack(tmp_path, text, first, fails=("r/a@sha256:new",))
-    done = stack.roll_out()
+    done = stack.deploy_release()
     assert (done.outcome, done.after) == ("broken", None)
     assert len(stack.called) == 1
 
 
 def test_the_first_deployment_needs_no_airflow_before(tmp_path: Path) -> None:
     away = ServiceUnavailable("Airflow does not answer", got="ConnectionError")
-    stack = Stack(tmp_path, "A=1\n", away, snapshot(), at("2-b", 1))
-    assert stack.roll_out().outcome == "deployed"
+    stack = Stack(tmp_path, "A=1\n", away, bundle_state(), at("2-b", 1))
+    assert stack.deploy_release().outcome == "deployed"
     assert stack.env_file.read_text() == "A=1\nIMAGE=r/a@sha256:new\n"
 
 
 def test_nothing_is_changed_for_a_user_who_is_not_let_in(tmp_path: Path) -> None:
     stack = Stack(tmp_path, "IMAGE=r/a@sha256:old\n", RequestError("Airflow does not let the user 'robot' in"))
     with pytest.raises(RequestError):
-        stack.roll_out()
+        stack.deploy_release()
     assert not stack.calls.exists()
     assert read_variables(stack.env_file) == OLD
 
 
 def test_a_command_that_is_not_there(tmp_path: Path) -> None:
     stack = Stack(tmp_path, "A=1\n", at("1-a", 0))
-    stack.target = Target(**{**vars(stack.target), "command": ("no-such-command",)})
-    assert stack.roll_out().verdict.reason == "no-such-command can't be run: No such file or directory"
+    stack.target = DeploymentTarget(**{**vars(stack.target), "command": ("no-such-command",)})
+    assert stack.deploy_release().verdict.reason == "no-such-command can't be run: No such file or directory"
 
 
 def test_a_command_that_hangs(tmp_path: Path) -> None:
     stack = Stack(tmp_path, "A=1\n", at("1-a", 0))
     hangs = (sys.executable, "-c", "import threading; threading.Event().wait()")
-    stack.target = Target(**{**vars(stack.target), "command": hangs, "seconds": 0.2})
-    assert stack.roll_out().verdict.reason == f"{sys.executable} was not done in 0 s"
+    stack.target = DeploymentTarget(**{**vars(stack.target), "command": hangs, "seconds": 0.2})
+    assert stack.deploy_release().verdict.reason == f"{sys.executable} was not done in 0 s"
 
 
 def test_variables_are_read_as_compose_reads_them(tmp_path: Path) -> None:

@@ -6,18 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from ml_pipelines_airflow.release.airflow_client import ImportFault
-from ml_pipelines_airflow.release.rollout import Rollout
-from ml_pipelines_airflow.release.summary import run_url, slack_text, summary, tell_slack
-from ml_pipelines_airflow.release.verify import Release, Verdict
+from ml_pipelines_airflow.release.airflow_client import DagImportError
+from ml_pipelines_airflow.release.rollout import RolloutResult
+from ml_pipelines_airflow.release.summary import post_to_slack, slack_message, summary, workflow_run_url
+from ml_pipelines_airflow.release.verify import Release, Verification
 from ml_pipelines_airflow.testing import Answer, SlackServer
 
 RELEASE = Release(version="2-b", dags=("churn",))
 PINS, BEFORE = {"IMAGE": "r/a@sha256:new"}, {"IMAGE": "r/a@sha256:old"}
-FAULT = ImportFault("churn.py", "10:00", 'Traceback\n  File "churn.py"\nKeyError: <"A"> & more\n')
-BROKEN = Verdict(False, "Airflow can't import churn.py", (FAULT,))
-DEPLOYED = Rollout("deployed", PINS, BEFORE, Verdict(True, "Airflow serves version 2-b with churn"))
-BACK = Rollout("rolled back", PINS, BEFORE, BROKEN, Verdict(True, "Airflow serves version 1-a with churn"))
+FAULT = DagImportError("churn.py", "10:00", 'Traceback\n  File "churn.py"\nKeyError: <"A"> & more\n')
+BROKEN = Verification(False, "Airflow can't import churn.py", (FAULT,))
+DEPLOYED = RolloutResult("deployed", PINS, BEFORE, Verification(True, "Airflow serves version 2-b with churn"))
+BACK = RolloutResult("rolled back", PINS, BEFORE, BROKEN, Verification(True, "Airflow serves version 1-a with churn"))
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def test_the_summary_of_a_rollback_shows_what_python_said() -> None:
 
 
 def test_a_fence_is_longer_than_what_is_in_it() -> None:
-    verdict = Verdict(False, "no", (ImportFault("a.py", "", "````\n# not a title"),))
-    assert "\n`````\n````\n# not a title\n`````\n" in summary(RELEASE, Rollout("broken", PINS, {}, verdict))
+    verdict = Verification(False, "no", (DagImportError("a.py", "", "````\n# not a title"),))
+    assert "\n`````\n````\n# not a title\n`````\n" in summary(RELEASE, RolloutResult("broken", PINS, {}, verdict))
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,14 @@ def test_a_fence_is_longer_than_what_is_in_it() -> None:
     ],
     ids=["nothing before", "failed"],
 )
-def test_what_stays_broken_says_why(after: Verdict | None, headline: str) -> None:
-    done = Rollout("broken", PINS, {}, BROKEN, after)
+def test_what_stays_broken_says_why(after: Verification | None, headline: str) -> None:
+    done = RolloutResult("broken", PINS, {}, BROKEN, after)
     assert f"❌ {headline}" in summary(RELEASE, done)
-    assert f"❌ *{headline}*" in slack_text(done, None)
+    assert f"❌ *{headline}*" in slack_message(done, None)
 
 
 def test_slack_is_told_the_last_line_and_where_to_read_on() -> None:
-    assert slack_text(BACK, "http://ci/runs/1") == (
+    assert slack_message(BACK, "http://ci/runs/1") == (
         "↩️ *Not deployed: rolled back, and what was there before is served again*\n"
         "Airflow can't import churn.py\n"
         '`churn.py`: KeyError: &lt;"A"&gt; &amp; more\n'
@@ -78,7 +78,7 @@ def test_slack_is_told_the_last_line_and_where_to_read_on() -> None:
 
 
 def test_slack_takes_the_message(slack: SlackServer, webhook: str) -> None:
-    assert tell_slack(webhook, "Deployed")
+    assert post_to_slack(webhook, "Deployed")
     assert [message.shown for message in slack.messages] == ["Deployed"]
 
 
@@ -87,21 +87,21 @@ def test_slack_that_does_not_take_it_is_logged_without_its_address(
 ) -> None:
     caplog.set_level(logging.WARNING)
     slack.always = Answer(status=500)
-    assert not tell_slack(webhook, "Deployed")
+    assert not post_to_slack(webhook, "Deployed")
     assert caplog.messages == ["Slack was not told: HTTPError, 500"]
 
 
 def test_slack_that_is_away_is_logged_without_its_address(caplog: pytest.LogCaptureFixture) -> None:
-    assert not tell_slack("http://127.0.0.1:1/services/T/B/secret", "Deployed")
+    assert not post_to_slack("http://127.0.0.1:1/services/T/B/secret", "Deployed")
     assert caplog.messages == ["Slack was not told: ConnectionError, no answer"]
 
 
 def test_a_webhook_that_is_no_address_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    assert not tell_slack("secret", "Deployed")
+    assert not post_to_slack("secret", "Deployed")
     assert caplog.messages == ["Slack was not told: MissingSchema, no answer"]
 
 
 def test_where_github_shows_the_run() -> None:
     given = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "acme/ml", "GITHUB_RUN_ID": "7"}
-    assert run_url(given) == "https://github.com/acme/ml/actions/runs/7"
-    assert run_url({"GITHUB_RUN_ID": "7"}) is None
+    assert workflow_run_url(given) == "https://github.com/acme/ml/actions/runs/7"
+    assert workflow_run_url({"GITHUB_RUN_ID": "7"}) is None

@@ -4,21 +4,21 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.unit.ml_pipelines_airflow.release.conftest import Scripted, snapshot
+from tests.unit.ml_pipelines_airflow.release.conftest import Scripted, bundle_state
 
 from ml_pipelines.errors import PipelineError, RequestError, ServiceUnavailable
-from ml_pipelines_airflow.release.airflow_client import AirflowApi, Snapshot
-from ml_pipelines_airflow.release.verify import Release, Verdict, read_release, verify
+from ml_pipelines_airflow.release.airflow_client import AirflowApi, BundleState
+from ml_pipelines_airflow.release.verify import Release, Verification, read_release, verify
 
 RELEASE = Release(version="2-b", dags=("churn",))
-OLD = snapshot(("churn", "1-a", "10:00"))
-NEW = snapshot(("churn", "2-b", "10:01"))
+OLD = bundle_state(("churn", "1-a", "10:00"))
+NEW = bundle_state(("churn", "2-b", "10:01"))
 AWAY = ServiceUnavailable("Airflow does not answer", got="ConnectionError")
 
 
 def verdict_on(
-    *script: Snapshot | PipelineError, seconds: float = 60, release: Release = RELEASE, **given: Any
-) -> tuple[Verdict, list[str]]:
+    *script: BundleState | PipelineError, seconds: float = 60, release: Release = RELEASE, **given: Any
+) -> tuple[Verification, list[str]]:
     told: list[str] = []
     api = cast("AirflowApi", Scripted(list(script)))
     return verify(api, "ml", release, seconds=seconds, told=told.append, **given), told
@@ -30,7 +30,7 @@ def broken(at: str, text: str = "ValueError: no") -> tuple[tuple[str, str, str],
 
 def test_a_release_is_served_when_it_was_parsed_in_its_version() -> None:
     verdict, told = verdict_on(AWAY, OLD, OLD, NEW)
-    assert verdict == Verdict(True, "Airflow serves version 2-b with churn, parsed without an error")
+    assert verdict == Verification(True, "Airflow serves version 2-b with churn, parsed without an error")
     assert told == [
         "waiting for an answer of Airflow (ConnectionError)",
         "waiting for churn in version 2-b, not 1-a",
@@ -38,49 +38,49 @@ def test_a_release_is_served_when_it_was_parsed_in_its_version() -> None:
 
 
 def test_what_was_parsed_before_the_deployment_does_not_count() -> None:
-    verdict, told = verdict_on(NEW, NEW, snapshot(("churn", "2-b", "10:02")))
+    verdict, told = verdict_on(NEW, NEW, bundle_state(("churn", "2-b", "10:02")))
     assert verdict.served
     assert told == ["waiting for churn to be parsed again"]
 
 
 def test_a_dag_that_is_new_has_to_appear() -> None:
-    verdict, told = verdict_on(snapshot(), NEW)
+    verdict, told = verdict_on(bundle_state(), NEW)
     assert verdict.served
     assert told == ["waiting for churn to appear"]
 
 
 def test_a_file_that_can_not_be_imported_ends_the_waiting() -> None:
-    verdict, _ = verdict_on(OLD, snapshot(("churn", "1-a", "10:00"), faults=broken("10:01")))
+    verdict, _ = verdict_on(OLD, bundle_state(("churn", "1-a", "10:00"), faults=broken("10:01")))
     assert not verdict.served
     assert verdict.reason == "Airflow can't import churn.py"
     assert [fault.text for fault in verdict.faults] == ["ValueError: no"]
 
 
 def test_an_error_from_before_is_waited_for_and_may_go_away() -> None:
-    verdict, told = verdict_on(snapshot(faults=broken("09:00")), NEW)
+    verdict, told = verdict_on(bundle_state(faults=broken("09:00")), NEW)
     assert verdict.served
     assert told == ["waiting for churn to appear; churn.py, which could not be imported, to be parsed again"]
 
 
 def test_an_error_from_before_counts_when_it_is_told_again() -> None:
-    verdict, _ = verdict_on(snapshot(faults=broken("09:00")), snapshot(faults=broken("10:01")))
+    verdict, _ = verdict_on(bundle_state(faults=broken("09:00")), bundle_state(faults=broken("10:01")))
     assert verdict.reason == "Airflow can't import churn.py"
 
 
 def test_an_error_of_the_version_that_was_replaced_does_not_count() -> None:
     text = 'File "/bundles/ml/1-a/ml/dags/churn.py", line 3\nValueError: no'
-    verdict, _ = verdict_on(OLD, snapshot(faults=broken("10:01", text)), NEW, replaced="1-a")
+    verdict, _ = verdict_on(OLD, bundle_state(faults=broken("10:01", text)), NEW, replaced="1-a")
     assert verdict.served
 
 
 def test_an_error_of_the_same_version_counts() -> None:
     text = 'File "/bundles/ml/2-b/ml/dags/churn.py", line 3\nValueError: no'
-    verdict, _ = verdict_on(OLD, snapshot(faults=broken("10:01", text)), NEW, replaced="2-b")
+    verdict, _ = verdict_on(OLD, bundle_state(faults=broken("10:01", text)), NEW, replaced="2-b")
     assert not verdict.served
 
 
 def test_time_runs_out() -> None:
-    verdict, _ = verdict_on(snapshot(("churn", "1-a", "10:00"), faults=broken("09:00")), seconds=0)
+    verdict, _ = verdict_on(bundle_state(("churn", "1-a", "10:00"), faults=broken("09:00")), seconds=0)
     assert not verdict.served
     assert verdict.reason == (
         "Airflow did not serve it in 0 s; still waiting for churn in version 2-b, not 1-a; "
@@ -97,8 +97,10 @@ def test_an_airflow_that_never_answers() -> None:
 @pytest.mark.parametrize("version", [None, "2-b"])
 def test_a_bundle_without_versions_is_looked_through_for_errors(version: str | None) -> None:
     release = Release(version=version, dags=("churn",))
-    verdict, _ = verdict_on(snapshot(("churn", None, "10:00")), snapshot(("churn", None, "10:01")), release=release)
-    assert verdict == Verdict(True, "Airflow serves churn of a bundle without versions, parsed without an error")
+    verdict, _ = verdict_on(
+        bundle_state(("churn", None, "10:00")), bundle_state(("churn", None, "10:01")), release=release
+    )
+    assert verdict == Verification(True, "Airflow serves churn of a bundle without versions, parsed without an error")
 
 
 def test_who_is_not_let_in_need_not_wait() -> None:
