@@ -14,14 +14,14 @@ from ml_pipelines.data.streaming import ROW
 from ml_pipelines.errors import DataError
 from ml_pipelines.spec.training import Column
 
-__all__ = ["EXAMPLES", "Breach", "check_cells"]
+__all__ = ["EXAMPLES", "RuleViolation", "check_cells"]
 
 EXAMPLES = 3
 _BATCH_ROWS = 250_000
 
 
 @dataclass(slots=True)
-class Breach:
+class RuleViolation:
     """A rule and the cells that break it.
 
     Attributes:
@@ -51,7 +51,7 @@ class Breach:
         self.positions.append(cells[ROW])
 
 
-def check_cells(frame: pl.LazyFrame, columns: Mapping[str, Column]) -> list[Breach]:
+def check_cells(frame: pl.LazyFrame, columns: Mapping[str, Column]) -> list[RuleViolation]:
     """Check every cell of the declared columns against `min`, `max`, `above`, `below`, `allowed` and `pattern`.
 
     Missing cells break no rule. Memory is that of one batch, and of the positions of the cells that break a rule.
@@ -69,18 +69,18 @@ def check_cells(frame: pl.LazyFrame, columns: Mapping[str, Column]) -> list[Brea
     schema = frame.collect_schema()
     rules = {name: _rules(name, column, schema[name]) for name, column in columns.items()}
     rules = {name: of_column for name, of_column in rules.items() if of_column}
-    breaches = {name: [breach for breach, _ in of_column] for name, of_column in rules.items()}
+    violations = {name: [violation for violation, _ in of_column] for name, of_column in rules.items()}
     if rules:
         checked = pa.DataFrameSchema(
             {name: pa.Column(checks=[rule for _, rule in rules[name]], nullable=True) for name in rules}
         )
         cells = frame.select(ROW, *(_cells(name, schema[name]) for name in rules))
         for batch in cells.collect_batches(chunk_size=_BATCH_ROWS, engine="streaming"):
-            _check_batch(batch, checked, breaches)
-    return [breach for of_column in breaches.values() for breach in of_column]
+            _check_batch(batch, checked, violations)
+    return [violation for of_column in violations.values() for violation in of_column]
 
 
-def _rules(name: str, column: Column, dtype: pl.DataType) -> list[tuple[Breach, pa.Check]]:
+def _rules(name: str, column: Column, dtype: pl.DataType) -> list[tuple[RuleViolation, pa.Check]]:
     limits: list[tuple[str, float | None, str, Callable[..., pa.Check]]] = [
         ("min", column.min, "at least", pa.Check.ge),
         ("max", column.max, "at most", pa.Check.le),
@@ -88,19 +88,19 @@ def _rules(name: str, column: Column, dtype: pl.DataType) -> list[tuple[Breach, 
         ("below", column.below, "below", pa.Check.lt),
     ]
     rules = [
-        (Breach(check, name, f"{name} is not {words} {limit:g}", limit), make(limit))
+        (RuleViolation(check, name, f"{name} is not {words} {limit:g}", limit), make(limit))
         for check, limit, words, make in limits
         if limit is not None
     ]
     if column.allowed is not None:
         reason = f"{name} is not one of {', '.join(str(value) for value in column.allowed)}"
         rule = pa.Check.isin(_allowed(column.allowed, dtype))
-        rules.append((Breach("allowed", name, reason, list(column.allowed)), rule))
+        rules.append((RuleViolation("allowed", name, reason, list(column.allowed)), rule))
     if column.pattern is not None:
         # A function, not pandera's str_matches, which would have Python's `re` judge a pattern that polars runs.
         whole = f"^(?:{column.pattern})$"
         rule = pa.Check(lambda data: data.lazyframe.select(pl.col(data.key).str.contains(whole)))
-        rules.append((Breach("pattern", name, f"{name} does not match {column.pattern}", column.pattern), rule))
+        rules.append((RuleViolation("pattern", name, f"{name} does not match {column.pattern}", column.pattern), rule))
     return rules
 
 
@@ -116,22 +116,24 @@ def _cells(name: str, dtype: pl.DataType) -> pl.Expr:
     return pl.col(name).fill_nan(None) if dtype.is_float() else pl.col(name)
 
 
-def _check_batch(batch: pl.DataFrame, schema: pa.DataFrameSchema, breaches: Mapping[str, list[Breach]]) -> None:
+def _check_batch(
+    batch: pl.DataFrame, schema: pa.DataFrameSchema, violations: Mapping[str, list[RuleViolation]]
+) -> None:
     try:
         schema.validate(batch, lazy=True)
     except SchemaErrors as exc:
         for error in exc.schema_errors:
-            breach = breaches[error.schema.name][error.check_index]
+            violation = violations[error.schema.name][error.check_index]
             if error.check_output is None:
-                raise _not_applicable(breach, error) from exc
+                raise _not_applicable(violation, error) from exc
             holds = error.check_output.to_series()
-            breach.add(batch.select(breach.column, ROW).filter(~holds))
+            violation.add(batch.select(violation.column, ROW).filter(~holds))
 
 
-def _not_applicable(breach: Breach, error: Exception) -> DataError:
+def _not_applicable(violation: RuleViolation, error: Exception) -> DataError:
     return DataError(
-        f"the rule {breach.check!r} can't be applied to the column {breach.column!r}",
-        where=f"data.columns.{breach.column}.{breach.check}",
-        got=f"{breach.limit!r}: {' '.join(str(error).split())[:200]}",
+        f"the rule {violation.check!r} can't be applied to the column {violation.column!r}",
+        where=f"data.columns.{violation.column}.{violation.check}",
+        got=f"{violation.limit!r}: {' '.join(str(error).split())[:200]}",
         fix="correct the rule; a pattern is a regular expression as Rust has them, without look-around",
     )

@@ -9,13 +9,21 @@ from typing import Any
 import polars as pl
 
 from ml_pipelines.contracts import JsonValue
-from ml_pipelines.data.cell_checks import EXAMPLES, Breach
-from ml_pipelines.data.streaming import ROW, UNPARSED, aggregate, is_missing
+from ml_pipelines.data.cell_checks import EXAMPLES, RuleViolation
+from ml_pipelines.data.streaming import BAD_CELLS, ROW, aggregate, missing_expr
 from ml_pipelines.spec.training import Severity
 
-__all__ = ["ADVICE", "Finding", "Survey", "broken_by_cells", "find", "short", "survey"]
+__all__ = [
+    "SEVERITY_ADVICE",
+    "CheckResult",
+    "TableStatistics",
+    "compute_statistics",
+    "find_violations",
+    "format_value",
+    "violation_result",
+]
 
-ADVICE: dict[Severity, str] = {
+SEVERITY_ADVICE: dict[Severity, str] = {
     "error": "Correct them at the source, or change the rule or its on_fail.",
     "warn": "The run goes on with them.",
     "quarantine": "They are set aside.",
@@ -24,7 +32,7 @@ _SHOWN_CHARACTERS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One line of the report, and, for the quarantine, which rows break the rule and the reason to give."""
 
     check: str
@@ -50,7 +58,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class TableStatistics:
     """The table with its row numbers, and what one pass over it told about each column."""
 
     frame: pl.LazyFrame
@@ -61,12 +69,12 @@ class Survey:
     constant: Mapping[str, bool]
 
 
-def survey(table: pl.LazyFrame) -> Survey:
+def compute_statistics(table: pl.LazyFrame) -> TableStatistics:
     """Read the table once, by streaming, for what the checks ask about every column."""
-    schema = {name: dtype for name, dtype in table.collect_schema().items() if name != UNPARSED}
+    schema = {name: dtype for name, dtype in table.collect_schema().items() if name != BAD_CELLS}
     floats = [name for name, dtype in schema.items() if dtype.is_float()]
     facts: dict[Any, pl.Expr] = {"rows": pl.len()}
-    facts |= {("missing", name): is_missing(name, dtype).sum() for name, dtype in schema.items()}
+    facts |= {("missing", name): missing_expr(name, dtype).sum() for name, dtype in schema.items()}
     facts |= {("infinite", name): pl.col(name).is_infinite().sum() for name in floats}
     facts |= {("constant", name): (pl.col(name).min() == pl.col(name).max()).fill_null(False) for name in schema}
     row = aggregate(table.select(expr.alias(str(position)) for position, expr in enumerate(facts.values()))).row(0)
@@ -75,38 +83,40 @@ def survey(table: pl.LazyFrame) -> Survey:
         kind: {name: found[kind, name] for name in schema if (kind, name) in found}
         for kind in ("missing", "infinite", "constant")
     }
-    return Survey(frame=table.with_row_index(ROW), schema=schema, rows=found["rows"], **by_kind)
+    return TableStatistics(frame=table.with_row_index(ROW), schema=schema, rows=found["rows"], **by_kind)
 
 
-def broken_by_cells(breach: Breach, rows: int, severity: Severity) -> Finding:
+def violation_result(violation: RuleViolation, rows: int, severity: Severity) -> CheckResult:
     """The finding for a rule that single cells break."""
     detail = f"none of {rows} rows breaks the rule"
-    if breach.count:
-        examples = ", ".join(f"{short(value)} (row {row})" for value, row in breach.examples)
-        detail = f"{breach.reason} in {breach.count} of {rows} rows: {examples}. {ADVICE[severity]}"
-    return Finding(
-        check=breach.check,
-        column=breach.column,
+    if violation.count:
+        examples = ", ".join(f"{format_value(value)} (row {row})" for value, row in violation.examples)
+        detail = f"{violation.reason} in {violation.count} of {rows} rows: {examples}. {SEVERITY_ADVICE[severity]}"
+    return CheckResult(
+        check=violation.check,
+        column=violation.column,
         severity=severity,
-        passed=breach.count == 0,
+        passed=violation.count == 0,
         detail=detail,
-        value=breach.count,
-        limit=breach.limit,
-        rows=breach.count,
-        positions=pl.concat(breach.positions) if breach.positions else None,
-        reason=breach.reason,
+        value=violation.count,
+        limit=violation.limit,
+        rows=violation.count,
+        positions=pl.concat(violation.positions) if violation.positions else None,
+        reason=violation.reason,
     )
 
 
-def short(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as an example shows it."""
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
-def find(known: Survey, breach: Breach, condition: pl.Expr, shown: str | None = None) -> Breach:
-    """Fill in the rows where a condition holds; examples show the column `shown`, by default the breach's own."""
+def find_violations(
+    known: TableStatistics, violation: RuleViolation, condition: pl.Expr, shown: str | None = None
+) -> RuleViolation:
+    """Fill in the rows where a condition holds; examples show the column `shown`, by default the violation's own."""
     broken = known.frame.filter(condition)
-    breach.examples += aggregate(broken.select(shown or breach.column, ROW).head(EXAMPLES)).rows()
-    breach.positions.append(aggregate(broken.select(ROW))[ROW])
-    return breach
+    violation.examples += aggregate(broken.select(shown or violation.column, ROW).head(EXAMPLES)).rows()
+    violation.positions.append(aggregate(broken.select(ROW))[ROW])
+    return violation

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-__all__ = ["MOVED", "SHIFTED", "Drift", "drift"]
+__all__ = ["LARGE_DRIFT", "MODERATE_DRIFT", "Drift", "drift"]
 
-MOVED = 0.1
-SHIFTED = 0.25
+MODERATE_DRIFT = 0.1
+LARGE_DRIFT = 0.25
 _LEAST_SHARE = 1e-4  # stands for an empty bin, whose logarithm there is not
 _ROUNDING = 1e-9
 _BINS = tuple(position / 10 for position in range(1, 10))

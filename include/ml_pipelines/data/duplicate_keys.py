@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from ml_pipelines.data.streaming import ROW, aggregate, is_missing
+from ml_pipelines.data.streaming import ROW, aggregate, missing_expr
 
-__all__ = ["repeated"]
+__all__ = ["find_duplicate_keys"]
 
 _ROWS_PER_PART = 8_000_000
 _KEYS_AT_A_TIME = 1_000_000
 
 
-def repeated(table: pl.LazyFrame, key: str, rows: int) -> Iterator[pl.DataFrame]:
+def find_duplicate_keys(table: pl.LazyFrame, key: str, rows: int) -> Iterator[pl.DataFrame]:
     """The rows whose key an earlier row has, as `key` and `_row`. One part of the keys after the other.
 
     Sorted hashes tell which keys may occur twice, in 8 bytes a row; only those keys are then compared themselves. A
@@ -25,7 +25,7 @@ def repeated(table: pl.LazyFrame, key: str, rows: int) -> Iterator[pl.DataFrame]
         key: name of a column.
         rows: of the table.
     """
-    present = table.filter(~is_missing(key, table.collect_schema()[key]))
+    present = table.filter(~missing_expr(key, table.collect_schema()[key]))
     keys = present.select(pl.col(key).alias("key"), ROW, pl.col(key).hash(0).alias("hash"))
     parts = rows // _ROWS_PER_PART + 1
     for part in range(parts):

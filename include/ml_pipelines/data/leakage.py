@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from ml_pipelines.spec.metrics import Task
 
-__all__ = ["SAMPLED_ROWS", "strengths"]
+__all__ = ["MAX_SAMPLE_ROWS", "leakage_strengths"]
 
-SAMPLED_ROWS = 100_000
+MAX_SAMPLE_ROWS = 100_000
 
 _MAX_CLASSES = 50
 _MIN_CLASS_ROWS = 10
@@ -18,11 +18,11 @@ _MAX_LEVELS = 50
 _MIN_LEVEL_ROWS = 20
 
 
-def strengths(sample: pl.DataFrame, target: str, task: Task) -> dict[str, float]:
+def leakage_strengths(sample: pl.DataFrame, target: str, task: Task) -> dict[str, float]:
     """How strongly each column of a sample tells the target, from 0.5 (not at all) or 0 to 1.
 
     Args:
-        sample: rows with a target, at most :data:`SAMPLED_ROWS`.
+        sample: rows with a target, at most :data:`MAX_SAMPLE_ROWS`.
         target: name of the target column.
         task: for classification the strength is the ROC-AUC of the column, the best over the classes and over both
             directions; for regression the absolute rank correlation.

@@ -11,15 +11,24 @@ import polars as pl
 
 from ml_pipelines.errors import DataError
 
-__all__ = ["REASON", "ROW", "UNPARSED", "aggregate", "counted", "in_pieces", "is_missing", "missing_column"]
+__all__ = [
+    "BAD_CELLS",
+    "REASON",
+    "ROW",
+    "aggregate",
+    "limit_chunk_size",
+    "missing_column_error",
+    "missing_expr",
+    "report_progress",
+]
 
-UNPARSED, ROW, REASON = "_unparsed", "_row", "_reason"
+BAD_CELLS, ROW, REASON = "_bad_cells", "_row", "_reason"
 
 _CSV_BYTES, _BYTES_OF_CELL = "POLARS_CSV_CHUNK_SIZE", 16
 
 
 @contextmanager
-def in_pieces(cells_per_group: int, columns: int) -> Iterator[None]:
+def limit_chunk_size(cells_per_group: int, columns: int) -> Iterator[None]:
     """Let every thread that streams over a table hold a quarter of a row group at a time, and of a CSV file as much.
 
     Polars buffers pieces where several files are written at once. Its own size, 100,000 rows, takes twice the memory,
@@ -48,7 +57,7 @@ def aggregate(frame: pl.LazyFrame) -> pl.DataFrame:
     return frame.collect(engine="streaming")
 
 
-def counted(frame: pl.LazyFrame, tell: Callable[[int], None]) -> pl.LazyFrame:
+def report_progress(frame: pl.LazyFrame, tell: Callable[[int], None]) -> pl.LazyFrame:
     """The same table; `tell` learns how many rows there are of each piece that streams by, from any thread."""
     name, dtype = next(iter(frame.collect_schema().items()))
 
@@ -59,13 +68,13 @@ def counted(frame: pl.LazyFrame, tell: Callable[[int], None]) -> pl.LazyFrame:
     return frame.with_columns(pl.col(name).map_batches(passed, return_dtype=dtype, is_elementwise=True))
 
 
-def is_missing(name: str, dtype: pl.DataType) -> pl.Expr:
+def missing_expr(name: str, dtype: pl.DataType) -> pl.Expr:
     """Whether a cell is null or, in a float column, not a number."""
     column = pl.col(name)
     return column.is_null() | column.is_nan().fill_null(True) if dtype.is_float() else column.is_null()
 
 
-def missing_column(name: str, role: str, there: Iterable[str], *, where: str = "") -> DataError:
+def missing_column_error(name: str, role: str, there: Iterable[str], *, where: str = "") -> DataError:
     """The error for a column that should be there: with those that are, and the one that may be meant."""
     names = list(there)
     near = difflib.get_close_matches(name, names, 1)

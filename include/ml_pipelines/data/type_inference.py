@@ -13,7 +13,7 @@ string     as it is
 
 A number that a number would not give back (`007`, or 16 and more digits) makes an undeclared column a string. An empty
 cell is null, and a record without a single value is no row. A cell that is not what is declared becomes null, and the
-column `_unparsed` says what it was.
+column `_bad_cells` says what it was.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from ml_pipelines._utils.progress import progress
-from ml_pipelines.data.streaming import UNPARSED, aggregate, counted
+from ml_pipelines.data.streaming import BAD_CELLS, aggregate, report_progress
 from ml_pipelines.errors import NoRows, SourceUnreadable
 from ml_pipelines.spec.training import ColumnType
 
-__all__ = ["DTYPES", "scan", "typed"]
+__all__ = ["DTYPES", "parse_columns", "scan_source"]
 
 DTYPES: dict[ColumnType, pl.DataType] = {
     "integer": pl.Int64(),
@@ -49,18 +49,20 @@ def _is_csv(path: str) -> bool:
     return path.endswith(".csv")
 
 
-def scan(path: str) -> pl.LazyFrame:
+def scan_source(path: str) -> pl.LazyFrame:
     """The rows of a local file, `.csv` or `.parquet`; the cells of a CSV file are text, an empty one is null."""
     if not _is_csv(path):
         return pl.scan_parquet(path, glob=False)
     return pl.scan_csv(path, infer_schema=False, glob=False).with_columns(pl.when(pl.all() != "").then(pl.all()))
 
 
-def typed(frame: pl.LazyFrame, declared: dict[str, ColumnType], path: str) -> tuple[pl.LazyFrame, int]:
-    """The frame with typed columns, and how many rows without any value were left out; reads it once, by streaming.
+def parse_columns(frame: pl.LazyFrame, declared: dict[str, ColumnType], path: str) -> tuple[pl.LazyFrame, int]:
+    """Return the frame with typed columns and the number of empty rows that it leaves out.
+
+    One streaming pass over the rows finds the types.
 
     Args:
-        frame: what :func:`scan` gives, or some columns of it.
+        frame: what :func:`scan_source` gives, or some columns of it.
         declared: types by name; the other columns of a CSV file get the narrowest type that fits all their cells.
         path: of the file.
 
@@ -89,7 +91,7 @@ def typed(frame: pl.LazyFrame, declared: dict[str, ColumnType], path: str) -> tu
     table = frame.with_columns(
         *(way.values(name) for name, way in found.items()),
         *(_WAYS_OF[kind][-1].values(name) for name, kind in unparsed.items()),
-        *([pl.when(complaint != "").then(complaint).alias(UNPARSED)] if complaint is not None else []),
+        *([pl.when(complaint != "").then(complaint).alias(BAD_CELLS)] if complaint is not None else []),
     )
     return table, empty
 
@@ -146,7 +148,7 @@ def _facts(frame: pl.LazyFrame, ways: Mapping[str, tuple[_Way, ...]]) -> tuple[i
     asked: dict[Any, pl.Expr] = {"rows": pl.len(), "empty": pl.all_horizontal(pl.all().is_null()).sum()}
     asked |= {(name, "filled"): pl.col(name).count() > 0 for name in likeliest}
     asked |= {(name, way): way.tells(name) for name, way in likeliest.items()}
-    frame = counted(frame, progress("finding the types", "rows"))
+    frame = report_progress(frame, progress("finding the types", "rows"))
     facts = _answers(frame, asked)
     missed = [name for name, way in likeliest.items() if facts[name, "filled"] and not facts[name, way]]
     facts |= _answers(frame, {(name, way): way.tells(name) for name in missed for way in plausible[name][1:]})

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ml_pipelines.data.drift import MOVED, SHIFTED, Drift
+from ml_pipelines.data.drift import LARGE_DRIFT, MODERATE_DRIFT, Drift
 from ml_pipelines.reporting import plots
 from ml_pipelines.reporting.components import facts, more, note, section, table
 from ml_pipelines.reporting.html import Html, clipped, element
@@ -74,8 +74,8 @@ def _features(found: DriftReportData) -> Html:
         table(("Feature", *_HEAD[1:]), map(moved_row, shown), numbers=(1,)),
         more(len(shown), len(found.features), "features"),
         note(
-            f"Population stability index against the rows of the training: below {MOVED} is stable, from {SHIFTED} on "
-            "it has shifted. Missing cells count as a value of their own."
+            f"Population stability index against the rows of the training: below {MODERATE_DRIFT} is stable, "
+            f"from {LARGE_DRIFT} on it has shifted. Missing cells count as a value of their own."
         ),
     )
 

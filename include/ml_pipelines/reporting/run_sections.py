@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ml_pipelines.data.drift import MOVED, SHIFTED, Drift, drift
+from ml_pipelines.data.drift import LARGE_DRIFT, MODERATE_DRIFT, Drift, drift
 from ml_pipelines.reporting import plots
 from ml_pipelines.reporting.components import facts, mark, more, note, section, table
 from ml_pipelines.reporting.formatting import NOTHING, digest, duration, number, percent, size
@@ -125,7 +125,7 @@ def drift_section(evidence: ReportData) -> Html | None:
         return section("drift", "Drift of the features", element("p", f"Not measured: {clipped(why, 500)}."))
     found = drift(evidence.champion_training["profile"], training["profile"])
     shown = found[:_SHOWN_FEATURES]
-    moved = sum(each.index is not None and each.index >= MOVED for each in found)
+    moved = sum(each.index is not None and each.index >= MODERATE_DRIFT for each in found)
     return section(
         "drift",
         "Drift of the features",
@@ -135,8 +135,8 @@ def drift_section(evidence: ReportData) -> Html | None:
         ),
         table(("Feature", "Stability index", "Verdict", "Then", "Now"), map(moved_row, shown), numbers=(1,)),
         note(
-            f"Population stability index of the training rows: below {MOVED} is stable, from {SHIFTED} on it has "
-            "shifted. Missing cells count as a value of their own."
+            f"Population stability index of the training rows: below {MODERATE_DRIFT} is stable, "
+            f"from {LARGE_DRIFT} on it has shifted. Missing cells count as a value of their own."
         ),
         more(len(shown), len(found), "features"),
     )
@@ -150,9 +150,9 @@ def moved_row(each: Drift) -> tuple[Child, ...]:
         return clipped(each.feature), NOTHING, verdict, _profile(each.then), _profile(each.now)
     kind, word = (
         ("bad", "shifted")
-        if each.index >= SHIFTED
+        if each.index >= LARGE_DRIFT
         else ("wait", "moved")
-        if each.index >= MOVED
+        if each.index >= MODERATE_DRIFT
         else ("good", "stable")
     )
     verdict = element("span", word, class_=f"mark {kind}")

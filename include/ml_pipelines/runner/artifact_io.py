@@ -61,10 +61,10 @@ def bound_streaming(step: Step, arguments: dict[str, Any], cells_per_group: int)
         return nullcontext()
     from polars import LazyFrame
 
-    from ml_pipelines.data.streaming import in_pieces
+    from ml_pipelines.data.streaming import limit_chunk_size
 
     widths = [len(value.collect_schema()) for value in arguments.values() if isinstance(value, LazyFrame)]
-    return in_pieces(cells_per_group, max(widths, default=1))
+    return limit_chunk_size(cells_per_group, max(widths, default=1))
 
 
 def save_tables(
@@ -82,12 +82,12 @@ def save_tables(
 
     from ml_pipelines._utils.progress import progress
     from ml_pipelines.data.csv_checks import source_error
-    from ml_pipelines.data.streaming import counted
+    from ml_pipelines.data.streaming import report_progress
 
     paths = {name: str(Path(directory, f"{name}.parquet")) for name in tables}
     try:
         tell = progress(f"writing {', '.join(tables)}", "rows", total)
-        sinks = [_sink(counted(table, tell), paths[name], cells_per_group) for name, table in tables.items()]
+        sinks = [_sink(report_progress(table, tell), paths[name], cells_per_group) for name, table in tables.items()]
         polars.collect_all(sinks, engine="streaming")
     except polars.exceptions.PolarsError as exc:
         if (raw_path := arguments.get("raw_path")) is None:

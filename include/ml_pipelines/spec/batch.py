@@ -13,7 +13,7 @@ from ml_pipelines.spec.sources import Count, Section, Sourced
 from ml_pipelines.spec.training import Alerts, ColumnType, DefaultArgs, ModelName, Number, Share, Tag
 
 __all__ = [
-    "MOST_SHARDS",
+    "MAX_SHARDS",
     "OUTPUT_COLUMNS",
     "Batch",
     "BatchSchedule",
@@ -27,7 +27,7 @@ __all__ = [
     "Shards",
 ]
 
-MOST_SHARDS = 1000
+MAX_SHARDS = 1000
 """Of a batch: Airflow maps a task 1024 times, unless it is told otherwise."""
 
 OUTPUT_COLUMNS = frozenset({"prediction", "probability", "model", "model_version", "data"})
@@ -60,7 +60,7 @@ class Shards(Section):
     """How a batch is cut: into shards of so many `rows`, the last one with the rest; or into so many of equal size."""
 
     rows: Annotated[Count, Field(gt=0)] | None = None
-    count: Annotated[Count, Field(gt=0, le=MOST_SHARDS)] | None = None
+    count: Annotated[Count, Field(gt=0, le=MAX_SHARDS)] | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Shards:

@@ -1,7 +1,7 @@
 """Pin a batch: which rows, and which version of the model. Then read the columns that scoring needs.
 
 A feature is read as the type that it had in training, whatever the batch alone would look like. A cell that is not of
-that type becomes null and the column `_unparsed` says what it was; such a row is set aside, not scored.
+that type becomes null and the column `_bad_cells` says what it was; such a row is set aside, not scored.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import polars as pl
 from ml_pipelines._utils.canonical_json import load_json
 from ml_pipelines.contracts import DataPin, Identity, JsonValue
 from ml_pipelines.data.csv_checks import source_error
-from ml_pipelines.data.streaming import REASON, ROW, UNPARSED, missing_column
-from ml_pipelines.data.type_inference import DTYPES, scan, typed
+from ml_pipelines.data.streaming import BAD_CELLS, REASON, ROW, missing_column_error
+from ml_pipelines.data.type_inference import DTYPES, parse_columns, scan_source
 from ml_pipelines.errors import DataError, NoRows
 from ml_pipelines.pipeline.batch_parameters import IngestBatchParameters
 from ml_pipelines.pipeline.step import References, Resolution, StepOutput
@@ -27,7 +27,7 @@ from ml_pipelines.spec.training import ColumnType
 
 __all__ = ["ingest_batch", "resolve"]
 
-_RESERVED = (UNPARSED, ROW, REASON)
+_RESERVED = (BAD_CELLS, ROW, REASON)
 
 
 def resolve(
@@ -88,7 +88,7 @@ def ingest_batch(
         seed: not used.
 
     Returns:
-        `table`: the rows, with a column `_unparsed` if some cell is not of its type; it may be empty.
+        `table`: the rows, with a column `_bad_cells` if some cell is not of its type; it may be empty.
         Values: `empty_rows`, the records without any value in these columns.
 
     Raises:
@@ -100,10 +100,12 @@ def ingest_batch(
     if raw_path is None:
         return _nothing(wanted, types, empty_rows=0)
     try:
-        frame = scan(raw_path)
+        frame = scan_source(raw_path)
         _check_names(frame.collect_schema().names(), features, who, where, parameters)
         frame = frame.select(wanted)
-        table, empty_rows = typed(frame, {name: kind for name, kind in types.items() if name in wanted}, raw_path)
+        table, empty_rows = parse_columns(
+            frame, {name: kind for name, kind in types.items() if name in wanted}, raw_path
+        )
     except NoRows:
         return _nothing(wanted, types, empty_rows=0)
     except pl.exceptions.PolarsError as exc:
@@ -139,4 +141,4 @@ def _check_names(
     for role, names in {"key": [parameters.key], "column to keep": parameters.keep}.items():
         for name in names:
             if name not in there:
-                raise missing_column(name, role, there, where=where)
+                raise missing_column_error(name, role, there, where=where)

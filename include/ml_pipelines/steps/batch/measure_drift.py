@@ -25,7 +25,7 @@ from ml_pipelines.reporting.drift_report import DriftReportData, render_drift_re
 
 __all__ = ["measure_drift", "resolve"]
 
-MOST_ROWS = 200_000
+MAX_ROWS = 200_000
 """Of a larger batch, rows at equal distances: the index of so many moves by less than a thousandth."""
 
 Scored = tuple[str, StepResult, StepResult]  # run, and there the results of ingest_batch and collect_scores
@@ -144,7 +144,7 @@ def _rows(table: pl.LazyFrame) -> int:
 
 
 def _some(table: pl.LazyFrame, rows: int) -> pl.LazyFrame:
-    return table.gather_every(-(-rows // MOST_ROWS)) if rows > MOST_ROWS else table
+    return table.gather_every(-(-rows // MAX_ROWS)) if rows > MAX_ROWS else table
 
 
 def _predictions(then: pl.LazyFrame, now: pl.LazyFrame) -> Drift:

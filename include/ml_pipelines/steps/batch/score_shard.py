@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ml_pipelines.contracts import Identity
-from ml_pipelines.data.streaming import REASON, UNPARSED, aggregate, is_missing
+from ml_pipelines.data.streaming import BAD_CELLS, REASON, aggregate, missing_expr
 from ml_pipelines.errors import DataError, ModelError, PipelineError, RequestError
 from ml_pipelines.evaluation.scorers import THRESHOLD, Problem, checked
 from ml_pipelines.modeling.features import features_frame, score
@@ -67,16 +67,16 @@ def score_shard(
         ModelError: the model fails to predict.
     """
     schema = shard.collect_schema()
-    no_key = pl.when(is_missing(parameters.key, schema[parameters.key])).then(pl.lit("key is missing"))
-    told = [pl.col(UNPARSED)] if UNPARSED in schema.names() else []
+    no_key = pl.when(missing_expr(parameters.key, schema[parameters.key])).then(pl.lit("key is missing"))
+    told = [pl.col(BAD_CELLS)] if BAD_CELLS in schema.names() else []
     reasons = pl.concat_str(*told, no_key, separator="; ", ignore_nulls=True)
     judged = shard.with_columns(pl.when(reasons != "").then(reasons).alias(REASON))
     counts = dict(aggregate(judged.group_by(REASON).len().sort("len", REASON, descending=[True, False])).rows())
-    good = judged.filter(pl.col(REASON).is_null()).drop(REASON, UNPARSED, strict=False).collect()
+    good = judged.filter(pl.col(REASON).is_null()).drop(REASON, BAD_CELLS, strict=False).collect()
     assert len(good) == counts.pop(None, 0)
     kept = good.select(*dict.fromkeys([parameters.key, *parameters.keep]))
     scores = kept.hstack(_scores(good.lazy(), len(good), model, training, set(kept.columns)))
-    bad = judged.filter(pl.col(REASON).is_not_null()).drop(UNPARSED, strict=False)
+    bad = judged.filter(pl.col(REASON).is_not_null()).drop(BAD_CELLS, strict=False)
     quarantined = sum(counts.values())
     return StepOutput(
         outputs={"scores": scores.lazy(), "quarantine": bad},

@@ -7,15 +7,15 @@ from collections.abc import Iterable
 import polars as pl
 
 from ml_pipelines.data.csv_checks import source_error
-from ml_pipelines.data.streaming import REASON, ROW, UNPARSED, missing_column
-from ml_pipelines.data.type_inference import scan, typed
+from ml_pipelines.data.streaming import BAD_CELLS, REASON, ROW, missing_column_error
+from ml_pipelines.data.type_inference import parse_columns, scan_source
 from ml_pipelines.errors import DataError
 from ml_pipelines.pipeline.parameters import IngestParameters
 from ml_pipelines.pipeline.step import StepOutput
 
 __all__ = ["ingest"]
 
-_RESERVED = (UNPARSED, ROW, REASON)
+_RESERVED = (BAD_CELLS, ROW, REASON)
 
 
 def ingest(*, raw_path: str, parameters: IngestParameters, seed: int) -> StepOutput:
@@ -27,20 +27,20 @@ def ingest(*, raw_path: str, parameters: IngestParameters, seed: int) -> StepOut
         seed: not used.
 
     Returns:
-        `table`: the rows, with a column `_unparsed` if some cell is not what is declared.
-        Values: `columns`, without `_unparsed`, and `empty_rows`, the records without any value.
+        `table`: the rows, with a column `_bad_cells` if some cell is not what is declared.
+        Values: `columns`, without `_bad_cells`, and `empty_rows`, the records without any value.
 
     Raises:
         DataError: a declared column, the key or the target is not there, there are no rows, or a name is reserved.
         SourceUnreadable: the file is not a table.
     """
     try:
-        frame = scan(raw_path)
+        frame = scan_source(raw_path)
         _check_names(frame.collect_schema().names(), parameters)
-        table, empty_rows = typed(frame.drop(parameters.ignore, strict=False), parameters.types, raw_path)
+        table, empty_rows = parse_columns(frame.drop(parameters.ignore, strict=False), parameters.types, raw_path)
     except pl.exceptions.PolarsError as exc:
         raise source_error(exc, raw_path) from exc
-    columns = sum(name != UNPARSED for name in table.collect_schema())
+    columns = sum(name != BAD_CELLS for name in table.collect_schema())
     return StepOutput(outputs={"table": table}, values={"columns": columns, "empty_rows": empty_rows})
 
 
@@ -60,4 +60,4 @@ def _check_names(names: list[str], parameters: IngestParameters) -> None:
     for role, wanted in roles.items():
         for name in wanted:
             if name is not None and name not in kept:
-                raise missing_column(name, role, kept)
+                raise missing_column_error(name, role, kept)

@@ -6,7 +6,7 @@ from functools import partial
 
 import polars as pl
 
-from ml_pipelines.data.streaming import REASON, ROW, UNPARSED, aggregate, is_missing
+from ml_pipelines.data.streaming import BAD_CELLS, REASON, ROW, aggregate, missing_expr
 from ml_pipelines.errors import DataError
 from ml_pipelines.pipeline.parameters import PreprocessParameters
 from ml_pipelines.pipeline.step import StepOutput
@@ -28,7 +28,7 @@ def preprocess(
         seed: not used.
 
     Returns:
-        `clean`: the other rows in their order, without `_unparsed`; what is not a number is null. `quarantine`: the
+        `clean`: the other rows in their order, without `_bad_cells`; what is not a number is null. `quarantine`: the
         rows set aside as they came, with their position `_row` and `_reason`. Values: `rows_in`, `kept`,
         `quarantined`, `quarantined_by_reason`.
 
@@ -36,7 +36,7 @@ def preprocess(
         DataError: no row is left.
     """
     schema = table.collect_schema()
-    unlabelled = is_missing(parameters.target, schema[parameters.target])
+    unlabelled = missing_expr(parameters.target, schema[parameters.target])
     reasons = pl.concat_str(
         pl.col(REASON), pl.when(unlabelled).then(pl.lit(_NO_TARGET)), separator="; ", ignore_nulls=True
     )
@@ -55,7 +55,7 @@ def preprocess(
             fix="correct the data, or the rules that set the rows aside",
         )
     floats = [pl.col(name).fill_nan(None) for name, dtype in schema.items() if dtype.is_float()]
-    clean = judged.filter(pl.col(REASON).is_null()).drop(ROW, REASON, UNPARSED, strict=False).with_columns(floats)
+    clean = judged.filter(pl.col(REASON).is_null()).drop(ROW, REASON, BAD_CELLS, strict=False).with_columns(floats)
     quarantined = sum(counts.values())
     return StepOutput(
         outputs={"clean": clean, "quarantine": judged.filter(pl.col(REASON).is_not_null())},

@@ -12,7 +12,7 @@ from math import floor
 import polars as pl
 
 from ml_pipelines.data.row_hash import row_hash
-from ml_pipelines.data.streaming import aggregate, missing_column
+from ml_pipelines.data.streaming import aggregate, missing_column_error
 from ml_pipelines.errors import DataError
 from ml_pipelines.pipeline.parameters import SplitParameters
 from ml_pipelines.pipeline.step import StepOutput
@@ -103,7 +103,7 @@ def _by_time(table: pl.LazyFrame, column: str, test: float, validation: float) -
 def _time(table: pl.LazyFrame, column: str) -> pl.Expr:
     schema = table.collect_schema()
     if column not in schema:
-        raise missing_column(column, "split column", schema, where="split.column")
+        raise missing_column_error(column, "split column", schema, where="split.column")
     if not (schema[column].is_temporal() or schema[column].is_integer()):
         raise DataError(
             f"the rows can't be ordered in time by {column!r}",

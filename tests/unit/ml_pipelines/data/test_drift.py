@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_pipelines.data.drift import MOVED, SHIFTED, drift
+from ml_pipelines.data.drift import LARGE_DRIFT, MODERATE_DRIFT, drift
 from ml_pipelines.data.profile import profile
 
 
@@ -63,8 +63,8 @@ def test_whole_numbers_that_have_not_moved_are_stable_wherever_their_deciles_lie
 def test_other_rows_of_the_same_kind_are_stable_and_moved_ones_are_told() -> None:
     rng = np.random.default_rng(1)
     then = numbers(rng.normal(size=5000))
-    assert index(then, numbers(rng.normal(size=5000))) < MOVED / 5
-    assert index(then, numbers(rng.normal(1.0, size=5000))) > SHIFTED
+    assert index(then, numbers(rng.normal(size=5000))) < MODERATE_DRIFT / 5
+    assert index(then, numbers(rng.normal(1.0, size=5000))) > LARGE_DRIFT
 
 
 def test_the_index_is_that_of_the_rows_in_the_bins_of_the_earlier_training() -> None:
@@ -87,14 +87,14 @@ def test_of_two_levels_the_shares_are_exact() -> None:
 
 def test_a_new_level_and_new_missing_cells_count() -> None:
     then = words(["a"] * 100)
-    assert index(then, words(["a"] * 70 + ["new"] * 30)) > SHIFTED
-    assert index(then, words(["a"] * 70 + [None] * 30)) > SHIFTED
+    assert index(then, words(["a"] * 70 + ["new"] * 30)) > LARGE_DRIFT
+    assert index(then, words(["a"] * 70 + [None] * 30)) > LARGE_DRIFT
 
 
 def test_levels_that_a_cut_list_leaves_out_do_not_seem_to_be_gone() -> None:
     rng = np.random.default_rng(4)
     levels = [f"level {number}" for number in range(60)]
-    assert index(words(rng.choice(levels, 6000).tolist()), words(rng.choice(levels, 6000).tolist())) < MOVED
+    assert index(words(rng.choice(levels, 6000).tolist()), words(rng.choice(levels, 6000).tolist())) < MODERATE_DRIFT
 
 
 def test_features_that_came_went_or_changed_their_kind_are_told_first() -> None:
@@ -108,8 +108,8 @@ def test_features_that_came_went_or_changed_their_kind_are_told_first() -> None:
 def test_a_column_that_was_empty() -> None:
     empty, full = numbers([math.nan, math.nan]), numbers([1, 2])
     assert index(empty, empty) == 0
-    assert index(empty, full) > SHIFTED
-    assert index(full, empty) > SHIFTED
+    assert index(empty, full) > LARGE_DRIFT
+    assert index(full, empty) > LARGE_DRIFT
 
 
 @settings(max_examples=50, deadline=None)

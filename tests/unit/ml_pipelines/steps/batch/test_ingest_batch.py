@@ -84,11 +84,11 @@ def test_without_a_champion_there_is_nothing_to_score_with(run):
 def test_the_columns_of_the_training_are_read_as_their_types_and_others_left_out(csv):
     made = read(csv("id,more,since,colour,x,label\n007,a,2026-01-02,1,5,0\n008,b,2026-01-03,2,oops,1\n"))
     table = made.outputs["table"].collect()
-    assert table.columns == ["id", "x", "colour", "since", "_unparsed"]
+    assert table.columns == ["id", "x", "colour", "since", "_bad_cells"]
     assert table.schema["x"] == pl.Float64
     assert table["colour"].to_list() == ["1", "2"]  # it was text in training
     assert table["id"].to_list() == ["007", "008"]
-    assert table["_unparsed"].to_list() == [None, "x: 'oops' is not a float"]
+    assert table["_bad_cells"].to_list() == [None, "x: 'oops' is not a float"]
 
 
 def test_columns_to_keep_come_along_with_their_declared_types(csv):

@@ -12,7 +12,7 @@ from ml_pipelines.pipeline.batch_parameters import MeasureDriftParameters
 from ml_pipelines.ports import TaskRecord
 from ml_pipelines.promotion.deployment import TRAINING_TAG
 from ml_pipelines.spec.batch import DriftLimits, ScoredBy
-from ml_pipelines.steps.batch.measure_drift import MOST_ROWS, measure_drift, resolve
+from ml_pipelines.steps.batch.measure_drift import MAX_ROWS, measure_drift, resolve
 
 SOMEBODY = Identity(pipeline="watch", run_id="r", task_id="measure_drift")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -102,8 +102,8 @@ def test_few_rows_are_not_judged(measured):
 
 
 def test_of_a_large_batch_some_rows_are_enough(measured):
-    large = pl.concat([rows(MOST_ROWS), rows(100, shift=1.5)])
-    assert measured(large).values["rows"] == MOST_ROWS + 100
+    large = pl.concat([rows(MAX_ROWS), rows(100, shift=1.5)])
+    assert measured(large).values["rows"] == MAX_ROWS + 100
     assert measured(large).values["drifted"] == []
 
 

@@ -11,7 +11,7 @@ from ml_pipelines.errors import DataError
 from ml_pipelines.pipeline.batch_parameters import PlanShardsParameters
 from ml_pipelines.pipeline.parameters import RunOptions
 from ml_pipelines.spec.batch import Shards
-from ml_pipelines.steps.batch.plan_shards import plan_shards, shards_of
+from ml_pipelines.steps.batch.plan_shards import plan_shards, shard_ranges
 
 ROWS = st.integers(0, 10_000)
 SIZES = st.integers(1, 3_000).map(lambda rows: Shards(rows=rows))
@@ -20,7 +20,7 @@ COUNTS = st.integers(1, 1_000).map(lambda count: Shards(count=count))
 
 @given(ROWS, st.one_of(SIZES, COUNTS))
 def test_shards_are_all_rows_each_once_and_none_is_empty(rows, shards):
-    planned = shards_of(rows, shards)
+    planned = shard_ranges(rows, shards)
     assert all(length >= 1 for _, length in planned)
     assert [first for first, _ in planned] == [0, *accumulate(length for _, length in planned)][: len(planned)]
     assert sum(length for _, length in planned) == rows
@@ -28,14 +28,14 @@ def test_shards_are_all_rows_each_once_and_none_is_empty(rows, shards):
 
 @given(ROWS, SIZES)
 def test_there_are_as_many_shards_of_a_size_as_the_rows_need(rows, shards):
-    lengths = [length for _, length in shards_of(rows, shards)]
+    lengths = [length for _, length in shard_ranges(rows, shards)]
     assert len(lengths) == -(-rows // shards.rows)
     assert set(lengths[:-1]) <= {shards.rows}
 
 
 @given(ROWS, COUNTS)
 def test_there_are_as_many_shards_as_asked_for_of_equal_size(rows, shards):
-    lengths = [length for _, length in shards_of(rows, shards)]
+    lengths = [length for _, length in shard_ranges(rows, shards)]
     assert len(lengths) == min(rows, shards.count)
     assert not lengths or max(lengths) - min(lengths) <= 1
 
@@ -57,21 +57,21 @@ def test_a_key_that_occurred_before_is_set_aside_in_whichever_shard_it_is():
         {
             "id": ["a", "b", "a", None, "c", None, "b", "a"],
             "x": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0],
-            "_unparsed": [None, None, None, None, None, None, "x: 'much' is not a float", None],
+            "_bad_cells": [None, None, None, None, None, None, "x: 'much' is not a float", None],
         }
     )
     made = plan_shards(table=table, parameters=PlanShardsParameters(key="id", shards=Shards(rows=5)), seed=0)
     shards = [made.outputs[f"shard_{index}"].collect() for index in range(2)]
-    assert pl.concat(shards).drop("_unparsed").equals(table.drop("_unparsed").collect())
-    assert [shard["_unparsed"].to_list() for shard in shards] == [
+    assert pl.concat(shards).drop("_bad_cells").equals(table.drop("_bad_cells").collect())
+    assert [shard["_bad_cells"].to_list() for shard in shards] == [
         [None, None, "id occurred before", None, None],
         [None, "x: 'much' is not a float; id occurred before", "id occurred before"],
     ]
     assert made.values["warnings"] == ["id occurred before in 3 of 8 rows, which are set aside"]
     without = plan_shards(
-        table=table.drop("_unparsed"), parameters=PlanShardsParameters(key="id", shards=Shards(count=1)), seed=0
+        table=table.drop("_bad_cells"), parameters=PlanShardsParameters(key="id", shards=Shards(count=1)), seed=0
     )
-    assert without.outputs["shard_0"].collect()["_unparsed"].null_count() == 5
+    assert without.outputs["shard_0"].collect()["_bad_cells"].null_count() == 5
 
 
 def test_a_batch_without_such_keys_keeps_its_columns():

@@ -65,7 +65,7 @@ TABLE = pl.LazyFrame(
         "id": ["a", None, "c", "d"],
         "x": [1.0, 2.0, None, None],
         "colour": ["red", "red", "red", "blue"],
-        "_unparsed": [None, None, "x: 'much' is not a float", None],
+        "_bad_cells": [None, None, "x: 'much' is not a float", None],
     }
 )
 

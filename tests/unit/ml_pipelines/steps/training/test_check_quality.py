@@ -148,7 +148,7 @@ def test_cells_that_could_not_be_read_break_the_type_of_their_own_column_only():
     frame = table(
         x=[None if row == 2 else row % 5 * 1.0 for row in range(40)],
         xx=[None if row in (2, 4) else row % 4 for row in range(40)],
-        _unparsed=unparsed,
+        _bad_cells=unparsed,
     )
     columns = {"x": {"type": "float", "on_fail": "quarantine"}, "xx": {"type": "integer", "on_fail": "warn"}}
     output = check(frame, columns=columns)
@@ -338,7 +338,7 @@ def test_the_single_column_auc_is_that_of_scikit_learn():
 
 
 def test_a_large_table_is_judged_by_a_sample_of_it(monkeypatch):
-    monkeypatch.setattr("ml_pipelines.steps.training.check_quality.SAMPLED_ROWS", 100)
+    monkeypatch.setattr("ml_pipelines.steps.training.check_quality.MAX_SAMPLE_ROWS", 100)
     output = check(table(400, y=LABELS.tolist(), leak=LEAKS["text"]))
     assert output.values["warnings"] == ["leak: leakage"]
     assert output.values == check(table(400, y=LABELS.tolist(), leak=LEAKS["text"])).values

@@ -99,7 +99,7 @@ def test_an_undeclared_column_gets_the_narrowest_type_that_fits_all_cells(column
     table = column(*cells)
     assert table.schema["x"] == dtype
     assert table["x"].equals(pl.Series("x", values, dtype=dtype), null_equal=True)
-    assert "_unparsed" not in table.columns
+    assert "_bad_cells" not in table.columns
 
 
 def test_a_cell_far_below_the_first_rows_still_widens_the_type(column):
@@ -125,13 +125,13 @@ def test_a_cell_far_below_the_first_rows_still_widens_the_type(column):
 def test_a_cell_that_is_not_what_is_declared_is_null_and_told(column, kind, cells, values, complaint):
     table = column(*cells, kind=kind)
     assert table["x"].to_list() == values
-    assert table["_unparsed"][1] == complaint
-    assert table["_unparsed"][2] is None
+    assert table["_bad_cells"][1] == complaint
+    assert table["_bad_cells"][2] is None
 
 
 def test_several_unreadable_cells_of_a_row_are_all_told(csv):
     table = read(csv("y,a,b\n1,u,v\n"), {"a": "float", "b": "integer"}).outputs["table"].collect()
-    assert table["_unparsed"].to_list() == ["a: 'u' is not a float; b: 'v' is not an integer"]
+    assert table["_bad_cells"].to_list() == ["a: 'u' is not a float; b: 'v' is not an integer"]
 
 
 def test_a_declared_string_stays_as_it_is(column):
@@ -170,7 +170,7 @@ def test_parquet_keeps_its_types_and_is_cast_to_the_declared_ones(tmp_path):
     assert table.schema["level"] == pl.String
     assert table["count"].to_list() == [5, None]
     assert table["day"].to_list() == [dt.date(2026, 10, 31), None]
-    assert table["_unparsed"].to_list() == ["half: '1.5' is not an integer", None]
+    assert table["_bad_cells"].to_list() == ["half: '1.5' is not an integer", None]
 
 
 def test_a_parquet_column_of_lists_is_refused(tmp_path):
@@ -197,7 +197,7 @@ def test_a_column_that_is_not_there_is_told_with_those_that_are(csv, kwargs, wha
     assert "customer_id, amount" in caught.value.got
 
 
-@pytest.mark.parametrize("name", ["_unparsed", "_row", "_reason"])
+@pytest.mark.parametrize("name", ["_bad_cells", "_row", "_reason"])
 def test_reserved_names_are_refused(csv, name):
     with pytest.raises(DataError, match=f"a column is called '{name}'") as caught:
         read(csv(f"y,{name}\n1,2\n"))

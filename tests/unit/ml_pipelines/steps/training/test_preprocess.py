@@ -26,7 +26,7 @@ def test_rows_are_parted_with_their_reasons():
         {
             "x": [1.0, math.inf, math.nan, 4.0, 5.0],
             "y": [0, 1, 1, None, None],
-            "_unparsed": [None, None, None, "x: 'a' is not a float", None],
+            "_bad_cells": [None, None, None, "x: 'a' is not a float", None],
         }
     )
     clean, quarantine, values = run(frame, (1, "x is infinite"), (3, "x is not a float"))
