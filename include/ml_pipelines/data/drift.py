@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-__all__ = ["LARGE_DRIFT", "MODERATE_DRIFT", "Drift", "drift"]
+__all__ = ["LARGE_DRIFT", "MODERATE_DRIFT", "FeatureDrift", "compare_profiles"]
 
 MODERATE_DRIFT = 0.1
 LARGE_DRIFT = 0.25
@@ -26,23 +26,23 @@ Profile = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drift:
+class FeatureDrift:
     """How far one feature has moved.
 
     Attributes:
         feature: its name.
         index: the population stability index; None if the feature was not there then, or is of another kind now.
-        then: its profile in the earlier training, None if it was not there.
-        now: its profile in this one, None if it is no longer there.
+        reference: its profile in the earlier training, None if it was not there.
+        current: its profile in this one, None if it is no longer there.
     """
 
     feature: str
     index: float | None
-    then: Profile | None
-    now: Profile | None
+    reference: Profile | None
+    current: Profile | None
 
 
-def drift(then: Mapping[str, Profile], now: Mapping[str, Profile]) -> list[Drift]:
+def compare_profiles(then: Mapping[str, Profile], now: Mapping[str, Profile]) -> list[FeatureDrift]:
     """Compare two profiles: features that came, went or changed their kind first, then the one that has moved most.
 
     Args:
@@ -53,11 +53,11 @@ def drift(then: Mapping[str, Profile], now: Mapping[str, Profile]) -> list[Drift
     return sorted(found, key=lambda each: -math.inf if each.index is None else -each.index)
 
 
-def _compared(name: str, then: Profile | None, now: Profile | None) -> Drift:
+def _compared(name: str, then: Profile | None, now: Profile | None) -> FeatureDrift:
     index = None
     if then is not None and now is not None and (shares := _shares(then, now)) is not None:
         index = _index(*shares)
-    return Drift(feature=name, index=index, then=then, now=now)
+    return FeatureDrift(feature=name, index=index, reference=then, current=now)
 
 
 def _index(then: Sequence[float], now: Sequence[float]) -> float:

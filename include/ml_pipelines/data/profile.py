@@ -9,18 +9,18 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-__all__ = ["profile", "profiles"]
+__all__ = ["profile_column", "profile_features"]
 
 _TOP_LEVELS = 20
 _QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-def profiles(frame: pd.DataFrame, features: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def profile_features(frame: pd.DataFrame, features: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """The profile of each feature of a frame, by name."""
-    return {each["name"]: profile(frame[each["name"]], each["dtype"]) for each in features}
+    return {each["name"]: profile_column(frame[each["name"]], each["dtype"]) for each in features}
 
 
-def profile(column: pd.Series, dtype: str) -> dict[str, Any]:
+def profile_column(column: pd.Series, dtype: str) -> dict[str, Any]:
     """What later data is compared with. Times count in days since 1970-01-01."""
     missing = float(column.isna().mean())
     present = column.dropna()

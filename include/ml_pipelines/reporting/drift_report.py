@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ml_pipelines.data.drift import LARGE_DRIFT, MODERATE_DRIFT, Drift
+from ml_pipelines.data.drift import LARGE_DRIFT, MODERATE_DRIFT, FeatureDrift
 from ml_pipelines.reporting import plots
 from ml_pipelines.reporting.components import facts, more, note, section, table
 from ml_pipelines.reporting.html import Html, clipped, element
@@ -36,8 +36,8 @@ class DriftReportData:
     about: Mapping[str, Any]
     values: Mapping[str, Any]
     limit: float
-    features: Sequence[Drift]
-    predictions: Drift | None
+    features: Sequence[FeatureDrift]
+    predictions: FeatureDrift | None
 
 
 def render_drift_report(found: DriftReportData) -> str:
@@ -82,7 +82,7 @@ def _features(found: DriftReportData) -> Html:
 
 def _distributions(found: DriftReportData) -> Html | None:
     """The features that have moved most, then and now."""
-    drawn = [each for each in found.features if each.index and each.then and each.now][:_DRAWN_FEATURES]
+    drawn = [each for each in found.features if each.index and each.reference and each.current][:_DRAWN_FEATURES]
     made = [plots.then_and_now(f"then-and-now-{place}", each) for place, each in enumerate(drawn)]
     made = [each for each in made if each is not None]
     if not made:

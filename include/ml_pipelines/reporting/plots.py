@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ml_pipelines.contracts import Interval
-from ml_pipelines.data.drift import Drift
+from ml_pipelines.data.drift import FeatureDrift
 from ml_pipelines.reporting.formatting import metric_name, number, percent
 from ml_pipelines.reporting.html import Html, clipped, element, join
 from ml_pipelines.reporting.svg import (
@@ -172,15 +172,15 @@ def stability(found: Mapping[str, float], limit: float) -> Html:
     return figure("stability", "How far each feature has moved", told, frame, marks)
 
 
-def then_and_now(name: str, found: Drift) -> Html | None:
+def then_and_now(name: str, found: FeatureDrift) -> Html | None:
     """The deciles of a feature then and now, or the shares of its commonest values; None if there are none."""
-    assert found.then is not None
-    assert found.now is not None
+    assert found.reference is not None
+    assert found.current is not None
     title = f"{clipped(found.feature, 40)}, then and now"
-    if found.then.get("quantiles") and found.now.get("quantiles"):
-        return _deciles(name, title, found.then["quantiles"], found.now["quantiles"])
-    if found.then.get("levels") and found.now.get("levels"):
-        return _levels(name, title, found.then["levels"], found.now["levels"])
+    if found.reference.get("quantiles") and found.current.get("quantiles"):
+        return _deciles(name, title, found.reference["quantiles"], found.current["quantiles"])
+    if found.reference.get("levels") and found.current.get("levels"):
+        return _levels(name, title, found.reference["levels"], found.current["levels"])
     return None
 
 

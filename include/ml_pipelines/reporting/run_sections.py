@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ml_pipelines.data.drift import LARGE_DRIFT, MODERATE_DRIFT, Drift, drift
+from ml_pipelines.data.drift import LARGE_DRIFT, MODERATE_DRIFT, FeatureDrift, compare_profiles
 from ml_pipelines.reporting import plots
 from ml_pipelines.reporting.components import facts, mark, more, note, section, table
 from ml_pipelines.reporting.formatting import NOTHING, digest, duration, number, percent, size
@@ -123,7 +123,7 @@ def drift_section(evidence: ReportData) -> Html | None:
     if evidence.champion_training is None:
         why = evidence.champion_missing or "there is no champion to compare with"
         return section("drift", "Drift of the features", element("p", f"Not measured: {clipped(why, 500)}."))
-    found = drift(evidence.champion_training["profile"], training["profile"])
+    found = compare_profiles(evidence.champion_training["profile"], training["profile"])
     shown = found[:_SHOWN_FEATURES]
     moved = sum(each.index is not None and each.index >= MODERATE_DRIFT for each in found)
     return section(
@@ -142,12 +142,12 @@ def drift_section(evidence: ReportData) -> Html | None:
     )
 
 
-def moved_row(each: Drift) -> tuple[Child, ...]:
+def moved_row(each: FeatureDrift) -> tuple[Child, ...]:
     """A row of a table of drift: name, index, verdict, then and now."""
     if each.index is None:
-        word = "new" if each.then is None else "gone" if each.now is None else "another kind"
+        word = "new" if each.reference is None else "gone" if each.current is None else "another kind"
         verdict = element("span", word, class_="mark wait")
-        return clipped(each.feature), NOTHING, verdict, _profile(each.then), _profile(each.now)
+        return clipped(each.feature), NOTHING, verdict, _profile(each.reference), _profile(each.current)
     kind, word = (
         ("bad", "shifted")
         if each.index >= LARGE_DRIFT
@@ -156,7 +156,7 @@ def moved_row(each: Drift) -> tuple[Child, ...]:
         else ("good", "stable")
     )
     verdict = element("span", word, class_=f"mark {kind}")
-    return clipped(each.feature), f"{each.index:.3f}", verdict, _profile(each.then), _profile(each.now)
+    return clipped(each.feature), f"{each.index:.3f}", verdict, _profile(each.reference), _profile(each.current)
 
 
 def _profile(profile: Mapping[str, Any] | None) -> str:

@@ -12,8 +12,8 @@ import pandas as pd
 import polars as pl
 
 from ml_pipelines.contracts import Identity, JsonValue, StepResult
-from ml_pipelines.data.drift import Drift, drift
-from ml_pipelines.data.profile import profile, profiles
+from ml_pipelines.data.drift import FeatureDrift, compare_profiles
+from ml_pipelines.data.profile import profile_column, profile_features
 from ml_pipelines.errors import DataError
 from ml_pipelines.modeling.features import features_frame
 from ml_pipelines.pipeline.batch_parameters import MeasureDriftParameters
@@ -99,8 +99,9 @@ def measure_drift(
     """
     limits = parameters.limits
     rows = _rows(table)
-    found = drift(
-        training["profile"], profiles(features_frame(_some(table, rows), training["features"]), training["features"])
+    found = compare_profiles(
+        training["profile"],
+        profile_features(features_frame(_some(table, rows), training["features"]), training["features"]),
     )
     moved = [each.feature for each in found if each.index is None or each.index >= limits.index]
     predicted = None if baseline is None else _predictions(baseline, scores)
@@ -147,8 +148,8 @@ def _some(table: pl.LazyFrame, rows: int) -> pl.LazyFrame:
     return table.gather_every(-(-rows // MAX_ROWS)) if rows > MAX_ROWS else table
 
 
-def _predictions(then: pl.LazyFrame, now: pl.LazyFrame) -> Drift:
-    (compared,) = drift({"predictions": _predicted(then)}, {"predictions": _predicted(now)})
+def _predictions(then: pl.LazyFrame, now: pl.LazyFrame) -> FeatureDrift:
+    (compared,) = compare_profiles({"predictions": _predicted(then)}, {"predictions": _predicted(now)})
     return compared
 
 
@@ -159,8 +160,8 @@ def _predicted(scores: pl.LazyFrame) -> dict[str, Any]:
     column = "probability" if "probability" in names else "prediction"
     found = _some(scores.select(column), _rows(scores)).collect()[column]
     if several or not found.dtype.is_numeric():
-        return profile(pd.Series(found.cast(pl.String).to_list(), dtype=object), "string")
-    return profile(pd.Series(found.cast(pl.Float64).to_numpy()), "float")
+        return profile_column(pd.Series(found.cast(pl.String).to_list(), dtype=object), "string")
+    return profile_column(pd.Series(found.cast(pl.Float64).to_numpy()), "float")
 
 
 def _sentence(values: dict[str, Any], features: int, parameters: MeasureDriftParameters) -> str:
@@ -172,5 +173,5 @@ def _sentence(values: dict[str, Any], features: int, parameters: MeasureDriftPar
     return f"{len(values['drifted'])} of {features} features have drifted{of_predictions}"
 
 
-def _plain(found: Drift) -> dict[str, Any]:
-    return {"feature": found.feature, "index": found.index, "then": found.then, "now": found.now}
+def _plain(found: FeatureDrift) -> dict[str, Any]:
+    return {"feature": found.feature, "index": found.index, "reference": found.reference, "current": found.current}

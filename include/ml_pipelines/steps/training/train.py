@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from ml_pipelines import __version__
 from ml_pipelines._utils.canonical_json import load_json
 from ml_pipelines.contracts import ArtifactRef, DataPin, JsonValue
-from ml_pipelines.data.profile import profiles
+from ml_pipelines.data.profile import profile_features
 from ml_pipelines.errors import DataError, ModelError
 from ml_pipelines.modeling.estimators import build_estimator
 from ml_pipelines.modeling.features import feature_dtypes, features_frame, records, score
@@ -72,7 +72,7 @@ def train(*, table: pl.LazyFrame, parameters: TrainParameters, seed: int) -> Ste
         "rows": len(y),
         "features": features,
         "target_summary": _target_summary(y, parameters),
-        "profile": profiles(frame, features),
+        "profile": profile_features(frame, features),
         "importances": _importances(model, frame, y, seed),
         "warnings": noted,
     }

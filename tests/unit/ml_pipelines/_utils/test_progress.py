@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from ml_pipelines._utils.progress import progress
-from ml_pipelines.data.streaming import counted
+from ml_pipelines.data.streaming import report_progress
 
 
 class Clock:
@@ -41,6 +41,6 @@ def test_work_of_unknown_size_is_told_without_a_share(caplog: pytest.LogCaptureF
 def test_a_counted_table_is_the_same_and_tells_each_row_once() -> None:
     told: list[int] = []
     table = pl.LazyFrame({"a": range(100_000), "b": [None, "x"] * 50_000})
-    got = counted(table, told.append).collect(engine="streaming")
+    got = report_progress(table, told.append).collect(engine="streaming")
     assert got.equals(table.collect())
     assert sum(told) == 100_000

@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_pipelines.data.drift import LARGE_DRIFT, MODERATE_DRIFT, drift
-from ml_pipelines.data.profile import profile
+from ml_pipelines.data.drift import LARGE_DRIFT, MODERATE_DRIFT, compare_profiles
+from ml_pipelines.data.profile import profile_column
 
 
 def numbers(values: Any) -> dict[str, Any]:
-    return profile(pd.Series(np.asarray(values, dtype=float)), "float")
+    return profile_column(pd.Series(np.asarray(values, dtype=float)), "float")
 
 
 def words(values: list[str | None]) -> dict[str, Any]:
-    return profile(pd.Series(values, dtype=object), "string")
+    return profile_column(pd.Series(values, dtype=object), "string")
 
 
 def index(then: dict[str, Any], now: dict[str, Any]) -> float | None:
-    return drift({"x": then}, {"x": now})[0].index
+    return compare_profiles({"x": then}, {"x": now})[0].index
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=40))
@@ -41,8 +41,8 @@ def test_a_profile_knows_one_zero(values: list[float]) -> None:
 
 def test_levels_of_a_profile_are_texts_that_a_row_has_whatever_the_column_is_of() -> None:
     some = pd.Series(pd.Categorical(["a", "b", None, "a"], ["absent", "b", "a"]))
-    assert profile(some, "string") == words(["a", "b", None, "a"])
-    told = profile(pd.Series([True, False, None, True], dtype="boolean"), "boolean")
+    assert profile_column(some, "string") == words(["a", "b", None, "a"])
+    told = profile_column(pd.Series([True, False, None, True], dtype="boolean"), "boolean")
     assert told == {"levels": {"True": 0.5, "False": 0.25}, "missing": 0.25}
 
 
@@ -100,7 +100,7 @@ def test_levels_that_a_cut_list_leaves_out_do_not_seem_to_be_gone() -> None:
 def test_features_that_came_went_or_changed_their_kind_are_told_first() -> None:
     old = {"stays": numbers([1, 2, 3]), "went": numbers([1]), "other": numbers([1, 2])}
     new = {"stays": numbers([7, 8, 9]), "came": numbers([1]), "other": words(["1", "2"])}
-    found = drift(old, new)
+    found = compare_profiles(old, new)
     assert found[-1].feature == "stays"
     assert {each.feature: each.index for each in found[:-1]} == {"went": None, "came": None, "other": None}
 
