@@ -16,7 +16,7 @@ from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Decision, Identity
 from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, RegistryError, ServiceUnavailable, SourceNotFound
 from ml_pipelines.ports import CELLS_PER_GROUP, DataSource, ModelVersion, TaskRecord, TrackedModel, Training
 from ml_pipelines.promotion import hash_chain as chain
-from ml_pipelines.promotion.deployment import verified
+from ml_pipelines.promotion.deployment import verified_model_bytes
 from ml_pipelines.spec.training import DvcSource, FileSource, SqlSource
 
 __all__ = ["FakeLedger", "FakeRegistry", "FakeRun", "FakeServices", "FakeTracking"]
@@ -182,17 +182,17 @@ class FakeLedger:
     def __init__(self) -> None:
         self.down = False
         self.written: list[LedgerEntry] = []
-        self.heads: dict[str, chain.Head] = {}
+        self.heads: dict[str, chain.ChainHead] = {}
         self.moment = datetime(2026, 1, 1, tzinfo=UTC)
-        self._turns: set[str] = set()
+        self._locked: set[str] = set()
 
     def record(self, identity: Identity, decision: Decision, details: dict[str, JsonValue]) -> LedgerEntry:
         """Write to the end of the model's chain what is not there yet."""
         _answer("ledger", down=self.down)
         of_run = [entry for entry in self._of(decision.model) if _is_of(entry, identity.pipeline, identity.run_id)]
-        if of_run and chain.says_the_same(of_run[-1], decision, details):
+        if of_run and chain.is_same_record(of_run[-1], decision, details):
             return of_run[-1]
-        entry = chain.link(
+        entry = chain.next_entry(
             identity,
             decision,
             details,
@@ -201,7 +201,7 @@ class FakeLedger:
             recorded_at=self.moment.isoformat(timespec="milliseconds"),
         )
         self.moment += timedelta(seconds=1)
-        self.heads[entry.model] = chain.Head(entry.seq, entry.hash)
+        self.heads[entry.model] = chain.ChainHead(entry.seq, entry.hash)
         self.written.append(entry)
         return entry
 
@@ -225,28 +225,28 @@ class FakeLedger:
         """What is wrong with a model's chain."""
         _answer("ledger", down=self.down)
         stored = [
-            chain.Stored(
+            chain.StoredEntry(
                 model=entry.model,
                 seq=entry.seq,
                 pipeline=entry.pipeline,
                 run_id=entry.run_id,
-                text=chain.text_of(entry),
+                text=chain.entry_text(entry),
                 hash=entry.hash,
             )
             for entry in sorted(self._of(model), key=lambda entry: entry.seq)
         ]
-        return tuple(chain.flaws(stored, self.heads.get(model)))
+        return tuple(chain.chain_errors(stored, self.heads.get(model)))
 
     @contextmanager
-    def turn(self, model: str) -> Iterator[None]:
+    def lock(self, model: str) -> Iterator[None]:
         """Have the model's turn, which nobody else has in memory."""
         _answer("ledger", down=self.down)
-        assert model not in self._turns, "whoever has the turn must not ask for it again"
-        self._turns.add(model)
+        assert model not in self._locked, "whoever has the turn must not ask for it again"
+        self._locked.add(model)
         try:
             yield
         finally:
-            self._turns.remove(model)
+            self._locked.remove(model)
 
     def _of(self, model: str) -> list[LedgerEntry]:
         return [entry for entry in self.written if entry.model == model]
@@ -294,15 +294,15 @@ class FakeServices:
         self.blobs[uri] = data
         return ArtifactRef(uri=uri, sha256=digest, bytes=len(data), kind=kind, rows=rows)
 
-    def expect_rehearsal(self) -> None:
+    def prepare_smoke_test(self) -> None:
         """It needs nothing here."""
 
-    def rehearse(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
+    def smoke_test(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
         """What a version answers to the smoke rows of its training, in this process."""
         from ml_pipelines.modeling.features import frame_of, score
         from ml_pipelines.modeling.serialization import load_model
 
-        model = load_model(verified(self.registry, version))
+        model = load_model(verified_model_bytes(self.registry, version))
         return list(score(model, frame_of(training["smoke"]["rows"], training["features"]), training).tolist())
 
     def read(self, ref: ArtifactRef) -> bytes:

@@ -15,7 +15,7 @@ import numpy as np
 from ml_pipelines.contracts import Comparison, Decision
 from ml_pipelines.evaluation.bootstrap import interval, resampled
 from ml_pipelines.evaluation.scorers import Problem, measure
-from ml_pipelines.promotion.gate import judge
+from ml_pipelines.promotion.gate import apply_gate
 from ml_pipelines.spec.metrics import METRICS
 from ml_pipelines.spec.training import Gate
 
@@ -59,7 +59,7 @@ def outcome(metric: str, rows: int, better: float, seed: int, *, confidence: flo
         champion_version="1",
         comparison=compared,
     )
-    return judge(evidence, Gate(metric=metric, confidence=confidence)).outcome
+    return apply_gate(evidence, Gate(metric=metric, confidence=confidence)).outcome
 
 
 def rates(metric: str, rows: int, better: float, holdouts: int, **options: Any) -> dict[str, float]:

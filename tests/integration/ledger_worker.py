@@ -13,7 +13,7 @@ def main() -> None:
     url, what, *rest = sys.argv[1:]
     ledger = SqlLedger(url)
     if what == "hold":
-        with ledger.turn("m"):
+        with ledger.lock("m"):
             print("held", flush=True)
             time.sleep(3600)
     name, count = rest[0], int(rest[1])

@@ -23,15 +23,15 @@ def entries_of(url: str) -> list[LedgerEntry]:
 def fill(url: str, told: Iterable[tuple[Identity, Decision, dict[str, JsonValue]]]) -> None:
     """Write entries to an empty ledger as `record` would, all in one transaction."""
     assert SqlLedger(url).models() == ()
-    heads: dict[str, chain.Head] = {}
+    heads: dict[str, chain.ChainHead] = {}
     rows = []
     for identity, decision, details in told:
         after = heads.get(decision.model, chain.START)
         moment = "2026-11-01T00:00:00.000+00:00"
-        entry = chain.link(identity, decision, details, after=after, supersedes=None, recorded_at=moment)
-        heads[entry.model] = chain.Head(entry.seq, entry.hash)
+        entry = chain.next_entry(identity, decision, details, after=after, supersedes=None, recorded_at=moment)
+        heads[entry.model] = chain.ChainHead(entry.seq, entry.hash)
         of_run = {"model": entry.model, "seq": entry.seq, "pipeline": entry.pipeline, "run_id": entry.run_id}
-        rows.append({**of_run, "text": chain.text_of(entry), "hash": entry.hash})
+        rows.append({**of_run, "text": chain.entry_text(entry), "hash": entry.hash})
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.begin() as connection:
         connection.execute(sa.insert(sql_ledger._ENTRIES), rows)

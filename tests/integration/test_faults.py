@@ -32,7 +32,7 @@ from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
 from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.contracts import ArtifactRef
 from ml_pipelines.pipeline.training import CATALOG
-from ml_pipelines.promotion.history import moved
+from ml_pipelines.promotion.history import find_outside_move
 from ml_pipelines.store.artifact_store import ArtifactStore
 from ml_pipelines.store.layout import Manifest, RunRecord
 
@@ -333,7 +333,7 @@ KILLS: list[Fault] = [
     fault("register", "after", CLIENT + "set_registered_model_alias"),
     fault("register", "before", RECORD),
     fault("deploy", "before", PUBLISH),
-    fault("deploy", "before", "ml_pipelines.adapters.smoke_test.client:answers"),
+    fault("deploy", "before", "ml_pipelines.adapters.smoke_test.client:predict_in_process"),
     fault("deploy", "after", CLIENT + "set_registered_model_alias", holding="previous"),
     fault("deploy", "after", CLIENT + "set_registered_model_alias", holding="champion"),
     fault("deploy", "after", CLIENT + "delete_registered_model_alias"),
@@ -589,13 +589,13 @@ def test_two_runs_that_promote_at_once_with_the_ledger_in_postgresql(
     aliases = mlflow_picture(workspace.mlflow, "left")["aliases"]
     assert aliases == {"champion": later.details["version"], "previous": earlier.details["version"]}
     ledger = SqlLedger(postgres)
-    assert moved(MlflowRegistry(workspace.mlflow), ledger, MODEL) is None
+    assert find_outside_move(MlflowRegistry(workspace.mlflow), ledger, MODEL) is None
 
 
 # --- Going back ---
 
 ROLLBACK_KILLS = [
-    fault("", "before", "ml_pipelines.adapters.smoke_test.client:answers"),
+    fault("", "before", "ml_pipelines.adapters.smoke_test.client:predict_in_process"),
     fault("", "after", CLIENT + "set_registered_model_alias", holding="previous"),
     fault("", "after", CLIENT + "set_registered_model_alias", holding="champion"),
     fault("", "after", "ml_pipelines.adapters.sql.ledger:_append"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 
-from ml_pipelines.adapters.files.download import redacted
+from ml_pipelines.adapters.files.download import redact
 from ml_pipelines.adapters.files.source import FileDataSource
 from ml_pipelines.errors import PipelineError, ServiceUnavailable, SourceError, SourceNotFound, SourceUnreadable
 from ml_pipelines.spec.training import FileSource
@@ -202,4 +202,4 @@ def test_an_object_without_an_etag_is_pinned_by_its_content(out: str) -> None:
     ],
 )
 def test_secrets_are_left_out(address: str, shown: str) -> None:
-    assert redacted(address) == shown
+    assert redact(address) == shown

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from ml_pipelines.adapters.sql.database import Database
 from ml_pipelines.adapters.sql.ledger import SqlLedger
-from ml_pipelines.adapters.sql.model_lock import turn
+from ml_pipelines.adapters.sql.model_lock import model_lock
 from ml_pipelines.contracts import Decision, Identity
 from ml_pipelines.errors import LedgerError, ServiceUnavailable
 
@@ -91,14 +91,14 @@ def test_a_turn_ends_with_the_process_that_has_it(url: str) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         told = "somebody else has been changing which version of m serves"
-        with pytest.raises(ServiceUnavailable, match=told), turn(Database(url), "m", wait_seconds=0.2):
+        with pytest.raises(ServiceUnavailable, match=told), model_lock(Database(url), "m", wait_seconds=0.2):
             pass
-        with turn(Database(url), "other"):
+        with model_lock(Database(url), "other"):
             pass
         had = threading.Event()
 
         def wait() -> None:
-            with turn(Database(url), "m"):
+            with model_lock(Database(url), "m"):
                 had.set()
 
         waiting = threading.Thread(target=wait)
@@ -162,7 +162,7 @@ def test_a_connection_that_is_lost_is_worth_another_try(postgres: str) -> None:
     """The holder of a turn can't know whether somebody else has had it meanwhile."""
     ledger = SqlLedger(postgres)
     others = "datname = current_database() AND pid <> pg_backend_pid()"
-    with pytest.raises(ServiceUnavailable, match="the ledger's database does not answer"), ledger.turn("m"):
+    with pytest.raises(ServiceUnavailable, match="the ledger's database does not answer"), ledger.lock("m"):
         execute(postgres, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")  # noqa: S608 - of this file
-    with ledger.turn("m"):
+    with ledger.lock("m"):
         ledger.record(IDENTITY, HELD, {})

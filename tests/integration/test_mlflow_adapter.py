@@ -26,7 +26,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ml_pipelines.adapters.mlflow.client import MlflowServer, without_credentials
+from ml_pipelines.adapters.mlflow.client import MlflowServer, redact
 from ml_pipelines.adapters.mlflow.model_format import example_frame
 from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
 from ml_pipelines.adapters.mlflow.tracking import MlflowTracking
@@ -406,7 +406,7 @@ def test_a_scheme_that_mlflow_does_not_know_is_not(tmp_path: Path) -> None:
     ],
 )
 def test_credentials_are_taken_out_of_a_text(text: str, shown: str) -> None:
-    assert without_credentials(text) == shown
+    assert redact(text) == shown
 
 
 def test_pages_are_those_of_a_server_without_credentials() -> None:

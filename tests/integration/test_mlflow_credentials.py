@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from ml_pipelines.adapters.mlflow.credentials import separated, signed_in
+from ml_pipelines.adapters.mlflow.credentials import mlflow_environment, split_tracking_uri
 
 USER, PASSWORD, TOKEN = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"
 INSECURE, TRUSTED = "MLFLOW_TRACKING_INSECURE_TLS", "MLFLOW_TRACKING_SERVER_CERT_PATH"
@@ -33,14 +33,14 @@ def _nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_an_address_and_who_one_is_there(uri: str, expected: tuple[str, dict[str, str]]) -> None:
-    assert separated(uri) == expected
+    assert split_tracking_uri(uri) == expected
 
 
 def test_variables_are_there_only_within() -> None:
-    with signed_in({TOKEN: "t"}), signed_in({TOKEN: "t"}):
+    with mlflow_environment({TOKEN: "t"}), mlflow_environment({TOKEN: "t"}):
         assert there() == {TOKEN: "t"}
     assert there() == {}
-    with pytest.raises(KeyError), signed_in({TOKEN: "t"}):
+    with pytest.raises(KeyError), mlflow_environment({TOKEN: "t"}):
         raise KeyError
     assert there() == {}
 
@@ -49,11 +49,11 @@ def test_those_of_the_process_are_replaced_by_their_kind(monkeypatch: pytest.Mon
     own = {USER: "you", PASSWORD: "0ther", INSECURE: "true"}
     for name, value in own.items():
         monkeypatch.setenv(name, value)
-    with signed_in({}):
+    with mlflow_environment({}):
         assert there() == own
-    with signed_in({TOKEN: "t"}):
+    with mlflow_environment({TOKEN: "t"}):
         assert there() == {TOKEN: "t", INSECURE: "true"}
-    with signed_in({TRUSTED: "/ca.pem"}):
+    with mlflow_environment({TRUSTED: "/ca.pem"}):
         assert there() == {USER: "you", PASSWORD: "0ther", TRUSTED: "/ca.pem"}
     assert there() == own
 
@@ -63,20 +63,20 @@ def test_threads_with_other_credentials_take_turns(second: Mapping[str, str]) ->
     inside, leave, seen = threading.Event(), threading.Event(), []
 
     def first() -> None:
-        with signed_in({TOKEN: "a"}):
+        with mlflow_environment({TOKEN: "a"}):
             inside.set()
             leave.wait(30)
             seen.append(there())
 
     def other() -> None:
-        with signed_in(second):
+        with mlflow_environment(second):
             seen.append(there())
 
     one, two = threading.Thread(target=first), threading.Thread(target=other)
     one.start()
     assert inside.wait(30)
     two.start()
-    with signed_in({TOKEN: "a"}):  # the same ones need not wait
+    with mlflow_environment({TOKEN: "a"}):  # the same ones need not wait
         assert there() == {TOKEN: "a"}
     two.join(0.2)
     assert two.is_alive()

@@ -242,12 +242,12 @@ def prune(
 
     What the ledger refers to of versions that came to serve stays.
     """
-    from ml_pipelines.promotion.retained import needed
+    from ml_pipelines.promotion.retained import referenced_artifacts
     from ml_pipelines.store.artifact_store import ArtifactStore
     from ml_pipelines.store.retention import prune as remove
 
     settings = _settings(store)
-    keep = needed(ConnectedServices(settings).ledger)
+    keep = referenced_artifacts(ConnectedServices(settings).ledger)
     report = remove(ArtifactStore(settings.store), keep_days=keep_days, keep=keep, dry_run=dry_run)
     verb = "would remove" if dry_run else "removed"
     out.print(

@@ -56,12 +56,12 @@ def history(
     limit: Annotated[int, typer.Option(min=1, help="How many entries to show.")] = _SHOWN,
 ) -> None:
     """List what became of a model's runs, the newest first; with --at, what served at a moment."""
-    from ml_pipelines.promotion.history import served_at
+    from ml_pipelines.promotion.history import champion_at
 
     services = _services()
     if at is not None:
         moment = _moment(at)
-        entry = served_at(services.ledger, model, moment)
+        entry = champion_at(services.ledger, model, moment)
         number = entry.details.get("version") if entry else None
         if entry is None or number is None:
             out.print(f"{model}: nothing served on {moment:%Y-%m-%d %H:%M} UTC that the ledger knows of", markup=False)
@@ -92,7 +92,7 @@ def rollback(
 
     What served until now is not promoted again by itself.
     """
-    from ml_pipelines.promotion.transitions import roll_back, version_to_go_back_to
+    from ml_pipelines.promotion.transitions import roll_back, rollback_version
 
     if not reason.strip():
         raise RequestError("a rollback needs a reason", expected="--reason TEXT", fix="say why; the ledger keeps it")
@@ -103,7 +103,7 @@ def rollback(
         task_id="rollback",
     )
     entry = roll_back(
-        services, model, lambda _: version_to_go_back_to(services, model, to), reason=reason, identity=identity
+        services, model, lambda _: rollback_version(services, model, to), reason=reason, identity=identity
     )
     _show_card(services, entry)
 
@@ -120,10 +120,10 @@ def backtest(
 ) -> None:
     """Judge past runs again by other rules, and list the decisions that flip. Nothing is changed."""
     from ml_pipelines.promotion.backtest import backtest as replay
-    from ml_pipelines.promotion.backtest import gate_of
+    from ml_pipelines.promotion.backtest import load_gate
 
     services = _services()
-    gate = gate_of(rules, services.ledger, model)
+    gate = load_gate(rules, services.ledger, model)
     replayed = list(replay(services.ledger, model, gate))
     flips = [each for each in replayed if each.flips]
     if flips:
@@ -176,10 +176,10 @@ def _verified(services: ConnectedServices, model: str) -> bool:
 
 def _warn_if_moved(services: ConnectedServices, model: str) -> bool:
     """Tell if the registry does not agree with the ledger. A registry that can't be asked is told and no finding."""
-    from ml_pipelines.promotion.history import moved
+    from ml_pipelines.promotion.history import find_outside_move
 
     try:
-        found = moved(services.registry, services.ledger, model)
+        found = find_outside_move(services.registry, services.ledger, model)
     except PipelineError as error:
         out.print(f"[yellow]{escape(model)}[/]: the registry could not be asked: {escape(error.what)}", soft_wrap=True)
         return False
@@ -194,9 +194,9 @@ def _services() -> ConnectedServices:
 
 def _changes(services: ConnectedServices, model: str) -> list[LedgerEntry]:
     """The entries after which another version served, the newest first."""
-    from ml_pipelines.promotion.history import walk
+    from ml_pipelines.promotion.history import iter_entries
 
-    return [entry for entry in walk(services.ledger, model) if "version" in entry.details]
+    return [entry for entry in iter_entries(services.ledger, model) if "version" in entry.details]
 
 
 def _parsed(services: ConnectedServices, text: str) -> tuple[str, str]:

@@ -41,7 +41,7 @@ class Ledger(Protocol):
         """What is wrong with a model's chain, as sentences; empty if nothing is."""
         ...
 
-    def turn(self, model: str) -> AbstractContextManager[None]:
+    def lock(self, model: str) -> AbstractContextManager[None]:
         """Wait until nobody else has the model's turn, then have it. It ends with the process, however that ends.
 
         Who has it must not ask for it again.

@@ -48,7 +48,7 @@ class Registry(Protocol):
     ) -> ModelVersion:
         """Register a tracked model: one version for a `tracked.model_uri`, found again on a retry.
 
-        The version's tags are those given, `ml_pipelines.runner.training` and `ml_pipelines.run_id`.
+        The version's tags are those given, `ml_pipelines.pipeline` and `ml_pipelines.run_id`.
         """
         ...
 

@@ -64,11 +64,11 @@ class Services(Protocol):
         """The source that a declaration names."""
         ...
 
-    def expect_rehearsal(self) -> None:
+    def prepare_smoke_test(self) -> None:
         """A version may be rehearsed later on: what that needs may get ready beside what this process does."""
         ...
 
-    def rehearse(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
+    def smoke_test(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
         """What a version, as the registry has it, answers to the smoke rows of its training in a process of its own.
 
         Raises:

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from ml_pipelines.contracts import Decision, LedgerEntry, Outcome
 from ml_pipelines.errors import RequestError
 from ml_pipelines.ports import Ledger
-from ml_pipelines.promotion.gate import judge
-from ml_pipelines.promotion.history import HELD_DOWN, hold_down, walk
+from ml_pipelines.promotion.gate import apply_gate
+from ml_pipelines.promotion.history import ROLLED_BACK_RULE, hold_rolled_back, iter_entries
 from ml_pipelines.spec.loader import load_spec
 from ml_pipelines.spec.metrics import METRICS
 from ml_pipelines.spec.training import Gate
 
-__all__ = ["Replayed", "backtest", "gate_of"]
+__all__ = ["ReplayedDecision", "backtest", "load_gate"]
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class ReplayedDecision:
     """One past decision under other rules.
 
     Attributes:
@@ -37,14 +37,14 @@ class Replayed:
         return self.was != self.now.outcome
 
 
-def gate_of(file: str, ledger: Ledger, model: str) -> Gate:
+def load_gate(file: str, ledger: Ledger, model: str) -> Gate:
     """The gate that a file declares: a whole declaration, or the section `gate` alone.
 
     Raises:
         SpecError: with every mistake of the file, its line, and how to mend it.
         RequestError: the ledger has no decision on the model that rests on metrics.
     """
-    metric = next((entry.decision.metric for entry in walk(ledger, model) if entry.decision.metric), None)
+    metric = next((entry.decision.metric for entry in iter_entries(ledger, model) if entry.decision.metric), None)
     if metric is None:
         raise RequestError(
             f"the ledger has no decision on {model!r} that could be judged again",
@@ -61,14 +61,14 @@ def gate_of(file: str, ledger: Ledger, model: str) -> Gate:
     return load_spec(file, sections=others).gate
 
 
-def backtest(ledger: Ledger, model: str, gate: Gate) -> Iterator[Replayed]:
+def backtest(ledger: Ledger, model: str, gate: Gate) -> Iterator[ReplayedDecision]:
     """Past decisions that rest on metrics, the newest first; of a run that was decided twice the last one."""
     superseded: set[int] = set()
-    for entry in walk(ledger, model):
+    for entry in iter_entries(ledger, model):
         if entry.supersedes is not None:
             superseded.add(entry.supersedes)
         if entry.seq not in superseded and entry.decision.metrics:
-            yield Replayed(entry, _said(entry), _judged(entry.decision, gate))
+            yield ReplayedDecision(entry, _said(entry), _judged(entry.decision, gate))
 
 
 def _said(entry: LedgerEntry) -> Outcome:
@@ -81,6 +81,6 @@ def _said(entry: LedgerEntry) -> Outcome:
 
 
 def _judged(decision: Decision, gate: Gate) -> Decision:
-    now = judge(decision, gate, same_as_champion=decision.outcome == "no_change")
-    held = next((rule.detail for rule in decision.rules if rule.rule == HELD_DOWN and not rule.passed), None)
-    return hold_down(now, held)
+    now = apply_gate(decision, gate, same_as_champion=decision.outcome == "no_change")
+    held = next((rule.detail for rule in decision.rules if rule.rule == ROLLED_BACK_RULE and not rule.passed), None)
+    return hold_rolled_back(now, held)

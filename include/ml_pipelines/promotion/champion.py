@@ -7,10 +7,10 @@ from ml_pipelines.errors import RegistryError
 from ml_pipelines.ports import ModelVersion, Registry
 from ml_pipelines.spec.batch import ScoredBy
 
-__all__ = ["champion_before", "scored_by"]
+__all__ = ["champion_before_run", "scoring_version"]
 
 
-def champion_before(registry: Registry, model: str, identity: Identity) -> ModelVersion | None:
+def champion_before_run(registry: Registry, model: str, identity: Identity) -> ModelVersion | None:
     """The champion as it was before this run: a second try must not hold the run's own model against itself.
 
     Raises:
@@ -22,7 +22,7 @@ def champion_before(registry: Registry, model: str, identity: Identity) -> Model
     return registry.by_alias(model, "previous")
 
 
-def scored_by(registry: Registry, model: ScoredBy) -> ModelVersion:
+def scoring_version(registry: Registry, model: ScoredBy) -> ModelVersion:
     """The version that a declaration or a run names.
 
     Raises:

@@ -18,14 +18,22 @@ from ml_pipelines.contracts import ArtifactRef
 from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, RegistryError, VerificationFailed
 from ml_pipelines.ports import ModelVersion, Registry, Services
 
-__all__ = ["TRAINING_TAG", "brought", "prove", "serve", "training_of", "training_ref", "verified"]
+__all__ = [
+    "TRAINING_TAG",
+    "ensure_model_artifact",
+    "move_aliases",
+    "training_record",
+    "training_record_ref",
+    "verified_model_bytes",
+    "verify_predictions",
+]
 
 TRAINING_TAG = "ml_pipelines.training"  # of a version: the reference of its training's record, as JSON
 TOLERANCE = 1e-6  # relative; another CPU may round the last digits differently
 _TINY = 1e-8  # nor does a prediction this near to zero differ from it
 
 
-def verified(registry: Registry, version: ModelVersion) -> bytes:
+def verified_model_bytes(registry: Registry, version: ModelVersion) -> bytes:
     """The bytes of a version's model file, which are those that were stored at training.
 
     Raises:
@@ -57,7 +65,7 @@ def verified(registry: Registry, version: ModelVersion) -> bytes:
     return data
 
 
-def training_of(services: Services, version: ModelVersion) -> dict[str, Any]:
+def training_record(services: Services, version: ModelVersion) -> dict[str, Any]:
     """The record of a version's training, with the rows that it is verified on.
 
     Raises:
@@ -65,10 +73,10 @@ def training_of(services: Services, version: ModelVersion) -> dict[str, Any]:
         ArtifactMissing: it is gone from the store.
         ArtifactCorrupt: it is not what it was.
     """
-    return dict(json.loads(services.read(training_ref(version))))
+    return dict(json.loads(services.read(training_record_ref(version))))
 
 
-def training_ref(version: ModelVersion) -> ArtifactRef:
+def training_record_ref(version: ModelVersion) -> ArtifactRef:
     """Where the record of a version's training is.
 
     Raises:
@@ -86,7 +94,7 @@ def training_ref(version: ModelVersion) -> ArtifactRef:
         ) from exc
 
 
-def brought(services: Services, version: ModelVersion) -> ArtifactRef:
+def ensure_model_artifact(services: Services, version: ModelVersion) -> ArtifactRef:
     """A version's model file in this store, verified; from the registry if the store does not have it any more.
 
     Raises:
@@ -95,16 +103,16 @@ def brought(services: Services, version: ModelVersion) -> ArtifactRef:
         ServiceUnavailable: the registry does not answer.
     """
     if version.artifact is None:
-        return services.keep(verified(services.registry, version), "model")  # which tells why that can't be
+        return services.keep(verified_model_bytes(services.registry, version), "model")  # which tells why that can't be
     try:
         data = services.read(version.artifact)
     except (ArtifactMissing, ArtifactCorrupt):
-        data = verified(services.registry, version)
+        data = verified_model_bytes(services.registry, version)
     # Written again, it is young: retention leaves it alone while it is used.
     return services.adopt(version.artifact, data)
 
 
-def prove(services: Services, version: ModelVersion, training: Mapping[str, Any]) -> None:
+def verify_predictions(services: Services, version: ModelVersion, training: Mapping[str, Any]) -> None:
     """See that a version, loaded from the registry by a process of its own, predicts what it did at training.
 
     Args:
@@ -118,7 +126,7 @@ def prove(services: Services, version: ModelVersion, training: Mapping[str, Any]
         VerificationFailed: the model does not predict what it predicted when it was trained.
         ServiceUnavailable: the registry does not answer, or the process took too long.
     """
-    expected, got = _flat(training["smoke"]["predictions"]), _flat(services.rehearse(version, training))
+    expected, got = _flat(training["smoke"]["predictions"]), _flat(services.smoke_test(version, training))
     if len(got) == len(expected) and all(
         math.isclose(ours, theirs, rel_tol=TOLERANCE, abs_tol=_TINY) for ours, theirs in zip(got, expected, strict=True)
     ):
@@ -140,7 +148,7 @@ def _flat(predictions: Any) -> list[float]:
     return [float(predictions)]
 
 
-def serve(registry: Registry, version: ModelVersion, old: ModelVersion | None) -> str | None:
+def move_aliases(registry: Registry, version: ModelVersion, old: ModelVersion | None) -> str | None:
     """`previous` <- the old champion, `champion` <- the version, and read both back. Repeating it changes nothing.
 
     Args:

@@ -13,16 +13,18 @@ from ml_pipelines.contracts import Comparison, Decision, Interval, Outcome, Prom
 from ml_pipelines.spec.metrics import METRICS
 from ml_pipelines.spec.training import Gate
 
-__all__ = ["RULES", "Found", "Rule", "gain_of", "judge"]
+__all__ = ["RULES", "Rule", "RuleResult", "apply_gate", "metric_gain"]
 
-Found = tuple[RuleVerdict, Outcome]  # a verdict, and the outcome if it is "not passed"
-Rule = Callable[[Decision, Gate], Iterator[Found]]
+RuleResult = tuple[RuleVerdict, Outcome]  # a verdict, and the outcome if it is "not passed"
+Rule = Callable[[Decision, Gate], Iterator[RuleResult]]
 
 ROUNDING = 1e-12  # a difference that was meant to equal its limit may miss it by this much
 _GRAVITY: tuple[Outcome, ...] = ("rejected", "held")  # the graver first
 
 
-def judge(evidence: Decision, gate: Gate, *, promote: Promote = "auto", same_as_champion: bool = False) -> Decision:
+def apply_gate(
+    evidence: Decision, gate: Gate, *, promote: Promote = "auto", same_as_champion: bool = False
+) -> Decision:
     """The same decision with the outcome, the reason and the rules' verdicts that a gate gives it.
 
     Args:
@@ -39,14 +41,14 @@ def judge(evidence: Decision, gate: Gate, *, promote: Promote = "auto", same_as_
     return evidence.model_copy(update={"outcome": outcome, "reason": reason, "rules": rules})
 
 
-def gain_of(metric: str, ours: float | None, theirs: float | None) -> float | None:
+def metric_gain(metric: str, ours: float | None, theirs: float | None) -> float | None:
     """By how much ours is better; negative if it is worse, None if one of them is not known."""
     if ours is None or theirs is None:
         return None
     return ours - theirs if METRICS[metric].higher_is_better else theirs - ours
 
 
-def _outcome(found: list[Found], gate: Gate, promote: Promote) -> tuple[Outcome, str]:
+def _outcome(found: list[RuleResult], gate: Gate, promote: Promote) -> tuple[Outcome, str]:
     for outcome in _GRAVITY:
         failed = [verdict for verdict, gravity in found if gravity == outcome and not verdict.passed]
         if failed:
@@ -67,7 +69,7 @@ def _outcome(found: list[Found], gate: Gate, promote: Promote) -> tuple[Outcome,
 # --- the model by itself
 
 
-def _thresholds(evidence: Decision, gate: Gate) -> Iterator[Found]:
+def _thresholds(evidence: Decision, gate: Gate) -> Iterator[RuleResult]:
     for name, limit in gate.thresholds.items():
         yield _limit(f"threshold {name}", name, evidence.metrics.get(name), limit), "rejected"
 
@@ -91,10 +93,10 @@ def _unmeasured(metric: str) -> str:
     return f"{metric} could not be measured on the test rows"
 
 
-def _dummy(evidence: Decision, gate: Gate) -> Iterator[Found]:
+def _dummy(evidence: Decision, gate: Gate) -> Iterator[RuleResult]:
     """Better than a model that learned nothing: by what the gate asks for, and by anything at all."""
     rule, limit, metric = "beats dummy", gate.lift_over_dummy, gate.metric
-    gain = gain_of(metric, evidence.metrics.get(metric), evidence.dummy_metrics.get(metric))
+    gain = metric_gain(metric, evidence.metrics.get(metric), evidence.dummy_metrics.get(metric))
     if gain is None:
         yield RuleVerdict(rule=rule, passed=False, limit=limit, detail=_unmeasured(metric)), "rejected"
         return
@@ -106,7 +108,7 @@ def _dummy(evidence: Decision, gate: Gate) -> Iterator[Found]:
     yield RuleVerdict(rule=rule, passed=passed, value=gain, limit=limit, detail=detail), "rejected"
 
 
-def _guards(evidence: Decision, gate: Gate) -> Iterator[Found]:
+def _guards(evidence: Decision, gate: Gate) -> Iterator[RuleResult]:
     limits = {
         "model_bytes": (gate.guards.max_model_bytes, "the model's file has {:,.0f} bytes"),
         "seconds_per_row": (gate.guards.max_seconds_per_row, "a row takes the model {:.3g} seconds"),
@@ -126,7 +128,7 @@ def _guards(evidence: Decision, gate: Gate) -> Iterator[Found]:
 # --- groups of rows
 
 
-def _slice_floors(evidence: Decision, gate: Gate) -> Iterator[Found]:
+def _slice_floors(evidence: Decision, gate: Gate) -> Iterator[RuleResult]:
     for metric, limit in gate.slices.floors.items():
         measured = [(value, each) for each in evidence.slices if (value := each.metrics.get(metric)) is not None]
         rule = f"slices {metric}"
@@ -139,14 +141,14 @@ def _slice_floors(evidence: Decision, gate: Gate) -> Iterator[Found]:
         yield RuleVerdict(rule=rule, passed=passed, value=value, limit=limit, detail=detail), "rejected"
 
 
-def _slice_drops(evidence: Decision, gate: Gate) -> Iterator[Found]:
+def _slice_drops(evidence: Decision, gate: Gate) -> Iterator[RuleResult]:
     if not any(each.champion_metrics for each in evidence.slices):
         return
     for metric, limit in gate.slices.max_drop.items():
         gains = [
             (gain, each)
             for each in evidence.slices
-            if (gain := gain_of(metric, each.metrics.get(metric), each.champion_metrics.get(metric))) is not None
+            if (gain := metric_gain(metric, each.metrics.get(metric), each.champion_metrics.get(metric))) is not None
         ]
         rule = f"slices drop {metric}"
         if not gains:
@@ -177,7 +179,7 @@ def _named(group: SliceScore) -> str:
 # --- against the champion
 
 
-def _champion(evidence: Decision, gate: Gate) -> Iterator[Found]:
+def _champion(evidence: Decision, gate: Gate) -> Iterator[RuleResult]:
     """Not worse, or it is rejected; clearly better, or it is held."""
     if evidence.champion_version is None:
         yield RuleVerdict(rule="first model", passed=True, detail="there is no champion to compare with"), "rejected"

@@ -12,24 +12,33 @@ from dataclasses import dataclass
 
 from ml_pipelines.contracts import Decision, Identity, JsonValue, LedgerEntry
 
-__all__ = ["START", "Head", "Stored", "flaws", "link", "read", "says_the_same", "text_of"]
+__all__ = [
+    "START",
+    "ChainHead",
+    "StoredEntry",
+    "chain_errors",
+    "entry_text",
+    "is_same_record",
+    "next_entry",
+    "parse_entry",
+]
 
 _NOTHING = "0" * 64
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ChainHead:
     """Where a model's chain ends, noted beside it: `seq` and `hash` of the last entry."""
 
     seq: int
     hash: str
 
 
-START = Head(0, _NOTHING)
+START = ChainHead(0, _NOTHING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
+class StoredEntry:
     """One entry as a ledger keeps it: its text, the hash of that, and what it is found by."""
 
     model: str
@@ -40,12 +49,12 @@ class Stored:
     hash: str
 
 
-def link(
+def next_entry(
     identity: Identity,
     decision: Decision,
     details: dict[str, JsonValue],
     *,
-    after: Head,
+    after: ChainHead,
     supersedes: int | None,
     recorded_at: str,
 ) -> LedgerEntry:
@@ -63,16 +72,16 @@ def link(
         previous_hash=after.hash,
         hash=_NOTHING,
     )
-    text = text_of(unsealed)
-    return read(text, _hash(text))
+    text = entry_text(unsealed)
+    return parse_entry(text, _hash(text))
 
 
-def text_of(entry: LedgerEntry) -> str:
+def entry_text(entry: LedgerEntry) -> str:
     """An entry without its hash, as canonical JSON: sorted names, no spaces, ASCII."""
     return _canonical(entry.model_dump_json(exclude={"hash"}))
 
 
-def read(text: str, digest: str) -> LedgerEntry:
+def parse_entry(text: str, digest: str) -> LedgerEntry:
     """An entry from its text.
 
     Raises:
@@ -84,16 +93,16 @@ def read(text: str, digest: str) -> LedgerEntry:
     return LedgerEntry.model_validate({**document, "hash": digest})
 
 
-def says_the_same(entry: LedgerEntry, decision: Decision, details: dict[str, JsonValue]) -> bool:
+def is_same_record(entry: LedgerEntry, decision: Decision, details: dict[str, JsonValue]) -> bool:
     """Whether an entry is of the same decision and details, so that there is nothing to write.
 
     Where an artifact is does not count, only what it is: a store may be moved, or be mounted elsewhere.
     """
     again = entry.model_copy(update={"decision": decision, "details": details})
-    return _without_places(json.loads(text_of(again))) == _without_places(json.loads(text_of(entry)))
+    return _without_places(json.loads(entry_text(again))) == _without_places(json.loads(entry_text(entry)))
 
 
-def flaws(stored: Iterable[Stored], head: Head | None) -> Iterator[str]:
+def chain_errors(stored: Iterable[StoredEntry], head: ChainHead | None) -> Iterator[str]:
     """What is wrong with a chain, as sentences.
 
     Args:
@@ -103,7 +112,7 @@ def flaws(stored: Iterable[Stored], head: Head | None) -> Iterator[str]:
     last = START
     for each in stored:
         yield from _flaws_of(each, last)
-        last = Head(each.seq, each.hash)
+        last = ChainHead(each.seq, each.hash)
     if head is None:
         if last != START:
             yield f"the head is missing, which tells that entry {last.seq} is the last one"
@@ -115,14 +124,14 @@ def flaws(stored: Iterable[Stored], head: Head | None) -> Iterator[str]:
         yield f"entry {last.seq} was altered: the head has noted another hash of it"
 
 
-def _flaws_of(each: Stored, before: Head) -> Iterator[str]:
+def _flaws_of(each: StoredEntry, before: ChainHead) -> Iterator[str]:
     if each.seq > before.seq + 1:
         yield f"{_entries(before.seq + 1, each.seq - 1)} missing"
     if each.hash != _hash(each.text):
         yield f"entry {each.seq} was altered: its text has another hash than was noted with it"
         return
     try:
-        entry = read(each.text, each.hash)
+        entry = parse_entry(each.text, each.hash)
     except ValueError:
         yield f"entry {each.seq} can't be read: its text is none that this version of the package writes"
         return

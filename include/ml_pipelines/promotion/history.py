@@ -9,16 +9,25 @@ from datetime import datetime
 from ml_pipelines.contracts import Decision, JsonValue, LedgerEntry, RuleVerdict
 from ml_pipelines.ports import Ledger, ModelVersion, Registry
 
-__all__ = ["HELD_DOWN", "Moved", "hold_down", "last_word", "moved", "served_at", "walk", "withdrawn"]
+__all__ = [
+    "ROLLED_BACK_RULE",
+    "OutsideMove",
+    "champion_at",
+    "find_outside_move",
+    "hold_rolled_back",
+    "iter_entries",
+    "latest_transition",
+    "rolled_back_models",
+]
 
-HELD_DOWN = "not rolled back"  # the rule by which a model that was rolled back is held
+ROLLED_BACK_RULE = "not rolled back"  # the rule by which a model that was rolled back is held
 
 # Outcomes after which another version serves; the entry's details tell which, as `version` and `sha256`.
 CHANGES = ("promoted", "rolled_back", "moved_outside")
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class OutsideMove:
     """The alias `champion` is not where the ledger's last word says.
 
     Attributes:
@@ -36,7 +45,7 @@ class Moved:
         return f"the alias champion was moved outside, from version {self.word.details['version']} {now}"
 
 
-def walk(ledger: Ledger, model: str) -> Iterator[LedgerEntry]:
+def iter_entries(ledger: Ledger, model: str) -> Iterator[LedgerEntry]:
     """All entries of a model, the newest first; no more than a page is in memory at once."""
     before: int | None = None
     while page := ledger.entries(model, before=before):
@@ -44,23 +53,23 @@ def walk(ledger: Ledger, model: str) -> Iterator[LedgerEntry]:
         before = page[-1].seq
 
 
-def last_word(ledger: Ledger, model: str) -> LedgerEntry | None:
+def latest_transition(ledger: Ledger, model: str) -> LedgerEntry | None:
     """The newest entry that tells which version serves, None if there is none."""
-    return next((entry for entry in walk(ledger, model) if entry.decision.outcome in CHANGES), None)
+    return next((entry for entry in iter_entries(ledger, model) if entry.decision.outcome in CHANGES), None)
 
 
-def served_at(ledger: Ledger, model: str, moment: datetime) -> LedgerEntry | None:
+def champion_at(ledger: Ledger, model: str, moment: datetime) -> LedgerEntry | None:
     """The entry that tells which version served at a moment, None if nothing did that the ledger knows of."""
-    changes = (entry for entry in walk(ledger, model) if entry.decision.outcome in CHANGES)
+    changes = (entry for entry in iter_entries(ledger, model) if entry.decision.outcome in CHANGES)
     return next((entry for entry in changes if datetime.fromisoformat(entry.recorded_at) <= moment), None)
 
 
-def moved(registry: Registry, ledger: Ledger, model: str) -> Moved | None:
+def find_outside_move(registry: Registry, ledger: Ledger, model: str) -> OutsideMove | None:
     """Whether somebody else has moved the alias `champion` since the ledger's last word.
 
     What a run has moved that has not come to its own entry yet was not moved by somebody else.
     """
-    word = last_word(ledger, model)
+    word = latest_transition(ledger, model)
     if word is None:
         return None
     champion = registry.by_alias(model, "champion")
@@ -68,7 +77,7 @@ def moved(registry: Registry, ledger: Ledger, model: str) -> Moved | None:
         return None
     if champion is not None and _is_on_its_way(ledger, champion.tags):
         return None
-    return Moved(word, champion)
+    return OutsideMove(word, champion)
 
 
 def _is_on_its_way(ledger: Ledger, tags: Mapping[str, str]) -> bool:
@@ -76,13 +85,13 @@ def _is_on_its_way(ledger: Ledger, tags: Mapping[str, str]) -> bool:
     return pipeline is not None and run_id is not None and ledger.entry(pipeline, run_id) is None
 
 
-def withdrawn(ledger: Ledger, model: str) -> dict[str, JsonValue]:
+def rolled_back_models(ledger: Ledger, model: str) -> dict[str, JsonValue]:
     """Why a model was rolled back, by the sha256 of its file; those are left out that have come to serve again since.
 
     A file and not a version counts: the same data, code and parameters give the same bytes under another number.
     """
     last: dict[str, str | None] = {}
-    for entry in walk(ledger, model):
+    for entry in iter_entries(ledger, model):
         if entry.decision.outcome not in CHANGES:
             continue
         last.setdefault(str(entry.details.get("sha256")), None)
@@ -94,7 +103,7 @@ def withdrawn(ledger: Ledger, model: str) -> dict[str, JsonValue]:
     return {digest: why for digest, why in sorted(last.items()) if why is not None}
 
 
-def hold_down(decision: Decision, why: str | None) -> Decision:
+def hold_rolled_back(decision: Decision, why: str | None) -> Decision:
     """A decision on a model that was rolled back: a person is asked before it serves again.
 
     Args:
@@ -103,6 +112,6 @@ def hold_down(decision: Decision, why: str | None) -> Decision:
     """
     if why is None or decision.outcome != "promoted":
         return decision
-    rule = RuleVerdict(rule=HELD_DOWN, passed=False, detail=why)
+    rule = RuleVerdict(rule=ROLLED_BACK_RULE, passed=False, detail=why)
     told = {"outcome": "held", "reason": f"{rule.rule}: {why}", "rules": (*decision.rules, rule)}
     return decision.model_copy(update=told)

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 from ml_pipelines.contracts import JsonValue
 from ml_pipelines.ports import Ledger
-from ml_pipelines.promotion.history import walk
+from ml_pipelines.promotion.history import iter_entries
 
-__all__ = ["needed"]
+__all__ = ["referenced_artifacts"]
 
 
-def needed(ledger: Ledger) -> set[str]:
+def referenced_artifacts(ledger: Ledger) -> set[str]:
     """The digests of what the ledger refers to of each change of the champion: reports, evaluations, training records.
 
     A promoted version stays explained for good, and its training record is what a rollback verifies it with.
     """
-    entries = (entry for model in ledger.models() for entry in walk(ledger, model))
+    entries = (entry for model in ledger.models() for entry in iter_entries(ledger, model))
     return {digest for entry in entries if "version" in entry.details for digest in _referenced(entry.details)}
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from ml_pipelines.contracts import Decision, Identity, JsonValue, LedgerEntry
 from ml_pipelines.errors import RegistryError
 from ml_pipelines.ports import ModelVersion, Registry, Services
-from ml_pipelines.promotion.deployment import prove, serve, training_of
-from ml_pipelines.promotion.history import Moved, last_word, moved
+from ml_pipelines.promotion.deployment import move_aliases, training_record, verify_predictions
+from ml_pipelines.promotion.history import OutsideMove, find_outside_move, latest_transition
 
-__all__ = ["note_moved", "promote", "roll_back", "version_by_alias", "version_by_number", "version_to_go_back_to"]
+__all__ = ["promote", "record_outside_move", "roll_back", "rollback_version", "version_by_alias", "version_by_number"]
 
 Choice = Callable[[Registry], ModelVersion]
 
@@ -38,10 +38,14 @@ def promote(services: Services, model: str, choose: Choice, *, reason: str, iden
         VerificationFailed: the model does not predict what it predicted when it was trained.
         ServiceUnavailable: a server does not answer.
     """
-    with services.ledger.turn(model):
+    with services.ledger.lock(model):
         version = choose(services.registry)
         old = _champion(services, version)
-        if old is None and (word := last_word(services.ledger, model)) and word.details["version"] == version.version:
+        if (
+            old is None
+            and (word := latest_transition(services.ledger, model))
+            and word.details["version"] == version.version
+        ):
             return word
         return _change(services, version, Decision(outcome="promoted", model=model, reason=reason), {}, identity)
 
@@ -54,7 +58,7 @@ def roll_back(services: Services, model: str, choose: Choice, *, reason: str, id
     Raises:
         RegistryError: the version serves already, or nothing serves that could be rolled back.
     """
-    with services.ledger.turn(model):
+    with services.ledger.lock(model):
         version = choose(services.registry)
         before = services.ledger.entry(identity.pipeline, identity.run_id)
         champion = _champion(services, version)
@@ -73,9 +77,9 @@ def roll_back(services: Services, model: str, choose: Choice, *, reason: str, id
         return _change(services, version, decision, details, identity)
 
 
-def note_moved(services: Services, model: str) -> Moved | None:
+def record_outside_move(services: Services, model: str) -> OutsideMove | None:
     """Write it down if somebody has moved the alias `champion` outside; whoever calls has the model's turn."""
-    found = moved(services.registry, services.ledger, model)
+    found = find_outside_move(services.registry, services.ledger, model)
     if found is not None:
         champion = found.champion
         details: dict[str, JsonValue] = {
@@ -100,7 +104,7 @@ def note_moved(services: Services, model: str) -> Moved | None:
     return found
 
 
-def version_to_go_back_to(services: Services, model: str, to: str) -> ModelVersion:
+def rollback_version(services: Services, model: str, to: str) -> ModelVersion:
     """A version by its number, or the champion before today's for `previous`.
 
     Raises:
@@ -108,7 +112,7 @@ def version_to_go_back_to(services: Services, model: str, to: str) -> ModelVersi
     """
     if to != "previous":
         return version_by_number(services.registry, model, to)
-    if found := moved(services.registry, services.ledger, model):
+    if found := find_outside_move(services.registry, services.ledger, model):
         raise RegistryError(
             "which version is the previous one is not certain",
             where=f"model {model}",
@@ -150,13 +154,13 @@ def _champion(services: Services, version: ModelVersion) -> ModelVersion | None:
     champion = services.registry.by_alias(version.model, "champion")
     if champion is None or champion.version == version.version:
         return None
-    note_moved(services, version.model)
+    record_outside_move(services, version.model)
     return champion
 
 
 def _withdrawn_before(services: Services, version: ModelVersion) -> ModelVersion | None:
     """What a try has replaced that was interrupted before it could write that down."""
-    found = moved(services.registry, services.ledger, version.model)
+    found = find_outside_move(services.registry, services.ledger, version.model)
     if found is None or found.champion is None or found.word.details["version"] is None:
         return None
     return version_by_number(services.registry, version.model, str(found.word.details["version"]))
@@ -169,8 +173,8 @@ def _change(
     details: dict[str, JsonValue],
     identity: Identity,
 ) -> LedgerEntry:
-    prove(services, version, training_of(services, version))
-    previous = serve(services.registry, version, services.registry.by_alias(version.model, "champion"))
+    verify_predictions(services, version, training_record(services, version))
+    previous = move_aliases(services.registry, version, services.registry.by_alias(version.model, "champion"))
     told: dict[str, JsonValue] = {"version": version.version, "previous_version": previous}
     if version.artifact:
         told["sha256"] = version.artifact.sha256

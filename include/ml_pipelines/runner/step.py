@@ -217,7 +217,7 @@ def _publish(
     publish = load(step.publish)
     if result.how == "acted":
         # Runs that may change which version of a model serves take turns: what one has checked stays true meanwhile.
-        with services.ledger.turn(str(getattr(parameters, "model", step.name))):
+        with services.ledger.lock(str(getattr(parameters, "model", step.name))):
             told = publish(work, services)
     else:
         told = publish(work, services)

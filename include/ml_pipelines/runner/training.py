@@ -73,7 +73,7 @@ def run_pipeline(
         for request in requests:
             on_start(label_of(request))
             if request.step == "train":
-                services.expect_rehearsal()
+                services.prepare_smoke_test()
             results.append(run_step(request, services))
             on_done(label_of(request), results[-1])
         return results

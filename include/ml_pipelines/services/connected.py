@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ml_pipelines._utils.imports import load
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Identity
 from ml_pipelines.errors import ArtifactCorrupt
-from ml_pipelines.promotion.deployment import verified
+from ml_pipelines.promotion.deployment import verified_model_bytes
 from ml_pipelines.services.settings import Settings
 from ml_pipelines.spec.training import DvcSource, FileSource, SqlSource
 from ml_pipelines.store.artifact_store import ArtifactStore
@@ -44,7 +44,7 @@ class ConnectedServices:
     @property
     def place(self) -> str:
         """A digest of MLflow's address, whoever one is there."""
-        address = load("ml_pipelines.adapters.mlflow.client:without_credentials")(self.settings.tracking_uri)
+        address = load("ml_pipelines.adapters.mlflow.client:redact")(self.settings.tracking_uri)
         return hashlib.sha256(address.encode()).hexdigest()[:16]
 
     @property
@@ -87,22 +87,24 @@ class ConnectedServices:
                 made = adapter(declared, environment, self.settings.connections)
         return cast("DataSource", made)
 
-    def expect_rehearsal(self) -> None:
+    def prepare_smoke_test(self) -> None:
         """Start its process, which takes some seconds to import what a model needs; it ends with this object."""
         if self._rehearsal is None and not self.forks:
             self._rehearsal = load("ml_pipelines.adapters.smoke_test.client:start")()
             weakref.finalize(self, _end, self._rehearsal)
 
-    def rehearse(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
+    def smoke_test(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
         """What a version answers to the smoke rows of its training, in a process of its own."""
-        data = verified(self.registry, version)
+        data = verified_model_bytes(self.registry, version)
         how = "a fork of this process" if self.forks else "a process of its own"
         log.info("%s version %s is tried by %s", version.model, version.version, how)
         if self.forks:
-            told = load("ml_pipelines.adapters.smoke_test.client:answers_of_a_fork")(version, data, training)
+            told = load("ml_pipelines.adapters.smoke_test.client:predict_in_fork")(version, data, training)
         else:
             process, self._rehearsal = self._rehearsal, None
-            told = load("ml_pipelines.adapters.smoke_test.client:answers")(version, data, training, process=process)
+            told = load("ml_pipelines.adapters.smoke_test.client:predict_in_process")(
+                version, data, training, process=process
+            )
         return cast("list[Any]", told)
 
     def read(self, ref: ArtifactRef) -> bytes:

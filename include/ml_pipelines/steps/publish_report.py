@@ -10,8 +10,8 @@ from ml_pipelines.contracts import ArtifactRef, Decision, JsonValue
 from ml_pipelines.errors import PipelineError, TransientError
 from ml_pipelines.pipeline.step import Publication
 from ml_pipelines.ports import Services, TrackedModel
-from ml_pipelines.promotion.champion import champion_before
-from ml_pipelines.promotion.deployment import training_of
+from ml_pipelines.promotion.champion import champion_before_run
+from ml_pipelines.promotion.deployment import training_record
 from ml_pipelines.reporting.report_data import ReportData
 from ml_pipelines.reporting.training_report import render
 
@@ -75,12 +75,12 @@ def _tracked(work: Publication, decision: Decision) -> TrackedModel | None:
 
 def _champion(work: Publication, services: Services, model: str) -> dict[str, Any]:
     """The record of the champion's training, or why it can't be had: never a reason for the run to fail."""
-    version = champion_before(services.registry, model, work.identity)
+    version = champion_before_run(services.registry, model, work.identity)
     if version is None:
         return {}
     told: dict[str, Any] = {"champion_version": version.version}
     try:
-        record = training_of(services, version)
+        record = training_record(services, version)
     except TransientError:
         raise
     except PipelineError as exc:

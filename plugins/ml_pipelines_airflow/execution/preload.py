@@ -33,7 +33,7 @@ DEFAULT = "default"  # in the option, for what the steps are made of
 PHASES = ("parameters", "resolve", "compute", "publish")
 # What takes up to a third of a second when a process does it first, and its forks need not do again.
 FIRST_USES = {
-    "ml_pipelines.adapters.mlflow.model_format": "look_up_packages",
+    "ml_pipelines.adapters.mlflow.model_format": "prepare_mlflow",
     "ml_pipelines.runner.warmup": "warm_up",
     "ml_pipelines_airflow.dag_builders.warmup": "warm_up",
 }

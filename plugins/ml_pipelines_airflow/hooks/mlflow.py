@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ class MLflowHook(BaseHook):
 
     def get_conn(self) -> Any:
         """A `mlflow.MlflowClient`; each of its calls is signed in, and its errors are MLflow's own."""
-        return load(f"{_ADAPTERS}.mlflow.credentials:signing_client")(self.tracking_uri, self.variables)
+        return load(f"{_ADAPTERS}.mlflow.credentials:client_with_credentials")(self.tracking_uri, self.variables)
 
     def test_connection(self) -> tuple[bool, str]:
         """Whether MLflow is there and lets us in, and a sentence for people; within half a minute for a server."""
@@ -107,8 +108,8 @@ class MLflowHook(BaseHook):
                 expected="MLflow's tracking URI, such as http://mlflow:5000 or sqlite:////data/mlflow.db",
                 fix="enter MLflow's tracking URI as the host; a database is best given by a connection in JSON",
             )
-        separated: tuple[str, dict[str, str]] = load(f"{_ADAPTERS}.mlflow.credentials:separated")(found)
-        return separated
+        split: Callable[[str], tuple[str, dict[str, str]]] = load(f"{_ADAPTERS}.mlflow.credentials:split_tracking_uri")
+        return split(found)
 
     @property
     def _is_remote(self) -> bool:

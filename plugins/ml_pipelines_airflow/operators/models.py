@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import AssetAlias, BaseOperator, BaseOperatorLink
 
 from ml_pipelines.contracts import Identity, JsonValue, LedgerEntry
-from ml_pipelines.promotion.history import moved
+from ml_pipelines.promotion.history import find_outside_move
 from ml_pipelines.promotion.transitions import (
-    note_moved,
     promote,
+    record_outside_move,
     roll_back,
+    rollback_version,
     version_by_alias,
     version_by_number,
-    version_to_go_back_to,
 )
 from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines_airflow.assets import model_asset
@@ -152,7 +152,7 @@ class RollbackModelOperator(_ServeOperator):
 
     def choose(self, services: Services) -> ModelVersion:
         """The version to go back to."""
-        return version_to_go_back_to(services, self.model, str(self.to))
+        return rollback_version(services, self.model, str(self.to))
 
     def change(self, services: Services, choose: Callable[[Registry], ModelVersion], identity: Identity) -> LedgerEntry:
         """Go back."""
@@ -185,10 +185,10 @@ class WatchRegistryOperator(BaseOperator):
         found: dict[str, str] = {}
         for model in services.ledger.models():
             # Without the turn first: a deployment that is on its way need not keep the watcher waiting.
-            if moved(services.registry, services.ledger, model) is None:
+            if find_outside_move(services.registry, services.ledger, model) is None:
                 continue
-            with services.ledger.turn(model):
-                note = note_moved(services, model)
+            with services.ledger.lock(model):
+                note = record_outside_move(services, model)
             if note is not None:
                 found[model] = note.sentence
                 self.log.warning("%s: %s", model, note.sentence)

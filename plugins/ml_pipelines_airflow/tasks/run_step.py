@@ -89,7 +89,7 @@ def _run_here(request: StepRequest, where: Settings, *, test: bool) -> StepResul
 
     services = process.current.services(where, request.identity, test=test)
     if test and request.step == "train":
-        services.expect_rehearsal()
+        services.prepare_smoke_test()
     result = run_step(request, services)
     if test and request.step == LAST:
         process.current.test = None  # and with it the process that would have tried a model, if nobody asked it

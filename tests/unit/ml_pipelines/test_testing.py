@@ -94,7 +94,7 @@ CALLS: list[Callable[[FakeServices], Any]] = [
     lambda s: s.ledger.entries("churn"),
     lambda s: s.ledger.models(),
     lambda s: s.ledger.verify("churn"),
-    lambda s: s.ledger.turn("churn").__enter__(),
+    lambda s: s.ledger.lock("churn").__enter__(),
 ]
 
 

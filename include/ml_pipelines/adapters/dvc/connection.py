@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from ml_pipelines.adapters.files.download import did_you_mean
-from ml_pipelines.adapters.files.variables import expand
+from ml_pipelines.adapters.files.variables import expand_variables
 from ml_pipelines.errors import SourceError, SourceNotFound
 from ml_pipelines.spec.training import DvcSource
 
@@ -88,7 +88,7 @@ class DvcConnection(BaseModel):
                 expected="the folder or URL of a git repository",
                 fix="give the connection a host, or declare `repo`",
             )
-        repo = expand(declared.repo, environment, field="data.dvc.repo")
+        repo = expand_variables(declared.repo, environment, field="data.dvc.repo")
         theirs, ours = urlsplit(repo), urlsplit(self.repo)
         user, at, server = ours.netloc.rpartition("@")
         # What is a secret of one server is not told to another.

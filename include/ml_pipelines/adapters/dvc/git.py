@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from urllib.parse import urljoin
 
-from ml_pipelines.adapters.files.download import credentials_apart, did_you_mean, redacted
+from ml_pipelines.adapters.files.download import did_you_mean, redact, split_credentials
 from ml_pipelines.errors import MissingExtra, PipelineError, ServiceUnavailable, SourceError, SourceNotFound
 
 __all__ = ["GitRepo", "blob", "commit", "default_branch", "exists", "opened"]
@@ -93,7 +93,7 @@ def opened(repo: str) -> Iterator[GitRepo]:
         SourceError: access is refused.
         ServiceUnavailable: the server does not answer.
     """
-    name = redacted(repo)
+    name = redact(repo)
     if not _is_url(repo):
         folder = Path(repo).absolute()
         if not folder.is_dir():
@@ -122,7 +122,7 @@ def default_branch(repo: str, *, timeout_seconds: int) -> tuple[str, str]:
     if not _is_url(repo):
         with opened(repo) as there:
             return _git(there.top, there.name, "rev-parse", "--abbrev-ref", "HEAD")[0], commit(there, "HEAD")
-    name = redacted(repo)
+    name = redact(repo)
     url, secrets = _separated(repo)
     # By these, a transport that nobody waits for any more ends too.
     limits = {"GIT_HTTP_LOW_SPEED_LIMIT": "1", "GIT_HTTP_LOW_SPEED_TIME": str(timeout_seconds)}
@@ -172,7 +172,7 @@ def _is_url(repo: str) -> bool:
 
 def _separated(repo: str) -> tuple[str, dict[str, str]]:
     """A repository's URL without user and password, and the variables by which git learns them; others as they are."""
-    url, user = credentials_apart(repo)
+    url, user = split_credentials(repo)
     if user is None:
         return url, {}
     before = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
@@ -220,14 +220,14 @@ def _run(
     except FileNotFoundError as exc:
         raise MissingExtra("git is not installed", fix="install git: DVC sources are read with it") from exc
     except subprocess.TimeoutExpired as exc:
-        where = redacted(" ".join(arguments))
+        where = redact(" ".join(arguments))
         raise ServiceUnavailable(
             f"git did not finish within {timeout_seconds} s", where=where, fix="check the network and the git server"
         ) from exc
 
 
 def _fault(stderr: str, name: str) -> PipelineError:
-    message = redacted(" ".join(stderr.split()))
+    message = redact(" ".join(stderr.split()))
     for pattern, kind, what, fix in _FAULTS:
         if re.search(pattern, message):
             return kind(what, where=name, got=message, fix=fix.format(repo=name))

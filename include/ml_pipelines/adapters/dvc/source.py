@@ -23,14 +23,14 @@ import yaml
 from ml_pipelines.adapters.dvc import git
 from ml_pipelines.adapters.dvc.connection import DvcConnection
 from ml_pipelines.adapters.files.download import (
-    as_table,
     check_digest,
     check_suffix,
-    copy_in,
+    copy_stream,
     did_you_mean,
-    redacted,
+    redact,
     storage_error,
     storage_errors,
+    unpack_table,
 )
 from ml_pipelines.contracts import DataPin
 from ml_pipelines.errors import SourceNotFound, SourceUnreadable
@@ -93,7 +93,7 @@ class DvcDataSource:
                 copy = _copy(tracked, self._declared.path, directory, where)
         expected = pin.digest or tracked.digest
         check_digest(copy, got=_md5(str(copy), expected), expected=expected, where=where)
-        return as_table(copy, where=pin.location)
+        return unpack_table(copy, where=pin.location)
 
     def _connection(self) -> DvcConnection:
         return DvcConnection.of(self._declared, self._connections)
@@ -162,7 +162,7 @@ def _index(repo: git.GitRepo, sha: str, root: str, connection: DvcConnection) ->
             raise SourceUnreadable(
                 "DVC can't read the repository",
                 where=where,
-                got=redacted(str(exc)),
+                got=redact(str(exc)),
                 fix="try it there with: dvc status",
             ) from exc
 
@@ -205,7 +205,7 @@ def _copy(tracked: _Tracked, path: str, directory: str, where: str) -> Path:
     for _, files, stored in tracked.storages:
         try:
             with files.open(stored, "rb") as stream:
-                return copy_in(stream, path, directory)
+                return copy_stream(stream, path, directory)
         except FileNotFoundError as exc:
             if error := storage_error(exc.__cause__, where):
                 raise error from exc
@@ -213,7 +213,7 @@ def _copy(tracked: _Tracked, path: str, directory: str, where: str) -> Path:
         (files.unstrip_protocol(stored) for kind, files, stored in tracked.storages if kind == "remote"), None
     )
     if remote:
-        raise _never_pushed("the file", where, got=f"nothing at {redacted(remote)}")
+        raise _never_pushed("the file", where, got=f"nothing at {redact(remote)}")
     raise SourceNotFound(
         "the repository has no DVC remote to download from",
         where=where,

@@ -24,15 +24,15 @@ from ml_pipelines.errors import (
 )
 
 __all__ = [
-    "as_table",
     "check_digest",
     "check_suffix",
-    "copy_in",
-    "credentials_apart",
+    "copy_stream",
     "did_you_mean",
-    "redacted",
+    "redact",
+    "split_credentials",
     "storage_error",
     "storage_errors",
+    "unpack_table",
 ]
 
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
@@ -44,13 +44,13 @@ _UNREACHABLE = {"ConnectionError", "TimeoutError", "gaierror", "HTTPClientError"
 _TRANSIENT_ERRNOS = {errno.EBUSY, errno.EIO, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
 
 
-def redacted(address: str) -> str:
+def redact(address: str) -> str:
     """An address without what may be secret: user and password, and the query of a web address."""
     hidden = re.sub(r"(?<=://)[^/\s]*@", "", address)
     return re.sub(r"(https?://[^\s?]+)\?\S*", r"\1", hidden)
 
 
-def credentials_apart(address: str) -> tuple[str, tuple[str, str] | None]:
+def split_credentials(address: str) -> tuple[str, tuple[str, str] | None]:
     """A web address without user and password, and these, decoded; None for an address that has none."""
     parts = urlsplit(address)
     user, at, server = parts.netloc.rpartition("@")
@@ -78,7 +78,7 @@ def check_suffix(name: str, *, where: str) -> None:
         )
 
 
-def copy_in(stream: BinaryIO, name: str, directory: str) -> Path:
+def copy_stream(stream: BinaryIO, name: str, directory: str) -> Path:
     """Write what a stream holds to a file of the same base name in a directory. Memory is constant."""
     target = Path(directory, PurePosixPath(name).name.lower())
     with target.open("wb") as file:
@@ -99,7 +99,7 @@ def check_digest(path: Path, *, got: str, expected: str, where: str) -> None:
         )
 
 
-def as_table(path: Path, *, where: str) -> str:
+def unpack_table(path: Path, *, where: str) -> str:
     """The CSV or Parquet file that a fetched file is, or holds if it ends in `.gz`. A CSV file is checked.
 
     Raises:
@@ -148,7 +148,7 @@ def storage_errors(where: str) -> Iterator[None]:
 def storage_error(exc: BaseException | None, where: str) -> PipelineError | None:
     """Our error for what a file system or its vendor raised; None if it is not known."""
     kinds = {kind.__name__ for kind in type(exc).__mro__}
-    got = redacted(str(exc)) or type(exc).__name__
+    got = redact(str(exc)) or type(exc).__name__
     if isinstance(exc, FileNotFoundError):
         # To fsspec's HTTP, a file on a server that does not answer is one that is not there.
         return storage_error(exc.__cause__, where) or SourceNotFound(

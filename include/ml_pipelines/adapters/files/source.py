@@ -13,16 +13,16 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from ml_pipelines.adapters.files.download import (
-    as_table,
     check_digest,
     check_suffix,
-    copy_in,
+    copy_stream,
     did_you_mean,
-    redacted,
+    redact,
     storage_error,
     storage_errors,
+    unpack_table,
 )
-from ml_pipelines.adapters.files.variables import expand
+from ml_pipelines.adapters.files.variables import expand_variables
 from ml_pipelines.contracts import DataPin
 from ml_pipelines.errors import SourceNotFound, SourceUnreadable
 from ml_pipelines.spec.training import FileSource
@@ -43,7 +43,7 @@ class FileDataSource:
     def pin(self) -> DataPin:
         """Tell the version."""
         address = self._address()
-        where = redacted(address)
+        where = redact(address)
         with storage_errors(where):
             fs, path = _file_system(address)
             info = _info(fs, path, where)
@@ -54,20 +54,20 @@ class FileDataSource:
     def fetch(self, pin: DataPin, directory: str) -> str:
         """Copy the file into a local directory and check that it is what was pinned."""
         address = self._address()
-        where = redacted(address)
+        where = redact(address)
         with storage_errors(where):
             fs, path = _file_system(address)
             _info(fs, path, where)
             with fs.open(path, "rb") as stream:
-                copy = copy_in(cast(BinaryIO, stream), _name(address), directory)
+                copy = copy_stream(cast(BinaryIO, stream), _name(address), directory)
             if pin.digest:
                 tag = _etag(fs, _info(fs, path, where)) if pin.digest.startswith("etag:") else None
                 got = tag or _sha256(LocalFileSystem(), str(copy))
                 check_digest(copy, got=got, expected=pin.digest, where=where)
-        return as_table(copy, where=where)
+        return unpack_table(copy, where=where)
 
     def _address(self) -> str:
-        return expand(self._declared.path, self._environment, field="data.file.path")
+        return expand_variables(self._declared.path, self._environment, field="data.file.path")
 
 
 def _file_system(address: str) -> tuple[AbstractFileSystem, str]:
@@ -76,9 +76,9 @@ def _file_system(address: str) -> tuple[AbstractFileSystem, str]:
     except ValueError as exc:
         raise SourceNotFound(
             "the kind of address is not known",
-            where=redacted(address),
+            where=redact(address),
             expected="a local path, or a URI such as s3://bucket/customers.csv",
-            got=redacted(str(exc)),
+            got=redact(str(exc)),
             fix="correct the path in the declaration",
         ) from exc
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 from ml_pipelines.errors import SourceNotFound
 
-__all__ = ["expand"]
+__all__ = ["expand_variables"]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")
 
 
-def expand(text: str, environment: Mapping[str, str], *, field: str) -> str:
+def expand_variables(text: str, environment: Mapping[str, str], *, field: str) -> str:
     """Replace the variables in a text, as a shell would.
 
     Args:

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["CannotTell", "Seen", "glance"]
+__all__ = ["LookupUnsupported", "RegisteredVersion", "lookup_alias"]
 
 SQLITE = "sqlite:///"
 NOT_FOUND = 404
@@ -32,7 +32,7 @@ _ALIASES = "SELECT alias FROM registered_model_aliases WHERE name = ? AND versio
 _TAGS = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?"
 
 
-class Seen(NamedTuple):
+class RegisteredVersion(NamedTuple):
     """A registered version, with the fields of MLflow's own that are used here."""
 
     name: str
@@ -41,11 +41,11 @@ class Seen(NamedTuple):
     aliases: list[str]
 
 
-class CannotTell(Exception):
+class LookupUnsupported(Exception):
     """MLflow has to be asked."""
 
 
-def glance(uri: str, model: str, alias: str) -> Seen | None:
+def lookup_alias(uri: str, model: str, alias: str) -> RegisteredVersion | None:
     """The version that an alias points to, None if there is no such model or alias.
 
     Args:
@@ -54,28 +54,30 @@ def glance(uri: str, model: str, alias: str) -> Seen | None:
         alias: name of the alias.
 
     Raises:
-        CannotTell: this place is spoken to in another way, or gave no plain answer.
+        LookupUnsupported: this place is spoken to in another way, or gave no plain answer.
     """
     if uri.startswith(SQLITE):
         return _in_database(Path(uri.removeprefix(SQLITE).partition("?")[0]).absolute(), model, alias)
     if uri.startswith(("http://", "https://")) and not any(os.environ.get(name) for name in _BEYOND):
         return _on_server(f"{uri.rstrip('/')}/api/2.0/mlflow", model, alias)
-    raise CannotTell
+    raise LookupUnsupported
 
 
-def _in_database(file: Path, model: str, alias: str) -> Seen | None:
+def _in_database(file: Path, model: str, alias: str) -> RegisteredVersion | None:
     try:
         with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
             row = connection.execute(_VERSION, (model, alias)).fetchone()
             if row is None:
                 return None
             aliases = sorted(name for (name,) in connection.execute(_ALIASES, (model, row[0])))
-            return Seen(model, str(row[0]), dict(connection.execute(_TAGS, (model, row[0])).fetchall()), aliases)
+            return RegisteredVersion(
+                model, str(row[0]), dict(connection.execute(_TAGS, (model, row[0])).fetchall()), aliases
+            )
     except sqlite3.Error as exc:
-        raise CannotTell from exc
+        raise LookupUnsupported from exc
 
 
-def _on_server(api: str, model: str, alias: str) -> Seen | None:
+def _on_server(api: str, model: str, alias: str) -> RegisteredVersion | None:
     from requests import RequestException, Session
 
     try:
@@ -88,9 +90,9 @@ def _on_server(api: str, model: str, alias: str) -> Seen | None:
             query = {"name": model, "version": str(versions[alias])}
             version = _get(session, f"{api}/model-versions/get", **query)["model_version"]
             tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
-            return Seen(version["name"], str(version["version"]), tags, list(version.get("aliases", [])))
+            return RegisteredVersion(version["name"], str(version["version"]), tags, list(version.get("aliases", [])))
     except (RequestException, KeyError, TypeError, ValueError) as exc:
-        raise CannotTell from exc
+        raise LookupUnsupported from exc
 
 
 def _sign_in(session: Any) -> None:

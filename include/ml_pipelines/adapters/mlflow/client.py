@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from ml_pipelines._utils.imports import load
-from ml_pipelines.adapters.mlflow.credentials import separated, signed_in
+from ml_pipelines.adapters.mlflow.credentials import mlflow_environment, split_tracking_uri
 from ml_pipelines.errors import PipelineError, RegistryError, ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _Found = TypeVar("_Found")
 
-__all__ = ["MlflowServer", "again_on_conflict", "all_pages", "first_or_create", "without_credentials"]
+__all__ = ["MlflowServer", "all_pages", "first_or_create", "redact", "retry_on_conflict"]
 
 # Used where the environment says nothing. MLflow's own seven retries keep a task waiting for minutes when the server
 # is down; the scheduler's retries are better at that.
@@ -91,9 +91,9 @@ class MlflowServer:
     def __init__(
         self, tracking_uri: str, *, ui_url: str | None = None, variables: Mapping[str, str] | None = None
     ) -> None:
-        self.uri, own = separated(tracking_uri)
+        self.uri, own = split_tracking_uri(tracking_uri)
         self.variables = own | dict(variables or {})
-        self.where = without_credentials(tracking_uri)
+        self.where = redact(tracking_uri)
         self.remote = tracking_uri.startswith(("http://", "https://"))
         self.ui_url = ui_url or (self.where if self.remote else None)
 
@@ -113,10 +113,10 @@ class MlflowServer:
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            with signed_in(self.variables):
+            with mlflow_environment(self.variables):
                 yield _client(self.uri)
         except (MlflowException, RequestException, SQLAlchemyError, OSError) as exc:
-            text = without_credentials(str(exc))
+            text = redact(str(exc))
             # A traceback prints the cause as well, so a cause that shows a password stays out of it.
             raise self._translated(exc, text) from (exc if text == str(exc) else None)
 
@@ -195,7 +195,7 @@ def _code(exc: Exception) -> str:
     return "TEMPORARILY_UNAVAILABLE"
 
 
-def without_credentials(text: str) -> str:
+def redact(text: str) -> str:
     """A text in which no URI shows a user or password."""
     text = re.sub(r"(?<=://)[^/\s'\"]*@", "", text)
     return re.sub(r"(?i)(?<=[?&])(user|password|token)=[^&\s'\"]*", r"\1=***", text)
@@ -211,7 +211,7 @@ def all_pages(search: Callable[[str | None], Any]) -> list[Any]:
     return found
 
 
-def again_on_conflict(call: Callable[[], _Found]) -> _Found:
+def retry_on_conflict(call: Callable[[], _Found]) -> _Found:
     """The result of what may be repeated, done again while another process is faster.
 
     MLflow looks whether a row is there, then inserts it. Tasks side by side that log the same data set may both see

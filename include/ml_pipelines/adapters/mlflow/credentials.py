@@ -14,12 +14,12 @@ from functools import lru_cache, wraps
 from threading import Condition
 from typing import TYPE_CHECKING, Any, cast
 
-from ml_pipelines.adapters.files.download import credentials_apart
+from ml_pipelines.adapters.files.download import split_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["separated", "signed_in", "signing_client"]
+__all__ = ["client_with_credentials", "mlflow_environment", "split_tracking_uri"]
 
 _USER, _PASSWORD, _TOKEN = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"
 # One of a group replaces the whole group: MLflow prefers a password to a token, and refuses both kinds of trust.
@@ -30,14 +30,14 @@ _inside: list[Mapping[str, str]] = []  # the credentials of everyone who is sign
 _outside: dict[str, str | None] = {}  # what the environment said before
 
 
-def separated(tracking_uri: str) -> tuple[str, dict[str, str]]:
+def split_tracking_uri(tracking_uri: str) -> tuple[str, dict[str, str]]:
     """The address of a server without user and password, and these as MLflow's variables; other URIs as they are."""
-    address, user = credentials_apart(tracking_uri)
+    address, user = split_credentials(tracking_uri)
     return address, dict(zip((_USER, _PASSWORD), user, strict=True)) if user else {}
 
 
 @contextmanager
-def signed_in(credentials: Mapping[str, str]) -> Iterator[None]:
+def mlflow_environment(credentials: Mapping[str, str]) -> Iterator[None]:
     """Within the block MLflow has these variables in its environment; afterwards all is as before."""
     with _turn:
         _turn.wait_for(lambda: not _inside or _inside[0] == credentials)
@@ -69,7 +69,7 @@ def _leave() -> None:
     _outside.clear()
 
 
-def signing_client(tracking_uri: str, credentials: Mapping[str, str]) -> MlflowClient:
+def client_with_credentials(tracking_uri: str, credentials: Mapping[str, str]) -> MlflowClient:
     """MLflow's own client, each of whose calls is signed in."""
     client = _client_class()(tracking_uri=tracking_uri, registry_uri=tracking_uri)
     client._credentials = dict(credentials)
@@ -90,7 +90,7 @@ def _client_class() -> Any:
 
             @wraps(found)
             def call(*arguments: Any, **options: Any) -> Any:
-                with signed_in(self._credentials):
+                with mlflow_environment(self._credentials):
                     return found(*arguments, **options)
 
             return call

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import LoggedModel
 
-__all__ = ["MODEL_FILE", "look_up_packages", "write_model"]
+__all__ = ["MODEL_FILE", "prepare_mlflow", "write_model"]
 
 MODEL_FILE = "model.skops"
 
@@ -50,7 +50,7 @@ def write_model(training: Training, logged: LoggedModel, directory: Path) -> Non
     described.save(str(directory / "MLmodel"))
 
 
-def look_up_packages() -> None:
+def prepare_mlflow() -> None:
     """Let MLflow find out what is installed, as it does when a process writes its first model: a third of a second.
 
     And which kinds of registries, as it does when one is asked first.

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from ml_pipelines.adapters.mlflow.alias_lookup import CannotTell, glance
+from ml_pipelines.adapters.mlflow.alias_lookup import LookupUnsupported, lookup_alias
 from ml_pipelines.adapters.mlflow.client import MlflowServer, all_pages, first_or_create
-from ml_pipelines.adapters.mlflow.credentials import signed_in
+from ml_pipelines.adapters.mlflow.credentials import mlflow_environment
 from ml_pipelines.adapters.mlflow.model_format import MODEL_FILE
 from ml_pipelines.adapters.mlflow.tags import identity_tags
 from ml_pipelines.contracts import ArtifactRef, Identity
@@ -47,8 +47,8 @@ class MlflowRegistry:
         Raises:
             ServiceUnavailable: the server does not answer.
         """
-        with suppress(CannotTell), signed_in(self._server.variables):
-            seen = glance(self._server.uri, model, alias)
+        with suppress(LookupUnsupported), mlflow_environment(self._server.variables):
+            seen = lookup_alias(self._server.uri, model, alias)
             return None if seen is None else self._version(seen)
         with self._server.client() as client:
             version = _aliases(client, model).get(alias)

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ml_pipelines.adapters.mlflow.client import MlflowServer, again_on_conflict, all_pages, first_or_create
+from ml_pipelines.adapters.mlflow.client import MlflowServer, all_pages, first_or_create, retry_on_conflict
 from ml_pipelines.adapters.mlflow.model_format import write_model
 from ml_pipelines.adapters.mlflow.tags import (
     IDENTITY,
@@ -84,7 +84,7 @@ class MlflowTracking:
             ServiceUnavailable: the server does not answer.
         """
         opened_before = time.time() - older_than_seconds
-        query = f"attributes.status = 'RUNNING' and tags.`ml_pipelines.runner.training` = '{pipeline}'"
+        query = f"attributes.status = 'RUNNING' and tags.`ml_pipelines.pipeline` = '{pipeline}'"
         with self._server.client() as client:
             experiments = all_pages(lambda token: client.search_experiments(page_token=token))
             ids = [experiment.experiment_id for experiment in experiments]
@@ -128,14 +128,14 @@ def _log(client: MlflowClient, experiment_id: str, identity: Identity, training:
     models = _models(client, run, training)
     if _is_complete(run, training) and models and _is_ready(models[0]):
         return _id(run), models[0].model_uri
-    again_on_conflict(partial(_describe, client, run, identity, training))
+    retry_on_conflict(partial(_describe, client, run, identity, training))
     logged = _logged_model(client, run, training)
     if (late := _id(find()[0]) != _id(run)) or _models(client, run, training)[0].model_id != logged.model_id:
         client.delete_logged_model(logged.model_id)
         if late:
             client.delete_run(_id(run))
         return _log(client, experiment_id, identity, training)
-    again_on_conflict(partial(_link, client, run, logged))
+    retry_on_conflict(partial(_link, client, run, logged))
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     client.set_terminated(_id(run), "FINISHED")
     return _id(run), logged.model_uri

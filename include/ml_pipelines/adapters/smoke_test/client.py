@@ -21,7 +21,7 @@ from ml_pipelines import errors
 from ml_pipelines.errors import PipelineError, ServiceUnavailable, VerificationFailed
 from ml_pipelines.ports import ModelVersion
 
-__all__ = ["SECONDS", "answers", "answers_of_a_fork", "start"]
+__all__ = ["SECONDS", "predict_in_fork", "predict_in_process", "start"]
 
 SECONDS = 600.0  # it takes some three on an idle machine, most of them for imports
 _LAST_WORDS = 2000
@@ -53,7 +53,7 @@ def start() -> subprocess.Popen[bytes]:
     )
 
 
-def answers(
+def predict_in_process(
     version: ModelVersion,
     data: bytes,
     training: Mapping[str, Any],
@@ -85,7 +85,7 @@ def answers(
     return _predictions(answer, asked["where"], waiting.returncode, words.decode(errors="replace"))
 
 
-def answers_of_a_fork(
+def predict_in_fork(
     version: ModelVersion, data: bytes, training: Mapping[str, Any], *, seconds: float = SECONDS
 ) -> list[Any]:
     """The same, asked of a fork of this process, which has imported what models need and computed nothing yet.
@@ -124,10 +124,10 @@ def _answer(writing: int, asked: dict[str, Any], data: bytes, seconds: float) ->
         kept = _environment()
         os.environ.clear()
         os.environ.update(kept)
-        from ml_pipelines.adapters.smoke_test.worker import told
+        from ml_pipelines.adapters.smoke_test.worker import respond
 
         with os.fdopen(writing, "wb") as answer:
-            answer.write(json.dumps(told(asked, data)).encode())
+            answer.write(json.dumps(respond(asked, data)).encode())
         code = 0
     except BaseException:
         traceback.print_exc()

@@ -12,7 +12,7 @@ from typing import Any
 from ml_pipelines._utils.gc import leave_garbage
 from ml_pipelines.errors import ArtifactCorrupt, PipelineError, VerificationFailed
 
-__all__ = ["main", "told"]
+__all__ = ["main", "respond"]
 
 
 def main() -> None:
@@ -25,10 +25,10 @@ def main() -> None:
         import_module("ml_pipelines.modeling._skops")
         import_module("ml_pipelines.modeling.features")
         if question := sys.stdin.buffer.readline():
-            json.dump(told(json.loads(question), sys.stdin.buffer.read()), answer)
+            json.dump(respond(json.loads(question), sys.stdin.buffer.read()), answer)
 
 
-def told(asked: dict[str, Any], data: bytes) -> dict[str, Any]:
+def respond(asked: dict[str, Any], data: bytes) -> dict[str, Any]:
     """The answer to a question: `predictions`, or an `error` with its `kind` and what else it says."""
     try:
         return {"predictions": _predictions(data, **asked)}

@@ -12,10 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc as sa_errors
 
-from ml_pipelines.adapters.files.download import redacted
+from ml_pipelines.adapters.files.download import redact
 from ml_pipelines.errors import LedgerError, MissingExtra, PipelineError, ServiceUnavailable
 
-__all__ = ["REVISION", "Database", "lock_number", "state_of"]
+__all__ = ["REVISION", "Database", "lock_number", "sqlstate"]
 
 REVISION = "0001"  # of the tables that this version of the package works with
 _VERSION_TABLE = "ml_ledger_version"
@@ -96,8 +96,8 @@ class Database:
             raise self._fault(exc) from None
 
     def _fault(self, exc: sa_errors.DBAPIError) -> PipelineError:
-        state = state_of(exc)
-        message = redacted(" ".join(str(exc.orig).split()))
+        state = sqlstate(exc)
+        message = redact(" ".join(str(exc.orig).split()))
         for pattern, kind, what, fix in _FAULTS:
             if re.search(pattern, state or message, re.IGNORECASE):
                 return kind(what, where=self.where, got=message, fix=fix)
@@ -212,7 +212,7 @@ def _upgrade(connection: sa.Connection) -> None:
     command.upgrade(config, "head")
 
 
-def state_of(exc: sa_errors.DBAPIError) -> str:
+def sqlstate(exc: sa_errors.DBAPIError) -> str:
     """The SQLSTATE of an error, empty if there is none."""
     return getattr(exc.orig, "sqlstate", None) or getattr(exc.orig, "pgcode", None) or ""
 

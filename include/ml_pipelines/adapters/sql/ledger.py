@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from ml_pipelines.adapters.sql.database import Database
-from ml_pipelines.adapters.sql.model_lock import turn
+from ml_pipelines.adapters.sql.model_lock import model_lock
 from ml_pipelines.contracts import Decision, Identity, JsonValue, LedgerEntry
 from ml_pipelines.errors import LedgerError
 from ml_pipelines.promotion import hash_chain as chain
@@ -53,9 +53,9 @@ class SqlLedger:
         with self._database.transaction(write=True) as connection:
             head = _locked_head(connection, decision.model)
             earlier = self._last(connection, _of_run(identity) & (_ENTRIES.c.model == decision.model))
-            if earlier is not None and chain.says_the_same(earlier, decision, details):
+            if earlier is not None and chain.is_same_record(earlier, decision, details):
                 return earlier
-            entry = chain.link(
+            entry = chain.next_entry(
                 identity,
                 decision,
                 details,
@@ -90,11 +90,11 @@ class SqlLedger:
         """What is wrong with a model's chain, as sentences."""
         with self._database.transaction() as connection:
             row = connection.execute(sa.select(_HEADS.c.seq, _HEADS.c.hash).where(_HEADS.c.model == model)).first()
-            return tuple(chain.flaws(_stored(connection, model), chain.Head(*row) if row else None))
+            return tuple(chain.chain_errors(_stored(connection, model), chain.ChainHead(*row) if row else None))
 
-    def turn(self, model: str) -> AbstractContextManager[None]:
+    def lock(self, model: str) -> AbstractContextManager[None]:
         """Wait until nobody else has the model's turn, then have it."""
-        return turn(self._database, model)
+        return model_lock(self._database, model)
 
     def _last(self, connection: sa.Connection, condition: sa.ColumnElement[bool]) -> LedgerEntry | None:
         columns = (_ENTRIES.c.model, _ENTRIES.c.seq, _ENTRIES.c.text, _ENTRIES.c.hash)
@@ -103,7 +103,7 @@ class SqlLedger:
 
     def _read(self, model: str, seq: int, text: str, digest: str) -> LedgerEntry:
         try:
-            return chain.read(text, digest)
+            return chain.parse_entry(text, digest)
         except ValueError as exc:
             raise LedgerError(
                 f"entry {seq} of {model} can't be read",
@@ -118,11 +118,11 @@ def _of_run(identity: Identity) -> sa.ColumnElement[bool]:
     return (_ENTRIES.c.pipeline == identity.pipeline) & (_ENTRIES.c.run_id == identity.run_id)
 
 
-def _locked_head(connection: sa.Connection, model: str) -> chain.Head:
+def _locked_head(connection: sa.Connection, model: str) -> chain.ChainHead:
     """The end of a model's chain; nobody else writes to it until the transaction ends."""
     connection.execute(_FIRST_HEAD, {"model": model, "hash": chain.START.hash})
     query = sa.select(_HEADS.c.seq, _HEADS.c.hash).where(_HEADS.c.model == model)
-    return chain.Head(*connection.execute(query.with_for_update()).one())
+    return chain.ChainHead(*connection.execute(query.with_for_update()).one())
 
 
 def _append(connection: sa.Connection, entry: LedgerEntry) -> None:
@@ -132,15 +132,15 @@ def _append(connection: sa.Connection, entry: LedgerEntry) -> None:
             seq=entry.seq,
             pipeline=entry.pipeline,
             run_id=entry.run_id,
-            text=chain.text_of(entry),
+            text=chain.entry_text(entry),
             hash=entry.hash,
         )
     )
     connection.execute(sa.update(_HEADS).where(_HEADS.c.model == entry.model).values(seq=entry.seq, hash=entry.hash))
 
 
-def _stored(connection: sa.Connection, model: str) -> Iterator[chain.Stored]:
+def _stored(connection: sa.Connection, model: str) -> Iterator[chain.StoredEntry]:
     columns = [_ENTRIES.c[name] for name in ("model", "seq", "pipeline", "run_id", "text", "hash")]
     query = sa.select(*columns).where(_ENTRIES.c.model == model).order_by(_ENTRIES.c.seq)
     for row in connection.execution_options(yield_per=_CHUNK).execute(query):
-        yield chain.Stored(**row._mapping)
+        yield chain.StoredEntry(**row._mapping)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from ml_pipelines.adapters.sql.database import Database, lock_number, state_of
+from ml_pipelines.adapters.sql.database import Database, lock_number, sqlstate
 from ml_pipelines.errors import LedgerError, ServiceUnavailable
 
-__all__ = ["WAIT_SECONDS", "turn"]
+__all__ = ["WAIT_SECONDS", "model_lock"]
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _KEEPALIVE = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SE
 
 
 @contextmanager
-def turn(database: Database, model: str, *, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
+def model_lock(database: Database, model: str, *, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
     """Wait until nobody else has the model's turn, then have it.
 
     Raises:
@@ -43,7 +43,7 @@ def turn(database: Database, model: str, *, wait_seconds: float = WAIT_SECONDS) 
 
 @contextmanager
 def _postgresql(database: Database, model: str, wait_seconds: float) -> Iterator[None]:
-    number = lock_number(f"ml_pipelines turn {model}")
+    number = lock_number(f"ml_pipelines model lock {model}")
     with database.session() as connection:
         connection.exec_driver_sql(_KEEPALIVE)
         if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(number))).scalar():
@@ -52,7 +52,7 @@ def _postgresql(database: Database, model: str, wait_seconds: float) -> Iterator
             try:
                 connection.execute(sa.select(sa.func.pg_advisory_lock(number)))
             except sa.exc.OperationalError as exc:
-                if state_of(exc) != "55P03":
+                if sqlstate(exc) != "55P03":
                     raise
                 raise _waited(model, database.where, wait_seconds) from None
         yield
@@ -63,7 +63,7 @@ def _postgresql(database: Database, model: str, wait_seconds: float) -> Iterator
 @contextmanager
 def _sqlite(database: Database, model: str, wait_seconds: float) -> Iterator[None]:
     ledger = Path(str(database.url.database))
-    folder = ledger.with_name(f"{ledger.name}.turns")
+    folder = ledger.with_name(f"{ledger.name}.locks")
     file = folder / f"{hashlib.sha256(model.encode()).hexdigest()[:32]}.db"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -24,8 +24,8 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy import exc as sa_errors
 
-from ml_pipelines.adapters.files.download import did_you_mean, redacted
-from ml_pipelines.adapters.files.variables import expand
+from ml_pipelines.adapters.files.download import did_you_mean, redact
+from ml_pipelines.adapters.files.variables import expand_variables
 from ml_pipelines.contracts import DataPin
 from ml_pipelines.errors import (
     MissingExtra,
@@ -116,7 +116,7 @@ class SqlDataSource:
     def _url(self) -> sa.URL:
         declared = self._declared
         if declared.connection is None:
-            field, text = "data.sql.url", expand(declared.url or "", self._environment, field="data.sql.url")
+            field, text = "data.sql.url", expand_variables(declared.url or "", self._environment, field="data.sql.url")
         elif declared.connection in self._connections:
             field, text = f"connection {declared.connection!r}", self._connections[declared.connection]
         else:
@@ -291,7 +291,7 @@ def _database_errors(where: str) -> Iterator[None]:
 
 def _fault(exc: sa_errors.DBAPIError, where: str) -> PipelineError:
     state = getattr(exc.orig, "sqlstate", None) or getattr(exc.orig, "pgcode", None) or ""
-    message = redacted(" ".join(str(exc.orig).split()))
+    message = redact(" ".join(str(exc.orig).split()))
     for pattern, kind, what, fix in _FAULTS:
         if re.search(pattern, state or message, re.IGNORECASE):
             return kind(what, where=where, got=message, fix=fix)

@@ -21,8 +21,8 @@ from ml_pipelines.errors import DataError, NoRows
 from ml_pipelines.pipeline.batch_parameters import IngestBatchParameters
 from ml_pipelines.pipeline.step import References, Resolution, StepOutput
 from ml_pipelines.ports import DataSource, Services
-from ml_pipelines.promotion.champion import scored_by
-from ml_pipelines.promotion.deployment import brought, training_ref
+from ml_pipelines.promotion.champion import scoring_version
+from ml_pipelines.promotion.deployment import ensure_model_artifact, training_record_ref
 from ml_pipelines.spec.training import ColumnType
 
 __all__ = ["ingest_batch", "resolve"]
@@ -43,8 +43,8 @@ def resolve(
         ArtifactCorrupt: the registry serves other bytes than were registered.
         ServiceUnavailable: the registry does not answer.
     """
-    version = scored_by(services.registry, parameters.model)
-    model, recorded = brought(services, version), training_ref(version)
+    version = scoring_version(services.registry, parameters.model)
+    model, recorded = ensure_model_artifact(services, version), training_record_ref(version)
     text = services.read(recorded)
     training = services.adopt(recorded, text)
     # A number that was whole in all training rows need not be in a batch; the model takes both as floats.

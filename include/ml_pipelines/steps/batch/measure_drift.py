@@ -19,8 +19,8 @@ from ml_pipelines.modeling.features import features_frame
 from ml_pipelines.pipeline.batch_parameters import MeasureDriftParameters
 from ml_pipelines.pipeline.step import References, Resolution, StepOutput
 from ml_pipelines.ports import Services
-from ml_pipelines.promotion.champion import scored_by
-from ml_pipelines.promotion.deployment import training_ref
+from ml_pipelines.promotion.champion import scoring_version
+from ml_pipelines.promotion.deployment import training_record_ref
 from ml_pipelines.reporting.drift_report import DriftReportData, render_drift_report
 
 __all__ = ["measure_drift", "resolve"]
@@ -43,7 +43,7 @@ def resolve(
         DataError: nothing has been scored.
         RegistryError: there is no such version, or nothing tells how it was trained.
     """
-    version = scored_by(services.registry, parameters.model)
+    version = scoring_version(services.registry, parameters.model)
     # As many as are kept: `ml-pipelines store prune` bounds them.
     found = [run for name in services.runs(parameters.watch) if (run := _scored(services, parameters.watch, name))]
     if not found:
@@ -62,7 +62,7 @@ def resolve(
         inputs={
             "table": batch.outputs["table"],
             "scores": collected.outputs["scores"],
-            "training": training_ref(version),
+            "training": training_record_ref(version),
             **({"baseline": first[2].outputs["scores"]} if first else {}),
         },
         key_facts=facts,

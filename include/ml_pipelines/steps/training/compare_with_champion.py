@@ -16,7 +16,7 @@ from ml_pipelines.pipeline.parameters import CompareWithChampionParameters
 from ml_pipelines.pipeline.step import Publication
 from ml_pipelines.pipeline.training import CATALOG
 from ml_pipelines.ports import ModelVersion, Services
-from ml_pipelines.promotion.champion import champion_before
+from ml_pipelines.promotion.champion import champion_before_run
 
 __all__ = ["PARTS", "TAG", "publish"]
 
@@ -39,7 +39,7 @@ def publish(work: Publication, services: Services) -> dict[str, JsonValue]:
     parameters = cast("CompareWithChampionParameters", work.parameters)
     pin = DataPin.model_validate(cast("dict[str, Any]", work.facts["ingest"])["pin"])
     ours = _fingerprint(parameters, pin, cast("ArtifactRef", work.references["table"]))
-    champion = champion_before(services.registry, parameters.model, work.identity)
+    champion = champion_before_run(services.registry, parameters.model, work.identity)
     theirs = _known(champion)
     changed = None if theirs is None else [part for part in PARTS if theirs.get(part) != ours[part]]
     verdict = "no_change" if changed == [] and not parameters.force else "go_on"

@@ -11,10 +11,9 @@ from ml_pipelines.errors import RegistryError
 from ml_pipelines.pipeline.parameters import DecideParameters
 from ml_pipelines.pipeline.step import References, Resolution, StepOutput
 from ml_pipelines.ports import Services
-from ml_pipelines.promotion.champion import champion_before
-from ml_pipelines.promotion.gate import judge
-from ml_pipelines.promotion.history import hold_down
-from ml_pipelines.promotion.history import withdrawn as withdrawn_models
+from ml_pipelines.promotion.champion import champion_before_run
+from ml_pipelines.promotion.gate import apply_gate
+from ml_pipelines.promotion.history import hold_rolled_back, rolled_back_models
 
 __all__ = ["decide", "resolve"]
 
@@ -35,7 +34,7 @@ def resolve(parameters: DecideParameters, inputs: References, services: Services
     Raises:
         ServiceUnavailable: the registry does not answer.
     """
-    version = champion_before(services.registry, parameters.model, identity)
+    version = champion_before_run(services.registry, parameters.model, identity)
     champion: dict[str, JsonValue] | None = None
     if version is not None:
         champion = {"version": version.version, "sha256": version.artifact.sha256 if version.artifact else None}
@@ -47,7 +46,7 @@ def resolve(parameters: DecideParameters, inputs: References, services: Services
         seconds = _seconds_per_row(inputs, services)
         values["seconds_per_row"] = seconds
         guards["seconds_per_row"] = limit if seconds <= limit else seconds
-    gone = withdrawn_models(services.ledger, parameters.model)
+    gone = rolled_back_models(services.ledger, parameters.model)
     facts: dict[str, JsonValue] = {"champion": champion}
     facts |= {"guards": {**guards}} if guards else {}
     facts |= {"withdrawn": {**gone}} if gone else {}
@@ -100,8 +99,8 @@ def decide(
             "guards": {"model_bytes": float(model_bytes[index]), **(guards or {})},
         }
     )
-    decision = judge(evidence, parameters.gate, promote=parameters.promote, same_as_champion=same)
-    decision = hold_down(decision, (withdrawn or {}).get(winner["sha256"]))
+    decision = apply_gate(evidence, parameters.gate, promote=parameters.promote, same_as_champion=same)
+    decision = hold_rolled_back(decision, (withdrawn or {}).get(winner["sha256"]))
     values: dict[str, JsonValue] = {
         name: getattr(decision, name) for name in ("outcome", "reason", "candidate", "candidate_index")
     }

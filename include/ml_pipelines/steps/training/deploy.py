@@ -10,8 +10,8 @@ from ml_pipelines.errors import RegistryError
 from ml_pipelines.pipeline.parameters import DeployParameters
 from ml_pipelines.pipeline.step import Publication
 from ml_pipelines.ports import ModelVersion, Registry, Services
-from ml_pipelines.promotion.deployment import prove, serve
-from ml_pipelines.promotion.transitions import note_moved
+from ml_pipelines.promotion.deployment import move_aliases, verify_predictions
+from ml_pipelines.promotion.transitions import record_outside_move
 
 __all__ = ["publish"]
 
@@ -36,11 +36,11 @@ def publish(work: Publication, services: Services) -> dict[str, JsonValue]:
     version = _registered(services.registry, model, cast("dict[str, Any]", work.facts["register"])["version"])
     old = services.registry.by_alias(model, "champion")
     if old is None or old.version != version.version:  # else an earlier try has moved it, and not somebody else
-        note_moved(services, model)
+        record_outside_move(services, model)
     _check_champion(model, old, (decided, version.version))
     trainings = cast("tuple[ArtifactRef, ...]", work.references["trainings"])
-    prove(services, version, load_json(services.read(trainings[cast("int", decision.candidate_index)])))
-    previous = serve(services.registry, version, old)
+    verify_predictions(services, version, load_json(services.read(trainings[cast("int", decision.candidate_index)])))
+    previous = move_aliases(services.registry, version, old)
     return {"version": version.version, "previous_version": previous}
 
 

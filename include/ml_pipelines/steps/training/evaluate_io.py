@@ -10,7 +10,7 @@ from ml_pipelines.errors import PipelineError, RequestError, StoreError, Transie
 from ml_pipelines.pipeline.parameters import EvaluateParameters
 from ml_pipelines.pipeline.step import Publication, References, Resolution
 from ml_pipelines.ports import ModelVersion, Services, TrackedModel
-from ml_pipelines.promotion.champion import champion_before
+from ml_pipelines.promotion.champion import champion_before_run
 
 __all__ = ["publish", "resolve"]
 
@@ -26,7 +26,7 @@ def resolve(parameters: EvaluateParameters, inputs: References, services: Servic
         ServiceUnavailable: the registry does not answer.
     """
     digests = [ref.sha256 for ref in cast("tuple[ArtifactRef, ...]", inputs["models"])]
-    champion = champion_before(services.registry, parameters.model, identity)
+    champion = champion_before_run(services.registry, parameters.model, identity)
     if champion is None:
         return Resolution(values={"champion": None}, prepare=lambda _: {"digests": digests})
     digest = champion.artifact.sha256 if champion.artifact else None

@@ -10,8 +10,8 @@ from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.parameters import RecordParameters
 from ml_pipelines.pipeline.step import Publication
 from ml_pipelines.ports import Services
-from ml_pipelines.promotion.hash_chain import says_the_same
-from ml_pipelines.promotion.transitions import note_moved
+from ml_pipelines.promotion.hash_chain import is_same_record
+from ml_pipelines.promotion.transitions import record_outside_move
 from ml_pipelines.steps.publish_report import publish_report
 
 __all__ = ["publish"]
@@ -38,7 +38,7 @@ def publish(work: Publication, services: Services) -> dict[str, JsonValue]:
     decision = _final(work, documents)
     deployed = cast("dict[str, JsonValue]", work.facts["deploy"]) if decision.outcome == "promoted" else {}
     if not deployed:  # else the deploy step has looked, before it moved the alias itself
-        note_moved(services, decision.model)
+        record_outside_move(services, decision.model)
     versions = {name: deployed.get(name) for name in ("version", "previous_version")}
     details = (_served(work, decision, versions, documents) if deployed else {}) | _details(work, documents)
     details["report"] = _told_before(work, services, decision, details) or publish_report(
@@ -54,7 +54,7 @@ def _told_before(work: Publication, services: Services, decision: Decision, deta
     """The report of an earlier try that came to the same end: only the times in a new one would differ."""
     earlier = services.ledger.entry(work.identity.pipeline, work.identity.run_id)
     report = earlier.details.get("report") if earlier else None
-    return report if earlier and says_the_same(earlier, decision, {**details, "report": report}) else None
+    return report if earlier and is_same_record(earlier, decision, {**details, "report": report}) else None
 
 
 def _final(work: Publication, documents: dict[str, dict[str, Any]]) -> Decision:

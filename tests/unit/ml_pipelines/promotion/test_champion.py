@@ -7,7 +7,7 @@ import pytest
 from ml_pipelines.contracts import Identity
 from ml_pipelines.errors import ServiceUnavailable
 from ml_pipelines.ports import TrackedModel
-from ml_pipelines.promotion.champion import champion_before
+from ml_pipelines.promotion.champion import champion_before_run
 from ml_pipelines.testing import FakeServices
 
 MONDAY, TUESDAY = (Identity(pipeline="churn", run_id=day, task_id="decide") for day in ("monday", "tuesday"))
@@ -26,7 +26,7 @@ def services() -> FakeServices:
 
 
 def version_before(services: FakeServices, identity: Identity) -> str | None:
-    champion = champion_before(services.registry, "churn", identity)
+    champion = champion_before_run(services.registry, "churn", identity)
     return champion.version if champion else None
 
 

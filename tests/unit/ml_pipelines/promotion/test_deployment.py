@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ml_pipelines.contracts import ArtifactRef, Identity
 from ml_pipelines.errors import ArtifactCorrupt, RegistryError
 from ml_pipelines.ports import TrackedModel
-from ml_pipelines.promotion.deployment import serve, verified
+from ml_pipelines.promotion.deployment import move_aliases, verified_model_bytes
 from ml_pipelines.testing import FakeRegistry
 
 IDENTITY = Identity(pipeline="churn", run_id="r", task_id="register")
@@ -39,7 +39,7 @@ def version_of(registry: FakeRegistry, number: str) -> Any:
 
 def test_the_bytes_that_were_registered_are_given() -> None:
     registry = a_registry()
-    assert verified(registry, version_of(registry, "2")) == b"model 1"
+    assert verified_model_bytes(registry, version_of(registry, "2")) == b"model 1"
 
 
 def test_other_bytes_are_told() -> None:
@@ -47,7 +47,7 @@ def test_other_bytes_are_told() -> None:
     version = version_of(registry, "1")
     registry.files["models:/m-0"] = b"forged"
     with pytest.raises(ArtifactCorrupt) as caught:
-        verified(registry, version)
+        verified_model_bytes(registry, version)
     assert caught.value.what == "the registry serves another file than was registered"
     assert caught.value.where == "model churn, version 1"
     assert caught.value.expected == f"sha256 {hashlib.sha256(b'model 0').hexdigest()}"
@@ -58,7 +58,7 @@ def test_other_bytes_are_told() -> None:
 def test_a_version_of_unknown_origin_is_refused() -> None:
     registry = a_registry()
     with pytest.raises(RegistryError) as caught:
-        verified(registry, replace(version_of(registry, "1"), artifact=None))
+        verified_model_bytes(registry, replace(version_of(registry, "1"), artifact=None))
     assert str(caught.value) == (
         "version 1 was not registered by a pipeline, so nothing proves that its file is the one that was trained\n"
         "  where: model churn, version 1\n"
@@ -73,7 +73,7 @@ def test_previous_is_the_champion_before(served: list[str]) -> None:
     registry = a_registry()
     champion = previous = None
     for number in served:
-        told = serve(registry, version_of(registry, number), registry.by_alias("churn", "champion"))
+        told = move_aliases(registry, version_of(registry, number), registry.by_alias("churn", "champion"))
         if champion not in (None, number):
             previous = champion
         champion = number
@@ -85,9 +85,9 @@ def test_previous_is_the_champion_before(served: list[str]) -> None:
 def test_only_the_challenger_that_serves_is_one_no_more() -> None:
     registry = a_registry()
     registry.set_alias("churn", "3", "challenger")
-    serve(registry, version_of(registry, "2"), None)
+    move_aliases(registry, version_of(registry, "2"), None)
     assert aliases(registry) == {"champion": "2", "challenger": "3"}
-    serve(registry, version_of(registry, "3"), registry.by_alias("churn", "champion"))
+    move_aliases(registry, version_of(registry, "3"), registry.by_alias("churn", "champion"))
     assert aliases(registry) == {"champion": "3", "previous": "2"}
 
 

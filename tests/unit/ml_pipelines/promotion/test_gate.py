@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.benchmarks.decision import rates
 
 from ml_pipelines.contracts import Comparison, Decision, Interval, SliceScore
-from ml_pipelines.promotion.gate import RULES, judge
+from ml_pipelines.promotion.gate import RULES, apply_gate
 from ml_pipelines.spec.metrics import METRICS
 from ml_pipelines.spec.training import Gate
 
@@ -31,7 +31,7 @@ def against(low: float, high: float, *, metric: str = "roc_auc", difference: flo
 
 
 def judged(given: Decision, promote: Any = "auto", *, same: bool = False, **gate: Any) -> Decision:
-    return judge(given, Gate(**{"metric": given.metric, **gate}), promote=promote, same_as_champion=same)
+    return apply_gate(given, Gate(**{"metric": given.metric, **gate}), promote=promote, same_as_champion=same)
 
 
 def test_a_first_model_needs_thresholds_and_dummy_only() -> None:
@@ -282,11 +282,11 @@ def test_an_outcome_says_what_the_rules_say_and_can_be_reached_again(
     value: Any, low: Any, width: Any, threshold: Any, margin: Any
 ) -> None:
     gate = Gate(metric="roc_auc", thresholds={"roc_auc": threshold}, non_inferiority=margin)
-    decision = judge(evidence({"roc_auc": value}, **against(low, low + width)), gate)
+    decision = apply_gate(evidence({"roc_auc": value}, **against(low, low + width)), gate)
     assert (decision.outcome == "promoted") == all(rule.passed for rule in decision.rules)
     assert (decision.outcome == "rejected") != all(rule.passed for rule in decision.rules[:-1])
     stored = Decision.model_validate_json(decision.model_dump_json())
-    assert judge(stored, gate) == decision == stored
+    assert apply_gate(stored, gate) == decision == stored
 
 
 def test_the_rules_are_one_list() -> None:

@@ -20,10 +20,10 @@ TEXTS = st.text(max_size=20)
 DETAILS = st.dictionaries(TEXTS, st.none() | st.integers() | st.floats(allow_nan=True) | TEXTS, max_size=3)
 
 
-def chain_of(details: list[dict[str, Any]]) -> tuple[list[chain.Stored], chain.Head]:
+def chain_of(details: list[dict[str, Any]]) -> tuple[list[chain.StoredEntry], chain.ChainHead]:
     head, stored = chain.START, []
     for number, each in enumerate(details):
-        entry = chain.link(
+        entry = chain.next_entry(
             Identity(pipeline="p", run_id=f"r{number}", task_id="t"),
             Decision(outcome="held", model="m", reason="so"),
             each,
@@ -31,38 +31,38 @@ def chain_of(details: list[dict[str, Any]]) -> tuple[list[chain.Stored], chain.H
             supersedes=None,
             recorded_at="2026-01-01T00:00:00.000+00:00",
         )
-        text = chain.text_of(entry)
+        text = chain.entry_text(entry)
         stored.append(
-            chain.Stored(model="m", seq=entry.seq, pipeline="p", run_id=entry.run_id, text=text, hash=entry.hash)
+            chain.StoredEntry(model="m", seq=entry.seq, pipeline="p", run_id=entry.run_id, text=text, hash=entry.hash)
         )
-        head = chain.Head(entry.seq, entry.hash)
+        head = chain.ChainHead(entry.seq, entry.hash)
     return stored, head
 
 
 chains = st.lists(DETAILS, min_size=2, max_size=6).map(chain_of)
 
 
-def flaws(stored: list[chain.Stored], head: chain.Head | None) -> list[str]:
-    return list(chain.flaws(sorted(stored, key=lambda each: each.seq), head))
+def chain_errors(stored: list[chain.StoredEntry], head: chain.ChainHead | None) -> list[str]:
+    return list(chain.chain_errors(sorted(stored, key=lambda each: each.seq), head))
 
 
 @law
 @given(chains)
 def test_a_chain_is_whole_as_it_is_written(made: Any) -> None:
     stored, head = made
-    assert flaws(stored, head) == []
+    assert chain_errors(stored, head) == []
     for each in stored:
-        entry = chain.read(each.text, each.hash)
-        assert chain.text_of(entry) == each.text
-        assert chain.says_the_same(entry, entry.decision, entry.details)
+        entry = chain.parse_entry(each.text, each.hash)
+        assert chain.entry_text(entry) == each.text
+        assert chain.is_same_record(entry, entry.decision, entry.details)
 
 
 def test_a_store_that_was_moved_says_nothing_new() -> None:
     report = {"uri": "file:///a", "sha256": "0" * 64}
     (stored, *_), _ = chain_of([{"parts": [report]}])
-    entry = chain.read(stored.text, stored.hash)
-    assert chain.says_the_same(entry, entry.decision, {"parts": [{**report, "uri": "file:///b"}]})
-    assert not chain.says_the_same(entry, entry.decision, {"parts": [{**report, "sha256": "1" * 64}]})
+    entry = chain.parse_entry(stored.text, stored.hash)
+    assert chain.is_same_record(entry, entry.decision, {"parts": [{**report, "uri": "file:///b"}]})
+    assert not chain.is_same_record(entry, entry.decision, {"parts": [{**report, "sha256": "1" * 64}]})
 
 
 @law
@@ -73,7 +73,7 @@ def test_one_entry_that_is_altered_is_found(made: Any, data: st.DataObject) -> N
     document = json.loads(stored[index].text)
     document["decision"]["reason"] = "another"
     altered = replace(stored[index], text=json.dumps(document, sort_keys=True, separators=(",", ":")))
-    found = flaws([*stored[:index], altered, *stored[index + 1 :]], head)
+    found = chain_errors([*stored[:index], altered, *stored[index + 1 :]], head)
     assert found == [f"entry {index + 1} was altered: its text has another hash than was noted with it"]
 
 
@@ -82,17 +82,17 @@ def test_one_entry_that_is_altered_is_found(made: Any, data: st.DataObject) -> N
 def test_one_that_is_altered_with_its_hash_is_found_by_its_neighbour(made: Any, data: st.DataObject) -> None:
     stored, head = made
     index = data.draw(st.integers(0, len(stored) - 1))
-    entry = chain.read(stored[index].text, stored[index].hash)
-    again = chain.link(
+    entry = chain.parse_entry(stored[index].text, stored[index].hash)
+    again = chain.next_entry(
         Identity(pipeline="p", run_id=entry.run_id, task_id="t"),
         entry.decision.model_copy(update={"reason": "another"}),
         entry.details,
-        after=chain.Head(entry.seq - 1, entry.previous_hash),
+        after=chain.ChainHead(entry.seq - 1, entry.previous_hash),
         supersedes=None,
         recorded_at=entry.recorded_at,
     )
-    forged = replace(stored[index], text=chain.text_of(again), hash=again.hash)
-    found = flaws([*stored[:index], forged, *stored[index + 1 :]], head)
+    forged = replace(stored[index], text=chain.entry_text(again), hash=again.hash)
+    found = chain_errors([*stored[:index], forged, *stored[index + 1 :]], head)
     last = index + 1 == len(stored)
     assert found == [
         f"entry {index + 1} was altered: the head has noted another hash of it"
@@ -108,7 +108,7 @@ def test_those_that_are_missing_are_named(made: Any, data: st.DataObject) -> Non
     first = data.draw(st.integers(0, len(stored) - 1))
     last = data.draw(st.integers(first, len(stored) - 1))
     named = f"entry {first + 1} is" if first == last else f"entries {first + 1} to {last + 1} are"
-    found = flaws(stored[:first] + stored[last + 1 :], head)
+    found = chain_errors(stored[:first] + stored[last + 1 :], head)
     cut_off = last + 1 == len(stored)
     assert found == [f"{named} missing: the chain is cut off at its end" if cut_off else f"{named} missing"]
 
@@ -121,7 +121,7 @@ def test_two_that_have_changed_places_are_found(made: Any, data: st.DataObject) 
     swapped = list(stored)
     swapped[one] = replace(stored[one], seq=stored[other].seq)
     swapped[other] = replace(stored[other], seq=stored[one].seq)
-    found = flaws(swapped, head)
+    found = chain_errors(swapped, head)
     assert f"entry {one + 1} was put there from elsewhere: it is entry {other + 1} of m" in found
     assert f"entry {other + 1} was put there from elsewhere: it is entry {one + 1} of m" in found
 
@@ -135,13 +135,13 @@ def test_two_that_have_changed_places_are_found(made: Any, data: st.DataObject) 
 )
 def test_what_it_is_found_by_counts_too(change: dict[str, Any], flaw: str) -> None:
     stored, head = chain_of([{}, {}])
-    assert flaws([stored[0], replace(stored[1], **change)], head)[0].startswith(flaw)
+    assert chain_errors([stored[0], replace(stored[1], **change)], head)[0].startswith(flaw)
 
 
 def test_the_head_must_be_there_and_know_the_last() -> None:
     stored, head = chain_of([{}, {}])
-    assert flaws(stored, None) == ["the head is missing, which tells that entry 2 is the last one"]
-    early = chain.Head(1, stored[0].hash)
-    assert flaws(stored, early) == ["entry 2 is not known to the head, which tells that entry 1 is the last"]
-    assert flaws([], head) == ["entries 1 to 2 are missing: the chain is cut off at its end"]
-    assert flaws([], None) == flaws([], chain.START) == []
+    assert chain_errors(stored, None) == ["the head is missing, which tells that entry 2 is the last one"]
+    early = chain.ChainHead(1, stored[0].hash)
+    assert chain_errors(stored, early) == ["entry 2 is not known to the head, which tells that entry 1 is the last"]
+    assert chain_errors([], head) == ["entries 1 to 2 are missing: the chain is cut off at its end"]
+    assert chain_errors([], None) == chain_errors([], chain.START) == []

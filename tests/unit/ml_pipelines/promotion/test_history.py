@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from ml_pipelines.contracts import Decision, Identity, RuleVerdict
-from ml_pipelines.promotion.history import hold_down, last_word, served_at, walk, withdrawn
+from ml_pipelines.promotion.history import (
+    champion_at,
+    hold_rolled_back,
+    iter_entries,
+    latest_transition,
+    rolled_back_models,
+)
 from ml_pipelines.testing import FakeLedger
 
 
@@ -29,20 +35,20 @@ def back(ledger: FakeLedger, gone: str, to: str) -> None:
 def test_all_entries_come_by_pages(ledger: FakeLedger) -> None:
     for _ in range(205):
         record(ledger, "rejected")
-    assert [entry.seq for entry in walk(ledger, "m")] == list(range(205, 0, -1))
+    assert [entry.seq for entry in iter_entries(ledger, "m")] == list(range(205, 0, -1))
 
 
 def test_what_served_at_a_moment(ledger: FakeLedger) -> None:
     record(ledger, "promoted", "1")  # at 00:00:00, and each next one a second later
     record(ledger, "rejected")
     record(ledger, "promoted", "2")
-    word = last_word(ledger, "m")
+    word = latest_transition(ledger, "m")
     assert word is not None
     assert word.details["version"] == "2"
-    found = [served_at(ledger, "m", datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC)) for second in (0, 1, 2)]
+    found = [champion_at(ledger, "m", datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC)) for second in (0, 1, 2)]
     assert [entry and entry.details["version"] for entry in found] == ["1", "1", "2"]
-    assert served_at(ledger, "m", datetime(2025, 1, 1, tzinfo=UTC)) is None
-    assert last_word(ledger, "other") is None
+    assert champion_at(ledger, "m", datetime(2025, 1, 1, tzinfo=UTC)) is None
+    assert latest_transition(ledger, "other") is None
 
 
 def test_what_was_rolled_back_is_withdrawn_until_it_serves_again(ledger: FakeLedger) -> None:
@@ -50,22 +56,22 @@ def test_what_was_rolled_back_is_withdrawn_until_it_serves_again(ledger: FakeLed
         record(ledger, "promoted", number)
     back(ledger, "3", "2")
     back(ledger, "2", "1")
-    assert withdrawn(ledger, "m") == {
+    assert rolled_back_models(ledger, "m") == {
         "2" * 64: "it was rolled back as version 2 on 2026-01-01: complaints",
         "3" * 64: "it was rolled back as version 3 on 2026-01-01: complaints",
     }
     record(ledger, "held")
     record(ledger, "promoted", "4", sha256="3" * 64)  # the same bytes under another number
-    assert list(withdrawn(ledger, "m")) == ["2" * 64]
+    assert list(rolled_back_models(ledger, "m")) == ["2" * 64]
     back(ledger, "4", "2")
-    assert list(withdrawn(ledger, "m")) == ["4" * 64]
+    assert list(rolled_back_models(ledger, "m")) == ["4" * 64]
 
 
 def test_a_model_that_was_rolled_back_is_held() -> None:
     promoted = Decision(outcome="promoted", model="m", reason="so", rules=(RuleVerdict(rule="a", passed=True),))
-    held = hold_down(promoted, "it was rolled back")
+    held = hold_rolled_back(promoted, "it was rolled back")
     assert (held.outcome, held.reason) == ("held", "not rolled back: it was rolled back")
     assert held.rules[1:] == (RuleVerdict(rule="not rolled back", passed=False, detail="it was rolled back"),)
-    assert hold_down(promoted, None) == promoted
+    assert hold_rolled_back(promoted, None) == promoted
     rejected = promoted.model_copy(update={"outcome": "rejected"})
-    assert hold_down(rejected, "it was rolled back") == rejected
+    assert hold_rolled_back(rejected, "it was rolled back") == rejected

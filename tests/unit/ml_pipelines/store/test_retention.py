@@ -14,7 +14,7 @@ import pytest
 from ml_pipelines._utils.canonical_json import Components
 from ml_pipelines.contracts import ArtifactRef, Decision, Identity, StepResult
 from ml_pipelines.errors import RequestError, StoreUnavailable
-from ml_pipelines.promotion.retained import needed
+from ml_pipelines.promotion.retained import referenced_artifacts
 from ml_pipelines.store.artifact_store import ArtifactStore
 from ml_pipelines.store.cache_miss import key_of
 from ml_pipelines.store.filesystems.base import Entry
@@ -284,6 +284,6 @@ def test_what_the_ledger_tells_of_a_version_that_served_stays(store: ArtifactSto
         identity = Identity(pipeline="p", run_id=run_id, task_id="t")
         ledger.record(identity, Decision(outcome="held", model="m", reason="so"), details)
     age(root, days=40)
-    assert prune(store, keep_days=30, keep=needed(ledger)).objects == 1
+    assert prune(store, keep_days=30, keep=referenced_artifacts(ledger)).objects == 1
     assert store.read(refs["evaluation"]) == b"evaluation"
     assert store.read(refs["part"]) == b"part"

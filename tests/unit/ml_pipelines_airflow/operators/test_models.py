@@ -13,8 +13,8 @@ from airflow.sdk import DAG
 from ml_pipelines.contracts import Decision, Identity
 from ml_pipelines.errors import ArtifactCorrupt, RegistryError, ServiceUnavailable, VerificationFailed
 from ml_pipelines.ports import ModelVersion, TrackedModel
-from ml_pipelines.promotion.deployment import TRAINING_TAG, verified
-from ml_pipelines.promotion.history import withdrawn
+from ml_pipelines.promotion.deployment import TRAINING_TAG, verified_model_bytes
+from ml_pipelines.promotion.history import rolled_back_models
 from ml_pipelines.testing import FakeRegistry, FakeServices
 from ml_pipelines_airflow.assets import model_asset
 from ml_pipelines_airflow.operators import models as operators
@@ -28,8 +28,8 @@ class Services(FakeServices):
 
     answer = 0.5
 
-    def rehearse(self, version: ModelVersion, training: Any) -> list[Any]:
-        verified(self.registry, version)
+    def smoke_test(self, version: ModelVersion, training: Any) -> list[Any]:
+        verified_model_bytes(self.registry, version)
         return [self.answer]
 
 
@@ -136,9 +136,9 @@ def test_a_change_is_written_down(services: Services) -> None:
         "sha256": second.artifact.sha256,
         "withdrawn": {"version": "3", "sha256": third.artifact.sha256},
     }
-    assert list(withdrawn(services.ledger, "churn")) == [third.artifact.sha256]
+    assert list(rolled_back_models(services.ledger, "churn")) == [third.artifact.sha256]
     promote(version="3").execute(a_context(run_id="wednesday"))
-    assert withdrawn(services.ledger, "churn") == {}
+    assert rolled_back_models(services.ledger, "churn") == {}
 
 
 @pytest.mark.parametrize("operator", [promote(version="1"), rollback()])

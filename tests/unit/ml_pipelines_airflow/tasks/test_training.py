@@ -126,7 +126,7 @@ def test_a_run_in_one_process_has_one_set_of_services_and_expects_to_try_a_model
         return a_result(request.step)
 
     monkeypatch.setattr("ml_pipelines.runner.step.run_step", run_step)
-    monkeypatch.setattr(ConnectedServices, "expect_rehearsal", lambda services: expected.append(services))
+    monkeypatch.setattr(ConnectedServices, "prepare_smoke_test", lambda services: expected.append(services))
     monkeypatch.setattr(process, "current", process.Process())
     monkeypatch.setattr(process, "leave_garbage_at_the_end", lambda: quickly.append(True))
     for user in ("dag_test", "eve"):

@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from ml_pipelines.adapters.sql import database as sql_database
 from ml_pipelines.adapters.sql.database import Database
 from ml_pipelines.adapters.sql.ledger import SqlLedger
-from ml_pipelines.adapters.sql.model_lock import turn
+from ml_pipelines.adapters.sql.model_lock import model_lock
 from ml_pipelines.contracts import Decision, Identity, LedgerEntry
 from ml_pipelines.errors import LedgerError, MissingExtra, ServiceUnavailable
 from ml_pipelines.ports import Ledger
@@ -93,7 +93,7 @@ def test_entries_come_by_pages(ledger: Ledger) -> None:
 
 def test_a_turn_can_be_had_again(ledger: Ledger) -> None:
     for _ in range(2):
-        with ledger.turn("m"), ledger.turn("other"):
+        with ledger.lock("m"), ledger.lock("other"):
             ledger.record(identity(), decision(), {})
 
 
@@ -231,17 +231,17 @@ def test_a_turn_is_waited_for_and_the_wait_has_an_end(
     held, done, had = threading.Event(), threading.Event(), threading.Event()
 
     def hold() -> None:
-        with turn(database, "m"):
+        with model_lock(database, "m"):
             held.set()
             done.wait()
 
     def wait() -> None:
-        with turn(database, "m"):
+        with model_lock(database, "m"):
             had.set()
 
     in_thread(hold)
     assert held.wait(60)
-    with pytest.raises(ServiceUnavailable) as caught, turn(database, "m", wait_seconds=0.01):
+    with pytest.raises(ServiceUnavailable) as caught, model_lock(database, "m", wait_seconds=0.01):
         pass
     assert caught.value.what == "somebody else has been changing which version of m serves"
     assert caught.value.expected == "the model's turn within 0.01 s"
@@ -271,10 +271,10 @@ def in_thread() -> Any:
 def test_a_folder_where_no_turn_can_be_taken(file: Path) -> None:
     ledger = SqlLedger(f"sqlite:///{file}")
     ledger.models()
-    os.mkfifo(f"{file}.turns")
+    os.mkfifo(f"{file}.locks")
     with (
         pytest.raises(LedgerError, match="the file that lets runs take turns can't be used") as caught,
-        ledger.turn("m"),
+        ledger.lock("m"),
     ):
         pass
     assert caught.value.fix == "give the right to write to the ledger's folder"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.integration.processes import find_free_port
 
-from ml_pipelines.adapters.mlflow.alias_lookup import CannotTell, glance
+from ml_pipelines.adapters.mlflow.alias_lookup import LookupUnsupported, lookup_alias
 from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
 from ml_pipelines.ports import ModelVersion
 
@@ -61,9 +61,9 @@ def by_mlflow(registry: MlflowRegistry, alias: str, monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as patch:
 
         def unable(*_: str) -> None:
-            raise CannotTell
+            raise LookupUnsupported
 
-        patch.setattr("ml_pipelines.adapters.mlflow.registry.glance", unable)
+        patch.setattr("ml_pipelines.adapters.mlflow.registry.lookup_alias", unable)
         return registry.by_alias(MODEL, alias)
 
 
@@ -71,7 +71,7 @@ def by_mlflow(registry: MlflowRegistry, alias: str, monkeypatch: pytest.MonkeyPa
 def test_it_is_what_mlflow_says(uri: str, alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = MlflowRegistry(uri)
     expected = by_mlflow(registry, alias, monkeypatch)
-    seen = glance(uri, MODEL, alias)
+    seen = lookup_alias(uri, MODEL, alias)
     assert (seen is None) is (expected is None) is (alias in ("gone", "nobody"))
     found = registry.by_alias(MODEL, alias)
     if expected is None:
@@ -85,7 +85,7 @@ def test_it_is_what_mlflow_says(uri: str, alias: str, monkeypatch: pytest.Monkey
 
 
 def test_a_model_that_nobody_has_registered(uri: str) -> None:
-    assert glance(uri, "nothing", "champion") is None
+    assert lookup_alias(uri, "nothing", "champion") is None
 
 
 def test_what_is_not_plainly_answered_is_left_to_mlflow(tmp_path: Path) -> None:
@@ -99,8 +99,8 @@ def test_what_is_not_plainly_answered_is_left_to_mlflow(tmp_path: Path) -> None:
         f"http://127.0.0.1:{find_free_port()}",
         "postgresql://nobody@127.0.0.1/mlflow",
     ):
-        with pytest.raises(CannotTell):
-            glance(place, MODEL, "champion")
+        with pytest.raises(LookupUnsupported):
+            lookup_alias(place, MODEL, "champion")
     assert not (tmp_path / "missing.db").exists()
 
 
@@ -152,10 +152,10 @@ def test_it_signs_in_as_mlflow_does(
         monkeypatch.setenv(f"MLFLOW_TRACKING_{name}", value)
     address, shown = gate
     if header is None:
-        with pytest.raises(CannotTell):
-            glance(address, MODEL, "champion")
+        with pytest.raises(LookupUnsupported):
+            lookup_alias(address, MODEL, "champion")
     else:
-        assert glance(address, MODEL, "champion") is None
+        assert lookup_alias(address, MODEL, "champion") is None
     assert shown == [header]
 
 
@@ -163,6 +163,6 @@ def test_other_ways_to_sign_in_are_left_to_mlflow(
     gate: tuple[str, list[str | None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "kerberos")
-    with pytest.raises(CannotTell):
-        glance(gate[0], MODEL, "champion")
+    with pytest.raises(LookupUnsupported):
+        lookup_alias(gate[0], MODEL, "champion")
     assert gate[1] == []
