@@ -70,7 +70,7 @@ class DataPin(Contract):
         bytes: size in bytes, if known.
     """
 
-    source: Literal["dvc", "file", "sql"]
+    source: str
     location: str
     revision: str | None = None
     digest: str | None = None

@@ -19,6 +19,7 @@
     ├── LedgerError           the ledger is damaged, newer than this version of the package, or refuses access
     ├── RegistryError         no such model or version, or the registry holds something else than expected
     ├── VerificationFailed    a deployed model does not predict what it predicted when it was trained
+    ├── ExtensionError        an installed extension (entry point) can't be loaded, or two have the same name
     ├── MissingExtra          a package is not installed; names the extra that brings it
     └── TransientError        worth another try as it is
         ├── StoreUnavailable
@@ -38,6 +39,7 @@ __all__ = [
     "ArtifactMissing",
     "DataError",
     "EstimatorError",
+    "ExtensionError",
     "LedgerError",
     "MissingExtra",
     "Mistake",
@@ -211,6 +213,10 @@ class RegistryError(PipelineError):
 
 class VerificationFailed(PipelineError):
     """A model does not predict what it predicted when it was trained."""
+
+
+class ExtensionError(PipelineError):
+    """An installed extension can't be loaded, or two extensions have the same name."""
 
 
 class MissingExtra(PipelineError):

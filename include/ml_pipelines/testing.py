@@ -17,7 +17,7 @@ from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, RegistryError,
 from ml_pipelines.ports import CELLS_PER_GROUP, DataSource, ModelVersion, TaskRecord, TrackedModel, Training
 from ml_pipelines.promotion import hash_chain as chain
 from ml_pipelines.promotion.deployment import verified_model_bytes
-from ml_pipelines.spec.training import DvcSource, FileSource, SqlSource
+from ml_pipelines.spec.sources import SourceSection
 
 __all__ = ["FakeLedger", "FakeRegistry", "FakeRun", "FakeServices", "FakeTracking"]
 
@@ -276,11 +276,11 @@ class FakeServices:
         self.sources: list[tuple[Any, DataSource]] = []
         self.done: list[TaskRecord] = []
 
-    def serve(self, declared: DvcSource | FileSource | SqlSource, source: DataSource) -> None:
+    def serve(self, declared: SourceSection, source: DataSource) -> None:
         """Stand in for a declared source."""
         self.sources.append((declared, source))
 
-    def source(self, declared: DvcSource | FileSource | SqlSource) -> DataSource:
+    def source(self, declared: SourceSection) -> DataSource:
         """What was served under an equal declaration."""
         for known, source in self.sources:
             if known == declared:

@@ -369,8 +369,13 @@ def test_what_a_run_is_asked_for_and_does_not_know(shop: Any) -> None:
     facts = {"where": "pipeline shop", "expected": "some of linear", "got": "forest", "fix": "name candidates of the"}
     assert_told(told, "RequestError", what="there is no candidate 'forest'", **facts)
     told = shop.run("bad", "--data-revision", "v1")
-    facts = {"where": "data.file", "expected": "data.dvc", "got": "data revision 'v1'", "fix": "leave the data"}
-    assert_told(told, "RequestError", what="only a DVC source has revisions", **facts)
+    facts = {
+        "where": "data.file",
+        "expected": "a source with revisions, such as data.dvc",
+        "got": "data revision 'v1'",
+        "fix": "leave the data",
+    }
+    assert_told(told, "RequestError", what="a source of kind file has no revisions", **facts)
     assert_left(shop, before)
     told = shop.command("show", "bad", "--pipeline", "shop", "--store", shop.folder / "store")
     facts = {"where": str(shop.folder / "store"), "expected": "one of first", "got": "bad", "fix": "name a run that"}

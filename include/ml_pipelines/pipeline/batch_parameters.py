@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Self
 from ml_pipelines.contracts import ArtifactRef, DataPin, StepResult
 from ml_pipelines.pipeline.parameters import Parameters, RunOptions, revised
 from ml_pipelines.spec.batch import DriftLimits, DriftSpec, ScoredBy, ScoringSpec, Shards
-from ml_pipelines.spec.training import ColumnType, DvcSource, FileSource, Section, SqlSource
+from ml_pipelines.spec.sources import Section, Source
+from ml_pipelines.spec.training import ColumnType
 
 __all__ = [
     "CollectScoresParameters",
@@ -29,7 +30,7 @@ class IngestBatchParameters(Parameters):
 
     not_in_key: ClassVar[frozenset[str]] = frozenset({"source", "model"})
 
-    source: DvcSource | FileSource | SqlSource
+    source: Source
     key: str
     keep: tuple[str, ...]
     types: dict[str, ColumnType]

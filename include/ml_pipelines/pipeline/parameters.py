@@ -13,20 +13,18 @@ from pydantic import Field
 from ml_pipelines.contracts import Promote
 from ml_pipelines.errors import RequestError
 from ml_pipelines.spec.metrics import Task
+from ml_pipelines.spec.sources import Source, SourceSection
 from ml_pipelines.spec.training import (
     Candidate,
     Checks,
     Column,
     ColumnType,
-    DvcSource,
     Features,
-    FileSource,
     Gate,
     PipelineSpec,
     Section,
     Slices,
     Split,
-    SqlSource,
 )
 
 __all__ = [
@@ -87,7 +85,7 @@ class IngestParameters(Parameters):
 
     not_in_key: ClassVar[frozenset[str]] = frozenset({"source"})
 
-    source: DvcSource | FileSource | SqlSource
+    source: Source
     types: dict[str, ColumnType]
     key: str | None
     target: str
@@ -108,23 +106,23 @@ class IngestParameters(Parameters):
         return self.model_copy(update={"source": revised(self.source, options.data_revision)})
 
 
-def revised(source: DvcSource | FileSource | SqlSource, revision: str | None) -> DvcSource | FileSource | SqlSource:
-    """A source at a revision; as it is declared if none is given.
+def revised(source: SourceSection, revision: str | None) -> SourceSection:
+    """Return a source at another revision, or unchanged if `revision` is empty.
 
     Raises:
         RequestError: the source has no revisions.
     """
     if not revision:
         return source
-    if not isinstance(source, DvcSource):
+    if source.revision_field is None:
         raise RequestError(
-            "only a DVC source has revisions",
-            where=f"data.{type(source).__name__.removesuffix('Source').lower()}",
-            expected="data.dvc in the declaration",
+            f"a source of kind {source.kind} has no revisions",
+            where=f"data.{source.kind}",
+            expected="a source with revisions, such as data.dvc",
             got=f"data revision {revision!r}",
             fix="leave the data revision empty",
         )
-    return source.model_copy(update={"rev": revision})
+    return source.model_copy(update={source.revision_field: revision})
 
 
 class CompareWithChampionParameters(Parameters):

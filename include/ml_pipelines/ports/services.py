@@ -12,7 +12,7 @@ from ml_pipelines.ports.ledger import Ledger
 from ml_pipelines.ports.registry import ModelVersion, Registry
 from ml_pipelines.ports.source import DataSource
 from ml_pipelines.ports.tracking import Tracking
-from ml_pipelines.spec.training import DvcSource, FileSource, SqlSource
+from ml_pipelines.spec.sources import SourceSection
 
 __all__ = ["CELLS_PER_GROUP", "Services", "TaskRecord"]
 
@@ -60,7 +60,7 @@ class Services(Protocol):
         """What became of every run."""
         ...
 
-    def source(self, declared: DvcSource | FileSource | SqlSource) -> DataSource:
+    def source(self, declared: SourceSection) -> DataSource:
         """The source that a declaration names."""
         ...
 

@@ -14,7 +14,7 @@ from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Identity
 from ml_pipelines.errors import ArtifactCorrupt
 from ml_pipelines.promotion.deployment import verified_model_bytes
 from ml_pipelines.services.settings import Settings
-from ml_pipelines.spec.training import DvcSource, FileSource, SqlSource
+from ml_pipelines.spec.sources import SourceSection
 from ml_pipelines.store.artifact_store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -72,20 +72,11 @@ class ConnectedServices:
         """What became of every run, in SQLite or PostgreSQL."""
         return cast("Ledger", load("ml_pipelines.adapters.sql.ledger:SqlLedger")(self.settings.ledger))
 
-    def source(self, declared: DvcSource | FileSource | SqlSource) -> DataSource:
-        """The adapter for a declared source."""
-        environment = self.settings.environment
-        match declared:
-            case DvcSource():
-                made = load("ml_pipelines.adapters.dvc.source:DvcDataSource")(
-                    declared, environment, self.settings.connections
-                )
-            case FileSource():
-                made = load("ml_pipelines.adapters.files.source:FileDataSource")(declared, environment)
-            case SqlSource():
-                adapter = load("ml_pipelines.adapters.sql.source:SqlDataSource")
-                made = adapter(declared, environment, self.settings.connections)
-        return cast("DataSource", made)
+    def source(self, declared: SourceSection) -> DataSource:
+        """Return the adapter of a declared source."""
+        adapter = load(declared.adapter)
+        settings = self.settings
+        return cast("DataSource", adapter(declared, environment=settings.environment, connections=settings.connections))
 
     def prepare_smoke_test(self) -> None:
         """Start its process, which takes some seconds to import what a model needs; it ends with this object."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from ml_pipelines.spec.durations import Limit
 from ml_pipelines.spec.execution import Placement
@@ -100,7 +100,7 @@ class ScoringSpec(Section):
     name: ModelName
     description: str = ""
     model: ScoredBy
-    data: Batch
+    data: SerializeAsAny[Batch]
     shards: Shards
     output: Output = Output()
     min_scored: Share = 1.0

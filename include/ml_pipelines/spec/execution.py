@@ -8,24 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
 
-__all__ = ["DRIFT_STEPS", "SCORING_STEPS", "STEPS", "Docker", "Placement"]
-
-# The catalogs', which are not known here.
-STEPS = (
-    "ingest",
-    "compare_with_champion",
-    "check_quality",
-    "preprocess",
-    "split",
-    "train",
-    "evaluate",
-    "decide",
-    "register",
-    "deploy",
-    "record_decision",
-)
-DRIFT_STEPS = ("measure_drift",)
-SCORING_STEPS = ("ingest_batch", "plan_shards", "score_shard", "collect_scores")
+__all__ = ["Docker", "Placement"]
 
 _SECTION = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 _BYTES = {"m": 2**20, "g": 2**30}

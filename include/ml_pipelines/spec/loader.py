@@ -20,6 +20,7 @@ from ml_pipelines.spec.rules import (
     one_of,
     shown,
 )
+from ml_pipelines.spec.sources import Sourced, source_class, source_kinds
 from ml_pipelines.spec.training import PipelineSpec
 from ml_pipelines.spec.yaml_source import Document, Finding, Loc, Span, Unreadable, read, split_lines
 
@@ -273,13 +274,19 @@ def _no_choice(loc: Loc, value: Any, choices: list[str]) -> Finding:
 
 def _meant(spec: type[BaseModel], loc: Loc) -> Loc:
     """The field that an unknown one seems to stand for: it is not told to be missing as well."""
-    return (*loc[:-1], nearest(str(loc[-1]), list(_section_at(spec, loc[:-1]).model_fields)))
+    return (*loc[:-1], nearest(str(loc[-1]), _fields(_section_at(spec, loc[:-1]))))
 
 
 def _unknown_field(spec: type[BaseModel], loc: Loc) -> Finding:
-    fields = list(_section_at(spec, loc[:-1]).model_fields)
+    fields = _fields(_section_at(spec, loc[:-1]))
     message = f"unknown field {shown(loc[-1])}: expected {one_of(fields)}"
     return Finding(loc=loc, message=message, hint=did_you_mean(str(loc[-1]), fields), at_key=True)
+
+
+def _fields(section: type[BaseModel]) -> list[str]:
+    """The fields that a section may have in a declaration, those of installed source kinds included."""
+    extensions = source_kinds() if issubclass(section, Sourced) else ()
+    return list(dict.fromkeys((*section.model_fields, *extensions)))
 
 
 def _not_a_section(spec: type[BaseModel], loc: Loc, value: Any) -> Finding:
@@ -296,7 +303,7 @@ def _section_at(spec: type[BaseModel], loc: Loc) -> type[BaseModel]:
     kind: Any = spec
     for part in loc:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            kind = kind.model_fields[str(part)].annotation
+            kind = kind.model_fields[part].annotation if part in kind.model_fields else source_class(str(part))
         else:
             kind = get_args(kind)[1 if get_origin(kind) is dict else 0]
         if type(None) in get_args(kind):

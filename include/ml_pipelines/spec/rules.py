@@ -6,7 +6,7 @@ is missing or of the wrong type is not their business.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from difflib import get_close_matches
 from functools import partial
 from typing import Any, get_args
@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from ml_pipelines.spec.batch import OUTPUT_COLUMNS
 from ml_pipelines.spec.cron import CRON_EXPECTED, cron_fault
-from ml_pipelines.spec.execution import DRIFT_STEPS, SCORING_STEPS, STEPS
 from ml_pipelines.spec.metrics import METRICS, Task, metrics_of
+from ml_pipelines.spec.tasks import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS, extension_tasks
 from ml_pipelines.spec.training import ALLOWED_PACKAGES
 from ml_pipelines.spec.yaml_source import Finding, Loc
 
@@ -34,7 +34,7 @@ def broken_scoring_rules(data: Any) -> list[Finding]:
 
 def broken_drift_rules(data: Any) -> list[Finding]:
     """The same of the declaration of a watch over drift."""
-    return [*_schedule_rules(data), *_runtime_rules(data, DRIFT_STEPS)]
+    return [*_schedule_rules(data), *_runtime_rules(data, DRIFT_TASKS)]
 
 
 def nearest(given: str, valid: list[str]) -> str:
@@ -291,15 +291,24 @@ def _bounds(limits: dict[str, Any], loc: Loc) -> Iterator[Finding]:
                     yield Finding(loc=(*loc, high), message=message)
 
 
-def _runtime_rules(data: Any, steps: tuple[str, ...] = STEPS) -> Iterator[Finding]:
+def _runtime_rules(data: Any, tasks: Collection[str] = TRAINING_TASKS) -> Iterator[Finding]:
     for loc, placement in _items(data, "runtime"):
-        step = str(loc[-1])
-        if step not in steps:
-            message = f"expected a step, {one_of(list(steps))}, got {shown(step)}"
-            yield Finding(loc=loc, message=message, hint=did_you_mean(step, list(steps)), at_key=True)
+        task = str(loc[-1])
+        # Reading the installed extensions takes time: only a task that is not built in needs it.
+        if task not in tasks and task not in (extensions := extension_tasks()):
+            valid = [*tasks, *extensions]
+            message = f"expected a task, {one_of(valid)}, got {shown(task)}"
+            yield Finding(loc=loc, message=message, hint=_task_hint(task, tasks, valid), at_key=True)
         if isinstance(placement, dict) and "docker" in placement and placement["docker"] is None:
             message = "expected a mapping (fields: image, memory, cpus), got nothing"
             yield Finding(loc=(*loc, "docker"), message=message, hint="write docker: {} to keep the defaults")
+
+
+def _task_hint(name: str, tasks: Collection[str], valid: list[str]) -> str:
+    """Return the task that runs the step of this name, or else the task with the nearest name."""
+    table = TRAINING_TASKS | SCORING_TASKS | DRIFT_TASKS
+    task = next((task for task in tasks if name in table[task]), "")
+    return f'the task "{task}" runs the step "{name}"' if task else did_you_mean(name, valid)
 
 
 def _output_rules(data: Any) -> Iterator[Finding]:
@@ -327,6 +336,6 @@ _RULES: tuple[Callable[[Any], Iterator[Finding]], ...] = (
 )
 _SCORING_RULES: tuple[Callable[[Any], Iterator[Finding]], ...] = (
     _schedule_rules,
-    partial(_runtime_rules, steps=SCORING_STEPS),
+    partial(_runtime_rules, tasks=SCORING_TASKS),
     _output_rules,
 )

@@ -1,29 +1,88 @@
-"""Where rows may come from, as a declaration says it."""
+"""Where the rows of a declaration come from: the kinds of sources and how a package adds one.
+
+A kind of source is one class below :class:`SourceSection`. The built-in kinds are the fields of :class:`Sourced`. An
+installed package adds a kind by an entry point in the group `ml_pipelines.sources`::
+
+    [project.entry-points."ml_pipelines.sources"]
+    warehouse = "my_package.source:WarehouseSource"
+
+Then `data: {warehouse: {...}}` is valid in a declaration. The class is imported only when a declaration names it.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+import functools
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PlainSerializer,
+    Strict,
+    create_model,
+    model_validator,
+)
 
-__all__ = ["Count", "DvcSource", "FileSource", "Section", "Sourced", "SqlSource", "Text"]
+from ml_pipelines._utils.entry_points import find_entry_points, load_entry_point
+from ml_pipelines.errors import ExtensionError
 
-# Strict: a quoted number is a slip of the pen, not a number.
+__all__ = [
+    "SOURCE_GROUP",
+    "Count",
+    "DvcSource",
+    "FileSource",
+    "Section",
+    "Source",
+    "SourceSection",
+    "Sourced",
+    "SqlSource",
+    "Text",
+    "source_class",
+    "source_kinds",
+]
+
+SOURCE_GROUP = "ml_pipelines.sources"
+"""The entry-point group of source kinds. The entry's name is the key in the declaration and the class's `kind`."""
+
+# Strict: a quoted number is a mistake and not a number.
 Count = Annotated[int, Strict()]
 Text = Annotated[str, Field(min_length=1)]
 
 
 class Section(BaseModel):
-    """Base of all sections: immutable, and an unknown name is a mistake."""
+    """Base of all sections of a declaration: immutable, and an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class DvcSource(Section):
+class SourceSection(Section):
+    """Base of the source kinds: the fields that a declaration gives under `data: {KIND: ...}`.
+
+    Attributes:
+        kind: key in the declaration and `DataPin.source`.
+        adapter: `module:name` of a callable that takes the section and the keyword arguments `environment` and
+            `connections`, and returns a :class:`ml_pipelines.ports.DataSource`.
+        revision_field: field that a run may replace to read another revision; None if the source has no revisions.
+    """
+
+    kind: ClassVar[str]
+    adapter: ClassVar[str]
+    revision_field: ClassVar[str | None] = None
+
+
+class DvcSource(SourceSection):
     """A file that DVC tracks in a git repository. `repo` may name environment variables: `${DATA_REPO}`.
 
-    A `connection` brings credentials; it also brings the repository, if none is declared.
+    A `connection` provides credentials, and also the repository if `repo` is not declared.
     """
+
+    kind: ClassVar[str] = "dvc"
+    adapter: ClassVar[str] = "ml_pipelines.adapters.dvc.source:DvcDataSource"
+    revision_field: ClassVar[str | None] = "rev"
 
     repo: str | None = None
     connection: str | None = None
@@ -31,20 +90,26 @@ class DvcSource(Section):
     rev: Text = "HEAD"
 
     @model_validator(mode="after")
-    def _some_address(self) -> DvcSource:
+    def _require_address(self) -> DvcSource:
         if self.repo is None and self.connection is None:
             raise ValueError("give repo, or connection, or both")
         return self
 
 
-class FileSource(Section):
+class FileSource(SourceSection):
     """A CSV or Parquet file, local or at any URI that fsspec opens. `path` may name environment variables."""
+
+    kind: ClassVar[str] = "file"
+    adapter: ClassVar[str] = "ml_pipelines.adapters.files.source:FileDataSource"
 
     path: Text
 
 
-class SqlSource(Section):
-    """The rows of a query. Either `url`, which may name environment variables, or the name of a `connection`."""
+class SqlSource(SourceSection):
+    """The rows of a SQL query. Needs either `url`, which may name environment variables, or a `connection`."""
+
+    kind: ClassVar[str] = "sql"
+    adapter: ClassVar[str] = "ml_pipelines.adapters.sql.source:SqlDataSource"
 
     query: Text
     url: str | None = None
@@ -52,28 +117,95 @@ class SqlSource(Section):
     chunk_rows: Annotated[Count, Field(gt=0)] = 100_000
 
     @model_validator(mode="after")
-    def _one_address(self) -> SqlSource:
+    def _require_one_address(self) -> SqlSource:
         if (self.url is None) == (self.connection is None):
             raise ValueError("give either url or connection")
         return self
 
 
 class Sourced(Section):
-    """What has rows: exactly one source of them."""
+    """Base of the sections that read rows: exactly one source. Each field is a built-in kind."""
 
     dvc: DvcSource | None = None
     file: FileSource | None = None
     sql: SqlSource | None = None
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _accept_extension(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        names = [name for name in data if name not in cls.model_fields] if isinstance(data, dict) else []
+        # The search for entry points takes milliseconds: only a field that is not built in needs it.
+        extensions = tuple(source_class(name) for name in names if name in find_entry_points(SOURCE_GROUP))
+        return _with_extensions(cls, extensions).model_validate(data) if extensions else handler(data)
+
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if sum(source is not None for source in (self.dvc, self.file, self.sql)) != 1:
-            raise ValueError("give exactly one source: dvc, file or sql")
+    def _require_one_source(self) -> Self:
+        count = len(list(self._sources()))
+        if count != 1:
+            *most, last = source_kinds()
+            raise ValueError(f"expected exactly one source: {', '.join(most)} or {last}; got {count or 'none'}")
         return self
 
     @property
-    def source(self) -> DvcSource | FileSource | SqlSource:
-        """The one source that is declared."""
-        source = self.dvc or self.file or self.sql
-        assert source is not None
-        return source
+    def source(self) -> SourceSection:
+        """The declared source."""
+        return next(self._sources())
+
+    def _sources(self) -> Iterator[SourceSection]:
+        values = (getattr(self, name) for name in type(self).model_fields)
+        return (value for value in values if isinstance(value, SourceSection))
+
+
+_BUILT_IN: dict[str, type[SourceSection]] = {
+    name: get_args(field.annotation)[0] for name, field in Sourced.model_fields.items()
+}
+
+
+def source_kinds() -> tuple[str, ...]:
+    """Return the kinds that a declaration may name: the built-in ones, then those of installed packages."""
+    return (*_BUILT_IN, *sorted(find_entry_points(SOURCE_GROUP)))
+
+
+def source_class(kind: str) -> type[SourceSection]:
+    """Return the class of a source kind.
+
+    Raises:
+        KeyError: neither the core nor an installed package has this kind.
+        ExtensionError: the class can't be imported, or is not a source kind of this name.
+    """
+    if kind in _BUILT_IN:
+        return _BUILT_IN[kind]
+    section = load_entry_point(SOURCE_GROUP, kind)
+    if isinstance(section, type) and issubclass(section, SourceSection) and getattr(section, "kind", None) == kind:
+        return section
+    raise ExtensionError(
+        f"the entry point {kind!r} does not load a source kind",
+        where=f"entry-point group {SOURCE_GROUP}",
+        expected=f"a subclass of ml_pipelines.SourceSection with kind = {kind!r}",
+        got=repr(section),
+        fix="correct the class or the name of the entry point",
+    )
+
+
+@functools.cache
+def _with_extensions(base: type[Sourced], sections: tuple[type[SourceSection], ...]) -> Any:
+    """Return a subclass that has a field for each extension kind."""
+    fields: dict[str, Any] = {section.kind: (section | None, None) for section in sections}
+    return create_model(base.__name__, __base__=base, __doc__=base.__doc__, **fields)
+
+
+def _read_source(value: Any) -> Any:
+    """Return the source of `{kind: fields}`; anything else is left to pydantic."""
+    if isinstance(value, dict) and len(value) == 1:
+        ((kind, fields),) = value.items()
+        if kind in source_kinds():
+            return source_class(kind).model_validate(fields)
+    return value
+
+
+def _write_source(source: SourceSection) -> dict[str, Any]:
+    return {source.kind: source.model_dump(mode="json")}
+
+
+Source = Annotated[SourceSection, BeforeValidator(_read_source), PlainSerializer(_write_source)]
+"""A source of any kind. Its JSON form is `{kind: fields}`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, Strict, model_validator
+from pydantic import Field, JsonValue, SerializeAsAny, Strict, model_validator
 
 from ml_pipelines.spec.durations import Duration, Limit, parse_duration
 from ml_pipelines.spec.execution import Placement
@@ -312,7 +312,7 @@ class PipelineSpec(Section):
     name: ModelName
     description: str = ""
     model: Model
-    data: Data
+    data: SerializeAsAny[Data]
     checks: Checks = Checks()
     split: Split = Split()
     features: Features = Features()

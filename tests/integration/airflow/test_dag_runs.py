@@ -312,9 +312,7 @@ def test_poor_data_stops_the_run_well_before_training(runs: Runs) -> None:
     assert "international_plan" in decision.reason
 
 
-@pytest.mark.parametrize(
-    ("name", "told"), [("no_file", "not-there.csv"), ("no_revisions", "only a DVC source has revisions")]
-)
+@pytest.mark.parametrize(("name", "told"), [("no_file", "not-there.csv"), ("no_revisions", "has no revisions")])
 def test_what_would_only_fail_again_is_not_tried_again(runs: Runs, name: str, told: str) -> None:
     assert runs.state(name) == "failed"
     assert runs.states(name)["ingest_data"] == "failed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
@@ -37,7 +38,13 @@ class FileDataSource:
     where there is none, by the SHA-256 of its content, which is read for that.
     """
 
-    def __init__(self, declared: FileSource, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        declared: FileSource,
+        environment: Mapping[str, str],
+        connections: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        del connections  # a file needs none; all adapters take the same arguments
         self._declared, self._environment = declared, environment
 
     def pin(self) -> DataPin:

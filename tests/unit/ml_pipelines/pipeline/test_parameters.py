@@ -46,7 +46,7 @@ def test_a_run_may_ask_for_a_revision_and_for_a_way_to_promote() -> None:
 
 def test_a_file_has_no_revisions() -> None:
     ingest = IngestParameters.of(SPEC).model_copy(update={"source": FileSource(path="a.csv")})
-    with pytest.raises(RequestError, match="only a DVC source has revisions") as caught:
+    with pytest.raises(RequestError, match="has no revisions") as caught:
         ingest.for_run(RunOptions(data_revision="v1"))
     assert (caught.value.where, caught.value.got) == ("data.file", "data revision 'v1'")
     assert caught.value.fix == "leave the data revision empty"

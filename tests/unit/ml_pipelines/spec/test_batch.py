@@ -59,7 +59,7 @@ colour: red
     assert found["output.keep[1]"].startswith('6:24 "model" is a column of the scores')
     assert found["min_scored"] == "7:13 expected a number of at most 1, got 95"
     assert found["runtime.score_shards"] == (
-        "8:11 expected a step, one of ingest_batch, plan_shards, score_shard, collect_scores, "
+        "8:11 expected a task, one of ingest_batch, plan_shards, score_shard, collect_scores, "
         'got "score_shards" did you mean "score_shard"?'
     )
     assert "schedule.cron" in found
@@ -81,7 +81,7 @@ def test_shards_are_cut_in_one_way(changed, place, told):
 def test_a_schedule_says_when_and_a_batch_has_one_source():
     assert "give cron, on_champion: true or both" in mistakes(SMALL + "schedule: {timezone: UTC}")["schedule"]
     several = SMALL.replace("key: id", "key: id, sql: {query: select 1, url: x}")
-    assert "give exactly one source" in mistakes(several)["data"]
+    assert "expected exactly one source: dvc, file or sql; got 2" in mistakes(several)["data"]
     assert mistakes("")[""] == "1:1 the file is empty declare at least model, data and shards"
 
 

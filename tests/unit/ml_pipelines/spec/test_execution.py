@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from ml_pipelines.errors import SpecError
-from ml_pipelines.pipeline.batch import DRIFT, SCORING
-from ml_pipelines.pipeline.training import CATALOG
-from ml_pipelines.spec.execution import DRIFT_STEPS, SCORING_STEPS, STEPS, Docker, Placement
+from ml_pipelines.spec.execution import Docker, Placement
 from ml_pipelines.spec.loader import parse_spec
 from ml_pipelines.spec.training import PipelineSpec
+
+Install = Callable[..., None]
 
 BASE = """
 model: {name: m, task: classification}
@@ -26,50 +28,60 @@ def mistakes(runtime: str) -> list[tuple[str, str, str]]:
     return [(each.path, each.message, each.hint) for each in error.value.mistakes]
 
 
-def test_the_steps_are_the_catalogs() -> None:
-    assert tuple(CATALOG) == STEPS
-    assert tuple(SCORING) == SCORING_STEPS
-    assert tuple(DRIFT) == DRIFT_STEPS
-
-
-def test_a_step_is_placed() -> None:
-    spec = declared("{train: {docker: {image: a/b:1, memory: 1.5G, cpus: 2}, queue: training, pool: big}, split: {}}")
+def test_runtime_places_a_task() -> None:
+    spec = declared(
+        "{train_model: {docker: {image: a/b:1, memory: 1.5G, cpus: 2}, queue: training, pool: big}, preprocess_data: {}}"
+    )
     docker = Docker(image="a/b:1", memory="1.5g", cpus=2)
-    assert spec.runtime == {"train": Placement(docker=docker, queue="training", pool="big"), "split": Placement()}
+    assert spec.runtime == {
+        "train_model": Placement(docker=docker, queue="training", pool="big"),
+        "preprocess_data": Placement(),
+    }
     assert docker.memory_bytes == 1536 * 2**20
 
 
-def test_a_container_has_limits_unless_told() -> None:
-    docker = declared("{train: {docker: {}}}").runtime["train"].docker
+def test_docker_has_default_limits() -> None:
+    docker = declared("{train_model: {docker: {}}}").runtime["train_model"].docker
     assert docker == Docker(image=None, memory="2g", cpus=1)
     assert Docker.model_validate(docker.model_dump(mode="json")) == docker
 
 
-def test_a_step_that_is_none_is_told_with_the_nearest() -> None:
-    ((path, message, hint),) = mistakes("{trian: {queue: training}}")
-    assert path == "runtime.trian"
-    assert message.startswith("expected a step, one of ingest, compare_with_champion, ")
-    assert message.endswith(', got "trian"')
-    assert hint == 'did you mean "train"?'
+def test_unknown_task_gets_the_nearest_name() -> None:
+    ((path, message, hint),) = mistakes("{trian_model: {queue: training}}")
+    assert path == "runtime.trian_model"
+    assert message.startswith("expected a task, one of ingest_data, check_quality, ")
+    assert message.endswith(', got "trian_model"')
+    assert hint == 'did you mean "train_model"?'
 
 
-def test_what_a_container_can_not_have_is_told() -> None:
+def test_docker_fields_are_validated() -> None:
     size = "expected a size such as 512m or 2g, at least 6m, got"
-    found = mistakes("{train: {docker: {memory: 2, cpu: 2}}, split: {docker: {memory: 1m, cpus: 0}}}")
+    found = mistakes("{train_model: {docker: {memory: 2, cpu: 2}}, preprocess_data: {docker: {memory: 1m, cpus: 0}}}")
     assert found == [
-        ("runtime.train.docker.memory", f"{size} 2", ""),
+        ("runtime.train_model.docker.memory", f"{size} 2", ""),
         (
-            "runtime.train.docker.cpu",
+            "runtime.train_model.docker.cpu",
             'unknown field "cpu": expected one of image, memory, cpus',
             'did you mean "cpus"?',
         ),
-        ("runtime.split.docker.memory", f'{size} "1m"', ""),
-        ("runtime.split.docker.cpus", "expected a number above 0, got 0", ""),
+        ("runtime.preprocess_data.docker.memory", f'{size} "1m"', ""),
+        ("runtime.preprocess_data.docker.cpus", "expected a number above 0, got 0", ""),
     ]
 
 
-def test_a_container_without_fields_is_written_out() -> None:
+def test_docker_without_fields_needs_braces() -> None:
     message = "expected a mapping (fields: image, memory, cpus), got nothing"
-    assert mistakes("{train: {docker: }}") == [
-        ("runtime.train.docker", message, "write docker: {} to keep the defaults")
+    assert mistakes("{train_model: {docker: }}") == [
+        ("runtime.train_model.docker", message, "write docker: {} to keep the defaults")
     ]
+
+
+def test_step_name_in_runtime_gets_the_task_that_runs_it() -> None:
+    ((path, _, hint),) = mistakes("{split: {queue: training}}")
+    assert (path, hint) == ("runtime.split", 'the task "preprocess_data" runs the step "split"')
+
+
+def test_runtime_accepts_the_task_of_an_installed_step(install: Install) -> None:
+    code = "from types import SimpleNamespace\nenrich = SimpleNamespace(task='enrich_data')\n"
+    install("enriching", code, steps={"enrich": "enriching:enrich"})
+    assert declared("{enrich_data: {queue: wide}}").runtime == {"enrich_data": Placement(queue="wide")}

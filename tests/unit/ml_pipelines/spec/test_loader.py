@@ -124,7 +124,7 @@ FIELD_MISTAKES: list[Case] = [
      'expected a name of the letters a to z, digits, _ . and - that begins with a letter, digit or _, got ".."', ""),
     ("split:", f"tags: [{'t' * 101}]\nsplit:", "tags[0]", "t" * 101,
      f'expected at most 100 characters, got "{"t" * 56}...', ""),
-    ("split:", 'runtime: {train: {queue: ""}}\nsplit:', "runtime.train.queue", '""',
+    ("split:", 'runtime: {train_model: {queue: ""}}\nsplit:', "runtime.train_model.queue", '""',
      'expected text that is not empty, got ""', ""),
     ("path: customers.csv", "path: true", "data.file.path", "true", "expected text, got true",
      'put it in quotes: "true"'),
@@ -171,7 +171,8 @@ FIELD_MISTAKES: list[Case] = [
     ("test: 0.2", "test: 0.95", "split", "split", "test and validation together must leave rows to train on", ""),
     ("{columns: [amount]}", "{columns: [amount], lower: 1}", "features.outliers", "outliers",
      "lower must be below upper", ""),
-    ("  file: {path: customers.csv}\n", "", "data", "data", "give exactly one source: dvc, file or sql", ""),
+    ("  file: {path: customers.csv}\n", "", "data", "data",
+     "expected exactly one source: dvc, file or sql; got none", ""),
 ]  # fmt: skip
 
 RULE_MISTAKES: list[Case] = [

@@ -130,5 +130,5 @@ def test_a_run_may_ask_for_another_revision_and_version():
     asked = told.for_run(RunOptions(data_revision="v2", model_version="7"))
     assert (asked.source.rev, asked.model) == ("v2", ScoredBy(name="churn", version="7"))
     assert told.for_run(RunOptions(model_version="previous")).model == ScoredBy(name="churn", alias="previous")
-    with pytest.raises(RequestError, match="only a DVC source has revisions"):
+    with pytest.raises(RequestError, match="has no revisions"):
         parameters().for_run(RunOptions(data_revision="v2"))

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import pytest
+
+from ml_pipelines.pipeline.batch import DRIFT, SCORING
+from ml_pipelines.pipeline.training import CATALOG
+from ml_pipelines.spec.tasks import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS, extension_tasks, task_of
+
+
+@pytest.mark.parametrize(
+    ("tasks", "steps"), [(TRAINING_TASKS, CATALOG), (SCORING_TASKS, SCORING), (DRIFT_TASKS, DRIFT)]
+)
+def test_tasks_run_every_step_once_and_in_order(tasks, steps):
+    assert [step for row in tasks.values() for step in row] == list(steps)
+
+
+def test_task_of_returns_the_task_that_runs_a_step():
+    assert task_of("split") == "preprocess_data"
+    assert task_of("score_shard", SCORING_TASKS) == "score_shard"
+    with pytest.raises(KeyError):
+        task_of("score_shard", TRAINING_TASKS)
+
+
+def test_extension_tasks_lists_the_tasks_of_installed_steps(install):
+    code = "from types import SimpleNamespace\nenrich = SimpleNamespace(task='enrich_data')\n"
+    install("enriching", code, steps={"enrich": "enriching:enrich"})
+    assert extension_tasks() == ("enrich_data",)
