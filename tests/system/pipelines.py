@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 from tests.integration.airflow.conftest import COLUMNS, DAG_FILE, DECLARATION, write_data
 
+from ml_pipelines.spec.tasks import task_of
+
 HERE = Path(__file__).resolve().parents[2]
 TRAINING = "ml_training_pipeline"
 # Rows of each.
@@ -44,7 +46,7 @@ def write_dags(folder: Path) -> None:
     # The shipped one, without its schedule: it would run once more, for last Sunday. It trains in containers.
     declared = yaml.safe_load((HERE / "dags" / f"{TRAINING}.yaml").read_text())
     del declared["schedule"]
-    write_pipeline(folder, TRAINING, declared | {"runtime": {"train": CONTAINED}})
+    write_pipeline(folder, TRAINING, declared | {"runtime": {"train_model": CONTAINED}})
     write_data(folder)
     with (folder / "customers.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -64,9 +66,12 @@ def special(name: str) -> dict[str, Any]:
     """What a pipeline declares otherwise."""
     if name in GATED:
         # One retry comes when what was away is back.
-        return {"runtime": {gated_step(name): {"pool": GATE}}, "default_args": DEFAULT_ARGS | {"retry_delay": "60s"}}
+        return {
+            "runtime": {task_of(gated_step(name)): {"pool": GATE}},
+            "default_args": DEFAULT_ARGS | {"retry_delay": "60s"},
+        }
     if name in SLOW:
-        contained = {"runtime": {"train": CONTAINED}} if name == "restarted" else {}
+        contained = {"runtime": {"train_model": CONTAINED}} if name == "restarted" else {}
         return {"candidates": [SLOW_CANDIDATE], **contained}
     return {}
 

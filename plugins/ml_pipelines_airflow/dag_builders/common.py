@@ -23,6 +23,7 @@ from ml_pipelines.errors import PipelineError, TransientError
 from ml_pipelines.pipeline.parameters import Parameters
 from ml_pipelines.spec.batch import DriftSpec, ScoringSpec
 from ml_pipelines.spec.execution import Placement
+from ml_pipelines.spec.tasks import task_of
 from ml_pipelines.spec.training import PipelineSpec
 from ml_pipelines_airflow.sla.argument import ignore_removal_warning
 
@@ -82,7 +83,7 @@ def _schedule(spec: Spec, assets: Sequence[BaseAsset]) -> CronTriggerTimetable |
 
 def arguments(spec: Spec, step: str, parameters: Parameters) -> dict[str, Any]:
     """What a step's task is called with."""
-    docker = spec.runtime.get(step, _ANYWHERE).docker
+    docker = spec.runtime.get(task_of(step), _ANYWHERE).docker
     contained = {"docker": docker.model_dump(mode="json")} if docker else {}
     told = literal(parameters.model_dump(mode="json"))  # what is declared is no template
     return {"step": step, "parameters": told, "seed": spec.seed, **contained}
@@ -90,7 +91,7 @@ def arguments(spec: Spec, step: str, parameters: Parameters) -> dict[str, Any]:
 
 def placement(spec: Spec, step: str) -> dict[str, Any]:
     """Queue and pool, where they are declared."""
-    placed = spec.runtime.get(step, _ANYWHERE)
+    placed = spec.runtime.get(task_of(step), _ANYWHERE)
     return {name: value for name in ("queue", "pool") if (value := getattr(placed, name)) is not None}
 
 

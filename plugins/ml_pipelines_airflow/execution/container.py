@@ -246,7 +246,7 @@ def _broken(state: dict[str, Any], docker: Docker) -> PipelineError:
             "the step needs more memory than its container may have",
             expected=f"at most {docker.memory}",
             got=f"killed by the kernel, exit code {code}",
-            fix="raise memory under runtime.<step>.docker in the declaration",
+            fix="raise memory under runtime.<task>.docker in the declaration",
         )
     return TransientError(
         "the step's container has ended without a result",

@@ -186,7 +186,7 @@ def _no_image(image: str, exc: Exception) -> RequestError:
         f"there is no image {image!r}",
         expected="an image that the engine has or can pull",
         got=str(getattr(exc, "explanation", None) or exc),
-        fix="build it from include/docker/Dockerfile.training, or name another under runtime.<step>.docker.image or in "
+        fix="build it from include/docker/Dockerfile.training, or name another under runtime.<task>.docker.image or in "
         "[ml_pipelines] docker_image",
     )
 

@@ -213,7 +213,7 @@ def test_too_little_memory_is_told(place: Place, ingest: Ingest) -> None:
     with pytest.raises(RequestError, match="needs more memory than its container may have") as caught:
         place.run(ingest(), memory="32m")
     assert (caught.value.expected, caught.value.got) == ("at most 32m", "killed by the kernel, exit code 137")
-    assert caught.value.fix == "raise memory under runtime.<step>.docker in the declaration"
+    assert caught.value.fix == "raise memory under runtime.<task>.docker in the declaration"
     assert place.containers() == []
 
 

@@ -47,11 +47,11 @@ def stack(make_airflow: Callable[..., Airflow], postgres_folder: Path) -> Iterat
         shutil.copy(file, airflow.root / "dags")
     # Newer data is enough for a new champion, if it is not clearly worse.
     gate = {"metric": "roc_auc", "thresholds": {"roc_auc": 0.6}, "improvement": -1}
-    airflow.add_pipeline("small", runtime={"train": {"queue": "training"}}, gate=gate)
+    airflow.add_pipeline("small", runtime={"train_model": {"queue": "training"}}, gate=gate)
     model = {"name": "survives-model", "task": "classification"}
     patient = {"owner": "tests", "retries": 1, "retry_delay": "0s"}
     # With a seed of its own nothing that `small` has made is found.
-    placed: dict[str, Any] = {"runtime": {"train": {"queue": "training"}}, "seed": 7}
+    placed: dict[str, Any] = {"runtime": {"train_model": {"queue": "training"}}, "seed": 7}
     airflow.add_pipeline("survives", model=model, candidates=SLOW, default_args=patient, **placed)
     # Servers are away for some seconds while it runs: a try that finds them so fails, and the next one is later.
     enduring = {"owner": "tests", "retries": 6, "retry_delay": "15s"}

@@ -29,9 +29,8 @@ def mistakes(runtime: str) -> list[tuple[str, str, str]]:
 
 
 def test_runtime_places_a_task() -> None:
-    spec = declared(
-        "{train_model: {docker: {image: a/b:1, memory: 1.5G, cpus: 2}, queue: training, pool: big}, preprocess_data: {}}"
-    )
+    placed = "{docker: {image: a/b:1, memory: 1.5G, cpus: 2}, queue: training, pool: big}"
+    spec = declared(f"{{train_model: {placed}, preprocess_data: {{}}}}")
     docker = Docker(image="a/b:1", memory="1.5g", cpus=2)
     assert spec.runtime == {
         "train_model": Placement(docker=docker, queue="training", pool="big"),

@@ -326,7 +326,13 @@ def test_a_declaration_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_steps_run_where_they_are_placed() -> None:
     placed = {"docker": {"memory": "4g", "cpus": 2}, "queue": "training", "pool": "trainings"}
-    dag = a_dag(runtime={"train": placed, "ingest": {"queue": "data"}, "decide": {"docker": {"image": "a:1"}}})
+    dag = a_dag(
+        runtime={
+            "train_model": placed,
+            "ingest_data": {"queue": "data"},
+            "evaluate_model": {"docker": {"image": "a:1"}},
+        }
+    )
     trains = task_of(dag, "train_model")
     assert (trains["partial_kwargs"]["queue"], trains["partial_kwargs"]["pool"]) == ("training", "trainings")
     docker = {"image": None, "memory": "4g", "cpus": 2.0}
@@ -334,5 +340,7 @@ def test_steps_run_where_they_are_placed() -> None:
     assert [each["docker"] for each in mapped] == [docker, docker]
     assert dag.get_task("ingest_data").queue == "data"
     assert dag.get_task("decide").op_kwargs["docker"] == {"image": "a:1", "memory": "2g", "cpus": 1.0}
-    elsewhere = [task for task in dag.tasks if task.task_id not in ("train_model", "ingest_data", "decide")]
+    elsewhere = [
+        task for task in dag.tasks if task.task_id not in ("train_model", "ingest_data", "evaluate_model", "decide")
+    ]
     assert all("docker" not in getattr(task, "op_kwargs", {}) and task.queue == "default" for task in elsewhere)
