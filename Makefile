@@ -94,7 +94,7 @@ smoke: dags ## see that the stack which `make up` has started serves every DAG (
 
 lock: .venv/.stamp ## write requirements*.txt from pyproject.toml (UPGRADE=1: newest versions)
 	@echo '>> requirements.txt'; $(LOCK) --all-extras --output-file requirements.txt pyproject.toml >/dev/null
-	@echo '>> requirements-dev.txt'; $(LOCK) --group dev --constraints requirements.txt --output-file requirements-dev.txt >/dev/null
+	@echo '>> requirements-dev.txt'; $(LOCK) --group dev --group docs --constraints requirements.txt --output-file requirements-dev.txt >/dev/null
 	@echo '>> $(PREFECT)/requirements.txt'; grep -vE '^($(NOT_WITH_PREFECT))==' requirements.txt | $(LOCK) --no-annotate \
 		--constraints /dev/stdin --extra ml pyproject.toml $(PREFECT)/requirements.in --output-file $(PREFECT)/requirements.txt >/dev/null
 

@@ -25,7 +25,7 @@ from tests.integration.processes import find_free_port, mlflow_server
 from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.cli.app import main
 from ml_pipelines.store.artifact_store import ArtifactStore, RunRecord
-from ml_pipelines_airflow.local.servers import postgres
+from ml_pipelines_airflow.local.servers import run_postgres
 
 
 @dataclass(frozen=True)
@@ -236,12 +236,14 @@ def shop(tmp_path: Path, mlflow_uri: str, command: Callable[..., Told], monkeypa
 
 
 @contextlib.contextmanager
-def run_postgres(*, auth: str = "scram-sha-256") -> Iterator[str]:
+def postgres_in_temporary_folder(*, auth: str = "scram-sha-256") -> Iterator[str]:
     """A server in a folder of its own, gone at the end; pytest's folders are closed to who runs it for root."""
     with tempfile.TemporaryDirectory(prefix="pg-") as folder:
         # Root's server runs as nobody, who must get there.
         Path(folder).chmod(0o711)
-        with postgres(Path(folder, "server"), port=find_free_port(), password=secrets.token_hex(16), auth=auth) as url:
+        with run_postgres(
+            Path(folder, "server"), port=find_free_port(), password=secrets.token_hex(16), auth=auth
+        ) as url:
             yield url
 
 
@@ -254,4 +256,4 @@ def start_mlflow() -> Callable[..., AbstractContextManager[str]]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Callable[..., AbstractContextManager[str]]:
     """Runs a PostgreSQL of its own, whose URL it gives: `with postgres_server() as url`; `auth="trust"` lets all in."""
-    return run_postgres
+    return postgres_in_temporary_folder

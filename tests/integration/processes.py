@@ -11,10 +11,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from ml_pipelines_airflow.local.processes import find_free_port
-from ml_pipelines_airflow.local.processes import stop as stop_groups
+from ml_pipelines_airflow.local.processes import find_free_port, stop_processes
 
-__all__ = ["SECONDS", "answers", "find_free_port", "mlflow_server", "stop_groups"]
+__all__ = ["SECONDS", "answers", "find_free_port", "mlflow_server", "stop_processes"]
 
 SECONDS = 240  # until a server answers, on a busy machine
 
@@ -40,7 +39,7 @@ def mlflow_server(folder: Path, port: int) -> Iterator[str]:
             time.sleep(0.1)
         yield url
     finally:
-        stop_groups(process)
+        stop_processes(process)
 
 
 def answers(url: str) -> bool:

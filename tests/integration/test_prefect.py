@@ -18,7 +18,7 @@ import requests
 import yaml
 from tests.integration.airflow.conftest import DECLARATION, write_data
 from tests.integration.ledgers import entries_of
-from tests.integration.processes import SECONDS, find_free_port, stop_groups
+from tests.integration.processes import SECONDS, find_free_port, stop_processes
 from tests.integration.test_wheel import HERE, build, installed, run
 
 from ml_pipelines.contracts import StepResult
@@ -114,7 +114,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         until("Prefect's server", lambda: requests.get(f"{made.url}/api/health", timeout=10).ok)
         yield made
     finally:
-        stop_groups(server)
+        stop_processes(server)
 
 
 def results(store: Path, run_id: str) -> dict[str, StepResult]:
@@ -207,4 +207,4 @@ def test_a_deployment_has_the_cron_of_the_declaration(world: World) -> None:
         process.send_signal(signal.SIGINT)
         process.wait(SECONDS)
     finally:
-        stop_groups(process)
+        stop_processes(process)

@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 
 from ml_pipelines.errors import PipelineError
 
-__all__ = ["address"]
+__all__ = ["connection_address"]
 
 # A path, or a place that ssh knows: `git@host:team/data.git`.
 _AS_IT_IS = re.compile(r"[/.~]|[\w.-]+@[^:/]+:|[\w.-]+:(?!\d+(/|$))")
 
 
-def address(connection: Any, *, protocol: str) -> str:
+def connection_address(connection: Any, *, protocol: str) -> str:
     """One address of host, port and schema; empty if there is no host.
 
     The host may be a whole address. If it is a name alone, as in a connection given by URI, `protocol` goes before it,

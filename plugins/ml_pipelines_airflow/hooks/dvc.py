@@ -13,7 +13,7 @@ from ml_pipelines._utils.imports import load
 from ml_pipelines.contracts import DataPin
 from ml_pipelines.errors import PipelineError
 from ml_pipelines.spec.training import DvcSource
-from ml_pipelines_airflow.hooks.connection_uri import address
+from ml_pipelines_airflow.hooks.connection_uri import connection_address
 
 if TYPE_CHECKING:
     from ml_pipelines.ports import DataSource
@@ -115,7 +115,7 @@ class DvcHook(BaseHook):
     @cached_property
     def _repo(self) -> str:
         """Address of the repository, with user and password if the connection has some."""
-        repo, login, password = address(self.connection, protocol="https"), *self._user()
+        repo, login, password = connection_address(self.connection, protocol="https"), *self._user()
         if not repo:
             raise self._wrong("has no host", expected="URL or folder of a git repository")
         parts = urlsplit(repo)

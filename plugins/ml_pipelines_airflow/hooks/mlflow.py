@@ -13,7 +13,7 @@ from airflow.sdk import BaseHook
 
 from ml_pipelines._utils.imports import load
 from ml_pipelines.errors import PipelineError
-from ml_pipelines_airflow.hooks.connection_uri import address
+from ml_pipelines_airflow.hooks.connection_uri import connection_address
 
 __all__ = ["MLflowHook"]
 
@@ -100,7 +100,7 @@ class MLflowHook(BaseHook):
 
     @cached_property
     def _separated(self) -> tuple[str, dict[str, str]]:
-        found = address(self.connection, protocol="http")
+        found = connection_address(self.connection, protocol="http")
         if not found:
             raise PipelineError(
                 "the connection has no host",

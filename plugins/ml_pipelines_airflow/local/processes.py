@@ -17,7 +17,7 @@ import psutil
 
 from ml_pipelines.errors import ServiceUnavailable
 
-__all__ = ["ProcessGroup", "find_free_port", "stop"]
+__all__ = ["ProcessGroup", "find_free_port", "stop_processes"]
 
 _SECONDS = 600  # for anything to be there, on a busy machine
 _SHOWN = 3000  # characters of a log
@@ -30,7 +30,7 @@ def find_free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def stop(*processes: subprocess.Popen[Any], seconds: float = 5) -> None:
+def stop_processes(*processes: subprocess.Popen[Any], seconds: float = 5) -> None:
     """Stop processes that each lead a session, and everything they have started.
 
     Args:
@@ -127,7 +127,7 @@ class ProcessGroup:
 
     def stop(self, seconds: float = 5) -> None:
         """Stop all that was started."""
-        stop(*self.running.values(), seconds=seconds)
+        stop_processes(*self.running.values(), seconds=seconds)
 
     def _ended(self, name: str) -> ServiceUnavailable:
         said = self.log(name).read_text(errors="replace")[-_SHOWN:].strip()

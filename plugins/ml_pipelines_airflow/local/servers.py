@@ -20,16 +20,16 @@ from typing import Any
 import redis
 
 from ml_pipelines.errors import RequestError, ServiceUnavailable
-from ml_pipelines_airflow.local.processes import stop
+from ml_pipelines_airflow.local.processes import stop_processes
 
-__all__ = ["postgres", "run_redis", "start_postgres", "stop_postgres"]
+__all__ = ["run_postgres", "run_redis", "start_postgres", "stop_postgres"]
 
 _SECONDS = 240  # until a server answers, on a busy machine
 _SHOWN = 3000  # characters of a log
 
 
 @contextlib.contextmanager
-def postgres(
+def run_postgres(
     folder: Path, *, port: int, password: str, auth: str = "scram-sha-256", durable: bool = False
 ) -> Iterator[str]:
     """Run a PostgreSQL on the loopback interface; it refuses root, so nobody runs it then.
@@ -179,7 +179,7 @@ def run_redis(folder: Path, *, port: int, password: str) -> Iterator[str]:
         _await_redis(process, log, port=port, password=password)
         yield f"redis://:{password}@127.0.0.1:{port}/0"
     finally:
-        stop(process)
+        stop_processes(process)
 
 
 def _await_redis(process: subprocess.Popen[bytes], log: Path, *, port: int, password: str) -> None:

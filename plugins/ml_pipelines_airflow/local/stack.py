@@ -26,9 +26,9 @@ from rich.console import Console
 from ml_pipelines.errors import PipelineError
 from ml_pipelines_airflow.local.demo import Workspace
 from ml_pipelines_airflow.local.processes import ProcessGroup, find_free_port
-from ml_pipelines_airflow.local.servers import postgres, run_redis
+from ml_pipelines_airflow.local.servers import run_postgres, run_redis
 
-__all__ = ["QUEUES", "main", "running", "start_mlflow"]
+__all__ = ["QUEUES", "main", "run_stack", "start_mlflow"]
 
 QUEUES = ("default", "training")
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
@@ -40,7 +40,7 @@ out = Console(highlight=False)
 
 
 @contextlib.contextmanager
-def running(
+def run_stack(
     root: Path,
     environment: Mapping[str, str],
     *,
@@ -71,7 +71,7 @@ def running(
     keys = _keys(root / "secrets.json")
     with contextlib.ExitStack() as servers:
         database = servers.enter_context(
-            postgres(data or root / "postgres", port=find_free_port(), password=keys["postgres"], durable=durable)
+            run_postgres(data or root / "postgres", port=find_free_port(), password=keys["postgres"], durable=durable)
         )
         tell("PostgreSQL")
         broker = servers.enter_context(run_redis(root / "redis", port=find_free_port(), password=keys["redis"]))
@@ -262,7 +262,7 @@ def _serve(workspace: Workspace, port: int, workers: int) -> None:
         "AIRFLOW__ML_PIPELINES__DOCKER_NETWORK": "host",
         "AIRFLOW__ML_PIPELINES__DOCKER_VOLUMES": f"{workspace.root}:{workspace.root}",
     }
-    with running(root, theirs, port=port, workers=workers, tell=tell) as stack:
+    with run_stack(root, theirs, port=port, workers=workers, tell=tell) as stack:
         url, mlflow = (stack.environment[name] for name in ("AIRFLOW__API__BASE_URL", "MLFLOW_TRACKING_URI"))
         password = _keys(root / "secrets.json")["admin"]
         out.print(f"\n[bold]Airflow is up:[/] {url}   user admin   password {password}", soft_wrap=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from ml_pipelines_airflow.local.processes import find_free_port, stop
+from ml_pipelines_airflow.local.processes import find_free_port, stop_processes
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
@@ -120,7 +120,7 @@ def _prefect_server(place: Path) -> Iterator[dict[str, str]]:
         _await(f"{url}/health")
         yield {"PREFECT_API_URL": url}
     finally:
-        stop(server)
+        stop_processes(server)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import requests
 from tests.benchmarks.peers.contestants import BIN, QUIET, SAMPLE, SECONDS, bundle_of, declare
 
 from ml_pipelines_airflow.local.processes import find_free_port
-from ml_pipelines_airflow.local.stack import running
+from ml_pipelines_airflow.local.stack import run_stack
 
 
 class Airflow:
@@ -60,7 +60,7 @@ def started(place: Path) -> Iterator[tuple[Airflow, Path]]:
             "AIRFLOW__ML_PIPELINES__STORE": f"file://{root}/store",
         }
     )
-    with running(root, settings, port=find_free_port(), workers=1, durable=False, grace_seconds=5) as stack:
+    with run_stack(root, settings, port=find_free_port(), workers=1, durable=False, grace_seconds=5) as stack:
         password = json.loads((root / "secrets.json").read_text())["admin"]
         yield Airflow(stack.environment["AIRFLOW__API__BASE_URL"], password), root
 

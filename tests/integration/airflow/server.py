@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 from tests.integration.ledgers import entries_of
-from tests.integration.processes import find_free_port, stop_groups
+from tests.integration.processes import find_free_port, stop_processes
 
 from ml_pipelines_airflow.testing import Message, SlackServer
 
@@ -64,7 +64,7 @@ class Server:
     def stop(self) -> None:
         """Stop all that was started, and tasks, which are in process groups of their own."""
         self.session.close()
-        stop_groups(*self.processes.values())
+        stop_processes(*self.processes.values())
 
     def printed(self) -> str:
         """The ends of the logs: of what was started, and of tasks that failed."""

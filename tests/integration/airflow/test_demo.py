@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 import requests
-from tests.integration.processes import find_free_port, stop_groups
+from tests.integration.processes import find_free_port, stop_processes
 
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(1200)]
 
@@ -166,7 +166,7 @@ def ui(demo: Demo) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
             start_new_session=True,
         )
     yield process, printed
-    stop_groups(process)
+    stop_processes(process)
 
 
 def test_the_ui_tells_its_address_and_leaves_nothing_behind(demo: Demo, ui: tuple[Any, Path]) -> None:

@@ -14,7 +14,7 @@ from tests.integration.airflow.conftest import Airflow
 from tests.integration.airflow.server import Server
 
 from ml_pipelines_airflow.local.processes import ProcessGroup, find_free_port
-from ml_pipelines_airflow.local.stack import running
+from ml_pipelines_airflow.local.stack import run_stack
 from ml_pipelines_airflow.testing import SlackServer
 
 SHIPPED = ("ml_doctor", "ml_model_rollback")
@@ -74,7 +74,7 @@ def stack(make_airflow: Callable[..., Airflow], postgres_folder: Path) -> Iterat
 
 def running_in(airflow: Airflow, slack: SlackServer, *, data: Path) -> AbstractContextManager[ProcessGroup]:
     settings = settings_of(airflow, slack)
-    return running(airflow.root, settings, port=find_free_port(), data=data, durable=False, grace_seconds=5)
+    return run_stack(airflow.root, settings, port=find_free_port(), data=data, durable=False, grace_seconds=5)
 
 
 def settings_of(airflow: Airflow, slack: SlackServer) -> dict[str, str]:

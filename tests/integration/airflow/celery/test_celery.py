@@ -20,7 +20,7 @@ from tests.integration.airflow.server import SECONDS, Server
 from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
 from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.promotion.history import find_outside_move
-from ml_pipelines_airflow.local.processes import ProcessGroup, stop
+from ml_pipelines_airflow.local.processes import ProcessGroup, stop_processes
 from ml_pipelines_airflow.local.servers import start_postgres, stop_postgres
 from ml_pipelines_airflow.local.stack import start_mlflow
 
@@ -161,7 +161,7 @@ def test_mlflow_that_is_away_when_a_training_ends_costs_retries(stack: Server) -
     rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-50]))
     run = stack.trigger("endures")
     training(stack)
-    stop(stack.processes.pop("mlflow"))
+    stop_processes(stack.processes.pop("mlflow"))
     stack.until("end of the training", lambda: not list((stack.root / "store" / "leases" / "train").rglob("*.json")))
     processes = ProcessGroup(stack.root, stack.environment, stack.processes)
     start_mlflow(processes)

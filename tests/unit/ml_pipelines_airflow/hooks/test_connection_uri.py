@@ -8,7 +8,7 @@ from airflow.sdk import Connection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_pipelines_airflow.hooks.connection_uri import address
+from ml_pipelines_airflow.hooks.connection_uri import connection_address
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ from ml_pipelines_airflow.hooks.connection_uri import address
     ],
 )
 def test_one_address_however_it_was_entered(fields: dict[str, Any], expected: str) -> None:
-    assert address(Connection(conn_id="c", conn_type="mlflow", **fields), protocol="http") == expected
+    assert connection_address(Connection(conn_id="c", conn_type="mlflow", **fields), protocol="http") == expected
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_one_address_however_it_was_entered(fields: dict[str, Any], expected: st
     ],
 )
 def test_a_connection_given_as_uri(uri: str, expected: str) -> None:
-    assert address(Connection.from_uri(uri, "c"), protocol="http") == expected
+    assert connection_address(Connection.from_uri(uri, "c"), protocol="http") == expected
 
 
 hosts = st.from_regex(r"[a-z][a-z0-9-]{0,8}(\.[a-z]{2,5})?", fullmatch=True)
@@ -67,4 +67,4 @@ def test_the_way_through_a_uri_changes_nothing(host: str, port: int | None) -> N
     fields = {"conn_id": "c", "conn_type": "mlflow", "host": host.strip(), "port": port}
     entered = StoredConnection(**fields)  # noqa: AIR311 - the server's own class, which writes the URI
     told = Connection.from_uri(entered.get_uri(), "c")
-    assert address(told, protocol="http") == address(entered, protocol="http")
+    assert connection_address(told, protocol="http") == connection_address(entered, protocol="http")

