@@ -24,15 +24,15 @@ __all__ = [
     "Outcome",
     "Promote",
     "RuleVerdict",
-    "SliceScore",
+    "SliceMetrics",
     "StepRequest",
     "StepResult",
-    "faults",
+    "describe_validation_error",
 ]
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ArtifactKind = Literal["table", "json", "model", "image", "html"]
-Outcome = Literal["promoted", "held", "rejected", "no_change", "stopped", "rolled_back", "moved_outside"]
+Outcome = Literal["promoted", "held", "rejected", "no_change", "stopped", "rolled_back", "external_change"]
 
 
 class Contract(BaseModel):
@@ -129,7 +129,7 @@ class StepResult(Contract):
     Attributes:
         step: name in the catalog.
         key: hex digest of the recipe: step, code, parameters, input digests, seed, environment.
-        how: computed now, reused from the store, or acted on the outside world (which is never stored).
+        status: computed now, reused from the store, or acted on the outside world (which is never stored).
         reason: why it was a hit or a miss, as a sentence.
         outputs: artifacts by name.
         values: small results: counts, metrics, names. Never NaN.
@@ -138,7 +138,7 @@ class StepResult(Contract):
 
     step: str
     key: Sha256
-    how: Literal["computed", "reused", "acted"]
+    status: Literal["computed", "cached", "published"]
     reason: str
     outputs: dict[str, ArtifactRef] = {}
     values: dict[str, JsonValue] = {}
@@ -195,7 +195,7 @@ class Comparison(Contract):
     rows: int
 
 
-class SliceScore(Contract):
+class SliceMetrics(Contract):
     """How candidate and champion do on one group of the holdout's rows.
 
     Attributes:
@@ -217,7 +217,7 @@ class Decision(Contract):
     """What became of a run, and why: the verdict, and all the evidence that it can be reached again from.
 
     Attributes:
-        outcome: what became of it. `rolled_back` and `moved_outside` are no outcomes of trainings: a person went back
+        outcome: what became of it. `rolled_back` and `external_change` are no outcomes of trainings: a person went back
             to an earlier version, or somebody moved an alias in the registry.
         model: name in the registry.
         candidate: name of the best candidate; None if the run stopped before training.
@@ -252,7 +252,7 @@ class Decision(Contract):
     intervals: dict[str, Interval] = {}
     champion_intervals: dict[str, Interval] = {}
     comparison: Comparison | None = None
-    slices: tuple[SliceScore, ...] = ()
+    slices: tuple[SliceMetrics, ...] = ()
     guards: dict[str, float] = {}
 
 
@@ -289,7 +289,7 @@ class LedgerEntry(Contract):
     hash: Sha256
 
 
-def faults(error: ValidationError) -> str:
+def describe_validation_error(error: ValidationError) -> str:
     """What keeps a document from being a contract, in one line: each field and what is wrong with it."""
     found = [
         (".".join(map(str, each["loc"])), each["msg"]) for each in error.errors(include_url=False, include_input=False)

@@ -3,7 +3,7 @@
 ::
 
     PipelineError
-    ├── SpecError             a declaration is wrong: all mistakes of the file, each with its line
+    ├── SpecError             a declaration is wrong: all issues of the file, each with its line
     ├── RequestError          a step was asked for something it does not know or can't do
     ├── SourceError           the data can't be had
     │   ├── SourceNotFound       no such file, revision, object or query result
@@ -42,7 +42,6 @@ __all__ = [
     "ExtensionError",
     "LedgerError",
     "MissingExtra",
-    "Mistake",
     "ModelError",
     "NoRows",
     "PipelineError",
@@ -53,6 +52,7 @@ __all__ = [
     "SourceNotFound",
     "SourceUnreadable",
     "SpecError",
+    "SpecIssue",
     "StoreError",
     "StoreUnavailable",
     "TransientError",
@@ -60,7 +60,7 @@ __all__ = [
 ]
 
 
-_MISTAKES_SHOWN = 50
+_ISSUES_SHOWN = 50
 
 
 class PipelineError(Exception):
@@ -83,7 +83,7 @@ class PipelineError(Exception):
         return "\n".join([self.what, *(f"  {name}: {fact}" for name, fact in facts.items() if fact)])
 
     @property
-    def brief(self) -> str:
+    def summary(self) -> str:
         """What is wrong in one line."""
         return f"{self.what} (got {self.got})" if self.got else self.what
 
@@ -100,8 +100,8 @@ def _rebuild(kind: type[PipelineError], facts: dict[str, Any]) -> PipelineError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mistake:
-    """One mistake in a declaration; as text, what a person needs to mend it.
+class SpecIssue:
+    """One issue in a declaration; as text, what a person needs to mend it.
 
     Attributes:
         file: the file as it was named.
@@ -132,17 +132,17 @@ class SpecError(PipelineError):
 
     Args:
         what: as for every error.
-        mistakes: all mistakes of the file, in its order; none if there was nothing to read.
+        issues: all issues of the file, in its order; none if there was nothing to read.
         facts: `where`, `expected`, `got` and `fix`, as for every error.
     """
 
-    def __init__(self, what: str, *, mistakes: tuple[Mistake, ...] = (), **facts: str) -> None:
-        self.mistakes = mistakes
+    def __init__(self, what: str, *, issues: tuple[SpecIssue, ...] = (), **facts: str) -> None:
+        self.issues = issues
         super().__init__(what, **facts)
 
     def __str__(self) -> str:
-        shown = [str(mistake) for mistake in self.mistakes[:_MISTAKES_SHOWN]]
-        more = len(self.mistakes) - len(shown)
+        shown = [str(issue) for issue in self.issues[:_ISSUES_SHOWN]]
+        more = len(self.issues) - len(shown)
         return "\n\n".join([super().__str__(), *shown, *([f"... and {more} more"] if more else [])])
 
 
@@ -180,14 +180,14 @@ class EstimatorError(ModelError):
     Args:
         what: as for every error.
         field: the way to it from the candidate, such as `("params", "max_depth")`.
-        at_name: the name of the parameter is wrong, not its value.
+        at_key: the name of the parameter is wrong, not its value.
         facts: `where`, `expected`, `got` and `fix`, as for every error.
     """
 
     def __init__(
-        self, what: str, *, field: tuple[str, ...] = ("estimator",), at_name: bool = False, **facts: str
+        self, what: str, *, field: tuple[str, ...] = ("estimator",), at_key: bool = False, **facts: str
     ) -> None:
-        self.field, self.at_name = field, at_name
+        self.field, self.at_key = field, at_key
         super().__init__(what, **facts)
 
 

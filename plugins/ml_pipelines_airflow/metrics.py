@@ -51,7 +51,7 @@ def _metrics(pipeline: str, result: StepResult) -> Iterator[tuple[str, str, floa
     """Kind, name, value and tags of everything that there is to tell."""
     tags = {"dag_id": pipeline, "step": result.step}
     yield "timing", "ml_pipelines.step.duration", result.seconds * 1000, tags  # milliseconds, as Airflow's own
-    yield "incr", "ml_pipelines.step.done", 1, tags | {"how": result.how}
+    yield "incr", "ml_pipelines.step.done", 1, tags | {"status": result.status}
     for name, made in result.outputs.items():
         if made.rows is not None and result.step != "plan_shards":  # a name for each shard would be too many
             yield "gauge", "ml_pipelines.step.rows", made.rows, tags | {"output": name}

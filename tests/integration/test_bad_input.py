@@ -275,10 +275,10 @@ def test_a_truncated_artifact_is_made_again(shop: Any) -> None:
     shop.declare(gate=OTHER_GATE)
     assert shop.run("again", "--promote", "never").code == 0
     steps = shop.records("again")
-    assert {name: steps[name].result.how for name in ("ingest", "split", "train")} == {
+    assert {name: steps[name].result.status for name in ("ingest", "split", "train")} == {
         "ingest": "computed",
         "split": "computed",
-        "train": "reused",
+        "train": "cached",
     }
     assert "bytes instead of" in steps["ingest"].result.reason
 
@@ -331,7 +331,7 @@ def test_an_estimator_that_can_not_be_trained_is_told_before_any_step(shop: Any,
     shop.declare(candidates=[{"name": "linear", **wrong}, {"name": "other", "estimator": "sklearn.svm.Nothing"}])
     for told in (shop.command("validate", shop.yaml), shop.run("bad")):
         assert told.code == 1
-        assert told.err.startswith(f"SpecError: 2 mistakes in {shop.yaml}\n")
+        assert told.err.startswith(f"SpecError: 2 issues in {shop.yaml}\n")
         first, second = told.err.split("\n\n")[1:]
         assert first.startswith(f"{shop.yaml}:")
         assert what in first
@@ -348,12 +348,12 @@ def test_all_mistakes_of_a_declaration_are_told_at_once(shop: Any) -> None:
     before = files_of(shop)
     text = shop.yaml.read_text()
     wrong = {'"target"': '"traget"', "LogisticRegression": "LogisticRegresion", '"roc_auc"': '"roc_acu"'}
-    for right, mistake in wrong.items():
-        text = text.replace(right, mistake)
+    for right, issue in wrong.items():
+        text = text.replace(right, issue)
     shop.yaml.write_text(text)
     for told in (shop.command("validate", shop.yaml), shop.run("bad")):
         assert told.code == 1
-        assert told.err.startswith(f"SpecError: 3 mistakes in {shop.yaml}\n")
+        assert told.err.startswith(f"SpecError: 3 issues in {shop.yaml}\n")
         assert "did you mean target?" in told.err.replace('"', "")
         assert "did you mean roc_auc?" in told.err.replace('"', "")
         assert "did you mean sklearn.linear_model.LogisticRegression?" in told.err

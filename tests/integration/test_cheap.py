@@ -42,7 +42,7 @@ spec, services = load_spec(sys.argv[1]), ConnectedServices(Settings.from_environ
 results = {record.result.step: record.result for record in services.store.run("shop", "first")}
 results["train"] = [results["train"]]
 for step in (step for step in CATALOG.values() if step.compute):
-    candidate = spec.trained[0] if step.name == "train" else None
+    candidate = spec.effective_candidates[0] if step.name == "train" else None
     request = StepRequest(
         step=step.name,
         parameters=parameters_of(spec, step.name, candidate).model_dump(mode="json"),
@@ -52,7 +52,7 @@ for step in (step for step in CATALOG.values() if step.compute):
         identity=Identity(pipeline="shop", run_id="second", task_id=step.name),
     )
     result = run_step(request, services)
-    print(json.dumps([step.name, result.how, sorted(sys.modules)]))
+    print(json.dumps([step.name, result.status, sorted(sys.modules)]))
 """
 
 
@@ -96,6 +96,6 @@ def test_a_stored_result_of_any_step_is_found_without_importing_anything_heavy(s
     monkeypatch.setenv("ML_PIPELINES_STORE", f"file://{shop.folder}/store")
     found = [json.loads(line) for line in python(EACH_STEP, shop.yaml).stdout.splitlines()]
     assert [(step, how) for step, how, _ in found] == [
-        (step.name, "reused") for step in CATALOG.values() if step.compute
+        (step.name, "cached") for step in CATALOG.values() if step.compute
     ]
     assert {step: heavy(modules) for step, _, modules in found if heavy(modules)} == {}

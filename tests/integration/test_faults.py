@@ -399,7 +399,7 @@ def test_mlflow_goes_away_at_every_step_that_talks_to_it(
             assert_whole(workspace)
         done = workspace.run("november", link=[near, far])
         assert (done.code, done.err) == (0, "")
-        assert {line.split()[1] for line in done.out.splitlines()[:8]} == {"reused", "acted"}
+        assert {line.split()[1] for line in done.out.splitlines()[:8]} == {"cached", "published"}
         behind = Workspace(workspace.root, workspace.data, workspace.worker, f"http://127.0.0.1:{far}")
         assert picture(behind) == picture(undisturbed)
 
@@ -457,7 +457,7 @@ def test_a_truncated_and_a_removed_object_are_computed_again(undisturbed: Worksp
     report.unlink()
     assert workspace.run("november").code == 0
     split, check = (workspace.records("november")[step].result for step in ("split", "check_quality"))
-    assert (split.how, check.how) == ("computed", "computed")
+    assert (split.status, check.status) == ("computed", "computed")
     assert split.reason == f"miss: output train of the earlier result has {size // 2} bytes instead of {size}"
     assert check.reason == "miss: output report of the earlier result is gone"
     assert picture(workspace)["steps"] == picture(undisturbed)["steps"]
@@ -511,7 +511,7 @@ def how_often_computed(workspace: Workspace, *run_ids: str) -> dict[str, int]:
     counted: dict[str, int] = {}
     for run_id in run_ids:
         for name, record in workspace.records(run_id).items():
-            counted[name] = counted.get(name, 0) + (record.result.how == "computed")
+            counted[name] = counted.get(name, 0) + (record.result.status == "computed")
     return counted
 
 
@@ -549,7 +549,7 @@ def postgres(postgres_server: Callable[..., AbstractContextManager[str]]) -> Ite
         yield url
 
 
-LOAD = "ml_pipelines.runner.step:load"
+LOAD = "ml_pipelines.runner.step:import_object"
 
 
 @pytest.mark.parametrize(

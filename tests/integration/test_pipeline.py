@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from ml_pipelines._utils.process import person
+from ml_pipelines._utils.process import user_name
 from ml_pipelines.contracts import Identity, StepRequest, StepResult
 from ml_pipelines.pipeline.training import CATALOG
 from ml_pipelines.pipeline.wiring import needs, wire
@@ -40,7 +40,7 @@ def digests(shop: Any, run_id: str) -> dict[str, Any]:
 
 
 def how(shop: Any, run_id: str) -> dict[str, str]:
-    return {step: record.result.how for step, record in shop.records(run_id).items() if CATALOG[step].compute}
+    return {step: record.result.status for step, record in shop.records(run_id).items() if CATALOG[step].compute}
 
 
 def document(shop: Any, run_id: str, step: str, output: str) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def test_a_second_run_computes_nothing_and_leaves_mlflow_as_it_was(shop: Any, ml
     assert shop.outcome("second") == "no_change"
     assert tracked(mlflow_uri, "again") == before
     assert set(shop.records("second")) == {"ingest", "compare_with_champion", "record_decision"}
-    assert how(shop, "second") == {"ingest": "reused"}
+    assert how(shop, "second") == {"ingest": "cached"}
     assert shop.run("third", "--force").code == 0
     assert set(how(shop, "third").values()) == {"computed"}
     assert shop.outcome("third") == "no_change"
@@ -91,7 +91,7 @@ def test_a_second_run_computes_nothing_and_leaves_mlflow_as_it_was(shop: Any, ml
     assert told.code == 0, told
     compared = shop.records("fourth")["compare_with_champion"].result.values
     assert (compared["changed"], compared["reason"]) == (["gate"], "gate changed since version 1, the champion")
-    assert how(shop, "fourth") == dict.fromkeys(how(shop, "third"), "reused") | {"decide": "computed"}
+    assert how(shop, "fourth") == dict.fromkeys(how(shop, "third"), "cached") | {"decide": "computed"}
     assert shop.outcome("fourth") == "no_change"
     assert tracked(mlflow_uri, "again")[1] == before[1]
 
@@ -107,7 +107,7 @@ def test_what_a_run_may_be_asked_for(shop: Any, mlflow_uri: str) -> None:
     assert "register" not in shop.records("hold")
     told = shop.run("approved", "--promote", "hold", "--candidate", "tree", "--approve", "--require-promotion")
     assert (told.code, shop.outcome("approved")) == (0, "promoted"), told
-    assert f"approved by {person()}" in " ".join(told.out.split())
+    assert f"approved by {user_name()}" in " ".join(told.out.split())
     assert tracked(mlflow_uri, "asked")[1] == 1
     told = shop.run("both", "--candidate", "linear", "--candidate", "tree", "--promote", "never")
     assert "train[linear]" in told.out
@@ -142,13 +142,13 @@ def test_a_container_elsewhere_makes_the_same(shop: Any) -> None:
         assert told.code == 0, told
         made, known = StepResult.model_validate_json(answered.read_text()), results[step]
         known = known[0] if isinstance(known, list) else known
-        assert (made.how, made.key) == ("computed", known.key)
+        assert (made.status, made.key) == ("computed", known.key)
         assert {name: ref.sha256 for name, ref in made.outputs.items()} == {
             name: ref.sha256 for name, ref in known.outputs.items()
         }
         assert all("other-store" in ref.uri for ref in made.outputs.values())
     told = shop.command("run-step", "--request", asked)
-    assert StepResult.model_validate_json(told.out).how == "reused"
+    assert StepResult.model_validate_json(told.out).status == "cached"
 
 
 def flats(rows: int) -> list[dict[str, Any]]:

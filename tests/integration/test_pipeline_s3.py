@@ -54,7 +54,7 @@ def test_a_bucket_holds_what_a_folder_holds(shop: Any, bucket: str) -> None:
         ref.uri.partition("/store/")[0] for run in remote.run("shop", "first") for ref in run.result.outputs.values()
     } == {bucket}
     assert shop.command(*command, "second").code == 0
-    assert {run.result.how for run in remote.run("shop", "second")} == {"reused", "acted"}
+    assert {run.result.status for run in remote.run("shop", "second")} == {"cached", "published"}
     assert "bucket" in shop.command("show", "second", "--pipeline", "shop", "--store", f"{bucket}/store").out
     assert not remote.files.stat("leases")
     assert not list(remote.files.entries("leases"))

@@ -137,10 +137,10 @@ def test_a_flow_makes_what_the_command_makes_and_finds_it_again(world: World, tm
     assert (first.decision.outcome, second.decision.outcome) == ("promoted", "no_change")
     flows = {each["id"]: each["state"]["type"] for each in world.ask("flow_runs")}
     assert flows == {first.run_id: "COMPLETED", second.run_id: "COMPLETED"}
-    assert {name: each.how for name, each in results(world.root / "store", second.run_id).items()} == {
-        "ingest[-1]": "reused",
-        "compare_with_champion[-1]": "acted",
-        "record_decision[-1]": "acted",
+    assert {name: each.status for name, each in results(world.root / "store", second.run_id).items()} == {
+        "ingest[-1]": "cached",
+        "compare_with_champion[-1]": "published",
+        "record_decision[-1]": "published",
     }
     names = {each["name"] for each in world.ask("task_runs")}
     assert {"split", "train[linear]", "train[tree]", "deploy", "record_decision"} <= names
@@ -150,8 +150,8 @@ def test_a_flow_makes_what_the_command_makes_and_finds_it_again(world: World, tm
     command = Path(sys.executable).with_name("ml-pipelines")
     subprocess.run([command, "run", small, "--run-id", "cli"], check=True, cwd=tmp_path, env=own, capture_output=True)
     there, here = results(world.root / "store", first.run_id), results(tmp_path / "store", "cli")
-    assert {name: (each.how, each.key) for name, each in there.items()} == {
-        name: (each.how, each.key) for name, each in here.items()
+    assert {name: (each.status, each.key) for name, each in there.items()} == {
+        name: (each.status, each.key) for name, each in here.items()
     }
     for step in WITHOUT_CLOCK:
         ours, theirs = there[f"{step}[-1]"].outputs, here[f"{step}[-1]"].outputs

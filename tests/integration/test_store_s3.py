@@ -69,7 +69,7 @@ def s3(server: str) -> S3FileSystem:
 
 def commit(store: ArtifactStore, data: bytes = b"rows") -> StepResult:
     ref = store.put_bytes(data, kind="table", rows=3)
-    result = StepResult(step=STEP, key=KEY, how="computed", reason="", outputs={"train": ref}, values={"n": 3})
+    result = StepResult(step=STEP, key=KEY, status="computed", reason="", outputs={"train": ref}, values={"n": 3})
     store.commit(STEP, KEY, result, COMPONENTS)
     return result
 

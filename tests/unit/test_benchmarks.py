@@ -73,7 +73,7 @@ def test_the_declaration_is_a_valid_one(tmp_path: Path) -> None:
     (tmp_path / "task.json").write_text(json.dumps({"source": "rows.csv", "trees": 7}))
     declare(tmp_path)
     spec = load_spec(str(tmp_path / "dags" / "race.yaml"))
-    assert spec.trained[0].params["n_estimators"] == 7
+    assert spec.effective_candidates[0].params["n_estimators"] == 7
     assert yaml.safe_load((tmp_path / "dags" / "race.yaml").read_text())["model"]["name"] == "race"
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from ml_pipelines.errors import MissingExtra
 
-__all__ = ["load"]
+__all__ = ["import_object"]
 
 
-def load(path: str) -> Any:
+def import_object(path: str) -> Any:
     """The object at `module:name`, imported now.
 
     Raises:

@@ -9,15 +9,15 @@ import socket
 from pathlib import Path
 from urllib.parse import quote
 
-__all__ = ["is_dead", "is_of_this_host", "owner", "person"]
+__all__ = ["has_ended", "is_local_process", "process_identity", "user_name"]
 
 
-def owner() -> str:
+def process_identity() -> str:
     """This process as `host~pid~start`; told apart from a later one with the same pid by its start time."""
     return f"{_host()}~{os.getpid()}~{_started(os.getpid())}"
 
 
-def person() -> str:
+def user_name() -> str:
     """Who runs this process, for people to read."""
     try:
         return getpass.getuser()
@@ -25,13 +25,13 @@ def person() -> str:
         return f"user {os.getuid()}"
 
 
-def is_of_this_host(name: str) -> bool:
-    """Whether a name given by :func:`owner` is one of this host and this process namespace."""
+def is_local_process(name: str) -> bool:
+    """Return whether a process identity belongs to this host and this process namespace."""
     return name.partition("~")[0] == _host()
 
 
-def is_dead(name: str) -> bool:
-    """Whether a name given by :func:`owner` is known to be of a process that has ended. False if nobody can tell."""
+def has_ended(name: str) -> bool:
+    """Return whether a process identity belongs to a process that has certainly ended."""
     host, _, process = name.partition("~")
     pid, _, started = process.partition("~")
     return host == _host() and pid.isdecimal() and _started(int(pid)) != started

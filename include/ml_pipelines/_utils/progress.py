@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["progress"]
+__all__ = ["progress_logger"]
 
 log = logging.getLogger(__name__)
 
 
-def progress(
+def progress_logger(
     doing: str, unit: str, total: int | None = None, *, clock: Callable[[], float] = time.monotonic, every: float = 5.0
 ) -> Callable[[int], None]:
     """A function that is told how much more has been done, by any thread, and now and then logs it.

@@ -16,11 +16,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ml_pipelines._utils.gc import leave_garbage
-from ml_pipelines._utils.process import person
+from ml_pipelines._utils.gc import limit_garbage_collection
+from ml_pipelines._utils.process import user_name
 from ml_pipelines.cli import batch as cli_batch
 from ml_pipelines.cli import ledger as cli_ledger
-from ml_pipelines.contracts import Promote, StepRequest, StepResult, faults
+from ml_pipelines.contracts import Promote, StepRequest, StepResult, describe_validation_error
 from ml_pipelines.errors import MissingExtra, ModelError, PipelineError, RequestError, ServiceUnavailable, SpecError
 from ml_pipelines.pipeline.parameters import RunOptions
 from ml_pipelines.services.connected import ConnectedServices
@@ -41,7 +41,7 @@ StoreOption = Annotated[
 
 def main() -> None:
     """Run the command line; an error of ours is told in a few lines, never as a traceback."""
-    leave_garbage()
+    limit_garbage_collection()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         app()
@@ -54,15 +54,15 @@ def main() -> None:
 @app.command()
 def validate(file: SpecFile) -> None:
     """Check a declaration: names, types and, where scikit-learn is installed, the estimators' parameters."""
-    from ml_pipelines.spec.loader import kind_of, load_drift, load_scoring
+    from ml_pipelines.spec.loader import declaration_kind, load_drift, load_scoring
 
-    if (kind := kind_of(file)) != "training":
+    if (kind := declaration_kind(file)) != "training":
         declared = load_scoring(file) if kind == "scoring" else load_drift(file)
         told = f"{file}: valid. {kind.capitalize()} {declared.name}, of model {declared.model.name}."
         out.print(told, markup=False, soft_wrap=True)
         return
     spec, unchecked = _checked(file)
-    candidates = ", ".join(candidate.name for candidate in spec.trained)
+    candidates = ", ".join(candidate.name for candidate in spec.effective_candidates)
     told = f"{file}: valid. Pipeline {spec.name}, model {spec.model.name}, candidates {candidates}.{unchecked}"
     out.print(told, markup=False, soft_wrap=True)
 
@@ -96,7 +96,7 @@ def run(
     with out.status("") as status:
 
         def on_done(label: str, result: StepResult) -> None:
-            out.print(f"  {label:<40} {result.how:<9} {result.seconds:6.1f} s", markup=False)
+            out.print(f"  {label:<40} {result.status:<9} {result.seconds:6.1f} s", markup=False)
 
         run_pipeline(
             spec,
@@ -106,7 +106,7 @@ def run(
             options=RunOptions(
                 data_revision=data_revision, candidates=tuple(candidate or ()), promote=promote, force=force
             ),
-            approve=lambda decision: person() if approve else None,
+            approve=lambda decision: user_name() if approve else None,
             on_start=lambda label: status.update(escape(f"{label} ...")),
             on_done=on_done,
         )
@@ -138,7 +138,7 @@ def run_one_step(
             "the request can't be read",
             where=request,
             expected="a StepRequest as JSON",
-            got=faults(exc) if isinstance(exc, ValidationError) else str(exc),
+            got=describe_validation_error(exc) if isinstance(exc, ValidationError) else str(exc),
             fix="pass the URI of a file that a StepRequest was written to",
         ) from exc
     try:
@@ -259,11 +259,11 @@ def prune(
 
 def _checked(file: Path) -> tuple[PipelineSpec, str]:
     """A training's declaration, and what was not checked, as a line to add to others."""
-    from ml_pipelines._utils.imports import load
+    from ml_pipelines._utils.imports import import_object
     from ml_pipelines.spec.loader import load_spec
 
     try:
-        return load_spec(str(file), rules=load("ml_pipelines.modeling.spec_checks:library_findings")), ""
+        return load_spec(str(file), rules=import_object("ml_pipelines.modeling.spec_checks:library_findings")), ""
     except MissingExtra as missing:
         told = f"\nEstimators, their parameters and patterns were not checked: {missing.what}."
         return load_spec(str(file)), told

@@ -42,7 +42,7 @@ def score(
     with out.status("") as status:
 
         def on_done(label: str, result: StepResult) -> None:
-            out.print(f"  {label:<40} {result.how:<9} {result.seconds:6.1f} s", markup=False)
+            out.print(f"  {label:<40} {result.status:<9} {result.seconds:6.1f} s", markup=False)
 
         result = run_scoring(
             spec,

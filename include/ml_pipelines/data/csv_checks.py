@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ml_pipelines._utils.progress import progress
+from ml_pipelines._utils.progress import progress_logger
 from ml_pipelines.errors import NoRows, SourceUnreadable
 
 __all__ = ["check_csv", "source_error"]
@@ -86,7 +86,7 @@ def _text_blocks(path: str) -> Iterator[bytes]:
     """The blocks of a file, each known to be UTF-8 without NUL. A block may end within a character."""
     decode = codecs.getincrementaldecoder("utf-8")().decode
     offset, in_character = 0, False
-    tell = progress("checking the file", "bytes", Path(path).stat().st_size)
+    tell = progress_logger("checking the file", "bytes", Path(path).stat().st_size)
     with Path(path).open("rb") as file:
         while True:
             block = file.read(_BLOCK_BYTES)

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from ml_pipelines._utils.progress import progress
+from ml_pipelines._utils.progress import progress_logger
 from ml_pipelines.data.streaming import BAD_CELLS, aggregate, report_progress
 from ml_pipelines.errors import NoRows, SourceUnreadable
 from ml_pipelines.spec.training import ColumnType
@@ -148,7 +148,7 @@ def _facts(frame: pl.LazyFrame, ways: Mapping[str, tuple[_Way, ...]]) -> tuple[i
     asked: dict[Any, pl.Expr] = {"rows": pl.len(), "empty": pl.all_horizontal(pl.all().is_null()).sum()}
     asked |= {(name, "filled"): pl.col(name).count() > 0 for name in likeliest}
     asked |= {(name, way): way.tells(name) for name, way in likeliest.items()}
-    frame = report_progress(frame, progress("finding the types", "rows"))
+    frame = report_progress(frame, progress_logger("finding the types", "rows"))
     facts = _answers(frame, asked)
     missed = [name for name, way in likeliest.items() if facts[name, "filled"] and not facts[name, way]]
     facts |= _answers(frame, {(name, way): way.tells(name) for name in missed for way in plausible[name][1:]})

@@ -66,7 +66,7 @@ def check_candidates(spec: PipelineSpec) -> None:
     """
     require_scikit_learn(where=f"pipeline {spec.name}")
     mistakes: list[str] = []
-    for candidate in spec.trained:
+    for candidate in spec.effective_candidates:
         try:
             build_estimator(candidate, task=spec.model.task, seed=spec.seed)
         except (ModelError, MissingExtra) as exc:
@@ -174,7 +174,7 @@ def _check_names(candidate: Candidate, kind: Any) -> None:
             raise EstimatorError(
                 f"{kind.__name__} has no parameter {name!r}",
                 field=("params", name),
-                at_name=True,
+                at_key=True,
                 where=_where(candidate),
                 expected=f"one of {', '.join(sorted(known))}",
                 got=name,

@@ -16,12 +16,12 @@ from ml_pipelines.errors import EstimatorError, MissingExtra
 from ml_pipelines.modeling.estimators import build_estimator, require_scikit_learn
 from ml_pipelines.spec.metrics import Task
 from ml_pipelines.spec.training import Candidate
-from ml_pipelines.spec.yaml_source import Finding
+from ml_pipelines.spec.yaml_source import YamlIssue
 
 __all__ = ["library_findings"]
 
 
-def library_findings(data: Mapping[str, Any]) -> list[Finding]:
+def library_findings(data: Mapping[str, Any]) -> list[YamlIssue]:
     """Everything that the libraries find in the plain data of a training's declaration.
 
     What is missing or of the wrong type is not their business.
@@ -33,7 +33,7 @@ def library_findings(data: Mapping[str, Any]) -> list[Finding]:
     return [*_candidates(data), *_patterns(data)]
 
 
-def _candidates(data: Mapping[str, Any]) -> Iterator[Finding]:
+def _candidates(data: Mapping[str, Any]) -> Iterator[YamlIssue]:
     model, candidates = data.get("model"), data.get("candidates")
     task: Any = model.get("task") if isinstance(model, dict) else None
     if task not in get_args(Task) or not isinstance(candidates, list):
@@ -45,24 +45,24 @@ def _candidates(data: Mapping[str, Any]) -> Iterator[Finding]:
             continue
         except EstimatorError as exc:
             facts = f"expected {exc.expected}" if exc.expected else exc.got
-            yield Finding(
+            yield YamlIssue(
                 loc=("candidates", index, *exc.field),
                 message=f"{exc.what}: {facts}" if facts else exc.what,
                 hint=exc.fix,
-                at_key=exc.at_name,
+                at_key=exc.at_key,
             )
         except MissingExtra as exc:
-            yield Finding(loc=("candidates", index, "estimator"), message=exc.what, hint=exc.fix)
+            yield YamlIssue(loc=("candidates", index, "estimator"), message=exc.what, hint=exc.fix)
 
 
-def _patterns(data: Mapping[str, Any]) -> Iterator[Finding]:
+def _patterns(data: Mapping[str, Any]) -> Iterator[YamlIssue]:
     declared = data.get("data")
     columns = declared.get("columns") if isinstance(declared, dict) else None
     for name, column in columns.items() if isinstance(columns, dict) else ():
         pattern = column.get("pattern") if isinstance(column, dict) else None
         if isinstance(pattern, str) and (fault := _pattern_fault(pattern)):
             message = f"expected a regular expression as Rust has them, without look-around; {fault}"
-            yield Finding(loc=("data", "columns", name, "pattern"), message=message)
+            yield YamlIssue(loc=("data", "columns", name, "pattern"), message=message)
 
 
 def _pattern_fault(pattern: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from ml_pipelines.contracts import ArtifactRef, DataPin, StepResult
 from ml_pipelines.pipeline.parameters import Parameters, RunOptions, revised
-from ml_pipelines.spec.batch import DriftLimits, DriftSpec, ScoredBy, ScoringSpec, Shards
+from ml_pipelines.spec.batch import DriftLimits, DriftSpec, ModelReference, ScoringSpec, Shards
 from ml_pipelines.spec.sources import Section, Source
 from ml_pipelines.spec.training import ColumnType
 
@@ -34,7 +34,7 @@ class IngestBatchParameters(Parameters):
     key: str
     keep: tuple[str, ...]
     types: dict[str, ColumnType]
-    model: ScoredBy
+    model: ModelReference
 
     @classmethod
     def of(cls, spec: ScoringSpec) -> Self:
@@ -48,7 +48,7 @@ class IngestBatchParameters(Parameters):
             RequestError: the source has no revisions.
         """
         asked = options.model_version
-        model = self.model.asked_for(asked) if asked else self.model
+        model = self.model.at_version(asked) if asked else self.model
         return self.model_copy(update={"source": revised(self.source, options.data_revision), "model": model})
 
 
@@ -144,7 +144,7 @@ class MeasureDriftParameters(Parameters):
     not_in_key: ClassVar[frozenset[str]] = frozenset({"watch", "model"})
 
     watch: str
-    model: ScoredBy
+    model: ModelReference
     limits: DriftLimits
 
     @classmethod
@@ -154,4 +154,4 @@ class MeasureDriftParameters(Parameters):
     def for_run(self, options: RunOptions) -> Self:
         """Against the training of the version that the run asks for."""
         asked = options.model_version
-        return self.model_copy(update={"model": self.model.asked_for(asked)}) if asked else self
+        return self.model_copy(update={"model": self.model.at_version(asked)}) if asked else self

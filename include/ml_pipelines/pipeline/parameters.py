@@ -149,7 +149,7 @@ class CompareWithChampionParameters(Parameters):
     def of(cls, spec: PipelineSpec) -> Self:
         data = {name: getattr(spec.data, name) for name in ("key", "target", "positive", "ignore", "columns")}
         same = {name: getattr(spec, name) for name in ("checks", "split", "features", "seed", "gate")}
-        return cls(model=spec.model.name, task=spec.model.task, candidates=spec.trained, **data, **same)
+        return cls(model=spec.model.name, task=spec.model.task, candidates=spec.effective_candidates, **data, **same)
 
     def for_run(self, options: RunOptions) -> Self:
         """With the candidates that the run trains, and its own word on force."""
@@ -218,7 +218,7 @@ class TrainParameters(Parameters):
             target=data.target,
             positive=data.positive,
             features=spec.features,
-            candidate=candidate or spec.trained[0],
+            candidate=candidate or spec.effective_candidates[0],
             model=spec.model.name,
         )
 

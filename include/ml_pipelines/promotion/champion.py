@@ -5,7 +5,7 @@ from __future__ import annotations
 from ml_pipelines.contracts import Identity
 from ml_pipelines.errors import RegistryError
 from ml_pipelines.ports import ModelVersion, Registry
-from ml_pipelines.spec.batch import ScoredBy
+from ml_pipelines.spec.batch import ModelReference
 
 __all__ = ["champion_before_run", "scoring_version"]
 
@@ -22,7 +22,7 @@ def champion_before_run(registry: Registry, model: str, identity: Identity) -> M
     return registry.by_alias(model, "previous")
 
 
-def scoring_version(registry: Registry, model: ScoredBy) -> ModelVersion:
+def scoring_version(registry: Registry, model: ModelReference) -> ModelVersion:
     """The version that a declaration or a run names.
 
     Raises:

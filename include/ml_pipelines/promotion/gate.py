@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from statistics import NormalDist
 
-from ml_pipelines.contracts import Comparison, Decision, Interval, Outcome, Promote, RuleVerdict, SliceScore
+from ml_pipelines.contracts import Comparison, Decision, Interval, Outcome, Promote, RuleVerdict, SliceMetrics
 from ml_pipelines.spec.metrics import METRICS
 from ml_pipelines.spec.training import Gate
 
@@ -168,11 +168,11 @@ def _no_slice(rule: str, metric: str, limit: float) -> RuleVerdict:
     return RuleVerdict(rule=rule, passed=False, limit=limit, detail=detail)
 
 
-def _worst(measured: list[tuple[float, SliceScore]], *, higher_is_better: bool) -> tuple[float, SliceScore]:
+def _worst(measured: list[tuple[float, SliceMetrics]], *, higher_is_better: bool) -> tuple[float, SliceMetrics]:
     return min(measured, key=lambda each: each[0] if higher_is_better else -each[0])
 
 
-def _named(group: SliceScore) -> str:
+def _named(group: SliceMetrics) -> str:
     return f"{group.column} is {group.value} ({group.rows} rows)"
 
 

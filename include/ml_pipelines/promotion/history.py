@@ -23,7 +23,7 @@ __all__ = [
 ROLLED_BACK_RULE = "not rolled back"  # the rule by which a model that was rolled back is held
 
 # Outcomes after which another version serves; the entry's details tell which, as `version` and `sha256`.
-CHANGES = ("promoted", "rolled_back", "moved_outside")
+CHANGES = ("promoted", "rolled_back", "external_change")
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ def record_outside_move(services: Services, model: str) -> OutsideMove | None:
         services.ledger.record(
             identity,
             Decision(
-                outcome="moved_outside",
+                outcome="external_change",
                 model=model,
                 reason=found.sentence,
                 champion_version=str(found.word.details["version"]),

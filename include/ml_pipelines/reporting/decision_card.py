@@ -22,7 +22,7 @@ _COLOURS = {
     "rejected": "yellow",
     "stopped": "red",
     "rolled_back": "magenta",
-    "moved_outside": "magenta",
+    "external_change": "magenta",
 }
 _SHOWN_METRICS = 4
 _ABBREVIATIONS = {"average_precision": "avg prec", "roc_auc": "ROC-AUC", "balanced_accuracy": "bal acc"}

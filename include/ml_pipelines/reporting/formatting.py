@@ -28,7 +28,7 @@ OUTCOMES = {
     "no_change": "No change",
     "stopped": "Stopped",
     "rolled_back": "Rolled back",
-    "moved_outside": "Moved outside",
+    "external_change": "External change",
 }
 """What an outcome is called."""
 

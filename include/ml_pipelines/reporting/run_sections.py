@@ -203,10 +203,10 @@ def timings_section(evidence: ReportData) -> Html | None:
         return None
     shown = tasks[:_SHOWN_TASKS]
     rows = [
-        (_label(task), task.result.how, duration(task.result.seconds), clipped(task.result.reason, 300))
+        (_label(task), task.result.status, duration(task.result.seconds), clipped(task.result.reason, 300))
         for task in shown
     ]
-    reused = sum(task.result.how == "reused" for task in tasks)
+    reused = sum(task.result.status == "cached" for task in tasks)
     total = duration(sum(task.result.seconds for task in tasks))
     return section(
         "timings",

@@ -80,13 +80,13 @@ def save_tables(
         return {}
     import polars
 
-    from ml_pipelines._utils.progress import progress
+    from ml_pipelines._utils.progress import progress_logger
     from ml_pipelines.data.csv_checks import source_error
     from ml_pipelines.data.streaming import report_progress
 
     paths = {name: str(Path(directory, f"{name}.parquet")) for name in tables}
     try:
-        tell = progress(f"writing {', '.join(tables)}", "rows", total)
+        tell = progress_logger(f"writing {', '.join(tables)}", "rows", total)
         sinks = [_sink(report_progress(table, tell), paths[name], cells_per_group) for name, table in tables.items()]
         polars.collect_all(sinks, engine="streaming")
     except polars.exceptions.PolarsError as exc:

@@ -43,7 +43,7 @@ def card_of(
     card = decision_card(
         entry.model_dump(mode="json"),
         evaluation=load_json(artifacts.read(evaluated)) if evaluated else None,
-        steps=[(_label(each), each.result.how == "reused", each.result.seconds) for each in records],
+        steps=[(_label(each), each.result.status == "cached", each.result.seconds) for each in records],
         where_next=[*_report(entry.details.get("report")), *where_next],
     )
     return entry.decision.outcome, card

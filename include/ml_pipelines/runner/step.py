@@ -15,8 +15,8 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from ml_pipelines._utils.imports import load
-from ml_pipelines.contracts import ArtifactRef, StepRequest, StepResult, faults
+from ml_pipelines._utils.imports import import_object
+from ml_pipelines.contracts import ArtifactRef, StepRequest, StepResult, describe_validation_error
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.batch import BATCHES
 from ml_pipelines.pipeline.cache_key import recipe_key
@@ -55,7 +55,7 @@ def run_step(request: StepRequest, services: Services) -> StepResult:
     _check_inputs(step, request)
     resolution = Resolution()
     if step.resolve is not None:
-        resolution = load(step.resolve)(parameters, request.inputs, services, request.identity)
+        resolution = import_object(step.resolve)(parameters, request.inputs, services, request.identity)
         request = request.model_copy(update={"inputs": {**request.inputs, **resolution.inputs}})
     key, components = recipe_key(
         step,
@@ -66,7 +66,9 @@ def run_step(request: StepRequest, services: Services) -> StepResult:
     )
     store = ArtifactStore(request.store)
     if step.compute is None:
-        result = StepResult(step=step.name, key=key, how="acted", reason="acts on the outside world, so it always runs")
+        result = StepResult(
+            step=step.name, key=key, status="published", reason="acts on the outside world, so it always runs"
+        )
     else:
         result = _find_or_compute(
             step, request, parameters, resolution, key, components, store, services.cells_per_group
@@ -92,7 +94,7 @@ def _step(name: str) -> Step:
 
 
 def _parameters(step: Step, request: StepRequest) -> Parameters:
-    kind = load(step.parameters)
+    kind = import_object(step.parameters)
     try:
         return cast("Parameters", kind.model_validate(request.parameters))
     except ValidationError as exc:
@@ -100,7 +102,7 @@ def _parameters(step: Step, request: StepRequest) -> Parameters:
             f"step {step.name} does not take these parameters",
             where=f"step {step.name}",
             expected=f"the fields of {kind.__name__}: {', '.join(kind.model_fields)}",
-            got=faults(exc),
+            got=describe_validation_error(exc),
             fix="make the request from the declaration again, with the version that runs it",
         ) from exc
 
@@ -136,7 +138,7 @@ def _find_or_compute(
         reason = _why_not(store, step, components, request, resolution)
         log.info("%s %s: %s", step.name, key[:12], reason)
         outputs, values = _compute(step, request, parameters, resolution, store, cells_per_group)
-        result = StepResult(step=step.name, key=key, how="computed", reason=reason, outputs=outputs, values=values)
+        result = StepResult(step=step.name, key=key, status="computed", reason=reason, outputs=outputs, values=values)
         store.commit(step.name, key, result, components)
     return result
 
@@ -179,7 +181,7 @@ def _compute(
         if resolution.prepare is not None:
             arguments |= resolution.prepare(directory)
         stack.enter_context(bound_streaming(step, arguments, cells_per_group))
-        output: StepOutput = load(step.compute)(parameters=parameters, seed=request.seed, **arguments)
+        output: StepOutput = import_object(step.compute)(parameters=parameters, seed=request.seed, **arguments)
         kinds = output_kinds(step, output)
         made = {name: (kind, output.outputs[name]) for name, kind in kinds.items() if kind != "table"}
         refs = {name: store.put_bytes(encode_artifact(kind, value), kind=kind) for name, (kind, value) in made.items()}
@@ -204,7 +206,7 @@ def _publish(
     if step.publish is None:
         return result.model_copy(update={"values": values})
     store = ArtifactStore(request.store)
-    if result.how == "reused" and (told := store.published(step.name, result.key, services.place)) is not None:
+    if result.status == "cached" and (told := store.published(step.name, result.key, services.place)) is not None:
         return result.model_copy(update={"values": values | told})
     work = Publication(
         parameters=parameters,
@@ -214,8 +216,8 @@ def _publish(
         identity=request.identity,
         key=result.key,
     )
-    publish = load(step.publish)
-    if result.how == "acted":
+    publish = import_object(step.publish)
+    if result.status == "published":
         # Runs that may change which version of a model serves take turns: what one has checked stays true meanwhile.
         with services.ledger.lock(str(getattr(parameters, "model", step.name))):
             told = publish(work, services)

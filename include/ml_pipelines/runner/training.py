@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from ml_pipelines._utils.imports import load
+from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import Identity, JsonValue, StepRequest, StepResult
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.cache_key import code_of, environment_of
@@ -158,12 +158,12 @@ def check_candidates(spec: PipelineSpec, store: str) -> None:
         ModelError: at least one can't be built; tells all mistakes.
         MissingExtra: scikit-learn is not installed, so that nothing can be checked.
     """
-    trained = [candidate.model_dump(mode="json") for candidate in spec.trained]
+    trained = [candidate.model_dump(mode="json") for candidate in spec.effective_candidates]
     told = [spec.model.task, spec.seed, trained, environment_of(CATALOG["train"]), code_of(CATALOG["train"])]
     key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     memory = ArtifactStore(store)
     if memory.published("train", key, _CHECKED) is None:
-        load("ml_pipelines.modeling.estimators:check_candidates")(spec)
+        import_object("ml_pipelines.modeling.estimators:check_candidates")(spec)
         memory.remember_published("train", key, _CHECKED, {})
 
 
@@ -179,7 +179,7 @@ def selected(spec: PipelineSpec, names: tuple[str, ...]) -> tuple[Candidate, ...
     Raises:
         RequestError: no candidate has that name.
     """
-    known = {candidate.name: candidate for candidate in spec.trained}
+    known = {candidate.name: candidate for candidate in spec.effective_candidates}
     if unknown := [name for name in names if name not in known]:
         raise RequestError(
             f"there is no candidate {unknown[0]!r}",
@@ -195,7 +195,7 @@ def parameters_of(spec: PipelineSpec, step: str, candidate: Candidate | None = N
     """What the declaration tells a step; `candidate` is for `train` alone."""
     if step == "train":
         return TrainParameters.of(spec, candidate)
-    return cast("Parameters", load(CATALOG[step].parameters).of(spec))
+    return cast("Parameters", import_object(CATALOG[step].parameters).of(spec))
 
 
 def _value(result: StepResult | list[StepResult] | None, name: str) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from ml_pipelines._utils.imports import load
+from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Identity
 from ml_pipelines.errors import ArtifactCorrupt
 from ml_pipelines.promotion.deployment import verified_model_bytes
@@ -44,7 +44,7 @@ class ConnectedServices:
     @property
     def place(self) -> str:
         """A digest of MLflow's address, whoever one is there."""
-        address = load("ml_pipelines.adapters.mlflow.client:redact")(self.settings.tracking_uri)
+        address = import_object("ml_pipelines.adapters.mlflow.client:redact")(self.settings.tracking_uri)
         return hashlib.sha256(address.encode()).hexdigest()[:16]
 
     @property
@@ -64,24 +64,24 @@ class ConnectedServices:
 
     def _mlflow(self, adapter: str) -> Any:
         settings = self.settings
-        made = load(f"ml_pipelines.adapters.mlflow.{adapter}")
+        made = import_object(f"ml_pipelines.adapters.mlflow.{adapter}")
         return made(settings.tracking_uri, ui_url=settings.tracking_ui, variables=settings.tracking_variables)
 
     @cached_property
     def ledger(self) -> Ledger:
         """What became of every run, in SQLite or PostgreSQL."""
-        return cast("Ledger", load("ml_pipelines.adapters.sql.ledger:SqlLedger")(self.settings.ledger))
+        return cast("Ledger", import_object("ml_pipelines.adapters.sql.ledger:SqlLedger")(self.settings.ledger))
 
     def source(self, declared: SourceSection) -> DataSource:
         """Return the adapter of a declared source."""
-        adapter = load(declared.adapter)
+        adapter = import_object(declared.adapter)
         settings = self.settings
         return cast("DataSource", adapter(declared, environment=settings.environment, connections=settings.connections))
 
     def prepare_smoke_test(self) -> None:
         """Start its process, which takes some seconds to import what a model needs; it ends with this object."""
         if self._rehearsal is None and not self.forks:
-            self._rehearsal = load("ml_pipelines.adapters.smoke_test.client:start")()
+            self._rehearsal = import_object("ml_pipelines.adapters.smoke_test.client:start")()
             weakref.finalize(self, _end, self._rehearsal)
 
     def smoke_test(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
@@ -90,10 +90,10 @@ class ConnectedServices:
         how = "a fork of this process" if self.forks else "a process of its own"
         log.info("%s version %s is tried by %s", version.model, version.version, how)
         if self.forks:
-            told = load("ml_pipelines.adapters.smoke_test.client:predict_in_fork")(version, data, training)
+            told = import_object("ml_pipelines.adapters.smoke_test.client:predict_in_fork")(version, data, training)
         else:
             process, self._rehearsal = self._rehearsal, None
-            told = load("ml_pipelines.adapters.smoke_test.client:predict_in_process")(
+            told = import_object("ml_pipelines.adapters.smoke_test.client:predict_in_process")(
                 version, data, training, process=process
             )
         return cast("list[Any]", told)
@@ -125,7 +125,7 @@ class ConnectedServices:
 
     def tasks(self, identity: Identity) -> Sequence[TaskRecord]:
         """What the store has on record of a run."""
-        made = load("ml_pipelines.ports:TaskRecord")
+        made = import_object("ml_pipelines.ports:TaskRecord")
         records = self.store.run(identity.pipeline, identity.run_id)
         return [made(each.identity, each.result, each.recorded_at) for each in records]
 

@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from ml_pipelines.spec.durations import Limit
+from ml_pipelines.spec.durations import PositiveDuration
 from ml_pipelines.spec.execution import Placement
-from ml_pipelines.spec.sources import Count, Section, Sourced
+from ml_pipelines.spec.sources import Count, DataSection, Section
 from ml_pipelines.spec.training import Alerts, ColumnType, DefaultArgs, ModelName, Number, Share, Tag
 
 __all__ = [
@@ -20,9 +20,9 @@ __all__ = [
     "DriftLimits",
     "DriftSchedule",
     "DriftSpec",
+    "ModelReference",
     "Output",
     "Retrain",
-    "ScoredBy",
     "ScoringSpec",
     "Shards",
 ]
@@ -34,19 +34,19 @@ OUTPUT_COLUMNS = frozenset({"prediction", "probability", "model", "model_version
 """What the scores hold of themselves."""
 
 
-class ScoredBy(Section):
+class ModelReference(Section):
     """Which model scores: its name in the registry, and the version that `alias` points to, or always `version`."""
 
     name: ModelName
     alias: str = "champion"
     version: Annotated[str, Field(pattern=r"^[0-9]+$")] | None = None
 
-    def asked_for(self, version: str) -> ScoredBy:
+    def at_version(self, version: str) -> ModelReference:
         """Another version of the same model, by its number or alias."""
-        return ScoredBy(name=self.name, **({"version": version} if version.isdigit() else {"alias": version}))
+        return ModelReference(name=self.name, **({"version": version} if version.isdigit() else {"alias": version}))
 
 
-class Batch(Sourced):
+class Batch(DataSection):
     """Where the rows come from. `key` tells them apart; `types` are those of columns that the model did not learn from.
 
     Its features are read as the types that they had in training.
@@ -99,7 +99,7 @@ class ScoringSpec(Section):
 
     name: ModelName
     description: str = ""
-    model: ScoredBy
+    model: ModelReference
     data: SerializeAsAny[Batch]
     shards: Shards
     output: Output = Output()
@@ -126,7 +126,7 @@ class Retrain(Section):
     """What calls for a training: drift of the features, of the predictions, or either; and once within `cooldown`."""
 
     on: Literal["features", "predictions", "any"]
-    cooldown: Limit = timedelta(days=7)
+    cooldown: PositiveDuration = timedelta(days=7)
 
 
 class DriftSchedule(Section):
@@ -150,7 +150,7 @@ class DriftSpec(Section):
 
     name: ModelName
     description: str = ""
-    model: ScoredBy
+    model: ModelReference
     watch: ModelName
     limits: DriftLimits = DriftLimits()
     retrain: Retrain | None = None

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 from pydantic_core import PydanticCustomError
 
-__all__ = ["Duration", "Limit", "parse_duration"]
+__all__ = ["Duration", "PositiveDuration", "parse_duration"]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # Up to here a number of seconds tells microseconds apart, so that a duration is the same after a JSON round trip.
@@ -47,4 +47,4 @@ Duration = Annotated[
     BeforeValidator(parse_duration),
     PlainSerializer(timedelta.total_seconds, return_type=float, when_used="json"),
 ]
-Limit = Annotated[Duration, AfterValidator(_not_zero)]
+PositiveDuration = Annotated[Duration, AfterValidator(_not_zero)]

@@ -1,4 +1,4 @@
-"""Reads a pipeline's YAML file. All mistakes come at once, each with its line and what would be right."""
+"""Reads a pipeline's YAML file. All issues come at once, each with its line and what would be right."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from ml_pipelines.errors import Mistake, SpecError
+from ml_pipelines.errors import SpecError, SpecIssue
 from ml_pipelines.spec.batch import DriftSpec, ScoringSpec
 from ml_pipelines.spec.rules import (
-    broken_drift_rules,
-    broken_rules,
-    broken_scoring_rules,
+    check_drift,
+    check_scoring,
+    check_training,
+    closest_match,
     did_you_mean,
-    nearest,
+    format_value,
     one_of,
-    shown,
 )
-from ml_pipelines.spec.sources import Sourced, source_class, source_kinds
+from ml_pipelines.spec.sources import DataSection, source_class, source_kinds
 from ml_pipelines.spec.training import PipelineSpec
-from ml_pipelines.spec.yaml_source import Document, Finding, Loc, Span, Unreadable, read, split_lines
+from ml_pipelines.spec.yaml_source import Document, Loc, Span, YamlIssue, YamlSyntaxError, read, split_lines
 
-__all__ = ["kind_of", "load_drift", "load_scoring", "load_spec", "parse_drift", "parse_scoring", "parse_spec"]
+__all__ = ["declaration_kind", "load_drift", "load_scoring", "load_spec", "parse_drift", "parse_scoring", "parse_spec"]
 
 Spec = TypeVar("Spec", bound=BaseModel)
 
-Rules = Callable[[Any], list[Finding]]
+Rules = Callable[[Any], list[YamlIssue]]
 
 _RULES: dict[type[BaseModel], Rules] = {
-    PipelineSpec: broken_rules,
-    ScoringSpec: broken_scoring_rules,
-    DriftSpec: broken_drift_rules,
+    PipelineSpec: check_training,
+    ScoringSpec: check_scoring,
+    DriftSpec: check_drift,
 }
 
 # What is declared -> the section that only such a file has, and who reads it.
@@ -85,10 +85,10 @@ def load_spec(
         path: of a YAML file in UTF-8.
         name: of the pipeline; by default the one in the file, and else the file's stem.
         sections: what counts where the file declares nothing.
-        rules: what else finds mistakes in the file's plain data.
+        rules: what else finds issues in the file's plain data.
 
     Raises:
-        SpecError: with every mistake of the file, its line, and how to mend it.
+        SpecError: with every issue of the file, its line, and how to mend it.
     """
     return _parsed(PipelineSpec, _text(path), path, name=name, sections=sections, rules=rules)
 
@@ -120,7 +120,7 @@ def load_drift(path: str | Path) -> DriftSpec:
     return parse_drift(_text(path), path=path)
 
 
-def kind_of(path: str | Path) -> Literal["training", "scoring", "drift"]:
+def declaration_kind(path: str | Path) -> Literal["training", "scoring", "drift"]:
     """What a file declares: a scoring says how a batch is cut, a watch over drift what it watches.
 
     Raises:
@@ -128,7 +128,7 @@ def kind_of(path: str | Path) -> Literal["training", "scoring", "drift"]:
     """
     try:
         data = read(_text(path)).data
-    except Unreadable:
+    except YamlSyntaxError:
         return "training"
     if not isinstance(data, dict) or "gate" in data:
         return "training"
@@ -149,7 +149,7 @@ def _text(path: str | Path) -> str:
         before = split_lines(content[: exc.start].decode("utf-8"))
         span = Span(len(before), len(before[-1]) + 1)
         message = f"expected UTF-8 text, got the byte 0x{content[exc.start]:02x}"
-        finding = Finding(loc=(), message=message, hint="save the file as UTF-8", span=span)
+        finding = YamlIssue(loc=(), message=message, hint="save the file as UTF-8", span=span)
         document = Document(values={(): span})
         raise _error([finding], document, text=content.decode("utf-8", "replace"), path=path) from exc
 
@@ -166,7 +166,7 @@ def _parsed(
     text = text.removeprefix("\ufeff")
     try:
         document = read(text)
-    except Unreadable as exc:
+    except YamlSyntaxError as exc:
         raise _error([exc.finding], Document(values={(): Span(1, 1)}), text=text, path=path) from exc
     if not isinstance(document.data, dict):
         raise _error([_not_a_mapping(kind, document.data)], document, text=text, path=path)
@@ -182,7 +182,7 @@ def _parsed(
 
 
 def _raise_other_kind(kind: type[BaseModel], data: dict[str, Any], path: str | Path) -> None:
-    """Say so if the file declares something else, instead of telling every section as a mistake."""
+    """Say so if the file declares something else, instead of telling every section as a issue."""
     wanted, section, _ = _KINDS[kind]
     others = [each for each in _KINDS.values() if each[1] in data]
     if section in data or len(others) != 1:
@@ -197,22 +197,22 @@ def _raise_other_kind(kind: type[BaseModel], data: dict[str, Any], path: str | P
     )
 
 
-def _not_a_mapping(kind: type[BaseModel], data: Any) -> Finding:
+def _not_a_mapping(kind: type[BaseModel], data: Any) -> YamlIssue:
     *most, last = (name for name, field in kind.model_fields.items() if field.is_required() and name != "name")
     least = f"{', '.join(most)} and {last}"
     if data is None:
-        return Finding(loc=(), message="the file is empty", hint=f"declare at least {least}")
-    return Finding(loc=(), message=f"expected fields such as {least}, got {shown(data)}")
+        return YamlIssue(loc=(), message="the file is empty", hint=f"declare at least {least}")
+    return YamlIssue(loc=(), message=f"expected fields such as {least}, got {format_value(data)}")
 
 
-def _validated(kind: type[Spec], data: dict[str, Any]) -> tuple[Spec | None, list[Finding]]:
+def _validated(kind: type[Spec], data: dict[str, Any]) -> tuple[Spec | None, list[YamlIssue]]:
     try:
         return kind.model_validate(data), []
     except ValidationError as exc:
         return None, list(_translated(kind, exc, data))
 
 
-def _translated(spec: type[BaseModel], exc: ValidationError, data: dict[str, Any]) -> Iterator[Finding]:
+def _translated(spec: type[BaseModel], exc: ValidationError, data: dict[str, Any]) -> Iterator[YamlIssue]:
     """Findings in a person's words; the branches of a union become one."""
     errors = exc.errors(include_url=False, include_input=False)
     meant = {_meant(spec, error["loc"]) for error in errors if error["type"] == "extra_forbidden"}
@@ -221,11 +221,11 @@ def _translated(spec: type[BaseModel], exc: ValidationError, data: dict[str, Any
         kind, loc, context = error["type"], _inside(data, error["loc"]), error.get("ctx", {})
         if kind == "missing":
             if error["loc"] not in meant:
-                yield Finding(loc=error["loc"], message=f'the field "{error["loc"][-1]}" is missing')
+                yield YamlIssue(loc=error["loc"], message=f'the field "{error["loc"][-1]}" is missing')
         elif kind == "extra_forbidden":
             yield _unknown_field(spec, loc)
         elif kind == "value_error":
-            yield Finding(loc=loc, message=str(context["error"]))
+            yield YamlIssue(loc=loc, message=str(context["error"]))
         elif kind == "model_type":
             yield _not_a_section(spec, loc, _reach(data, loc))
         elif kind == "literal_error":
@@ -260,42 +260,46 @@ def _reach(data: Any, loc: Loc) -> Any:
     return data
 
 
-def _wrong_value(loc: Loc, value: Any, wants: list[str]) -> Finding:
+def _wrong_value(loc: Loc, value: Any, wants: list[str]) -> YamlIssue:
     hint = "it is the file's name unless declared" if loc == ("name",) else ""
     if wants == ["text"] and isinstance(value, int | float):
-        hint = f'put it in quotes: "{shown(value)}"'
-    return Finding(loc=loc, message=f"expected {' or '.join(dict.fromkeys(wants))}, got {shown(value)}", hint=hint)
+        hint = f'put it in quotes: "{format_value(value)}"'
+    return YamlIssue(
+        loc=loc, message=f"expected {' or '.join(dict.fromkeys(wants))}, got {format_value(value)}", hint=hint
+    )
 
 
-def _no_choice(loc: Loc, value: Any, choices: list[str]) -> Finding:
+def _no_choice(loc: Loc, value: Any, choices: list[str]) -> YamlIssue:
     hint = did_you_mean(value, choices) if isinstance(value, str) else ""
-    return Finding(loc=loc, message=f"expected {one_of(choices)}, got {shown(value)}", hint=hint)
+    return YamlIssue(loc=loc, message=f"expected {one_of(choices)}, got {format_value(value)}", hint=hint)
 
 
 def _meant(spec: type[BaseModel], loc: Loc) -> Loc:
     """The field that an unknown one seems to stand for: it is not told to be missing as well."""
-    return (*loc[:-1], nearest(str(loc[-1]), _fields(_section_at(spec, loc[:-1]))))
+    return (*loc[:-1], closest_match(str(loc[-1]), _fields(_section_at(spec, loc[:-1]))))
 
 
-def _unknown_field(spec: type[BaseModel], loc: Loc) -> Finding:
+def _unknown_field(spec: type[BaseModel], loc: Loc) -> YamlIssue:
     fields = _fields(_section_at(spec, loc[:-1]))
-    message = f"unknown field {shown(loc[-1])}: expected {one_of(fields)}"
-    return Finding(loc=loc, message=message, hint=did_you_mean(str(loc[-1]), fields), at_key=True)
+    message = f"unknown field {format_value(loc[-1])}: expected {one_of(fields)}"
+    return YamlIssue(loc=loc, message=message, hint=did_you_mean(str(loc[-1]), fields), at_key=True)
 
 
 def _fields(section: type[BaseModel]) -> list[str]:
     """The fields that a section may have in a declaration, those of installed source kinds included."""
-    extensions = source_kinds() if issubclass(section, Sourced) else ()
+    extensions = source_kinds() if issubclass(section, DataSection) else ()
     return list(dict.fromkeys((*section.model_fields, *extensions)))
 
 
-def _not_a_section(spec: type[BaseModel], loc: Loc, value: Any) -> Finding:
+def _not_a_section(spec: type[BaseModel], loc: Loc, value: Any) -> YamlIssue:
     fields = _section_at(spec, loc).model_fields
     required = [name for name, field in fields.items() if field.is_required()]
     hint = "" if value is not None else "give it fields, or remove it"
     if len(required) == 1 and not isinstance(value, dict | list | None):
         hint = f"write {{{required[0]}: {value}}}"
-    return Finding(loc=loc, message=f"expected a mapping (fields: {', '.join(fields)}), got {shown(value)}", hint=hint)
+    return YamlIssue(
+        loc=loc, message=f"expected a mapping (fields: {', '.join(fields)}), got {format_value(value)}", hint=hint
+    )
 
 
 def _section_at(spec: type[BaseModel], loc: Loc) -> type[BaseModel]:
@@ -312,28 +316,28 @@ def _section_at(spec: type[BaseModel], loc: Loc) -> type[BaseModel]:
     return section
 
 
-def _error(findings: list[Finding], document: Document, *, text: str, path: str | Path) -> SpecError:
+def _error(findings: list[YamlIssue], document: Document, *, text: str, path: str | Path) -> SpecError:
     lines = split_lines(text)
-    mistakes = [_mistake(finding, document, lines, str(path)) for finding in _told_once(findings)]
-    mistakes.sort(key=lambda mistake: (mistake.line, mistake.column))
-    count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-    return SpecError(f"{count} in {path}", mistakes=tuple(mistakes))
+    issues = [_mistake(finding, document, lines, str(path)) for finding in _told_once(findings)]
+    issues.sort(key=lambda issue: (issue.line, issue.column))
+    count = "1 issue" if len(issues) == 1 else f"{len(issues)} issues"
+    return SpecError(f"{count} in {path}", issues=tuple(issues))
 
 
-def _told_once(findings: Iterable[Finding]) -> list[Finding]:
+def _told_once(findings: Iterable[YamlIssue]) -> list[YamlIssue]:
     """The first finding for a place; one for the file as a whole only if no other says it better."""
-    by_place: dict[tuple[Loc, bool], Finding] = {}
+    by_place: dict[tuple[Loc, bool], YamlIssue] = {}
     for finding in findings:
         by_place.setdefault((finding.loc, finding.at_key), finding)
     return [each for each in by_place.values() if each.loc or each.span or len(by_place) == 1]
 
 
-def _mistake(finding: Finding, document: Document, lines: list[str], file: str) -> Mistake:
+def _mistake(finding: YamlIssue, document: Document, lines: list[str], file: str) -> SpecIssue:
     span = finding.span or document.span(finding.loc, at_key=finding.at_key)
     last = len(lines) - (len(lines) > 1 and not lines[-1])
     if span.line > last:  # the parser met the end of the file
         span = Span(last, len(lines[last - 1]) + 1)
-    return Mistake(
+    return SpecIssue(
         file=file,
         line=span.line,
         column=span.column,

@@ -1,6 +1,6 @@
 """What the sections of a declaration must agree on with each other, and what only a look-up tells.
 
-The rules look at the plain data of the file, so that they find their mistakes even if the file has others. Whatever
+The rules look at the plain data of the file, so that they find their issues even if the file has others. Whatever
 is missing or of the wrong type is not their business.
 """
 
@@ -17,27 +17,27 @@ from ml_pipelines.spec.cron import CRON_EXPECTED, cron_fault
 from ml_pipelines.spec.metrics import METRICS, Task, metrics_of
 from ml_pipelines.spec.tasks import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS, extension_tasks
 from ml_pipelines.spec.training import ALLOWED_PACKAGES
-from ml_pipelines.spec.yaml_source import Finding, Loc
+from ml_pipelines.spec.yaml_source import Loc, YamlIssue
 
-__all__ = ["broken_drift_rules", "broken_rules", "broken_scoring_rules", "did_you_mean", "nearest", "one_of", "shown"]
+__all__ = ["check_drift", "check_scoring", "check_training", "closest_match", "did_you_mean", "format_value", "one_of"]
 
 
-def broken_rules(data: Any) -> list[Finding]:
+def check_training(data: Any) -> list[YamlIssue]:
     """Everything that the rules find in the plain data of a training's declaration."""
     return [finding for rule in _RULES for finding in rule(data)]
 
 
-def broken_scoring_rules(data: Any) -> list[Finding]:
+def check_scoring(data: Any) -> list[YamlIssue]:
     """The same of the declaration of batch scoring."""
     return [finding for rule in _SCORING_RULES for finding in rule(data)]
 
 
-def broken_drift_rules(data: Any) -> list[Finding]:
+def check_drift(data: Any) -> list[YamlIssue]:
     """The same of the declaration of a watch over drift."""
     return [*_schedule_rules(data), *_runtime_rules(data, DRIFT_TASKS)]
 
 
-def nearest(given: str, valid: list[str]) -> str:
+def closest_match(given: str, valid: list[str]) -> str:
     """The valid word that is most like the one given, empty if none is."""
     by_lower = {word.lower(): word for word in valid}
     matches = get_close_matches(given.lower(), by_lower, n=1)
@@ -46,7 +46,7 @@ def nearest(given: str, valid: list[str]) -> str:
 
 def did_you_mean(given: str, valid: list[str]) -> str:
     """A hint with the nearest valid word, empty if there is none."""
-    word = nearest(given, valid)
+    word = closest_match(given, valid)
     return f'did you mean "{word}"?' if word else ""
 
 
@@ -55,7 +55,7 @@ def one_of(words: list[str]) -> str:
     return f"one of {', '.join(words)}" if len(words) > 1 else "".join(words)
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as a person would write it, cut to a line."""
     if value is None:
         return "nothing"
@@ -82,7 +82,7 @@ def _items(data: Any, *loc: str) -> list[tuple[Loc, Any]]:
     return [((*loc, index), item) for index, item in enumerate(value)] if isinstance(value, list) else []
 
 
-def _metric_rules(data: Any) -> Iterator[Finding]:
+def _metric_rules(data: Any) -> Iterator[YamlIssue]:
     task = _at(data, "model", "task")
     if isinstance(metric := _at(data, "gate", "metric"), str):
         yield from _metric(metric, task, ("gate", "metric"), at_key=False)
@@ -96,17 +96,17 @@ def _metric_rules(data: Any) -> Iterator[Finding]:
         yield from _metric(str(loc[-1]), task, loc, at_key=True)
 
 
-def _gate_rules(data: Any) -> Iterator[Finding]:
+def _gate_rules(data: Any) -> Iterator[YamlIssue]:
     """What is clearly better is not worse, and limits of groups need groups."""
     improvement, margin = _at(data, "gate", "improvement"), _at(data, "gate", "non_inferiority")
     if _is_number(improvement) and _is_number(margin) and -margin > improvement:
         message = f"a model may be promoted that is worse by {-improvement:g}, and would be rejected for {margin:g}"
         hint = f"expected at least {-improvement:g}: the margin of what is held is wider than that of what is promoted"
-        yield Finding(loc=("gate", "non_inferiority"), message=message, hint=hint)
+        yield YamlIssue(loc=("gate", "non_inferiority"), message=message, hint=hint)
     for name in ("floors", "max_drop"):
         if _at(data, "gate", "slices", name) and not _at(data, "gate", "slices", "columns"):
             message = f"{name} limits groups of rows, and there are none: expected gate.slices.columns"
-            yield Finding(
+            yield YamlIssue(
                 loc=("gate", "slices", name),
                 message=message,
                 hint="name the columns that tell groups apart",
@@ -114,39 +114,39 @@ def _gate_rules(data: Any) -> Iterator[Finding]:
             )
 
 
-def _metric(name: str, task: Any, loc: Loc, *, at_key: bool) -> Iterator[Finding]:
+def _metric(name: str, task: Any, loc: Loc, *, at_key: bool) -> Iterator[YamlIssue]:
     tasks = [task] if task in get_args(Task) else list(get_args(Task))
     valid = [metric.name for each in tasks for metric in metrics_of(each)]
     if name not in METRICS:
-        message = f"expected a metric, {one_of(valid)}, got {shown(name)}"
-        yield Finding(loc=loc, message=message, hint=did_you_mean(name, valid), at_key=at_key)
+        message = f"expected a metric, {one_of(valid)}, got {format_value(name)}"
+        yield YamlIssue(loc=loc, message=message, hint=did_you_mean(name, valid), at_key=at_key)
     elif name not in valid:
         message = f"{name} does not judge {task}: expected {one_of(valid)}"
-        yield Finding(loc=loc, message=message, at_key=at_key)
+        yield YamlIssue(loc=loc, message=message, at_key=at_key)
 
 
-def _threshold(name: str, limit: float, loc: Loc) -> Iterator[Finding]:
+def _threshold(name: str, limit: float, loc: Loc) -> Iterator[YamlIssue]:
     if METRICS[name].higher_is_better and limit > 1:
         message = f"no model reaches it: {name} is at most 1, and the threshold is a minimum of {limit}"
-        yield Finding(loc=loc, message=message, hint="write 85 % as 0.85")
+        yield YamlIssue(loc=loc, message=message, hint="write 85 % as 0.85")
     elif not METRICS[name].higher_is_better and limit < 0:
         message = f"no model reaches it: {name} is at least 0, and the threshold is a maximum of {limit}"
-        yield Finding(loc=loc, message=message)
+        yield YamlIssue(loc=loc, message=message)
 
 
-def _schedule_rules(data: Any) -> Iterator[Finding]:
+def _schedule_rules(data: Any) -> Iterator[YamlIssue]:
     cron, zone = _at(data, "schedule", "cron"), _at(data, "schedule", "timezone")
     if isinstance(cron, str) and (fault := cron_fault(cron)):
         message = f"expected {CRON_EXPECTED}; {fault}"
-        yield Finding(loc=("schedule", "cron"), message=message, hint='an example: "0 2 * * 0", Sundays at 02:00')
+        yield YamlIssue(loc=("schedule", "cron"), message=message, hint='an example: "0 2 * * 0", Sundays at 02:00')
     if isinstance(zone, str) and not _is_timezone(zone):
-        message = f"expected a time zone such as UTC or Europe/Berlin, got {shown(zone)}"
+        message = f"expected a time zone such as UTC or Europe/Berlin, got {format_value(zone)}"
         hint = did_you_mean(zone, sorted(available_timezones()))
-        yield Finding(loc=("schedule", "timezone"), message=message, hint=hint)
+        yield YamlIssue(loc=("schedule", "timezone"), message=message, hint=hint)
     if _at(data, "schedule", "on_new_data") is not None and _at(data, "data", "dvc") is None:
         message = "new data is noticed by its revision in DVC, and this data comes from elsewhere"
         hint = "declare data.dvc, or give a cron schedule: a run on data that has not changed ends as no_change"
-        yield Finding(loc=("schedule", "on_new_data"), message=message, hint=hint)
+        yield YamlIssue(loc=("schedule", "on_new_data"), message=message, hint=hint)
 
 
 def _is_timezone(name: str) -> bool:
@@ -156,37 +156,41 @@ def _is_timezone(name: str) -> bool:
         return False
 
 
-def _role_rules(data: Any) -> Iterator[Finding]:
+def _role_rules(data: Any) -> Iterator[YamlIssue]:
     """No column has two roles."""
     key, target = _at(data, "data", "key"), _at(data, "data", "target")
     if key is not None and key == target:
-        message = f"{shown(key)} is the target too; the key tells rows apart"
-        yield Finding(loc=("data", "key"), message=message, hint="name another column, or leave key out")
+        message = f"{format_value(key)} is the target too; the key tells rows apart"
+        yield YamlIssue(loc=("data", "key"), message=message, hint="name another column, or leave key out")
     for loc, column in _items(data, "data", "ignore"):
         if column is not None and column in (key, target):
             role = "target" if column == target else "key"
-            yield Finding(loc=loc, message=f"{shown(column)} is the {role} and can't be ignored", hint="remove it")
+            yield YamlIssue(
+                loc=loc, message=f"{format_value(column)} is the {role} and can't be ignored", hint="remove it"
+            )
     used = [*_items(data, "features", "outliers", "columns"), *_items(data, "gate", "slices", "columns")]
     for loc, column in [*used, (("split", "column"), _at(data, "split", "column"))]:
         yield from _use(data, loc, column)
 
 
-def _use(data: Any, loc: Loc, column: Any) -> Iterator[Finding]:
+def _use(data: Any, loc: Loc, column: Any) -> Iterator[YamlIssue]:
     if not isinstance(column, str):
         return
     ignored = [name for _, name in _items(data, "data", "ignore")]
     kind = _at(data, "data", "columns", column, "type")
     if column == _at(data, "data", "target"):
-        yield Finding(loc=loc, message=f'"{column}" is the target: expected another column')
+        yield YamlIssue(loc=loc, message=f'"{column}" is the target: expected another column')
     elif column in ignored:
-        yield Finding(loc=loc, message=f'"{column}" is ignored: expected a column that is kept', hint="see data.ignore")
+        yield YamlIssue(
+            loc=loc, message=f'"{column}" is ignored: expected a column that is kept', hint="see data.ignore"
+        )
     elif loc[0] == "features" and column == _at(data, "data", "key"):
-        yield Finding(loc=loc, message=f'"{column}" is the key and no feature: expected another column')
+        yield YamlIssue(loc=loc, message=f'"{column}" is the key and no feature: expected another column')
     elif loc[0] == "features" and kind in ("string", "boolean", "date", "datetime"):
-        yield Finding(loc=loc, message=f'"{column}" is declared {kind}: expected a column of numbers')
+        yield YamlIssue(loc=loc, message=f'"{column}" is declared {kind}: expected a column of numbers')
 
 
-def _split_rules(data: Any) -> Iterator[Finding]:
+def _split_rules(data: Any) -> Iterator[YamlIssue]:
     if isinstance(data, dict) and isinstance(data.get("split", {}), dict) and isinstance(data.get("data"), dict):
         method = data.get("split", {}).get("method", "hash")
         if method == "hash" and data["data"].get("key") is None:
@@ -194,13 +198,13 @@ def _split_rules(data: Any) -> Iterator[Finding]:
             other = "time" if _at(data, "model", "task") == "regression" else "stratified"
             hint = f"name the column that tells rows apart, or set split.method to {other}"
             loc = ("split", "method") if _at(data, "split", "method") else ("data", "key")
-            yield Finding(loc=loc, message=message, hint=hint)
+            yield YamlIssue(loc=loc, message=message, hint=hint)
     if _at(data, "split", "method") == "stratified" and _at(data, "model", "task") == "regression":
         message = "stratified keeps the share of each class, and a regression has none: expected hash or time"
-        yield Finding(loc=("split", "method"), message=message)
+        yield YamlIssue(loc=("split", "method"), message=message)
 
 
-def _label_rules(data: Any) -> Iterator[Finding]:
+def _label_rules(data: Any) -> Iterator[YamlIssue]:
     """The label that counts as a hit is one of the target's."""
     positive, target = _at(data, "data", "positive"), _at(data, "data", "target")
     if positive is None or isinstance(positive, dict | list):
@@ -208,54 +212,54 @@ def _label_rules(data: Any) -> Iterator[Finding]:
     allowed = [value for _, value in _items(data, "data", "columns", str(target), "allowed")]
     if _at(data, "model", "task") == "regression":
         message = "a regression has no labels: positive is for classification"
-        yield Finding(loc=("data", "positive"), message=message, hint="remove it", at_key=True)
+        yield YamlIssue(loc=("data", "positive"), message=message, hint="remove it", at_key=True)
     elif allowed and positive not in allowed:
         words = [str(value) for value in allowed]
-        message = f"expected a value that data.columns.{target} allows, {one_of(words)}, got {shown(positive)}"
-        yield Finding(loc=("data", "positive"), message=message, hint=did_you_mean(str(positive), words))
+        message = f"expected a value that data.columns.{target} allows, {one_of(words)}, got {format_value(positive)}"
+        yield YamlIssue(loc=("data", "positive"), message=message, hint=did_you_mean(str(positive), words))
 
 
-def _candidate_rules(data: Any) -> Iterator[Finding]:
+def _candidate_rules(data: Any) -> Iterator[YamlIssue]:
     names: list[str] = []
     for loc, candidate in _items(data, "candidates"):
         name, path = _at(candidate, "name"), _at(candidate, "estimator")
         if isinstance(name, str) and name in names:
             message = f'candidates of the same name: "{name}" is taken by candidates[{names.index(name)}]'
-            yield Finding(loc=(*loc, "name"), message=message, hint="give each candidate a name of its own")
+            yield YamlIssue(loc=(*loc, "name"), message=message, hint="give each candidate a name of its own")
         names.append(str(name))
         if isinstance(path, str):
             yield from _estimator(path, (*loc, "estimator"))
 
 
-def _estimator(path: str, loc: Loc) -> Iterator[Finding]:
+def _estimator(path: str, loc: Loc) -> Iterator[YamlIssue]:
     package, _, rest = path.partition(".")
     if package not in ALLOWED_PACKAGES:
-        message = f"expected an estimator from {' or '.join(ALLOWED_PACKAGES)}, got {shown(path)}"
-        meant = nearest(package, list(ALLOWED_PACKAGES))
-        yield Finding(loc=loc, message=message, hint=f'did you mean "{meant}.{rest}"?' if meant else "")
+        message = f"expected an estimator from {' or '.join(ALLOWED_PACKAGES)}, got {format_value(path)}"
+        meant = closest_match(package, list(ALLOWED_PACKAGES))
+        yield YamlIssue(loc=loc, message=message, hint=f'did you mean "{meant}.{rest}"?' if meant else "")
     elif not rest or not all(part.isidentifier() for part in rest.split(".")):
-        message = f"expected an import path such as sklearn.linear_model.LogisticRegression, got {shown(path)}"
-        yield Finding(loc=loc, message=message)
+        message = f"expected an import path such as sklearn.linear_model.LogisticRegression, got {format_value(path)}"
+        yield YamlIssue(loc=loc, message=message)
 
 
-def _column_rules(data: Any) -> Iterator[Finding]:
+def _column_rules(data: Any) -> Iterator[YamlIssue]:
     for loc, column in _items(data, "data", "columns"):
         if isinstance(column, dict):
             yield from _column(column, loc)
     least, most = _at(data, "checks", "rows", "min"), _at(data, "checks", "rows", "max")
     if _is_number(least) and _is_number(most) and least > most:
-        yield Finding(loc=("checks", "rows", "max"), message=f"max {most} is below min {least}")
+        yield YamlIssue(loc=("checks", "rows", "max"), message=f"max {most} is below min {least}")
 
 
-def _column(column: dict[str, Any], loc: Loc) -> Iterator[Finding]:
+def _column(column: dict[str, Any], loc: Loc) -> Iterator[YamlIssue]:
     kind = column.get("type")
     limits = {name: limit for name in ("min", "max", "above", "below") if (limit := column.get(name)) is not None}
     if kind in ("string", "boolean", "date", "datetime"):
         for name in limits:
-            yield Finding(loc=(*loc, name), message=f"{name} is for numbers, and the type is {kind}", at_key=True)
+            yield YamlIssue(loc=(*loc, name), message=f"{name} is for numbers, and the type is {kind}", at_key=True)
     if column.get("pattern") is not None and kind not in ("string", None):
         message = f"pattern is for text, and the type is {kind}"
-        yield Finding(loc=(*loc, "pattern"), message=message, at_key=True)
+        yield YamlIssue(loc=(*loc, "pattern"), message=message, at_key=True)
     for place, value in _items(column, "allowed"):
         yield from _allowed(kind, value, (*loc, *place))
     yield from _bounds(limits, loc)
@@ -271,16 +275,18 @@ _WANTED: dict[str, tuple[tuple[type, ...], str]] = {
 }
 
 
-def _allowed(kind: Any, value: Any, loc: Loc) -> Iterator[Finding]:
+def _allowed(kind: Any, value: Any, loc: Loc) -> Iterator[YamlIssue]:
     if not isinstance(kind, str) or kind not in _WANTED or isinstance(value, dict | list | None):
         return
     types, wanted = _WANTED[kind]
     if not isinstance(value, types) or (isinstance(value, bool) and kind != "boolean"):
-        hint = f'put it in quotes: "{shown(value)}"' if str in types else ""
-        yield Finding(loc=loc, message=f"expected {wanted} (the type is {kind}), got {shown(value)}", hint=hint)
+        hint = f'put it in quotes: "{format_value(value)}"' if str in types else ""
+        yield YamlIssue(
+            loc=loc, message=f"expected {wanted} (the type is {kind}), got {format_value(value)}", hint=hint
+        )
 
 
-def _bounds(limits: dict[str, Any], loc: Loc) -> Iterator[Finding]:
+def _bounds(limits: dict[str, Any], loc: Loc) -> Iterator[YamlIssue]:
     bounds = {name: limit for name, limit in limits.items() if _is_number(limit)}
     for low in ("min", "above"):
         for high in ("max", "below"):
@@ -288,20 +294,20 @@ def _bounds(limits: dict[str, Any], loc: Loc) -> Iterator[Finding]:
                 touching = bounds[low] == bounds[high] and (low, high) != ("min", "max")
                 if bounds[low] > bounds[high] or touching:
                     message = f"no number has {low} {bounds[low]} and {high} {bounds[high]}"
-                    yield Finding(loc=(*loc, high), message=message)
+                    yield YamlIssue(loc=(*loc, high), message=message)
 
 
-def _runtime_rules(data: Any, tasks: Collection[str] = TRAINING_TASKS) -> Iterator[Finding]:
+def _runtime_rules(data: Any, tasks: Collection[str] = TRAINING_TASKS) -> Iterator[YamlIssue]:
     for loc, placement in _items(data, "runtime"):
         task = str(loc[-1])
         # Reading the installed extensions takes time: only a task that is not built in needs it.
         if task not in tasks and task not in (extensions := extension_tasks()):
             valid = [*tasks, *extensions]
-            message = f"expected a task, {one_of(valid)}, got {shown(task)}"
-            yield Finding(loc=loc, message=message, hint=_task_hint(task, tasks, valid), at_key=True)
+            message = f"expected a task, {one_of(valid)}, got {format_value(task)}"
+            yield YamlIssue(loc=loc, message=message, hint=_task_hint(task, tasks, valid), at_key=True)
         if isinstance(placement, dict) and "docker" in placement and placement["docker"] is None:
             message = "expected a mapping (fields: image, memory, cpus), got nothing"
-            yield Finding(loc=(*loc, "docker"), message=message, hint="write docker: {} to keep the defaults")
+            yield YamlIssue(loc=(*loc, "docker"), message=message, hint="write docker: {} to keep the defaults")
 
 
 def _task_hint(name: str, tasks: Collection[str], valid: list[str]) -> str:
@@ -311,19 +317,19 @@ def _task_hint(name: str, tasks: Collection[str], valid: list[str]) -> str:
     return f'the task "{task}" runs the step "{name}"' if task else did_you_mean(name, valid)
 
 
-def _output_rules(data: Any) -> Iterator[Finding]:
+def _output_rules(data: Any) -> Iterator[YamlIssue]:
     """What is kept beside the scores is none of them."""
     for loc, column in [(("data", "key"), _at(data, "data", "key")), *_items(data, "output", "keep")]:
         if column in OUTPUT_COLUMNS:
-            message = f"{shown(column)} is a column of the scores: expected another name"
-            yield Finding(loc=loc, message=message, hint="rename the column in the data")
+            message = f"{format_value(column)} is a column of the scores: expected another name"
+            yield YamlIssue(loc=loc, message=message, hint="rename the column in the data")
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-_RULES: tuple[Callable[[Any], Iterator[Finding]], ...] = (
+_RULES: tuple[Callable[[Any], Iterator[YamlIssue]], ...] = (
     _metric_rules,
     _gate_rules,
     _schedule_rules,
@@ -334,7 +340,7 @@ _RULES: tuple[Callable[[Any], Iterator[Finding]], ...] = (
     _column_rules,
     _runtime_rules,
 )
-_SCORING_RULES: tuple[Callable[[Any], Iterator[Finding]], ...] = (
+_SCORING_RULES: tuple[Callable[[Any], Iterator[YamlIssue]], ...] = (
     _schedule_rules,
     partial(_runtime_rules, tasks=SCORING_TASKS),
     _output_rules,

@@ -1,7 +1,7 @@
 """Where the rows of a declaration come from: the kinds of sources and how a package adds one.
 
-A kind of source is one class below :class:`SourceSection`. The built-in kinds are the fields of :class:`Sourced`. An
-installed package adds a kind by an entry point in the group `ml_pipelines.sources`::
+A kind of source is one class below :class:`SourceSection`. The built-in kinds are the fields of :class:`DataSection`.
+An installed package adds a kind by an entry point in the group `ml_pipelines.sources`::
 
     [project.entry-points."ml_pipelines.sources"]
     warehouse = "my_package.source:WarehouseSource"
@@ -33,12 +33,12 @@ from ml_pipelines.errors import ExtensionError
 __all__ = [
     "SOURCE_GROUP",
     "Count",
+    "DataSection",
     "DvcSource",
     "FileSource",
     "Section",
     "Source",
     "SourceSection",
-    "Sourced",
     "SqlSource",
     "Text",
     "source_class",
@@ -48,7 +48,7 @@ __all__ = [
 SOURCE_GROUP = "ml_pipelines.sources"
 """The entry-point group of source kinds. The entry's name is the key in the declaration and the class's `kind`."""
 
-# Strict: a quoted number is a mistake and not a number.
+# Strict: a quoted number is a issue and not a number.
 Count = Annotated[int, Strict()]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -123,7 +123,7 @@ class SqlSource(SourceSection):
         return self
 
 
-class Sourced(Section):
+class DataSection(Section):
     """Base of the sections that read rows: exactly one source. Each field is a built-in kind."""
 
     dvc: DvcSource | None = None
@@ -157,7 +157,7 @@ class Sourced(Section):
 
 
 _BUILT_IN: dict[str, type[SourceSection]] = {
-    name: get_args(field.annotation)[0] for name, field in Sourced.model_fields.items()
+    name: get_args(field.annotation)[0] for name, field in DataSection.model_fields.items()
 }
 
 
@@ -188,7 +188,7 @@ def source_class(kind: str) -> type[SourceSection]:
 
 
 @functools.cache
-def _with_extensions(base: type[Sourced], sections: tuple[type[SourceSection], ...]) -> Any:
+def _with_extensions(base: type[DataSection], sections: tuple[type[SourceSection], ...]) -> Any:
     """Return a subclass that has a field for each extension kind."""
     fields: dict[str, Any] = {section.kind: (section | None, None) for section in sections}
     return create_model(base.__name__, __base__=base, __doc__=base.__doc__, **fields)

@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, SerializeAsAny, Strict, model_validator
 
-from ml_pipelines.spec.durations import Duration, Limit, parse_duration
+from ml_pipelines.spec.durations import Duration, PositiveDuration, parse_duration
 from ml_pipelines.spec.execution import Placement
 from ml_pipelines.spec.metrics import METRICS, Task
-from ml_pipelines.spec.sources import Count, DvcSource, FileSource, Section, Sourced, SqlSource, Text
+from ml_pipelines.spec.sources import Count, DataSection, DvcSource, FileSource, Section, SqlSource, Text
 
 __all__ = [
     "ALLOWED_PACKAGES",
@@ -78,7 +78,7 @@ class Column(Section):
     on_fail: Severity = "error"
 
 
-class Data(Sourced):
+class Data(DataSection):
     """Where the rows come from and what they are. Columns that are not declared are kept, their types inferred.
 
     `positive` is the label that counts as a hit; needed only if the labels are not 0/1 or false/true.
@@ -236,7 +236,7 @@ class Approval(Section):
     """
 
     when: Literal["on_hold", "always", "never"] = "on_hold"
-    timeout: Limit = timedelta(days=3)
+    timeout: PositiveDuration = timedelta(days=3)
 
 
 class Gate(Section):
@@ -267,7 +267,7 @@ class Schedule(Section):
 
     cron: str | None = None
     timezone: str = "UTC"
-    on_new_data: Limit | None = None
+    on_new_data: PositiveDuration | None = None
     on_drift: bool = False
 
     @model_validator(mode="after")
@@ -286,8 +286,8 @@ class DefaultArgs(Section):
     owner: str = "airflow"
     retries: Annotated[Count, Field(ge=0, le=100)] = 2
     retry_delay: Duration = timedelta(minutes=1)
-    execution_timeout: Limit | None = None
-    sla: Limit | None = None
+    execution_timeout: PositiveDuration | None = None
+    sla: PositiveDuration | None = None
     email: tuple[str, ...] = ()
     email_on_failure: bool = True
     email_on_retry: bool = False
@@ -340,6 +340,6 @@ class PipelineSpec(Section):
         return self
 
     @property
-    def trained(self) -> tuple[Candidate, ...]:
+    def effective_candidates(self) -> tuple[Candidate, ...]:
         """The candidates to train: those declared, or sensible ones for the task."""
         return self.candidates or DEFAULT_CANDIDATES[self.model.task]

@@ -1,7 +1,7 @@
 """YAML read into plain data, with the place of every key and value.
 
 Scalars are read as YAML 1.2 has them: only `true` and `false` are booleans, so that `no`, `NO` and `on` stay text;
-`1e-3` is a number; dates stay text. Keys are text. Tags and merge keys are mistakes, and what an alias repeats counts
+`1e-3` is a number; dates stay text. Keys are text. Tags and merge keys are issues, and what an alias repeats counts
 again, so a small file can't grow large.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-__all__ = ["Document", "Finding", "Loc", "Span", "Unreadable", "read", "split_lines"]
+__all__ = ["Document", "Loc", "Span", "YamlIssue", "YamlSyntaxError", "read", "split_lines"]
 
 Loc = tuple[str | int, ...]
 
@@ -59,12 +59,12 @@ class Span(NamedTuple):
 
 
 Place = Span | yaml.Event
-"""A span, or what it is made of when somebody asks: a file without a mistake has many places, and nobody does."""
+"""A span, or what it is made of when somebody asks: a file without a issue has many places, and nobody does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """A mistake on its way to the reader.
+class YamlIssue:
+    """A issue on its way to the reader.
 
     Attributes:
         loc: keys and positions that lead to the value concerned.
@@ -81,10 +81,10 @@ class Finding:
     span: Span | None = None
 
 
-class Unreadable(Exception):
+class YamlSyntaxError(Exception):
     """The text can't be read any further. Carries the one finding that says why."""
 
-    def __init__(self, finding: Finding) -> None:
+    def __init__(self, finding: YamlIssue) -> None:
         self.finding = finding
         super().__init__(finding.message)
 
@@ -97,13 +97,13 @@ class Document:
         data: plain data: dict, list, str, int, float, bool, None.
         values: where each value stands.
         keys: where each key stands, under the value's loc.
-        findings: mistakes that did not keep the rest from being read.
+        findings: issues that did not keep the rest from being read.
     """
 
     data: Any = None
     values: dict[Loc, Place] = field(default_factory=dict)
     keys: dict[Loc, Place] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[YamlIssue] = field(default_factory=list)
 
     def span(self, loc: Loc, *, at_key: bool) -> Span:
         """Where to point: at a value, or at the key if that is wrong, the value is long or empty, or not there."""
@@ -127,27 +127,27 @@ def read(text: str) -> Document:
     """Read one YAML document.
 
     Raises:
-        Unreadable: it is not YAML, not one document, or nests or repeats without measure.
+        YamlSyntaxError: it is not YAML, not one document, or nests or repeats without measure.
     """
     if found := _UNPRINTABLE.search(text):
         before = split_lines(text[: found.start()])
         message = f"the character U+{ord(found[0]):04X} can't be part of a YAML file"
         span = Span(len(before), len(before[-1]) + 1)
-        raise Unreadable(Finding(loc=(), message=message, hint="remove it", span=span))
+        raise YamlSyntaxError(YamlIssue(loc=(), message=message, hint="remove it", span=span))
     try:
         return _Reader(text).document()
     except yaml.MarkedYAMLError as exc:
-        raise Unreadable(_syntax(exc, split_lines(text))) from exc
+        raise YamlSyntaxError(_syntax(exc, split_lines(text))) from exc
 
 
-def _syntax(exc: yaml.MarkedYAMLError, lines: list[str]) -> Finding:
+def _syntax(exc: yaml.MarkedYAMLError, lines: list[str]) -> YamlIssue:
     known = (value for part, value in _SYNTAX.items() if part in (exc.problem or ""))
     message, hint, at_start = next(known, (str(exc.problem), "", False))
     mark = exc.context_mark if at_start and exc.context_mark else exc.problem_mark or exc.context_mark
     line, column = (mark.line, mark.column) if mark else (0, 0)
     if line < len(lines) and lines[line][column : column + 1] == "\t":
         message, hint = "a tab where only spaces may indent", "indent with spaces"
-    return Finding(loc=(), message=message, hint=hint, span=Span(line + 1, column + 1))
+    return YamlIssue(loc=(), message=message, hint=hint, span=Span(line + 1, column + 1))
 
 
 class _Reader:
@@ -249,10 +249,10 @@ class _Reader:
             self._stop((), f"more than {MAX_VALUES} values, with what aliases repeat", "", _span(event))
 
     def _report(self, loc: Loc, message: str, hint: str = "", *, span: Span, at_key: bool = False) -> None:
-        self._document.findings.append(Finding(loc=loc, message=message, hint=hint, span=span, at_key=at_key))
+        self._document.findings.append(YamlIssue(loc=loc, message=message, hint=hint, span=span, at_key=at_key))
 
     def _stop(self, loc: Loc, message: str, hint: str, span: Span) -> None:
-        raise Unreadable(Finding(loc=loc, message=message, hint=hint, span=span))
+        raise YamlSyntaxError(YamlIssue(loc=loc, message=message, hint=hint, span=span))
 
 
 def _plain(text: str) -> str | int | float | bool | None:

@@ -81,7 +81,7 @@ class Manifest(Contract):
     def result(self) -> StepResult:
         """What a hit gives back; the caller knows the reason and the time."""
         return StepResult(
-            step=self.step, key=self.key, how="reused", reason="hit", outputs=self.outputs, values=self.values
+            step=self.step, key=self.key, status="cached", reason="hit", outputs=self.outputs, values=self.values
         )
 
 

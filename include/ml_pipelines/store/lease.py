@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ml_pipelines._utils.process import is_dead, owner
+from ml_pipelines._utils.process import has_ended, process_identity
 from ml_pipelines.errors import StoreUnavailable
 from ml_pipelines.store.filesystems.base import Files
 
@@ -71,7 +71,7 @@ def _acquire(files: Files, name: str, token: str, appeared: Callable[[], bool], 
         found = files.read(name)
         if found != seen:
             seen, since = found or b"", time.monotonic()
-        if found is not None and (time.monotonic() - since > ttl_seconds or is_dead(_field(found, "owner"))):
+        if found is not None and (time.monotonic() - since > ttl_seconds or has_ended(_field(found, "owner"))):
             log.info("the lease %s of %s is dead: taken over", name, _field(found, "owner") or "nobody known")
             _take_away(files, name, found)
             continue
@@ -113,7 +113,7 @@ def _is_mine(files: Files, name: str, token: str) -> bool:
 
 
 def _lease(token: str, beat: int) -> bytes:
-    return json.dumps({"owner": owner(), "token": token, "beat": beat}).encode()
+    return json.dumps({"owner": process_identity(), "token": token, "beat": beat}).encode()
 
 
 def _field(lease: bytes, field: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
-from ml_pipelines._utils.process import is_dead, is_of_this_host
+from ml_pipelines._utils.process import has_ended, is_local_process
 from ml_pipelines.contracts import Contract, StepResult
 from ml_pipelines.errors import RequestError
 from ml_pipelines.store.artifact_store import GRACE, ArtifactStore, Manifest, RunRecord
@@ -173,8 +173,8 @@ def _temporaries(store: ArtifactStore, now: datetime) -> list[Path]:
 
 def _is_left(path: Path, now: datetime) -> bool:
     owner = path.name.rpartition("~")[0]
-    if is_of_this_host(owner):
-        return is_dead(owner)
+    if is_local_process(owner):
+        return has_ended(owner)
     return path.exists() and now.timestamp() - path.stat().st_mtime > _FOREIGN_LEFTOVERS.total_seconds()
 
 

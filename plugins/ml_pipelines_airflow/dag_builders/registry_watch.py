@@ -13,7 +13,7 @@ __all__ = ["registry_watch_dag"]
 
 _DOCUMENT = """Holds the registry's alias `champion` of every model in the ledger against the ledger's last word.
 
-One that was moved outside gets an entry *moved_outside*, once, and the model's asset an event, so that DAGs that wait
+One that was moved outside gets an entry *external_change*, once, and the model's asset an event, so that DAGs that wait
 for the model run.
 """
 

@@ -61,7 +61,11 @@ def build_training_dag(spec: PipelineSpec) -> DAG:
             python_callable=tasks.train,
             map_index_template="{{ task.op_kwargs['parameters']['candidate']['name'] }}",
             **placement(spec, "train"),
-        ).expand(op_kwargs=[arguments(spec, "train", told.TrainParameters.of(spec, each)) for each in spec.trained])
+        ).expand(
+            op_kwargs=[
+                arguments(spec, "train", told.TrainParameters.of(spec, each)) for each in spec.effective_candidates
+            ]
+        )
         train_model.operator_extra_links = operator_links("train")
         evaluate_model = _task(
             spec, "evaluate", told.EvaluateParameters.of(spec), trigger_rule="none_failed_min_one_success"
@@ -158,7 +162,7 @@ def _branch(spec: PipelineSpec, step: str, parameters: told.Parameters, choose: 
 
 
 def _form(spec: PipelineSpec) -> dict[str, Param]:
-    names = [candidate.name for candidate in spec.trained]
+    names = [candidate.name for candidate in spec.effective_candidates]
     return {
         "data_revision": field(
             None,
@@ -197,7 +201,7 @@ def _form(spec: PipelineSpec) -> dict[str, Param]:
 
 
 def _document(spec: PipelineSpec) -> str:
-    rows = "\n".join(f"| {each.name} | `{each.estimator}` |" for each in spec.trained)
+    rows = "\n".join(f"| {each.name} | `{each.estimator}` |" for each in spec.effective_candidates)
     return f"""{spec.description}
 
 Model **{spec.model.name}** ({spec.model.task}), judged by **{spec.gate.metric}**.

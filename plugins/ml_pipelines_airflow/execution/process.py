@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ml_pipelines._utils.gc import leave_garbage, leave_garbage_at_the_end
+from ml_pipelines._utils.gc import limit_garbage_collection, skip_final_collection
 from ml_pipelines.contracts import Identity
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ class Process:
 
         if not test:
             if self.forks:
-                leave_garbage()
+                limit_garbage_collection()
             return ConnectedServices(where, forks=self.forks)
         run = (where, identity.pipeline, identity.run_id)
         if self.test is None or self.test[0] != run:
-            leave_garbage_at_the_end()
+            skip_final_collection()
             self.test = run, ConnectedServices(where, forks=self.forks)
         return self.test[1]
 

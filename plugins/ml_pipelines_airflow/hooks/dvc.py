@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 from airflow.sdk import BaseHook
 
-from ml_pipelines._utils.imports import load
+from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import DataPin
 from ml_pipelines.errors import PipelineError
 from ml_pipelines.spec.training import DvcSource
@@ -98,7 +98,7 @@ class DvcHook(BaseHook):
             SourceError: access is refused, or there is no such repository.
             ServiceUnavailable: the server does not answer within 20 s.
         """
-        found: tuple[str, str] = load("ml_pipelines.adapters.dvc.git:default_branch")(
+        found: tuple[str, str] = import_object("ml_pipelines.adapters.dvc.git:default_branch")(
             self._repo, timeout_seconds=_SECONDS
         )
         return found
@@ -146,7 +146,7 @@ class DvcHook(BaseHook):
 
     def _source(self, path: str, rev: str | None) -> DataSource:
         declared = DvcSource(connection=self.dvc_conn_id, path=path, rev=rev or "HEAD")
-        made: DataSource = load("ml_pipelines.adapters.dvc.source:DvcDataSource")(
+        made: DataSource = import_object("ml_pipelines.adapters.dvc.source:DvcDataSource")(
             declared, {}, {self.dvc_conn_id: self.connection_text()}
         )
         return made

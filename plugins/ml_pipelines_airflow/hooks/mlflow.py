@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow.sdk import BaseHook
 
-from ml_pipelines._utils.imports import load
+from ml_pipelines._utils.imports import import_object
 from ml_pipelines.errors import PipelineError
 from ml_pipelines_airflow.hooks.connection_uri import connection_address
 
@@ -84,7 +84,9 @@ class MLflowHook(BaseHook):
 
     def get_conn(self) -> Any:
         """A `mlflow.MlflowClient`; each of its calls is signed in, and its errors are MLflow's own."""
-        return load(f"{_ADAPTERS}.mlflow.credentials:client_with_credentials")(self.tracking_uri, self.variables)
+        return import_object(f"{_ADAPTERS}.mlflow.credentials:client_with_credentials")(
+            self.tracking_uri, self.variables
+        )
 
     def test_connection(self) -> tuple[bool, str]:
         """Whether MLflow is there and lets us in, and a sentence for people; within half a minute for a server."""
@@ -93,7 +95,7 @@ class MLflowHook(BaseHook):
                 return self._test_server()
             if self.tracking_uri.startswith(_SQLITE):
                 return _test_sqlite(self.tracking_uri)
-            with load(f"{_ADAPTERS}.mlflow.client:MlflowServer")(self.tracking_uri).client() as client:
+            with import_object(f"{_ADAPTERS}.mlflow.client:MlflowServer")(self.tracking_uri).client() as client:
                 return True, f"MLflow's database has {_models(client.search_registered_models(max_results=100))}"
         except PipelineError as exc:
             return False, " - ".join(part for part in (exc.what, exc.got, exc.fix) if part)
@@ -108,7 +110,9 @@ class MLflowHook(BaseHook):
                 expected="MLflow's tracking URI, such as http://mlflow:5000 or sqlite:////data/mlflow.db",
                 fix="enter MLflow's tracking URI as the host; a database is best given by a connection in JSON",
             )
-        split: Callable[[str], tuple[str, dict[str, str]]] = load(f"{_ADAPTERS}.mlflow.credentials:split_tracking_uri")
+        split: Callable[[str], tuple[str, dict[str, str]]] = import_object(
+            f"{_ADAPTERS}.mlflow.credentials:split_tracking_uri"
+        )
         return split(found)
 
     @property

@@ -266,7 +266,9 @@ def _follow(lines: Iterable[str], sink: TextIO) -> str | None:
             task = found[1]
         elif "new_state=up_for_retry" in line:
             out.print(f"  {task:<40} failed, and is tried again after the declared retry_delay; the log tells why")
-        if found := re.search(r"ml_pipelines step (\S+) done: (reused|computed|acted) in ([\d.]+) s, run (\S+)", line):
+        if found := re.search(
+            r"ml_pipelines step (\S+) done: (cached|computed|published) in ([\d.]+) s, run (\S+)", line
+        ):
             label, how, seconds, run_id = found.groups()
             out.print(f"  {label:<40} {how:<9} {float(seconds):6.1f} s", markup=False)
     return run_id

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ml_pipelines.contracts import faults
+from ml_pipelines.contracts import describe_validation_error
 from ml_pipelines.errors import RequestError, ServiceUnavailable
 from ml_pipelines_airflow.release.airflow_client import AirflowApi, BundleState, DagImportError
 
@@ -62,7 +62,10 @@ def read_release(path: Path) -> Release:
         ) from exc
     except ValidationError as exc:
         raise RequestError(
-            "this file describes no release", where=str(path), got=faults(exc), fix="make it with `make dags`"
+            "this file describes no release",
+            where=str(path),
+            got=describe_validation_error(exc),
+            fix="make it with `make dags`",
         ) from exc
 
 

@@ -70,7 +70,7 @@ def execute_step(
     )
     result = _run_here(request, where, test=test) if docker is None else _run_contained(request, where, docker, ti)
     ti.xcom_push(key=RESULT, value=result.model_dump(mode="json"))
-    did = f"{result.how} in {result.seconds:.1f} s"
+    did = f"{result.status} in {result.seconds:.1f} s"
     log.info(
         "ml_pipelines step %s done: %s, run %s of %s, %s", _label(ti, told), did, ti.run_id, ti.dag_id, _keys(result)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, cast
 
-from ml_pipelines._utils.imports import load
+from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import StepResult
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.batch import SCORING
@@ -76,7 +76,7 @@ def scores_headline(context: Any) -> Headline | None:
 
 
 def _told(step: str, parameters: dict[str, Any]) -> Parameters:
-    told: Parameters = load(SCORING[step].parameters).model_validate(parameters)
+    told: Parameters = import_object(SCORING[step].parameters).model_validate(parameters)
     return told
 
 

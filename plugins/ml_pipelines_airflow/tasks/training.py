@@ -9,7 +9,7 @@ import logging
 import os
 from typing import Any
 
-from ml_pipelines._utils.imports import load
+from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import StepResult
 from ml_pipelines.pipeline.parameters import RunOptions
 from ml_pipelines.pipeline.training import CATALOG
@@ -85,7 +85,7 @@ def run_task(
     earlier = {name: step_result(ti, name) for name in needs(step)}
     wired = wire(row, earlier)
     wired["facts"] |= facts or {}
-    told = load(row.parameters).model_validate(parameters).for_run(options)
+    told = import_object(row.parameters).model_validate(parameters).for_run(options)
     test = _is_test(dag_run)
     result = execute_step(step, told, wired, ti=ti, seed=seed, force=options.force, docker=docker, test=test)
     for key, url in link_urls(step, result.values, lambda name: _told(earlier[name]), run_url(ti)).items():
@@ -198,13 +198,13 @@ def _approver(answer: dict[str, Any]) -> str | None:
 
 
 def _tester(ti: Any, dag_run: Any) -> str | None:
-    from ml_pipelines._utils.process import person
+    from ml_pipelines._utils.process import user_name
 
     if not _is_test(dag_run):
         return None
     decided, deployed = step_result(ti, "decide"), step_result(ti, "deploy")
     held = decided is not None and decided.values["outcome"] == "held"
-    return person() if held and deployed is not None else None
+    return user_name() if held and deployed is not None else None
 
 
 def run_options(params: Any) -> RunOptions:

@@ -16,7 +16,7 @@ from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Query, Req
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
 
-from ml_pipelines._utils.imports import load
+from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import ArtifactRef, Identity, LedgerEntry
 from ml_pipelines.errors import PipelineError, StoreError, TransientError
 from ml_pipelines.ports import Services
@@ -139,7 +139,7 @@ def _models(request: Request, services: Services, of: set[str]) -> HTMLResponse:
     shown = page(request, "models.html", every=queries.models_of(services.ledger, of))
     # A model's own page asks MLflow, whose import takes seconds: it is on its way while this one is read.
     shown.background = later = BackgroundTasks()
-    later.add_task(load, "mlflow:MlflowClient")
+    later.add_task(import_object, "mlflow:MlflowClient")
     return shown
 
 

@@ -17,7 +17,7 @@ import pytest
 from tests.integration.ledgers import entries_of
 from tests.integration.processes import find_free_port
 
-from ml_pipelines._utils.process import person
+from ml_pipelines._utils.process import user_name
 from ml_pipelines.contracts import ArtifactRef, Decision, LedgerEntry, StepResult
 from ml_pipelines_airflow.tasks.training import TASK_IDS
 
@@ -190,7 +190,7 @@ def test_the_first_model_is_promoted(runs: Runs) -> None:
     assert {state for task, state in states.items() if task not in skipped} == {"success"}
     assert runs.decision("first").outcome == "promoted"
     assert runs.result("first", "deploy_model").values == {"version": "1", "previous_version": None}
-    assert {result.how for task, result in runs.results("first").items() if task in COMPUTING} == {"computed"}
+    assert {result.status for task, result in runs.results("first").items() if task in COMPUTING} == {"computed"}
 
 
 @pytest.mark.parametrize(
@@ -241,8 +241,8 @@ def test_another_gate_is_another_decision_and_no_training(runs: Runs) -> None:
     compared = runs.result("other_gate", "compare_with_champion").values
     assert (compared["changed"], compared["reason"]) == (["gate"], "gate changed since version 1, the champion")
     results = runs.results("other_gate")
-    assert {results[task].how for task in COMPUTING} == {"reused"}
-    assert results["decide"].how == "computed"
+    assert {results[task].status for task in COMPUTING} == {"cached"}
+    assert results["decide"].status == "computed"
     assert runs.decision("other_gate").outcome == "no_change"  # the champion's own model again
 
 
@@ -254,13 +254,13 @@ def test_a_test_run_waits_for_nobody(runs: Runs) -> None:
     assert "ML_PIPELINES_APPROVE=yes approves" in runs.printed
     (entry,) = runs.entries("approved")
     assert (entry.decision.outcome, entry.details["version"]) == ("promoted", "1")
-    assert entry.details["approver"] == person()
+    assert entry.details["approver"] == user_name()
     assert "approver" not in runs.entries("held")[0].details
 
 
 def test_force_computes_everything_again_and_gets_the_same(runs: Runs) -> None:
     first, forced = runs.results("first"), runs.results("forced")
-    assert {task: forced[task].how for task in COMPUTING} == dict.fromkeys(COMPUTING, "computed")
+    assert {task: forced[task].status for task in COMPUTING} == dict.fromkeys(COMPUTING, "computed")
     assert {forced[task].reason for task in COMPUTING} == {"miss: forced"}
     for task in ("split_data", "train_model[0]", "train_model[1]"):
         made, before = forced[task].outputs, first[task].outputs
@@ -440,7 +440,7 @@ def test_the_same_declaration_without_airflow_gives_the_same(runs: Runs) -> None
         tasks = ["train_model[0]", "train_model[1]"] if step == "train" else [TASK_IDS[step]]
         for task, result in zip(tasks, results, strict=True):
             here = first[task]
-            assert (result.how, result.key) == (here.how, here.key), task
+            assert (result.status, result.key) == (here.status, here.key), task
             if step != "train" and step != "evaluate":  # these tell how long they took
                 assert {name: ref.sha256 for name, ref in result.outputs.items()} == {
                     name: ref.sha256 for name, ref in here.outputs.items()

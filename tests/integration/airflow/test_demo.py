@@ -48,7 +48,7 @@ class Ended:
     @property
     def steps(self) -> dict[str, str]:
         """How each step went."""
-        return dict(re.findall(r"^  (\S+) +(reused|computed|acted) +[\d.]+ s$", self.text, re.MULTILINE))
+        return dict(re.findall(r"^  (\S+) +(cached|computed|published) +[\d.]+ s$", self.text, re.MULTILINE))
 
 
 class Demo:
@@ -113,7 +113,11 @@ def test_the_second_run_computes_nothing(demo: Demo) -> None:
     again = demo.ended["again"]
     assert again.code == 0, again.text
     assert "customer-churn-model: NO CHANGE" in again.text
-    assert again.steps == {"ingest_data": "reused", "compare_with_champion": "acted", "record_decision": "acted"}
+    assert again.steps == {
+        "ingest_data": "cached",
+        "compare_with_champion": "published",
+        "record_decision": "published",
+    }
     assert "nothing has changed since version 1, the champion" in " ".join(again.text.split())
 
 

@@ -105,7 +105,7 @@ def client(services: Any, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
             return set(request.param)
 
     monkeypatch.setattr(ui, "get_auth_manager", AuthManager)
-    monkeypatch.setattr(ui, "load", lambda name: None)  # MLflow is not asked
+    monkeypatch.setattr(ui, "import_object", lambda name: None)  # MLflow is not asked
     app = ui.create_app()
     app.dependency_overrides |= {ui.services: lambda: services, get_user: lambda: "somebody"}
     with TestClient(app, root_path="/ml-models") as made:

@@ -127,6 +127,6 @@ def test_a_move_outside_is_noticed_by_its_dag_once(place: Place) -> None:
     assert told in verified.stdout
     for _ in range(2):
         place.dag("ml_registry_watch")
-    assert [entry.decision.outcome for entry in place.entries] == ["moved_outside", "rolled_back", *["promoted"] * 2]
+    assert [entry.decision.outcome for entry in place.entries] == ["external_change", "rolled_back", *["promoted"] * 2]
     assert [event["reason"] for event in place.events()] == ["complaints", told]
     assert place.call("ml-pipelines", "ledger", "verify").returncode == 0

@@ -63,7 +63,7 @@ class Runs:
 
     def how(self, name: str) -> dict[str, str]:
         xcom = self.found["runs"][name]["xcom"]
-        return {task: self.result(name, task).how for task, keys in xcom.items() if "result" in keys}
+        return {task: self.result(name, task).status for task, keys in xcom.items() if "result" in keys}
 
     def scores(self, name: str) -> pl.DataFrame:
         ref = self.result(name, "collect_scores").outputs["scores"]
@@ -147,14 +147,14 @@ def test_its_asset_tells_where_the_scores_are(runs: Runs) -> None:
 
 def test_a_second_run_is_a_look_up(runs: Runs) -> None:
     assert set(runs.how("first").values()) == {"computed"}
-    assert runs.how("again") == dict.fromkeys(runs.how("first"), "reused")
+    assert runs.how("again") == dict.fromkeys(runs.how("first"), "cached")
     first, again = (runs.result(name, "collect_scores").outputs for name in ("first", "again"))
     assert first == again
 
 
 def test_a_run_may_ask_for_other_shards_and_gets_the_same_scores(runs: Runs) -> None:
     assert runs.result("larger", "plan_shards").values["shards"] == [300, 256]
-    assert runs.how("larger")["ingest_batch"] == "reused"
+    assert runs.how("larger")["ingest_batch"] == "cached"
     # How many rows are predicted at once may round the last digit differently.
     first, larger = runs.scores("first"), runs.scores("larger")
     assert first.drop("probability").equals(larger.drop("probability"))
@@ -234,7 +234,7 @@ def score(runs: Runs, name: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_command_finds_what_airflow_has_computed(runs: Runs) -> None:
     done = score(runs, "scores")
-    assert done.stdout.count("reused") == 7
+    assert done.stdout.count("cached") == 7
     assert "complete: 556 of 556 rows scored, 0 set aside, 0 in shards that failed" in done.stdout
     assert runs.result("first", "collect_scores").outputs["scores"].uri in done.stdout
 

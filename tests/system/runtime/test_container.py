@@ -133,7 +133,7 @@ def test_every_step_makes_the_same_in_a_container_as_in_process(place: Place, mo
     major, minor, _ = python_version_tuple()
     for step in ("ingest", "check_quality", "preprocess", "split", "train"):
         one, other = flat(in_process[step]), flat(in_containers[step])
-        assert other.how == "computed"
+        assert other.status == "computed"
         assert digests(other) == digests(one), step
         recipes = [recipe(here, one), recipe(place.settings.store, other)]
         changed = differences(*recipes)
@@ -144,7 +144,7 @@ def test_every_step_makes_the_same_in_a_container_as_in_process(place: Place, mo
     assert scores[0]["test"] == scores[1]["test"]
     assert flat(in_process["decide"]).values["outcome"] == "promoted"
     # The champion that the run in process has made is what this one was held against.
-    assert flat(in_containers["record_decision"]).how == "acted"
+    assert flat(in_containers["record_decision"]).status == "published"
     assert place.containers() == []
 
 
@@ -260,7 +260,7 @@ def test_a_retry_follows_the_container_that_runs(
 
     with caplog.at_level(logging.INFO), meanwhile(go_on):
         result = place.run(request)
-    assert (result.step, result.how) == ("ingest", "computed")
+    assert (result.step, result.status) == ("ingest", "computed")
     assert "container ml-pipelines-" not in re.sub("it is followed", "", caplog.text).partition("earlier try")[0]
     assert place.containers() == []
 
@@ -283,7 +283,7 @@ def test_a_retry_starts_anew_if_the_earlier_container_has_failed(place: Place, i
     container.unpause()
     assert container.wait()["StatusCode"] == 1
     hidden.rename(table)
-    assert place.run(request).how == "computed"
+    assert place.run(request).status == "computed"
     assert place.containers() == []
 
 

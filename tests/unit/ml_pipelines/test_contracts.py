@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ml_pipelines.contracts import ArtifactRef, Decision, Identity, StepRequest, StepResult, faults
+from ml_pipelines.contracts import ArtifactRef, Decision, Identity, StepRequest, StepResult, describe_validation_error
 
 REF = ArtifactRef(uri="file:///a.parquet", sha256="a" * 64, bytes=3, rows=1, kind="table")
 TEXT = st.text(max_size=20)
@@ -32,7 +32,7 @@ def test_a_request_is_the_same_after_a_round_trip(run_id: str, values: dict[str,
 
 @given(values=VALUES)
 def test_a_result_is_the_same_after_a_round_trip(values: dict[str, object]) -> None:
-    result = StepResult(step="train", key="b" * 64, how="computed", reason="miss", outputs={"t": REF}, values=values)
+    result = StepResult(step="train", key="b" * 64, status="computed", reason="miss", outputs={"t": REF}, values=values)
     assert StepResult.model_validate_json(result.model_dump_json()) == result
 
 
@@ -49,9 +49,9 @@ def test_a_contract_can_not_be_changed() -> None:
 def test_what_keeps_a_document_from_being_a_contract_is_one_line() -> None:
     with pytest.raises(ValidationError) as caught:
         ArtifactRef.model_validate({**REF.model_dump(), "sha256": "x", "size": 3})
-    assert faults(caught.value) == (
+    assert describe_validation_error(caught.value) == (
         "sha256: String should match pattern '^[0-9a-f]{64}$'; size: Extra inputs are not permitted"
     )
     with pytest.raises(ValidationError) as caught:
         ArtifactRef.model_validate_json("a: b")
-    assert faults(caught.value).startswith("Invalid JSON: ")
+    assert describe_validation_error(caught.value).startswith("Invalid JSON: ")

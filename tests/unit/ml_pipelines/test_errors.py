@@ -5,10 +5,10 @@ import pickle
 import pytest
 
 from ml_pipelines import errors
-from ml_pipelines.errors import Mistake, PipelineError, SpecError, StoreError, StoreUnavailable, TransientError
+from ml_pipelines.errors import PipelineError, SpecError, SpecIssue, StoreError, StoreUnavailable, TransientError
 
-KINDS = [kind for name in errors.__all__ if isinstance(kind := getattr(errors, name), type) and kind is not Mistake]
-MISTAKE = Mistake(file="a.yaml", line=2, column=3, path="data.key", message="expected text, got 5", hint="quote it")
+KINDS = [kind for name in errors.__all__ if isinstance(kind := getattr(errors, name), type) and kind is not SpecIssue]
+ISSUE = SpecIssue(file="a.yaml", line=2, column=3, path="data.key", message="expected text, got 5", hint="quote it")
 
 
 def test_an_error_tells_its_facts_line_by_line_and_leaves_out_what_it_does_not_know() -> None:
@@ -37,8 +37,8 @@ def test_only_what_may_go_away_by_itself_is_worth_another_try() -> None:
 
 
 def test_a_declaration_tells_all_its_mistakes_and_says_how_many_more_there_are() -> None:
-    error = SpecError("2 mistakes in a.yaml", mistakes=(MISTAKE, MISTAKE))
+    error = SpecError("2 issues in a.yaml", issues=(ISSUE, ISSUE))
     told = "a.yaml:2:3: data.key\n  expected text, got 5\n  quote it"
-    assert str(error) == f"2 mistakes in a.yaml\n\n{told}\n\n{told}"
-    assert pickle.loads(pickle.dumps(error)).mistakes == (MISTAKE, MISTAKE)
-    assert str(SpecError("many", mistakes=(MISTAKE,) * 53)).endswith("\n\n... and 3 more")
+    assert str(error) == f"2 issues in a.yaml\n\n{told}\n\n{told}"
+    assert pickle.loads(pickle.dumps(error)).issues == (ISSUE, ISSUE)
+    assert str(SpecError("many", issues=(ISSUE,) * 53)).endswith("\n\n... and 3 more")

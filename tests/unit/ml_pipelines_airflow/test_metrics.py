@@ -15,9 +15,11 @@ DIGEST = "0" * 64
 TABLE = ArtifactRef(uri="file:///t", sha256=DIGEST, bytes=1, rows=7, kind="table")
 REPORT = ArtifactRef(uri="file:///r", sha256=DIGEST, bytes=1, kind="json")
 SPLIT = StepResult(
-    step="split", key=DIGEST, how="reused", reason="hit", seconds=1.5, outputs={"train": TABLE, "report": REPORT}
+    step="split", key=DIGEST, status="cached", reason="hit", seconds=1.5, outputs={"train": TABLE, "report": REPORT}
 )
-RECORD = StepResult(step="record_decision", key=DIGEST, how="acted", reason="acts", values={"outcome": "promoted"})
+RECORD = StepResult(
+    step="record_decision", key=DIGEST, status="published", reason="acts", values={"outcome": "promoted"}
+)
 OF_SPLIT = {"dag_id": "churn", "step": "split"}
 
 
@@ -61,7 +63,7 @@ def test_a_step_tells_its_duration_how_it_came_about_and_its_rows(backend: Backe
     metrics.tell("churn", SPLIT)
     assert [each for each in backend.told if each[3]] == [
         ("timing", "ml_pipelines.step.duration", 1500.0, OF_SPLIT),
-        ("incr", "ml_pipelines.step.done", 1, OF_SPLIT | {"how": "reused"}),
+        ("incr", "ml_pipelines.step.done", 1, OF_SPLIT | {"status": "cached"}),
         ("gauge", "ml_pipelines.step.rows", 7, OF_SPLIT | {"output": "train"}),
     ]
 
@@ -71,7 +73,7 @@ def test_who_knows_no_tags_finds_them_in_the_name(backend: Backend) -> None:
     metrics.tell("team.churn ä", SPLIT)
     assert [each[:3] for each in backend.told if not each[3]] == [
         ("timing", "ml_pipelines.step.duration.team__churn__.split", 1500.0),
-        ("incr", "ml_pipelines.step.done.team__churn__.split.reused", 1),
+        ("incr", "ml_pipelines.step.done.team__churn__.split.cached", 1),
         ("gauge", "ml_pipelines.step.rows.team__churn__.split.train", 7),
     ]
 
@@ -140,7 +142,7 @@ def test_airflows_own_client_of_opentelemetry_takes_them(monkeypatch: pytest.Mon
     }
     assert points == {
         "airflow.ml_pipelines.step.duration": OF_SPLIT,
-        "airflow.ml_pipelines.step.done": OF_SPLIT | {"how": "reused"},
+        "airflow.ml_pipelines.step.done": OF_SPLIT | {"status": "cached"},
         "airflow.ml_pipelines.step.rows": OF_SPLIT | {"output": "train"},
     }
 
@@ -164,7 +166,7 @@ def test_airflows_own_client_of_statsd_sends_them(monkeypatch: pytest.MonkeyPatc
         sent = [listener.recv(1000).decode() for _ in range(6)]
     assert sent[2:] == [
         "airflow.ml_pipelines.step.done:1|c",
-        "airflow.ml_pipelines.step.done.churn.record_decision.acted:1|c",
+        "airflow.ml_pipelines.step.done.churn.record_decision.published:1|c",
         "airflow.ml_pipelines.run.outcome:1|c",
         "airflow.ml_pipelines.run.outcome.churn.promoted:1|c",
     ]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from ml_pipelines._utils.imports import load
+from ml_pipelines._utils.imports import import_object
 from ml_pipelines.adapters.mlflow.credentials import mlflow_environment, split_tracking_uri
 from ml_pipelines.errors import PipelineError, RegistryError, ServiceUnavailable
 
@@ -146,7 +146,7 @@ def _import_mlflow() -> None:
     """MLflow is imported here, and not earlier: it takes seconds."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    load("mlflow:MlflowClient")
+    import_object("mlflow:MlflowClient")
 
 
 @lru_cache(maxsize=8)

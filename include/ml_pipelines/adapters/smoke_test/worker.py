@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from ml_pipelines._utils.gc import leave_garbage
+from ml_pipelines._utils.gc import limit_garbage_collection
 from ml_pipelines.errors import ArtifactCorrupt, PipelineError, VerificationFailed
 
 __all__ = ["main", "respond"]
@@ -17,7 +17,7 @@ __all__ = ["main", "respond"]
 
 def main() -> None:
     """Read what to try from standard input, and write predictions or an error to standard output."""
-    leave_garbage()
+    limit_garbage_collection()
     # Whatever else prints, prints to standard error.
     with os.fdopen(os.dup(1), "w") as answer:
         os.dup2(2, 1)

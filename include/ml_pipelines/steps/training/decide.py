@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from ml_pipelines.contracts import ArtifactRef, Comparison, Decision, Identity, Interval, JsonValue, SliceScore
+from ml_pipelines.contracts import ArtifactRef, Comparison, Decision, Identity, Interval, JsonValue, SliceMetrics
 from ml_pipelines.errors import RegistryError
 from ml_pipelines.pipeline.parameters import DecideParameters
 from ml_pipelines.pipeline.step import References, Resolution, StepOutput
@@ -133,10 +133,10 @@ def _intervals(found: dict[str, Any]) -> dict[str, Interval]:
     return {name: Interval.model_validate(each) for name, each in found.items()}
 
 
-def _slices(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> tuple[SliceScore, ...]:
+def _slices(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> tuple[SliceMetrics, ...]:
     of_champion = {(each["column"], each["level"]): each["metrics"] for each in theirs}
     return tuple(
-        SliceScore(
+        SliceMetrics(
             column=each["column"],
             value="nothing" if each["level"] is None else str(each["level"]),
             rows=each["rows"],

@@ -228,4 +228,4 @@ def _training_of(model: Any, training: Training) -> Training:
 
 
 def _sentence(error: Exception) -> str:
-    return error.brief if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"
+    return error.summary if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"

@@ -82,5 +82,5 @@ def _fetched(champion: ModelVersion, services: Services) -> tuple[ArtifactRef | 
         except TransientError:
             raise
         except PipelineError as exc:
-            return None, exc.brief
+            return None, exc.summary
     return champion.artifact, None

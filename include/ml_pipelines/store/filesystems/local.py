@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ml_pipelines._utils.process import owner
+from ml_pipelines._utils.process import process_identity
 from ml_pipelines.store.filesystems.base import Entry, unavailable
 
 __all__ = ["LocalFiles"]
@@ -120,7 +120,7 @@ class LocalFiles:
             shutil.rmtree(directory, ignore_errors=True)
 
     def _temporary_path(self) -> Path:
-        return self.root / "tmp" / f"{owner()}~{secrets.token_hex(8)}"
+        return self.root / "tmp" / f"{process_identity()}~{secrets.token_hex(8)}"
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:

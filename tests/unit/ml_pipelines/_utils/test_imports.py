@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipelines._utils.imports import load
+from ml_pipelines._utils.imports import import_object
 from ml_pipelines.errors import MissingExtra
 
 
 def test_a_function_is_found_by_name() -> None:
-    assert load("ml_pipelines._utils.imports:load") is load
+    assert import_object("ml_pipelines._utils.imports:import_object") is import_object
 
 
 def test_a_package_that_is_not_installed_is_named_with_the_extra(
@@ -19,7 +19,7 @@ def test_a_package_that_is_not_installed_is_named_with_the_extra(
     (tmp_path / "needs_it.py").write_text("import no_such_package.inner")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(MissingExtra) as caught:
-        load("needs_it:work")
+        import_object("needs_it:work")
     assert caught.value.what == "the package 'no_such_package' is not installed"
     assert caught.value.where == "needs_it"
     assert 'pip install "airflow-provider-ml-pipelines[ml]"' in caught.value.fix
@@ -28,4 +28,4 @@ def test_a_package_that_is_not_installed_is_named_with_the_extra(
 
 def test_a_module_of_ours_that_is_not_there_is_a_defect_and_no_missing_extra() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"ml_pipelines\.nothing"):
-        load("ml_pipelines.nothing:work")
+        import_object("ml_pipelines.nothing:work")

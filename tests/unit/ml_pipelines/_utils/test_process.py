@@ -8,38 +8,43 @@ import sys
 
 import pytest
 
-from ml_pipelines._utils.process import is_dead, is_of_this_host, owner
+from ml_pipelines._utils.process import has_ended, is_local_process, process_identity
 
-CHILD = "import sys; from ml_pipelines._utils.process import owner; print(owner(), flush=True); sys.stdin.read()"
+CHILD = """
+import sys
+from ml_pipelines._utils.process import process_identity
+print(process_identity(), flush=True)
+sys.stdin.read()
+"""
 
 
 def test_this_process_is_alive_and_here() -> None:
-    assert is_of_this_host(owner())
-    assert not is_dead(owner())
+    assert is_local_process(process_identity())
+    assert not has_ended(process_identity())
 
 
 def test_a_child_is_alive_until_it_is_killed_even_if_nobody_has_buried_it() -> None:
     with subprocess.Popen([sys.executable, "-c", CHILD], stdin=-1, stdout=-1, text=True) as child:
         assert child.stdout
         name = child.stdout.readline().strip()
-        assert is_of_this_host(name)
-        assert not is_dead(name)
+        assert is_local_process(name)
+        assert not has_ended(name)
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert is_dead(name)
-    assert is_dead(name)
+        assert has_ended(name)
+    assert has_ended(name)
 
 
 def test_another_process_with_the_same_pid_is_not_the_owner() -> None:
-    host, pid, started = owner().split("~")
-    assert is_dead(f"{host}~{pid}~{int(started) + 1}")
+    host, pid, started = process_identity().split("~")
+    assert has_ended(f"{host}~{pid}~{int(started) + 1}")
 
 
 @pytest.mark.parametrize("name", ["elsewhere-1~1~1", "", "~", "~~", "nonsense"])
 def test_nobody_can_tell_of_another_host(name: str) -> None:
-    assert not is_of_this_host(name)
-    assert not is_dead(name)
+    assert not is_local_process(name)
+    assert not has_ended(name)
 
 
 def test_a_name_that_was_cut_off_is_not_dead() -> None:
-    assert not is_dead(owner().partition("~")[0])
+    assert not has_ended(process_identity().partition("~")[0])

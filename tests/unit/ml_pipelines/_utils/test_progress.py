@@ -5,7 +5,7 @@ import logging
 import polars as pl
 import pytest
 
-from ml_pipelines._utils.progress import progress
+from ml_pipelines._utils.progress import progress_logger
 from ml_pipelines.data.streaming import report_progress
 
 
@@ -19,7 +19,7 @@ class Clock:
 def test_work_that_lasts_is_told_every_five_seconds(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     clock = Clock()
-    tell = progress("writing table", "rows", 10_000, clock=clock)
+    tell = progress_logger("writing table", "rows", 10_000, clock=clock)
     for second in (2.0, 4.0, 5.0, 9.0, 11.0):
         clock.now = 100 + second
         tell(1_000)
@@ -32,7 +32,7 @@ def test_work_that_lasts_is_told_every_five_seconds(caplog: pytest.LogCaptureFix
 def test_work_of_unknown_size_is_told_without_a_share(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     clock = Clock()
-    tell = progress("copying", "bytes", clock=clock)
+    tell = progress_logger("copying", "bytes", clock=clock)
     clock.now += 10
     tell(2_000_000)
     assert caplog.messages == ["copying: 2,000,000 bytes, 200,000 a second"]

@@ -173,7 +173,7 @@ def test_the_pipeline_of_a_run_is_found_by_the_runs_name(command: Command, tmp_p
     assert (code, out) == (1, "")
     assert err.startswith("RequestError: no pipeline has a run 'monday'\n")
     store = ArtifactStore(f"file://{tmp_path}/store")
-    done = StepResult(step="ingest", key="0" * 64, how="computed", reason="miss: first time")
+    done = StepResult(step="ingest", key="0" * 64, status="computed", reason="miss: first time")
     store.record(Identity(pipeline="shop", run_id="monday", task_id="ingest"), done)
     _, _, err = command("show", "monday", "--store", "store")
     assert err.startswith("RequestError: run 'monday' of pipeline 'shop' has no decision\n")

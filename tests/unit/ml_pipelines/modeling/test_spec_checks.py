@@ -7,10 +7,10 @@ import pytest
 from ml_pipelines.errors import EstimatorError, MissingExtra
 from ml_pipelines.modeling import estimators
 from ml_pipelines.modeling.spec_checks import library_findings
-from ml_pipelines.spec.yaml_source import Finding
+from ml_pipelines.spec.yaml_source import YamlIssue
 
 
-def finding(candidate: object, *, task: object = "classification") -> Finding:
+def finding(candidate: object, *, task: object = "classification") -> YamlIssue:
     good = {"name": "linear", "estimator": "sklearn.linear_model.LogisticRegression"}
     (found,) = library_findings({"model": {"task": task}, "candidates": [good, candidate]})
     return found
@@ -84,5 +84,5 @@ def test_without_scikit_learn_nothing_can_be_checked(monkeypatch: pytest.MonkeyP
 
 
 def test_what_is_wrong_survives_a_process_boundary() -> None:
-    error = pickle.loads(pickle.dumps(EstimatorError("w", field=("params", "C"), at_name=True, fix="f")))
-    assert (error.what, error.field, error.at_name, error.fix) == ("w", ("params", "C"), True, "f")
+    error = pickle.loads(pickle.dumps(EstimatorError("w", field=("params", "C"), at_key=True, fix="f")))
+    assert (error.what, error.field, error.at_key, error.fix) == ("w", ("params", "C"), True, "f")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ml_pipelines._utils.imports import load
+from ml_pipelines._utils.imports import import_object
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.parameters import DecideParameters, IngestParameters, RunOptions, TrainParameters
 from ml_pipelines.pipeline.training import CATALOG
@@ -23,7 +23,7 @@ SPEC = PipelineSpec.model_validate(
 @pytest.mark.parametrize("step", CATALOG)
 def test_parameters_are_the_same_after_a_round_trip(step: str) -> None:
     made = parameters_of(SPEC, step)
-    kind = load(CATALOG[step].parameters)
+    kind = import_object(CATALOG[step].parameters)
     assert type(made) is kind
     assert kind.model_validate_json(made.model_dump_json()) == made
     assert kind.model_validate(made.model_dump(mode="json")) == made
@@ -32,7 +32,7 @@ def test_parameters_are_the_same_after_a_round_trip(step: str) -> None:
 
 def test_training_is_told_its_candidate() -> None:
     assert TrainParameters.of(SPEC).candidate.name == "one"
-    assert TrainParameters.of(SPEC, SPEC.trained[1]).candidate.name == "two"
+    assert TrainParameters.of(SPEC, SPEC.effective_candidates[1]).candidate.name == "two"
 
 
 def test_a_run_may_ask_for_a_revision_and_for_a_way_to_promote() -> None:

@@ -13,7 +13,7 @@ def result(step: str, index: int = 0) -> StepResult:
         name: ArtifactRef(uri=f"file:///{step}/{name}/{index}", sha256="a" * 64, bytes=1, kind=kind)
         for name, kind in CATALOG[step].outputs.items()
     }
-    return StepResult(step=step, key="b" * 64, how="computed", reason="", outputs=outputs, values={"n": index})
+    return StepResult(step=step, key="b" * 64, status="computed", reason="", outputs=outputs, values={"n": index})
 
 
 def test_a_step_needs_what_its_row_names_in_order() -> None:

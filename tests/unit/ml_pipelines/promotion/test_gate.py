@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.benchmarks.decision import rates
 
-from ml_pipelines.contracts import Comparison, Decision, Interval, SliceScore
+from ml_pipelines.contracts import Comparison, Decision, Interval, SliceMetrics
 from ml_pipelines.promotion.gate import RULES, apply_gate
 from ml_pipelines.spec.metrics import METRICS
 from ml_pipelines.spec.training import Gate
@@ -203,9 +203,9 @@ def test_guards_limit_size_and_time() -> None:
     )
 
 
-def group(value: str, ours: float | None, theirs: float | None = None, metric: str = "roc_auc") -> SliceScore:
+def group(value: str, ours: float | None, theirs: float | None = None, metric: str = "roc_auc") -> SliceMetrics:
     champion = {} if theirs is None else {metric: theirs}
-    return SliceScore(column="area", value=value, rows=60, metrics={metric: ours}, champion_metrics=champion)
+    return SliceMetrics(column="area", value=value, rows=60, metrics={metric: ours}, champion_metrics=champion)
 
 
 def test_the_worst_group_must_reach_the_floor() -> None:

@@ -16,7 +16,7 @@ from ml_pipelines.contracts import (
     Interval,
     Outcome,
     RuleVerdict,
-    SliceScore,
+    SliceMetrics,
     StepResult,
 )
 from ml_pipelines.evaluation.scorers import Problem, describe, measure
@@ -55,7 +55,9 @@ def evidence(name: str = "linear", outcome: Outcome = "promoted", **changes: Any
     """A whole run; everything that a person or a table may name is called `name`."""
     best = candidate(name)
     identity = Identity(pipeline=name, run_id=name, task_id=name, run_url="https://airflow.example/dags/a/runs/b")
-    result = StepResult(step="train", key="0" * 64, how="reused", reason=name, values={"candidate": name}, seconds=61)
+    result = StepResult(
+        step="train", key="0" * 64, status="cached", reason=name, values={"candidate": name}, seconds=61
+    )
     told: dict[str, Any] = {
         "identity": identity,
         "decision": Decision(
@@ -73,7 +75,7 @@ def evidence(name: str = "linear", outcome: Outcome = "promoted", **changes: Any
             intervals={"roc_auc": NINETY_FIVE},
             champion_intervals={"roc_auc": NINETY_FIVE},
             comparison=Comparison(metric="roc_auc", difference=0.01, interval=NINETY_FIVE, draws=2000, rows=120),
-            slices=(SliceScore(column=name, value=name, rows=60, metrics={"roc_auc": 0.9}),),
+            slices=(SliceMetrics(column=name, value=name, rows=60, metrics={"roc_auc": 0.9}),),
             guards={name: 12.5},
         ),
         "details": {

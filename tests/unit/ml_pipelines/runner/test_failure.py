@@ -23,7 +23,7 @@ def test_an_error_is_the_same_in_another_process(kind: type[PipelineError]) -> N
     assert str(again.value) == str(error)
 
 
-@pytest.mark.parametrize("name", ["NewError", "Mistake", "annotations"])
+@pytest.mark.parametrize("name", ["NewError", "SpecIssue", "annotations"])
 def test_an_error_of_another_version_is_still_one_of_ours(name: str) -> None:
     document = Failure.of(DataError("it is wrong", fix="mend it")).model_copy(update={"error": name})
     assert type(document.again()) is PipelineError
@@ -31,7 +31,7 @@ def test_an_error_of_another_version_is_still_one_of_ours(name: str) -> None:
 
 
 def test_a_result_is_a_result() -> None:
-    result = StepResult(step="train", key="0" * 64, how="computed", reason="miss: first time", values={"auc": 0.9})
+    result = StepResult(step="train", key="0" * 64, status="computed", reason="miss: first time", values={"auc": 0.9})
     assert result_of(result.model_dump_json().encode()) == result
 
 

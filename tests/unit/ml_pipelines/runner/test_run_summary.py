@@ -26,7 +26,9 @@ def store(tmp_path: Path, ledger: FakeLedger) -> str:
     """A store with a run that stopped early, and whose last step knows a candidate."""
     artifacts = ArtifactStore(str(tmp_path))
     for task, index, step in (("train_model", 0, "train"), ("record_decision", -1, "record_decision")):
-        result = StepResult(step=step, key="a" * 64, how="reused", reason="", values={"candidate": "tree"}, seconds=1.5)
+        result = StepResult(
+            step=step, key="a" * 64, status="cached", reason="", values={"candidate": "tree"}, seconds=1.5
+        )
         artifacts.record(identity(task, index), result)
     decision = Decision(outcome="stopped", model="shop-model", reason="the gate stopped it")
     ledger.record(identity("record_decision"), decision, {})

@@ -83,11 +83,11 @@ def request(folder: Path, upto: Any = 5, **fields: Any) -> StepRequest:
 def test_a_step_is_computed_once_and_its_result_is_found_again(tmp_path: Path, counting: Any) -> None:
     services = FakeServices()
     first = run_step(request(tmp_path), services)
-    assert (first.how, first.reason) == ("computed", "miss: first time")
+    assert (first.status, first.reason) == ("computed", "miss: first time")
     assert first.values == {"upto": 5, "seen": 0, "place": "memory", "of": 5}
     assert ArtifactStore(str(tmp_path / "store")).read(first.outputs["made"]) == b'{"numbers":{"a":1},"upto":5}'
     again = run_step(request(tmp_path), services)
-    assert (again.how, again.key, again.outputs) == ("reused", first.key, first.outputs)
+    assert (again.status, again.key, again.outputs) == ("cached", first.key, first.outputs)
     assert again.reason.startswith("hit: made 20")
     # Published where it was published before: told again, not done again.
     assert again.values == {**first.values, "seen": 2}
@@ -138,14 +138,14 @@ def test_a_step_may_make_as_many_parts_as_there_are_each_a_table_of_its_own(tmp_
     # What is the same in a longer table is the same artifact, so its scores are found again.
     longer = plan(33, 10)
     assert [longer.outputs[name] == ref for name, ref in made.outputs.items()] == [True, True, False]
-    assert plan(25, 10).how == "reused"
+    assert plan(25, 10).status == "cached"
     assert plan(0, 10).outputs == {}
 
 
 def test_a_change_is_a_miss_that_says_what_changed(tmp_path: Path, counting: Any) -> None:
     run_step(request(tmp_path), FakeServices())
     changed = run_step(request(tmp_path, upto=6), FakeServices())
-    assert (changed.how, changed.reason) == ("computed", "miss: parameters.upto changed from 5 to 6")
+    assert (changed.status, changed.reason) == ("computed", "miss: parameters.upto changed from 5 to 6")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_change_is_a_miss_that_says_what_changed(tmp_path: Path, counting: Any
 def test_a_result_may_be_refused(tmp_path: Path, counting: Any, fields: dict[str, Any], reason: str) -> None:
     run_step(request(tmp_path), FakeServices())
     result = run_step(request(tmp_path, **fields), FakeServices())
-    assert result.how == "computed"
+    assert result.status == "computed"
     assert result.reason.startswith(reason)
     assert counting.calls == ["compute", "publish"] * 2
 
@@ -163,7 +163,7 @@ def test_a_result_may_be_refused(tmp_path: Path, counting: Any, fields: dict[str
 def test_what_only_reading_tells_is_computed_each_time(tmp_path: Path, counting: Any) -> None:
     for _ in range(2):
         result = run_step(request(tmp_path, upto=3), FakeServices())
-        assert (result.how, result.reason) == ("computed", "miss: only reading tells whether the source has changed")
+        assert (result.status, result.reason) == ("computed", "miss: only reading tells whether the source has changed")
 
 
 def test_a_step_that_fails_leaves_nothing_and_works_once_it_can(tmp_path: Path, counting: Any) -> None:
@@ -173,7 +173,7 @@ def test_a_step_that_fails_leaves_nothing_and_works_once_it_can(tmp_path: Path, 
     assert [
         entry.name for folder in ("recipes", "runs", "tmp", "leases") for entry in store.files.entries(folder)
     ] == []
-    assert run_step(request(tmp_path), FakeServices()).how == "computed"
+    assert run_step(request(tmp_path), FakeServices()).status == "computed"
 
 
 def test_what_could_not_be_published_is_published_by_the_next_try(tmp_path: Path, counting: Any) -> None:
@@ -182,7 +182,7 @@ def test_what_could_not_be_published_is_published_by_the_next_try(tmp_path: Path
     with pytest.raises(ServiceUnavailable):
         run_step(request(tmp_path), services)
     services.tracking.down = False
-    assert run_step(request(tmp_path), services).how == "reused"
+    assert run_step(request(tmp_path), services).status == "cached"
     assert counting.calls == ["compute", "publish", "publish"]
 
 

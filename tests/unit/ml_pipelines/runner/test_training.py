@@ -51,7 +51,7 @@ def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Walk:
             outputs = {name: store.put_bytes(json.dumps(request.step).encode(), kind=kind) for name, kind in kinds}
             values = {"verdict": compared if request.step == "compare_with_champion" else verdict, "outcome": outcome}
             return StepResult(
-                step=request.step, key="a" * 64, how="computed", reason="", outputs=outputs, values=values
+                step=request.step, key="a" * 64, status="computed", reason="", outputs=outputs, values=values
             )
 
         monkeypatch.setattr(pipeline, "run_step", step)
@@ -140,7 +140,7 @@ def test_whoever_runs_the_steps_is_given_at_once_what_may_run_side_by_side(tmp_p
         }
         made = [dict.fromkeys(CATALOG[each.step].outputs, ref) for each in requests]
         return [
-            StepResult(step=each.step, key="a" * 64, how="computed", reason="", outputs=outputs, values=values)
+            StepResult(step=each.step, key="a" * 64, status="computed", reason="", outputs=outputs, values=values)
             for each, outputs in zip(requests, made, strict=True)
         ]
 

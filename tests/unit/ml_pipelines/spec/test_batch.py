@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import typer.testing
 
-from ml_pipelines._utils.imports import load
+from ml_pipelines._utils.imports import import_object
 from ml_pipelines.cli import app as cli
 from ml_pipelines.errors import SpecError
 from ml_pipelines.pipeline.batch import BATCHES, SCORING
 from ml_pipelines.pipeline.parameters import RunOptions
 from ml_pipelines.spec.batch import Shards
-from ml_pipelines.spec.loader import kind_of, load_drift, load_scoring, load_spec, parse_drift, parse_scoring
+from ml_pipelines.spec.loader import declaration_kind, load_drift, load_scoring, load_spec, parse_drift, parse_scoring
 
 DAGS = Path(__file__).parents[4] / "dags"
 SMALL = """\
@@ -24,12 +24,10 @@ shards: {rows: 100}
 """
 
 
-def mistakes(text):
+def issues(text):
     with pytest.raises(SpecError) as caught:
         parse_scoring(text, path="batch.yaml")
-    return {
-        each.path: f"{each.line}:{each.column} {each.message} {each.hint}".strip() for each in caught.value.mistakes
-    }
+    return {each.path: f"{each.line}:{each.column} {each.message} {each.hint}".strip() for each in caught.value.issues}
 
 
 def test_the_least_that_must_be_said():
@@ -51,7 +49,7 @@ runtime: {score_shards: {pool: one}}
 schedule: {cron: "0 5 * *"}
 colour: red
 """
-    found = mistakes(text)
+    found = issues(text)
     assert found["model.nam"] == ('1:9 unknown field "nam": expected one of name, alias, version did you mean "name"?')
     assert found["model.version"] == '1:30 expected text, got 3 put it in quotes: "3"'
     assert found["data.key"].startswith('4:8 "prediction" is a column of the scores')
@@ -75,23 +73,23 @@ colour: red
     ],
 )
 def test_shards_are_cut_in_one_way(changed, place, told):
-    assert told in mistakes(SMALL.replace("shards: {rows: 100}", changed))[place]
+    assert told in issues(SMALL.replace("shards: {rows: 100}", changed))[place]
 
 
 def test_a_schedule_says_when_and_a_batch_has_one_source():
-    assert "give cron, on_champion: true or both" in mistakes(SMALL + "schedule: {timezone: UTC}")["schedule"]
+    assert "give cron, on_champion: true or both" in issues(SMALL + "schedule: {timezone: UTC}")["schedule"]
     several = SMALL.replace("key: id", "key: id, sql: {query: select 1, url: x}")
-    assert "expected exactly one source: dvc, file or sql; got 2" in mistakes(several)["data"]
-    assert mistakes("")[""] == "1:1 the file is empty declare at least model, data and shards"
+    assert "expected exactly one source: dvc, file or sql; got 2" in issues(several)["data"]
+    assert issues("")[""] == "1:1 the file is empty declare at least model, data and shards"
 
 
 def test_a_file_tells_by_itself_what_it_declares(tmp_path):
-    assert kind_of(DAGS / "ml_batch_scoring.yaml") == "scoring"
-    assert kind_of(DAGS / "ml_drift_monitor.yaml") == "drift"
-    assert kind_of(DAGS / "ml_training_pipeline.yaml") == "training"
+    assert declaration_kind(DAGS / "ml_batch_scoring.yaml") == "scoring"
+    assert declaration_kind(DAGS / "ml_drift_monitor.yaml") == "drift"
+    assert declaration_kind(DAGS / "ml_training_pipeline.yaml") == "training"
     broken = tmp_path / "broken.yaml"
     broken.write_text("shards: [")
-    assert kind_of(broken) == "training"
+    assert declaration_kind(broken) == "training"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +104,7 @@ def test_a_file_tells_by_itself_what_it_declares(tmp_path):
 def test_who_is_given_a_file_of_another_kind_says_so(read, file, what, fix):
     with pytest.raises(SpecError, match=f"the file declares {what}") as caught:
         read(DAGS / file)
-    assert not caught.value.mistakes
+    assert not caught.value.issues
     assert caught.value.where == str(DAGS / file)
     assert fix in caught.value.fix
 
@@ -122,7 +120,7 @@ def test_the_shipped_declaration_is_valid_and_names_the_shipped_model():
 @pytest.mark.parametrize("step", SCORING)
 def test_parameters_come_from_the_declaration_and_survive_a_journey(step):
     spec = parse_scoring(SMALL, path="batch.yaml")
-    kind = load(SCORING[step].parameters)
+    kind = import_object(SCORING[step].parameters)
     told = kind.of(spec)
     assert kind.model_validate_json(told.model_dump_json()) == told
     assert told.for_run(RunOptions()) == told
@@ -132,7 +130,7 @@ def test_parameters_come_from_the_declaration_and_survive_a_journey(step):
 @pytest.mark.parametrize("step", BATCHES)
 def test_phases_lead_somewhere(step):
     row = BATCHES[step]
-    assert all(load(each) for each in (row.compute, row.resolve, row.publish) if each)
+    assert all(import_object(each) for each in (row.compute, row.resolve, row.publish) if each)
 
 
 def test_a_declaration_is_read_without_what_computes():
@@ -157,7 +155,7 @@ runtime: {measure: {pool: one}}
 """
     with pytest.raises(SpecError) as caught:
         parse_drift(text, path="watch.yaml")
-    found = {each.path: f"{each.line} {each.message} {each.hint}".strip() for each in caught.value.mistakes}
+    found = {each.path: f"{each.line} {each.message} {each.hint}".strip() for each in caught.value.issues}
     assert found["watc"].endswith('did you mean "watch"?')
     assert found["limits.index"] == "3 expected a number above 0, got 0"
     assert found["retrain.on"] == (
@@ -170,8 +168,8 @@ runtime: {measure: {pool: one}}
 
 def test_the_shipped_watch_looks_at_the_shipped_scoring():
     spec, scoring = (
-        load(DAGS / f"{name}.yaml")
-        for load, name in (
+        load_declaration(DAGS / f"{name}.yaml")
+        for load_declaration, name in (
             (load_drift, "ml_drift_monitor"),
             (load_scoring, "ml_batch_scoring"),
         )

@@ -22,10 +22,10 @@ def declared(runtime: str) -> PipelineSpec:
     return parse_spec(f"{BASE}runtime: {runtime}\n", path="x.yaml")
 
 
-def mistakes(runtime: str) -> list[tuple[str, str, str]]:
+def issues(runtime: str) -> list[tuple[str, str, str]]:
     with pytest.raises(SpecError) as error:
         declared(runtime)
-    return [(each.path, each.message, each.hint) for each in error.value.mistakes]
+    return [(each.path, each.message, each.hint) for each in error.value.issues]
 
 
 def test_runtime_places_a_task() -> None:
@@ -46,7 +46,7 @@ def test_docker_has_default_limits() -> None:
 
 
 def test_unknown_task_gets_the_nearest_name() -> None:
-    ((path, message, hint),) = mistakes("{trian_model: {queue: training}}")
+    ((path, message, hint),) = issues("{trian_model: {queue: training}}")
     assert path == "runtime.trian_model"
     assert message.startswith("expected a task, one of ingest_data, check_quality, ")
     assert message.endswith(', got "trian_model"')
@@ -55,7 +55,7 @@ def test_unknown_task_gets_the_nearest_name() -> None:
 
 def test_docker_fields_are_validated() -> None:
     size = "expected a size such as 512m or 2g, at least 6m, got"
-    found = mistakes("{train_model: {docker: {memory: 2, cpu: 2}}, preprocess_data: {docker: {memory: 1m, cpus: 0}}}")
+    found = issues("{train_model: {docker: {memory: 2, cpu: 2}}, preprocess_data: {docker: {memory: 1m, cpus: 0}}}")
     assert found == [
         ("runtime.train_model.docker.memory", f"{size} 2", ""),
         (
@@ -70,13 +70,13 @@ def test_docker_fields_are_validated() -> None:
 
 def test_docker_without_fields_needs_braces() -> None:
     message = "expected a mapping (fields: image, memory, cpus), got nothing"
-    assert mistakes("{train_model: {docker: }}") == [
+    assert issues("{train_model: {docker: }}") == [
         ("runtime.train_model.docker", message, "write docker: {} to keep the defaults")
     ]
 
 
 def test_step_name_in_runtime_gets_the_task_that_runs_it() -> None:
-    ((path, _, hint),) = mistakes("{split: {queue: training}}")
+    ((path, _, hint),) = issues("{split: {queue: training}}")
     assert (path, hint) == ("runtime.split", 'the task "preprocess_data" runs the step "split"')
 
 

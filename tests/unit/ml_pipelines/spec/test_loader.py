@@ -15,7 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_pipelines.errors import Mistake, SpecError
+from ml_pipelines.errors import SpecError, SpecIssue
 from ml_pipelines.spec.loader import load_spec, parse_spec
 from ml_pipelines.spec.training import ALLOWED_PACKAGES, Column, PipelineSpec
 
@@ -64,11 +64,11 @@ PACKAGES = " or ".join(ALLOWED_PACKAGES)
 COLUMN_FIELDS = "type, min, max, above, below, allowed, pattern, max_missing, on_fail"
 
 
-def mistakes_of(text: str, path: str = "churn.yaml") -> list[Mistake]:
+def mistakes_of(text: str, path: str = "churn.yaml") -> list[SpecIssue]:
     with pytest.raises(SpecError) as caught:
         parse_spec(text, path=path)
-    assert caught.value.mistakes
-    return list(caught.value.mistakes)
+    assert caught.value.issues
+    return list(caught.value.issues)
 
 
 def changed(old: str, new: str) -> str:
@@ -76,9 +76,9 @@ def changed(old: str, new: str) -> str:
     return CHURN.replace(old, new)
 
 
-def marked(mistake: Mistake) -> str:
+def marked(issue: SpecIssue) -> str:
     """The text above the marker."""
-    source, marker = mistake.excerpt.split("\n")
+    source, marker = issue.excerpt.split("\n")
     return source[marker.index("^") : marker.rindex("^") + 1]
 
 
@@ -94,13 +94,13 @@ def test_a_declaration_is_read() -> None:
 def test_the_name_is_given_or_declared_or_the_files() -> None:
     assert parse_spec("name: mine\n" + CHURN, path="dags/churn.yaml").name == "mine"
     assert parse_spec("name: mine\n" + CHURN, path="dags/churn.yaml", name="yours").name == "yours"
-    (mistake,) = mistakes_of(CHURN, path="my churn.yaml")
-    assert mistake.message.startswith(
+    (issue,) = mistakes_of(CHURN, path="my churn.yaml")
+    assert issue.message.startswith(
         "expected a name of the letters a to z, digits, _ . and - that begins with a letter"
     )
-    assert mistake.message.endswith('got "my churn"')
-    assert mistake.hint == "it is the file's name unless declared"
-    assert (mistake.path, mistake.line) == ("name", 1)
+    assert issue.message.endswith('got "my churn"')
+    assert issue.hint == "it is the file's name unless declared"
+    assert (issue.path, issue.line) == ("name", 1)
 
 
 # What is changed, into what, path, the marked text, message, hint (None: any).
@@ -269,10 +269,10 @@ def test_a_mistake_says_where_what_and_how_to_mend_it(
     old: str, new: str, path: str, place: str, message: str, hint: str | None
 ) -> None:
     text = changed(old, new)
-    (mistake,) = (mistake for mistake in mistakes_of(text) if mistake.path == path)
-    assert (mistake.message, marked(mistake)) == (message, place)
-    assert hint is None or mistake.hint == hint
-    assert text.split("\n")[mistake.line - 1][mistake.column - 1 :].startswith(place)
+    (issue,) = (issue for issue in mistakes_of(text) if issue.path == path)
+    assert (issue.message, marked(issue)) == (message, place)
+    assert hint is None or issue.hint == hint
+    assert text.split("\n")[issue.line - 1][issue.column - 1 :].startswith(place)
 
 
 def test_one_slip_is_one_mistake() -> None:
@@ -282,8 +282,8 @@ def test_one_slip_is_one_mistake() -> None:
 
 def test_a_split_that_asks_for_the_key_is_pointed_at() -> None:
     text = changed("  key: customer_id\n", "").replace("{test: 0.2", "{method: hash, test: 0.2")
-    (mistake,) = mistakes_of(text)
-    assert (mistake.path, marked(mistake)) == ("split.method", "hash")
+    (issue,) = mistakes_of(text)
+    assert (issue.path, marked(issue)) == ("split.method", "hash")
     assert parse_spec(text.replace("hash", "stratified"), path="churn.yaml").split.method == "stratified"
 
 
@@ -294,17 +294,17 @@ def test_a_regression_has_no_classes_to_stratify_by() -> None:
         "gate: {metric: rmse}\n"
         "split: {method: stratified}\n"
     )
-    (mistake,) = mistakes_of(text)
-    assert (mistake.path, mistake.hint) == ("split.method", "")
-    assert mistake.message.endswith("a regression has none: expected hash or time")
+    (issue,) = mistakes_of(text)
+    assert (issue.path, issue.hint) == ("split.method", "")
+    assert issue.message.endswith("a regression has none: expected hash or time")
 
 
 def test_a_regression_without_a_key_is_not_sent_to_classes() -> None:
     text = changed("  key: customer_id\n", "").replace("  positive: left\n", "").replace("roc_auc", "rmse")
     text = text.replace("task: classification", "task: regression").replace("f1: 0.5, log_loss: 0.6", "r2: 0.5")
-    (mistake,) = mistakes_of(text)
-    assert mistake.path == "data.key"
-    assert mistake.hint == "name the column that tells rows apart, or set split.method to time"
+    (issue,) = mistakes_of(text)
+    assert issue.path == "data.key"
+    assert issue.hint == "name the column that tells rows apart, or set split.method to time"
 
 
 def test_a_regression_has_no_positive_label() -> None:
@@ -321,12 +321,12 @@ def test_all_mistakes_come_at_once_in_the_order_of_the_file() -> None:
     with pytest.raises(SpecError) as caught:
         parse_spec(text, path="dags/churn.yaml")
     error = caught.value
-    assert error.what == "4 mistakes in dags/churn.yaml"
-    assert [each.path for each in error.mistakes] == [
+    assert error.what == "4 issues in dags/churn.yaml"
+    assert [each.path for each in error.issues] == [
         "model.task", "data.columns.amount.min", "gate.metric", "schedule.timezone",
     ]  # fmt: skip
     assert str(error).startswith(
-        "4 mistakes in dags/churn.yaml\n"
+        "4 issues in dags/churn.yaml\n"
         "\n"
         "dags/churn.yaml:3:9: model.task\n"
         "  3 |   task: clasification\n"
@@ -346,20 +346,20 @@ def test_the_error_crosses_processes_whole() -> None:
         parse_spec("a: 1", path="churn.yaml")
     copy = pickle.loads(pickle.dumps(caught.value))
     assert str(copy) == str(caught.value)
-    assert copy.mistakes == caught.value.mistakes
+    assert copy.issues == caught.value.issues
 
 
 def test_a_file_of_mistakes_is_cut_short() -> None:
     with pytest.raises(SpecError) as caught:
         parse_spec(CHURN + "".join(f"x{number}: 1\n" for number in range(60)), path="churn.yaml")
-    assert len(caught.value.mistakes) == 60
+    assert len(caught.value.issues) == 60
     assert str(caught.value).endswith("\n\n... and 10 more")
 
 
 def test_of_a_long_line_the_part_around_the_place_is_shown() -> None:
-    (mistake,) = mistakes_of(changed("[no, oh]", f"[{'ab, ' * 300}1, {'cd, ' * 300}oh]"))
-    assert marked(mistake) == "1"
-    assert max(map(len, mistake.excerpt.split("\n"))) < 120
+    (issue,) = mistakes_of(changed("[no, oh]", f"[{'ab, ' * 300}1, {'cd, ' * 300}oh]"))
+    assert marked(issue) == "1"
+    assert max(map(len, issue.excerpt.split("\n"))) < 120
 
 
 TEN = "a: &a [1,1,1,1,1,1,1,1,1,1]\n"
@@ -400,8 +400,8 @@ UNREADABLE = [
     ("text", "line", "column", "message", "hint"), UNREADABLE, ids=[repr(t[0][:20]) for t in UNREADABLE]
 )
 def test_what_is_no_declaration_is_told_as_such(text: str, line: int, column: int, message: str, hint: str) -> None:
-    (mistake,) = mistakes_of(text)
-    assert (mistake.line, mistake.column, mistake.message, mistake.hint) == (line, column, message, hint)
+    (issue,) = mistakes_of(text)
+    assert (issue.line, issue.column, issue.message, issue.hint) == (line, column, message, hint)
 
 
 def test_scalars_are_those_of_yaml_1_2() -> None:
@@ -455,17 +455,17 @@ def test_a_file_in_another_encoding(tmp_path: Path) -> None:
     file.write_bytes("model:\n  name: Zürich\n".encode("latin-1"))
     with pytest.raises(SpecError) as caught:
         load_spec(file)
-    (mistake,) = caught.value.mistakes
-    assert (mistake.line, mistake.column, mistake.message) == (2, 10, "expected UTF-8 text, got the byte 0xfc")
-    assert mistake.hint == "save the file as UTF-8"
+    (issue,) = caught.value.issues
+    assert (issue.line, issue.column, issue.message) == (2, 10, "expected UTF-8 text, got the byte 0xfc")
+    assert issue.hint == "save the file as UTF-8"
     file.write_bytes(CHURN.encode("utf-16"))
-    with pytest.raises(SpecError, match="1 mistake in"):
+    with pytest.raises(SpecError, match="1 issue in"):
         load_spec(file)
 
 
-def within(mistakes: tuple[Mistake, ...], text: str) -> bool:
+def within(issues: tuple[SpecIssue, ...], text: str) -> bool:
     lines = text.splitlines() or [""]
-    return all(1 <= each.line <= len(lines) and 1 <= each.column <= len(lines[each.line - 1]) + 1 for each in mistakes)
+    return all(1 <= each.line <= len(lines) and 1 <= each.column <= len(lines[each.line - 1]) + 1 for each in issues)
 
 
 def tokens(text: str) -> list[tuple[int, int]]:
@@ -503,14 +503,14 @@ def judged(text: str) -> None:
     try:
         spec = parse_spec(text, path="churn.yaml")
     except SpecError as error:
-        mistakes = error.mistakes
+        issues = error.issues
     else:
         assert PipelineSpec.model_validate(spec.model_dump(mode="json")) == spec
         return
-    assert mistakes
-    assert within(mistakes, text), (mistakes, text)
-    assert all(each.message for each in mistakes)
-    assert list(mistakes) == sorted(mistakes, key=lambda each: (each.line, each.column))
+    assert issues
+    assert within(issues, text), (issues, text)
+    assert all(each.message for each in issues)
+    assert list(issues) == sorted(issues, key=lambda each: (each.line, each.column))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

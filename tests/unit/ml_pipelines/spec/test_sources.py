@@ -34,7 +34,7 @@ def parse(source: str) -> PipelineSpec:
 def issues(source: str) -> dict[str, str]:
     with pytest.raises(SpecError) as caught:
         parse(source)
-    return {issue.path: f"{issue.message} {issue.hint}".strip() for issue in caught.value.mistakes}
+    return {issue.path: f"{issue.message} {issue.hint}".strip() for issue in caught.value.issues}
 
 
 @pytest.fixture

@@ -179,9 +179,9 @@ def test_the_source_is_the_one_declared() -> None:
 def test_without_candidates_sensible_ones_are_trained(task: Any) -> None:
     metric = metrics_of(task)[0].name
     spec = PipelineSpec.model_validate(declared(model={"name": "m", "task": task}, gate={"metric": metric}))
-    assert spec.trained == DEFAULT_CANDIDATES[task]
+    assert spec.effective_candidates == DEFAULT_CANDIDATES[task]
     one = declared(candidates=[{"name": "ridge", "estimator": "sklearn.linear_model.Ridge"}])
-    assert [each.name for each in PipelineSpec.model_validate(one).trained] == ["ridge"]
+    assert [each.name for each in PipelineSpec.model_validate(one).effective_candidates] == ["ridge"]
 
 
 def test_a_section_is_frozen_and_knows_its_fields() -> None:

@@ -100,7 +100,7 @@ def test_a_run_that_stopped_has_a_short_report(run: Any) -> None:
 
 def test_the_steps_before_are_in_it_and_this_one_is_not(run: Any) -> None:
     for step in ("ingest", "record_decision"):
-        result = StepResult(step=step, key="0" * 64, how="reused", reason=f"hit of {step}", seconds=1.5)
+        result = StepResult(step=step, key="0" * 64, status="cached", reason=f"hit of {step}", seconds=1.5)
         run.services.done.append(TaskRecord(run.identity, result, datetime(2026, 1, 1, tzinfo=UTC)))
     page = judged(run)
     assert "hit of ingest" in page

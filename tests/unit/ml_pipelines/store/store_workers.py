@@ -26,7 +26,7 @@ def find_or_compute(store: ArtifactStore) -> tuple[bool, ArtifactRef]:
             return False, manifest.outputs["train"]
         ref = store.put_bytes(b"x" * 1_000_000, kind="table", rows=1)
         store.commit(
-            STEP, KEY, StepResult(step=STEP, key=KEY, how="computed", reason="", outputs={"train": ref}), COMPONENTS
+            STEP, KEY, StepResult(step=STEP, key=KEY, status="computed", reason="", outputs={"train": ref}), COMPONENTS
         )
         return True, ref
 

@@ -49,7 +49,7 @@ def result(store: ArtifactStore, key: str = KEY, data: bytes = b"rows") -> StepR
     return StepResult(
         step=STEP,
         key=key,
-        how="computed",
+        status="computed",
         reason="miss: first time",
         outputs={"train": ref},
         values={"n": 3},
@@ -174,7 +174,7 @@ def test_a_result_is_found_again(store: ArtifactStore) -> None:
     assert found
     assert before <= found.created_at <= datetime.now(UTC)
     assert found.components == COMPONENTS
-    assert found.result == made.model_copy(update={"how": "reused", "reason": "hit", "seconds": 0.0})
+    assert found.result == made.model_copy(update={"status": "cached", "reason": "hit", "seconds": 0.0})
 
 
 def test_the_last_commit_counts(store: ArtifactStore) -> None:

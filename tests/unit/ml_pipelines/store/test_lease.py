@@ -14,7 +14,7 @@ from queue import Queue
 
 import pytest
 
-from ml_pipelines._utils.process import owner
+from ml_pipelines._utils.process import process_identity
 from ml_pipelines.errors import StoreUnavailable
 from ml_pipelines.store import lease
 from ml_pipelines.store.filesystems.local import LocalFiles
@@ -76,7 +76,7 @@ def test_the_holder_is_named_and_the_lease_is_given_back(files: LocalFiles) -> N
     with hold(files, NAME, appeared=never) as held:
         assert held
         written = json.loads(files.read(NAME) or b"")
-        assert written["owner"] == owner()
+        assert written["owner"] == process_identity()
         assert len(written["token"]) == 32
     assert files.read(NAME) is None
 

@@ -42,7 +42,7 @@ def commit(store: ArtifactStore, data: bytes) -> StepResult:
     components: Components = {"facts": {"data": data.decode()}}
     key = key_of(components)
     result = StepResult(
-        step="split", key=key, how="computed", reason="", outputs={"a": store.put_bytes(data, kind="json")}
+        step="split", key=key, status="computed", reason="", outputs={"a": store.put_bytes(data, kind="json")}
     )
     store.commit("split", key, result, components)
     return result

@@ -73,7 +73,7 @@ def a_context(
 
 
 def a_result(step: str, values: dict[str, Any], outputs: dict[str, Any] | None = None) -> dict[str, Any]:
-    made = StepResult(step=step, key=KEY, how="computed", reason="first", outputs=outputs or {}, values=values)
+    made = StepResult(step=step, key=KEY, status="computed", reason="first", outputs=outputs or {}, values=values)
     return made.model_dump(mode="json")
 
 

@@ -27,7 +27,7 @@ from ml_pipelines_airflow.execution import container as runtime
 from ml_pipelines_airflow.execution.container import container_environment, run_in_container
 from ml_pipelines_airflow.execution.docker_client import Container
 
-RESULT = StepResult(step="train", key="0" * 64, how="computed", reason="miss: first time")
+RESULT = StepResult(step="train", key="0" * 64, status="computed", reason="miss: first time")
 State = dict[str, Any]
 RUNNING: State = {"Status": "running"}
 CREATED: State = {"Status": "created"}

@@ -183,7 +183,7 @@ def test_a_champion_that_was_moved_outside_is_noted_once(services: Services) -> 
     assert event.added == {"churn": {"model": "churn", "version": "1", "reason": sentence}}
     assert watch.execute(a_context()) == {}
     note = services.ledger.entries("churn")[0]
-    assert (note.decision.outcome, note.decision.reason, note.pipeline) == ("moved_outside", sentence, "registry")
+    assert (note.decision.outcome, note.decision.reason, note.pipeline) == ("external_change", sentence, "registry")
     assert (note.details["version"], note.details["previous_version"]) == ("1", "3")
     services.registry.drop_alias("churn", "champion")
     assert watch.execute(a_context()) == {"churn": "the alias champion was moved outside, from version 1 away"}
@@ -205,7 +205,7 @@ def test_after_a_move_outside_the_previous_one_has_to_be_named(services: Service
     assert caught.value.got == "the alias champion was moved outside, from version 2 to version 3"
     rollback(to="1").execute(a_context(run_id="tuesday"))
     outcomes = [entry.decision.outcome for entry in services.ledger.entries("churn")]
-    assert outcomes == ["rolled_back", "moved_outside", "held", "promoted"]
+    assert outcomes == ["rolled_back", "external_change", "held", "promoted"]
 
 
 def test_the_champion_before_serves_again(registry: FakeRegistry) -> None:

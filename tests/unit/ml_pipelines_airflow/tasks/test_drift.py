@@ -28,7 +28,7 @@ class Alias:
 def measured(**values: Any) -> list[dict[str, Any]]:
     values = {"features": True, "predictions": False, "reason": "1 of 5 features have drifted"} | values
     result = StepResult(
-        step="measure_drift", key="0" * 64, how="computed", reason="", outputs={"report": REPORT}, values=values
+        step="measure_drift", key="0" * 64, status="computed", reason="", outputs={"report": REPORT}, values=values
     )
     return [result.model_dump(mode="json")]
 

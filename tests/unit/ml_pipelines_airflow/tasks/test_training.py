@@ -36,7 +36,9 @@ def a_result(step: str, **values: Any) -> StepResult:
         name: ArtifactRef(uri=f"file:///store/{step}.{name}", sha256=DIGEST, bytes=1, kind=kind)
         for name, kind in CATALOG[step].outputs.items()
     }
-    return StepResult(step=step, key=DIGEST, how="computed", reason="miss: first time", outputs=outputs, values=values)
+    return StepResult(
+        step=step, key=DIGEST, status="computed", reason="miss: first time", outputs=outputs, values=values
+    )
 
 
 class TaskInstance:
@@ -128,7 +130,7 @@ def test_a_run_in_one_process_has_one_set_of_services_and_expects_to_try_a_model
     monkeypatch.setattr("ml_pipelines.runner.step.run_step", run_step)
     monkeypatch.setattr(ConnectedServices, "prepare_smoke_test", lambda services: expected.append(services))
     monkeypatch.setattr(process, "current", process.Process())
-    monkeypatch.setattr(process, "leave_garbage_at_the_end", lambda: quickly.append(True))
+    monkeypatch.setattr(process, "skip_final_collection", lambda: quickly.append(True))
     for user in ("dag_test", "eve"):
         of_the_run = {"dag_run": SimpleNamespace(triggering_user_name=user)}
         tasks.run_task(**arguments("ingest") | of_the_run)
@@ -150,7 +152,7 @@ def test_only_the_fork_of_a_worker_leaves_its_garbage(
     monkeypatch: pytest.MonkeyPatch, asked: list[StepRequest], forks: bool
 ) -> None:
     left: list[bool] = []
-    monkeypatch.setattr(process, "leave_garbage", lambda: left.append(True))
+    monkeypatch.setattr(process, "limit_garbage_collection", lambda: left.append(True))
     monkeypatch.setattr(process, "current", process.Process(forks=forks))
     tasks.run_task(**arguments("ingest"))
     assert left == [True] * forks

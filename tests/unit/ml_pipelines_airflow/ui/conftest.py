@@ -70,7 +70,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(ui, "get_auth_manager", AuthManager)
     # Importing it takes seconds, and these pages ask a registry in memory.
-    monkeypatch.setattr(ui, "load", lambda name: None)
+    monkeypatch.setattr(ui, "import_object", lambda name: None)
     return made
 
 

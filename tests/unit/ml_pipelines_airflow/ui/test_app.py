@@ -160,7 +160,7 @@ def test_a_run_that_decides_nothing_shows_the_report_that_it_has_made_to_who_may
     result = StepResult(
         step="measure_drift",
         key="0" * 64,
-        how="computed",
+        status="computed",
         reason="",
         outputs={"drift": world.services.put(b"{}", kind="json"), "report": world.services.put(page, kind="html")},
     )

@@ -110,7 +110,7 @@ def test_rows_that_do_not_add_up_are_no_result():
 
 
 def result(step, values, **outputs):
-    return StepResult(step=step, key="0" * 64, how="computed", reason="miss", values=values, outputs=outputs)
+    return StepResult(step=step, key="0" * 64, status="computed", reason="miss", values=values, outputs=outputs)
 
 
 @pytest.mark.parametrize(("digest", "data"), [("md5:1f", "md5:1f"), (None, f"sha256:{'c' * 64}")])

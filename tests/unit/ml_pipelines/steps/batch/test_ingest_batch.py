@@ -8,7 +8,7 @@ from ml_pipelines.errors import DataError, NoRows, RegistryError, RequestError
 from ml_pipelines.pipeline.batch_parameters import IngestBatchParameters
 from ml_pipelines.pipeline.parameters import RunOptions
 from ml_pipelines.promotion.deployment import TRAINING_TAG
-from ml_pipelines.spec.batch import ScoredBy
+from ml_pipelines.spec.batch import ModelReference
 from ml_pipelines.spec.training import DvcSource, FileSource
 from ml_pipelines.steps.batch.ingest_batch import ingest_batch, resolve
 
@@ -19,7 +19,7 @@ FEATURES = {"x": "float", "colour": "string", "since": "date"}
 
 
 def parameters(**changes):
-    told = {"source": SOURCE, "key": "id", "keep": (), "types": {}, "model": ScoredBy(name="churn")}
+    told = {"source": SOURCE, "key": "id", "keep": (), "types": {}, "model": ModelReference(name="churn")}
     return IngestBatchParameters(**told | changes)
 
 
@@ -78,7 +78,7 @@ def test_without_a_champion_there_is_nothing_to_score_with(run):
         resolve(parameters(), {}, run.services, SOMEBODY)
     assert "train and promote a model of this name" in caught.value.fix
     with pytest.raises(RegistryError, match="there is no version 9"):
-        resolve(parameters(model=ScoredBy(name="churn", version="9")), {}, run.services, SOMEBODY)
+        resolve(parameters(model=ModelReference(name="churn", version="9")), {}, run.services, SOMEBODY)
 
 
 def test_the_columns_of_the_training_are_read_as_their_types_and_others_left_out(csv):
@@ -128,7 +128,7 @@ def test_a_query_without_rows_is_no_fault(run):
 def test_a_run_may_ask_for_another_revision_and_version():
     told = parameters(source=DvcSource(repo="r", path="p"))
     asked = told.for_run(RunOptions(data_revision="v2", model_version="7"))
-    assert (asked.source.rev, asked.model) == ("v2", ScoredBy(name="churn", version="7"))
-    assert told.for_run(RunOptions(model_version="previous")).model == ScoredBy(name="churn", alias="previous")
+    assert (asked.source.rev, asked.model) == ("v2", ModelReference(name="churn", version="7"))
+    assert told.for_run(RunOptions(model_version="previous")).model == ModelReference(name="churn", alias="previous")
     with pytest.raises(RequestError, match="has no revisions"):
         parameters().for_run(RunOptions(data_revision="v2"))

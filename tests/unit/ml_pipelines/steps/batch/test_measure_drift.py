@@ -11,7 +11,7 @@ from ml_pipelines.errors import DataError, RegistryError
 from ml_pipelines.pipeline.batch_parameters import MeasureDriftParameters
 from ml_pipelines.ports import TaskRecord
 from ml_pipelines.promotion.deployment import TRAINING_TAG
-from ml_pipelines.spec.batch import DriftLimits, ScoredBy
+from ml_pipelines.spec.batch import DriftLimits, ModelReference
 from ml_pipelines.steps.batch.measure_drift import MAX_ROWS, measure_drift, resolve
 
 SOMEBODY = Identity(pipeline="watch", run_id="r", task_id="measure_drift")
@@ -21,7 +21,7 @@ ABOUT = {"model": "churn", "version": "1", "watch": "scores", "batch": "b", "sco
 
 def parameters(**limits):
     limits = {"min_rows": 100} | limits
-    return MeasureDriftParameters(watch="scores", model=ScoredBy(name="churn"), limits=DriftLimits(**limits))
+    return MeasureDriftParameters(watch="scores", model=ModelReference(name="churn"), limits=DriftLimits(**limits))
 
 
 def rows(count=1000, shift=0.0, colours=("red", "blue"), seed=5):
@@ -116,7 +116,7 @@ def scored(run_id, version, text, outcome="complete"):
         "ingest_batch": StepResult(
             step="ingest_batch",
             key="0" * 64,
-            how="computed",
+            status="computed",
             reason="miss",
             outputs={"table": ref(text)},
             values={"model": {"version": version}},
@@ -124,7 +124,7 @@ def scored(run_id, version, text, outcome="complete"):
         "collect_scores": StepResult(
             step="collect_scores",
             key="0" * 64,
-            how="computed",
+            status="computed",
             reason="miss",
             outputs={"scores": ref(text)},
             values={"outcome": outcome},
