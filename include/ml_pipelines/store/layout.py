@@ -7,8 +7,8 @@
     published/<step>/<key>/<place>.json                     what publishing that result somewhere told
     runs/<pipeline>/<run_id>/<task_id>[.<map_index>].json   what each task of a run got
     leases/<step>/<key>.json                                who is working on a recipe
-    stories/<pipeline>/<run_id>/<place>/                    what is said about a run somewhere, and what was
-    untold/<place>/<key>.json                               whose end is still to be said there
+    run_states/<pipeline>/<run_id>/<place>/                 state of a run, and what a Slack channel has received
+    pending/<place>/<key>.json                              run whose end a Slack channel has not received
     handed/<job>/                                           what was handed to a container: request, result, heartbeat
     watches/<kind>/<name>.json                              what a watcher has told last
     tmp/                                                    files in the making; only where the store is a folder
@@ -161,13 +161,13 @@ def run_of(name: str) -> tuple[str, str]:
 
 
 def run_state_folder(pipeline: str, run_id: str, place: str) -> str:
-    """Folder of what is said about a run in a place."""
-    return f"stories/{quoted(pipeline)}/{quoted(run_id)}/{quoted(place)}"
+    """Return the folder of a run's state for a Slack channel."""
+    return f"run_states/{quoted(pipeline)}/{quoted(run_id)}/{quoted(place)}"
 
 
 def pending_folder(place: str) -> str:
-    """Folder of the runs whose end is still to be said in a place."""
-    return f"untold/{quoted(place)}"
+    """Return the folder of the runs whose end a Slack channel has not received."""
+    return f"pending/{quoted(place)}"
 
 
 def quoted(name: str) -> str:

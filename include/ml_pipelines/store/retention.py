@@ -139,11 +139,11 @@ def _orphaned_publications(store: ArtifactStore, recipes: list[str], before: dat
 
 def _stories(store: ArtifactStore, before: datetime, old: Collection[tuple[str, str]]) -> list[Entry]:
     """What was said of runs that are removed; of runs without records, what was last changed before a moment."""
-    entries = list(store.files.entries("stories"))
+    entries = list(store.files.entries("run_states"))
     recorded = {run_of(entry.name) for entry in store.files.entries("runs")} - set(old)
     recent = {run_of(entry.name) for entry in entries if entry.modified >= before}
     forgotten = [entry for entry in entries if run_of(entry.name) not in recent | recorded]
-    return forgotten + [entry for entry in store.files.entries("untold") if entry.modified < before]
+    return forgotten + [entry for entry in store.files.entries("pending") if entry.modified < before]
 
 
 def _is_loose(entry: Entry, kept: Collection[str], now: datetime) -> bool:

@@ -1,1 +1,1 @@
-"""One message a run, posted when there is something to say and edited as the run goes on."""
+"""Slack messages and mails about runs: one message per run, edited as the run progresses."""

@@ -1,4 +1,4 @@
-"""From the context of an Airflow callback to news. What happened is told by the context itself."""
+"""Events from the contexts of Airflow's callbacks."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from ml_pipelines_airflow.notifications.events import (
     RunEvent,
     RunReference,
     TaskEvent,
+    TaskState,
 )
-from ml_pipelines_airflow.notifications.events import TaskState as State
 
-__all__ = ["event_from_context", "late_tasks_event", "masked"]
+__all__ = ["event_from_context", "late_tasks_event", "mask_secrets"]
 
 log = logging.getLogger(__name__)
 
-_LONGEST_LINE = 300
-_LONGEST_DETAIL = 2500
-_STATES: Mapping[str, State] = {
+_MAX_LINE = 300
+_MAX_DETAIL = 2500
+_HEADLINE_LIMITS = {"text": _MAX_LINE, "detail": _MAX_DETAIL, "facts": _MAX_LINE}
+_STATES: Mapping[str, TaskState] = {
     "running": "started",
     "up_for_retry": "retrying",
     "failed": "failed",
@@ -36,66 +37,75 @@ _STATES: Mapping[str, State] = {
 
 
 def event_from_context(context: Any, headline: Callable[[Any], Headline | None] | None = None) -> Event:
-    """What a callback's context says.
+    """Return the event that a callback reports.
 
-    A DAG's own callback has a `reason`. A task's has the state that the task came to; where there is none, as when
-    its process was killed and Airflow calls back from elsewhere, it failed or is tried again.
+    The context of a DAG's callback has a `reason`; the context of a task's callback has the new state of the task.
 
     Args:
         context: of a task's or a DAG's callback.
-        headline: what a task's success means for the run; called with the context.
+        headline: returns the result of the run from the context of a successful task.
     """
-    if "reason" in context:
-        return _run_news(context)
-    return _task_news(context, headline)
+    return _run_event(context) if "reason" in context else _task_event(context, headline)
 
 
 def late_tasks_event(run: Mapping[str, Any], late: Sequence[LateTask]) -> LateTasksEvent:
-    """What a deadline's callback says; `run` is the run as Airflow's REST API describes it."""
-    return LateTasksEvent(run=_facts(str(run["dag_id"]), str(run["dag_run_id"])), late=tuple(late))
+    """Return the event of a missed deadline; `run` is the run as Airflow's REST API describes it."""
+    return LateTasksEvent(run=_reference(str(run["dag_id"]), str(run["dag_run_id"])), late=tuple(late))
 
 
-def _run_news(context: Any) -> RunEvent:
+def mask_secrets(text: str) -> str:
+    """Return a text in which asterisks replace the secrets that Airflow has registered."""
+    from airflow.sdk.log import redact  # type: ignore[attr-defined]  # not in its __all__
+
+    return str(redact(text))
+
+
+def _run_event(context: Any) -> RunEvent:
     run, ti = context.get("dag_run"), context.get("ti")
     dag_id = str(getattr(run, "dag_id", None) or context["dag"].dag_id)
-    began, ended = getattr(run, "start_date", None), getattr(run, "end_date", None) or datetime.now(UTC)
+    start, end = getattr(run, "start_date", None), getattr(run, "end_date", None) or datetime.now(UTC)
     reason = str(context["reason"] or "")
-    state = getattr(run, "state", None)
     return RunEvent(
-        run=_facts(dag_id, str(getattr(run, "run_id", None) or context.get("run_id") or ti.run_id)),
+        run=_reference(dag_id, str(getattr(run, "run_id", None) or context.get("run_id") or ti.run_id)),
         attempt=_attempt(run),
-        # Where Airflow tells no state, its reason does: "success", "task_failure", "timed_out", ...
-        state="success" if _text(state) == "success" or (state is None and reason == "success") else "failed",
-        at=ended,
-        seconds=max((ended - began).total_seconds(), 0.0) if began else None,
+        state="success" if _has_succeeded(run, reason) else "failed",
+        at=end,
+        seconds=max((end - start).total_seconds(), 0.0) if start else None,
         reason="" if reason == "success" else reason,
     )
 
 
-def _task_news(context: Any, headline: Callable[[Any], Headline | None] | None) -> TaskEvent:
+def _has_succeeded(run: Any, reason: str) -> bool:
+    # Without a state, the reason decides: "success", "task_failure", "timed_out", ...
+    state = getattr(run, "state", None)
+    return (reason if state is None else _text(state)) == "success"
+
+
+def _task_event(context: Any, headline: Callable[[Any], Headline | None] | None) -> TaskEvent:
     ti, task = context["ti"], context.get("task")
-    news = TaskEvent(
-        run=_facts(ti.dag_id, ti.run_id),
+    event = TaskEvent(
+        run=_reference(ti.dag_id, ti.run_id),
         attempt=_attempt(context.get("dag_run")),
-        task=_label(ti),
-        state=_state(ti),
+        task=_task_name(ti),
+        state=_task_state(ti),
         try_number=max(ti.try_number or 1, 1),
         tries=max((ti.max_tries or 0) + 1, ti.try_number or 1),
-        owner=masked(str(getattr(task, "owner", "") or "")),
+        owner=mask_secrets(str(getattr(task, "owner", "") or "")),
         log_url=str(ti.log_url or ""),
     )
-    if news.state in ("failed", "retrying"):
+    if event.state in ("failed", "retrying"):
         line, detail = _error(context.get("exception"))
-        return news.model_copy(update={"error": line, "detail": detail})
-    if news.state in ("started", "succeeded") and _asks_a_person(task):
-        return _with_question(news, ti, task)
-    found = _found(headline, context) if headline and news.state == "succeeded" else None
-    return news.model_copy(update={"headline": found})
+        return event.model_copy(update={"error": line, "detail": detail})
+    if event.state in ("started", "succeeded") and _awaits_input(task):
+        return _with_question(event, ti, task)
+    result = _headline(headline, context) if headline and event.state == "succeeded" else None
+    return event.model_copy(update={"headline": result})
 
 
-def _state(ti: Any) -> State:
-    if known := _STATES.get(_text(getattr(ti, "state", None))):
-        return known
+def _task_state(ti: Any) -> TaskState:
+    if state := _STATES.get(_text(getattr(ti, "state", None))):
+        return state
+    # The callback of a killed process runs elsewhere and has no state.
     return "retrying" if (ti.try_number or 1) <= (ti.max_tries or 0) else "failed"
 
 
@@ -107,77 +117,74 @@ def _attempt(run: Any) -> int:
     return int(getattr(run, "clear_number", 0) or 0)
 
 
-def _label(ti: Any) -> str:
-    index = -1 if ti.map_index is None else ti.map_index
-    return f"{ti.task_id}[{index}]" if index >= 0 else str(ti.task_id)
+def _map_index(ti: Any) -> int | None:
+    return None if ti.map_index is None or ti.map_index < 0 else int(ti.map_index)
 
 
-def _facts(dag_id: str, run_id: str) -> RunReference:
+def _task_name(ti: Any) -> str:
+    index = _map_index(ti)
+    return str(ti.task_id) if index is None else f"{ti.task_id}[{index}]"
+
+
+def _reference(dag_id: str, run_id: str) -> RunReference:
     from airflow.providers.common.compat.sdk import conf
 
     base = str(conf.get("api", "base_url", fallback="") or "http://localhost:8080").rstrip("/")
     return RunReference(dag_id=dag_id, run_id=run_id, url=f"{base}/dags/{quote(dag_id)}/runs/{quote(run_id)}")
 
 
-def _asks_a_person(task: Any) -> bool:
+def _awaits_input(task: Any) -> bool:
     from airflow.providers.standard.operators.hitl import HITLOperator
 
     return isinstance(task, HITLOperator)
 
 
-def _with_question(news: TaskEvent, ti: Any, task: Any) -> TaskEvent:
-    if news.state == "succeeded":
-        return news.model_copy(update={"state": "answered", "detail": _answer(ti)})
-    index = f"?map_index={ti.map_index}" if ti.map_index is not None and ti.map_index >= 0 else ""
-    url = f"{news.run.url}/tasks/{quote(ti.task_id)}/required_actions{index}"
-    subject = masked(_shortened(str(task.subject or ""), _LONGEST_LINE))
-    return news.model_copy(update={"state": "held", "detail": subject, "url": url})
+def _with_question(event: TaskEvent, ti: Any, task: Any) -> TaskEvent:
+    if event.state == "succeeded":
+        return event.model_copy(update={"state": "answered", "detail": _answer(ti)})
+    index = _map_index(ti)
+    query = "" if index is None else f"?map_index={index}"
+    url = f"{event.run.url}/tasks/{quote(ti.task_id)}/required_actions{query}"
+    question = mask_secrets(_shorten(str(task.subject or ""), _MAX_LINE))
+    return event.model_copy(update={"state": "awaiting_input", "detail": question, "url": url})
 
 
 def _answer(ti: Any) -> str:
-    """What was chosen and by whom, empty if Airflow does not tell."""
-    index = {} if ti.map_index is None or ti.map_index < 0 else {"map_indexes": ti.map_index}
-    given = ti.xcom_pull(task_ids=ti.task_id, **index)
-    if not isinstance(given, Mapping):
+    """Return the chosen options and the name of the person; empty if Airflow stores no answer."""
+    index = _map_index(ti)
+    answer = ti.xcom_pull(task_ids=ti.task_id, **({} if index is None else {"map_indexes": index}))
+    if not isinstance(answer, Mapping):
         return ""
-    by = given.get("responded_by_user")
-    name = by.get("name") if isinstance(by, Mapping) else getattr(by, "name", None)
-    chosen = ", ".join(str(each) for each in given.get("chosen_options") or ())
-    return masked(_shortened(f"{chosen} by {name}" if name else chosen, _LONGEST_LINE))
+    user = answer.get("responded_by_user")
+    name = user.get("name") if isinstance(user, Mapping) else getattr(user, "name", None)
+    options = ", ".join(str(option) for option in answer.get("chosen_options") or ())
+    return mask_secrets(_shorten(f"{options} by {name}" if name else options, _MAX_LINE))
 
 
 def _error(error: Any) -> tuple[str, str]:
-    """The line that says most, and more of it."""
+    """Return the most informative line of an error, and its text if that has more lines."""
     if error is None:
         return "no exception was reported; its process may have been killed", ""
-    text = masked(str(error).strip())
+    text = mask_secrets(str(error).strip())
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
-    # Ours begin with what is wrong, others end with it.
+    # An error of this project begins with its essence; others end with it.
     line = lines[0] if isinstance(error, PipelineError) else lines[-1]
     name = type(error).__name__ if isinstance(error, BaseException) else ""
-    told = ": ".join(filter(None, (name, line)))
-    return _shortened(told, _LONGEST_LINE), _shortened(text, _LONGEST_DETAIL) if text != line else ""
+    summary = ": ".join(filter(None, (name, line)))
+    return _shorten(summary, _MAX_LINE), _shorten(text, _MAX_DETAIL) if text != line else ""
 
 
-def _found(headline: Callable[[Any], Headline | None], context: Any) -> Headline | None:
+def _headline(headline: Callable[[Any], Headline | None], context: Any) -> Headline | None:
     try:
-        found = headline(context)
+        result = headline(context)
     except Exception:
-        # It is anybody's function; what else is known of the run is told all the same.
-        log.exception("the headline could not be made")
+        # The function belongs to the user; its error must not suppress the event.
+        log.exception("the headline function failed")
         return None
-    limits = {"text": _LONGEST_LINE, "detail": _LONGEST_DETAIL, "facts": _LONGEST_LINE}
-    return found and found.model_copy(
-        update={name: masked(_shortened(getattr(found, name), limit)) for name, limit in limits.items()}
+    return result and result.model_copy(
+        update={name: mask_secrets(_shorten(getattr(result, name), limit)) for name, limit in _HEADLINE_LIMITS.items()}
     )
 
 
-def _shortened(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 4].rstrip()} ..."
-
-
-def masked(text: str) -> str:
-    """The text without the secrets that Airflow knows of."""
-    from airflow.sdk.log import redact  # type: ignore[attr-defined]  # not in its __all__
-
-    return str(redact(text))
+def _shorten(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 4].rstrip()} ..."

@@ -1,4 +1,4 @@
-"""`email` in `default_args`, by the SMTP provider's notifier and its connection."""
+"""Mails for `email` in `default_args`, sent by the SMTP provider's notifier and its connection."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ log = logging.getLogger(__name__)
 
 
 def email_callback(to: Sequence[str]) -> Callable[[Any], None]:
-    """A callback that mails what Airflow mails of a task that failed or is tried again.
+    """Return a callback that sends Airflow's mail about a failed or retried task.
 
-    Subject, text and sender are those of the connection (`smtp_default`, or what `[email] email_conn_id` names).
+    The connection `smtp_default`, or the one in `[email] email_conn_id`, defines subject, text and sender.
 
     Args:
         to: addresses.
     """
     addresses = list(to)
 
-    def tell(context: Any) -> None:
+    def send(context: Any) -> None:
         from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 
         try:
-            # A fresh one: it renders its fields in place, so that one object would say the first task's text for all.
-            # Called directly, as there is nothing to render yet, and what goes wrong is logged once and here.
+            # A new object per mail: it renders its fields in place, so a shared one would repeat the first text.
+            # `notify` skips the rendering of Airflow's notifier, which would log the error a second time.
             SmtpNotifier(to=addresses).notify(context)
         except Exception as exc:
-            # A mail is not worth a task.
+            # No error of a mail may fail a task.
             log.warning(
-                "no mail to %s: %s: %s; see Airflow's connection smtp_default, of type SMTP",
+                "the mail to %s was not sent: %s: %s; check Airflow's connection smtp_default, of type SMTP",
                 ", ".join(addresses),
                 type(exc).__name__,
                 exc,
             )
 
-    return tell
+    return send

@@ -1,4 +1,4 @@
-"""What there is to say about a run, and to whom: plain values, made by callbacks and by the SLA."""
+"""Events of a run and of its tasks: plain values that callbacks and SLA deadlines create."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = [
     "TaskState",
 ]
 
-TaskState = Literal["started", "held", "retrying", "skipped", "succeeded", "answered", "failed"]
+TaskState = Literal["started", "awaiting_input", "retrying", "skipped", "succeeded", "answered", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a run is talked about.
+    """A Slack channel, reached by an Airflow connection.
 
     Attributes:
         connection: an Airflow connection of type `slack` or `slackwebhook`.
-        channel: in Slack; a webhook has its own.
+        channel: name or id of the channel; empty for a webhook, which has its own.
     """
 
     connection: str
@@ -40,15 +40,15 @@ class Destination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LateTask:
-    """A task that was not done within its SLA.
+    """A task that did not finish within its SLA.
 
     Attributes:
-        task: its id, `train[2]` for one of several mapped ones.
-        state: as Airflow names it, None if it has not begun.
-        due: when it should have been done, UTC.
-        seen: when this was so, UTC.
-        sla_seconds: the time it had from the run's start.
-        blame: a sentence about the task before it that used the time; None if it used it itself.
+        task: task id, `train[2]` for a mapped instance.
+        state: Airflow's state, None if the task has not started.
+        due: end of the SLA, UTC.
+        seen: when the state was read, UTC.
+        sla_seconds: length of the SLA, counted from the start of the run.
+        cause: clause that names the upstream task that caused the delay; None if there is none.
     """
 
     task: str
@@ -56,17 +56,17 @@ class LateTask:
     due: datetime
     seen: datetime
     sla_seconds: float
-    blame: str | None = None
+    cause: str | None = None
 
 
 class Headline(Contract):
-    """What a run is about, when a task has found that out.
+    """The result of a run in a few words, reported by one of its tasks.
 
     Attributes:
         text: a few words, such as "promoted v18 of churn-model".
-        detail: a sentence for the message's thread.
-        good: whether that is good news; None: neither.
-        facts: a short line under the text.
+        detail: a sentence for the thread of the message.
+        good: whether the result is good; None: neither good nor bad.
+        facts: a short line below the text.
     """
 
     text: str
@@ -76,7 +76,7 @@ class Headline(Contract):
 
 
 class RunReference(Contract):
-    """Which run; `url` is where Airflow shows it."""
+    """Identity of a run; `url` is its page in Airflow."""
 
     dag_id: str
     run_id: str
@@ -84,21 +84,21 @@ class RunReference(Contract):
 
 
 class TaskEvent(Contract):
-    """What happened to a task.
+    """A change of a task's state.
 
     Attributes:
-        run: whose.
-        attempt: how often the run had been cleared by then.
-        task: its id, `train[2]` for one of several mapped ones.
-        state: what became of it.
-        try_number: counted from 1; goes on when a task is cleared.
-        tries: how many it has.
-        owner: who is asked about it.
-        log_url: of this try.
-        error: the error's last line.
-        detail: more of the error; for a task that waits for a person what is asked; the answer.
-        url: where a person answers.
-        headline: what its success means for the run.
+        run: run of the task.
+        attempt: how often the run had been cleared.
+        task: task id, `train[2]` for a mapped instance.
+        state: the new state.
+        try_number: counted from 1; continues after a task is cleared.
+        tries: number of tries before the task fails.
+        owner: owner of the task.
+        log_url: log of this try.
+        error: the most informative line of the error.
+        detail: the whole error; the question of a task that awaits input; the answer.
+        url: page on which a person answers.
+        headline: the result of the run, if this task's success reports it.
     """
 
     run: RunReference
@@ -116,7 +116,7 @@ class TaskEvent(Contract):
 
 
 class RunEvent(Contract):
-    """How a run ended: when (UTC), after how many seconds, and why."""
+    """The end of a run: state, time (UTC), duration in seconds, and Airflow's reason."""
 
     run: RunReference
     attempt: int = 0
@@ -127,7 +127,7 @@ class RunEvent(Contract):
 
 
 class LateTasksEvent(Contract):
-    """The tasks of a run that are late."""
+    """The late tasks of a run."""
 
     run: RunReference
     late: tuple[LateTask, ...]

@@ -1,17 +1,18 @@
-"""Numbers in words."""
+"""Text of durations in messages."""
 
 from __future__ import annotations
 
 __all__ = ["format_duration"]
 
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
 
 def format_duration(seconds: float) -> str:
-    """A length of time in its two largest units: `3 h 10 min`."""
+    """Return a duration in its two largest units, such as `3 h 10 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{round(seconds, 1) if seconds < 10 else whole:g} s"
-    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-    place = next(place for place, (_, length) in enumerate(units) if whole >= length)
-    (large, length), (small, part) = units[place], units[place + 1]
-    rest = whole % length // part
-    return f"{whole // length} {large} {rest} {small}" if rest else f"{whole // length} {large}"
+    position = next(position for position, (_, length) in enumerate(_UNITS) if whole >= length)
+    (large, large_length), (small, small_length) = _UNITS[position], _UNITS[position + 1]
+    rest = whole % large_length // small_length
+    return f"{whole // large_length} {large} {rest} {small}" if rest else f"{whole // large_length} {large}"

@@ -1,8 +1,7 @@
-"""What is known of a run, and how news adds to it.
+"""The state of a run, built from events, together with the record of what Slack has received.
 
-A story is the join of all news: the same again changes nothing, and the order in which parallel tasks are heard of
-does not matter. Of a task counts what its latest try came to; of the run how its latest attempt ended, where clearing
-tasks of a run makes a new attempt of it.
+Applying an event is idempotent, and the order of events from parallel tasks does not matter. The latest try decides
+the state of a task, and the latest attempt decides the state of the run. Clearing tasks of a run starts a new attempt.
 """
 
 from __future__ import annotations
@@ -24,33 +23,73 @@ from ml_pipelines_airflow.notifications.events import (
     TaskState,
 )
 
-__all__ = ["RunState", "Status", "TaskRunState", "after", "recovered", "status", "told_of"]
+__all__ = [
+    "Delivery",
+    "RunState",
+    "Status",
+    "TaskRunState",
+    "apply_event",
+    "delay",
+    "has_recovered",
+    "same_events",
+    "status",
+]
 
-Status = Literal["running", "retrying", "held", "failing", "failed", "success"]
+Status = Literal["running", "retrying", "awaiting_input", "failing", "failed", "success"]
 
-# Of two things heard of one try the one further on here came later.
+# Within one try, a state further down this list happened later.
 _RANK = {state: rank for rank, state in enumerate(get_args(TaskState))}
-_TROUBLES: frozenset[TaskState] = frozenset({"retrying", "failed"})
+_FAILURES: frozenset[TaskState] = frozenset({"retrying", "failed"})
+_STATUS_BY_PRIORITY: tuple[tuple[TaskState, Status], ...] = (
+    ("failed", "failing"),
+    ("awaiting_input", "awaiting_input"),
+    ("retrying", "retrying"),
+)
+
+
+class Delivery(Contract):
+    """What Slack has received about a run.
+
+    Attributes:
+        channel: id of the channel, which an edit of the message requires.
+        ts: Slack's id of the message; empty before the first post.
+        digest: SHA-256 of the message body.
+        replies: keys of the replies in the thread.
+        posted: keys of the posts of a webhook, which cannot edit a message.
+        error: the first error of a delivery, logged once.
+        failed_at: time of the latest failure, seconds since the epoch; None after a success.
+        waited_seconds: total time spent on requests that Slack did not answer.
+    """
+
+    channel: str = ""
+    ts: str = ""
+    digest: str = ""
+    replies: tuple[str, ...] = ()
+    posted: tuple[str, ...] = ()
+    error: str = ""
+    failed_at: float | None = None
+    waited_seconds: float = 0.0
 
 
 class TaskRunState(Contract):
-    """What is known of a task: the latest, and each try that failed."""
+    """The latest event of a task, and the failure of each try."""
 
     latest: TaskEvent
-    troubles: dict[int, TaskEvent] = Field(default_factory=dict)
+    failures: dict[int, TaskEvent] = Field(default_factory=dict)
 
 
 class RunState(Contract):
-    """What is known of a run.
+    """The state of a run.
 
     Attributes:
-        run: which.
-        attempt: how often it has been cleared.
-        owners: of the tasks that were heard of, sorted.
-        tasks: those that something happened to, by name.
-        headlines: by the task that found them.
-        late: by task.
-        ended: the last time it ended.
+        run: identity of the run.
+        attempt: how often the run has been cleared.
+        owners: owners of the tasks with events, sorted.
+        tasks: tasks that failed, waited or were retried, by name.
+        headlines: try number and headline by task.
+        late: late tasks by name.
+        ended: the latest end of the run.
+        delivery: what Slack has received.
     """
 
     run: RunReference
@@ -60,94 +99,96 @@ class RunState(Contract):
     headlines: dict[str, tuple[int, Headline]] = Field(default_factory=dict)
     late: dict[str, LateTask] = Field(default_factory=dict)
     ended: RunEvent | None = None
+    delivery: Delivery = Field(default_factory=Delivery)
 
     @property
-    def over(self) -> RunEvent | None:
-        """How the run ended, None while it goes on."""
+    def end(self) -> RunEvent | None:
+        """The end of the current attempt, None while it runs."""
         return self.ended if self.ended and self.ended.attempt >= self.attempt else None
 
 
-def after(story: RunState | None, news: Event) -> RunState:
-    """The story with the news in it; the same object if it held them already."""
-    old = story or RunState(run=news.run)
-    if isinstance(news, LateTasksEvent):
-        new = old.model_copy(update={"late": _joined_late(old.late, news.late)})
-    elif isinstance(news, RunEvent):
-        new = old.model_copy(update={"ended": _later_end(old.ended, news), "attempt": max(old.attempt, news.attempt)})
+def apply_event(state: RunState | None, event: Event) -> RunState:
+    """Return the state after an event; the same object if the event changes nothing."""
+    old = state or RunState(run=event.run)
+    if isinstance(event, LateTasksEvent):
+        new = old.model_copy(update={"late": _merge_late(old.late, event.late)})
+    elif isinstance(event, RunEvent):
+        new = old.model_copy(
+            update={"ended": _latest_end(old.ended, event), "attempt": max(old.attempt, event.attempt)}
+        )
     else:
-        new = _after_task(old, news)
-    return story if story == new else new
+        new = _apply_task_event(old, event)
+    return state if state == new else new
 
 
-def _after_task(old: RunState, news: TaskEvent) -> RunState:
-    owners = {*old.owners, news.owner} - {""}
-    changes = {"attempt": max(old.attempt, news.attempt), "owners": tuple(sorted(owners))}
-    if _is_worth_keeping(news, old.tasks.get(news.task)):
-        told = _joined_task(old.tasks.get(news.task), news)
-        changes["tasks"] = dict(sorted({**old.tasks, news.task: told}.items()))
-    if news.headline:
-        found = max(old.headlines.get(news.task), (news.try_number, news.headline), key=_try_of)
-        changes["headlines"] = dict(sorted({**old.headlines, news.task: found}.items()))
+def same_events(state: RunState | None, other: RunState) -> bool:
+    """Return whether two states differ in their delivery at most."""
+    return state is not None and state.model_copy(update={"delivery": other.delivery}) == other
+
+
+def _apply_task_event(old: RunState, event: TaskEvent) -> RunState:
+    owners = {*old.owners, event.owner} - {""}
+    changes = {"attempt": max(old.attempt, event.attempt), "owners": tuple(sorted(owners))}
+    previous = old.tasks.get(event.task)
+    if _is_notable(event, previous):
+        changes["tasks"] = dict(sorted({**old.tasks, event.task: _merge_task(previous, event)}.items()))
+    if event.headline:
+        headline = max(old.headlines.get(event.task), (event.try_number, event.headline), key=_headline_order)
+        changes["headlines"] = dict(sorted({**old.headlines, event.task: headline}.items()))
     return old.model_copy(update=changes)
 
 
-def _try_of(headline: tuple[int, Headline] | None) -> tuple[int, str]:
+def _headline_order(headline: tuple[int, Headline] | None) -> tuple[int, str]:
     return (headline[0], headline[1].model_dump_json()) if headline else (-1, "")
 
 
-def _is_worth_keeping(news: TaskEvent, known: TaskRunState | None) -> bool:
-    # A first try that goes well is nothing to write down; a later one may be heard of before the one that failed.
-    return news.state not in ("started", "succeeded", "skipped") or news.try_number > 1 or known is not None
+def _is_notable(event: TaskEvent, previous: TaskRunState | None) -> bool:
+    # A successful first try is not stored. The success of a later try may arrive before the failure of the first.
+    return event.state not in ("started", "succeeded", "skipped") or event.try_number > 1 or previous is not None
 
 
-def _joined_task(known: TaskRunState | None, news: TaskEvent) -> TaskRunState:
-    latest = max(known.latest, news, key=_place) if known else news
-    troubles = dict(known.troubles) if known else {}
-    if news.state in _TROUBLES:
-        troubles[news.try_number] = max(troubles.get(news.try_number, news), news, key=_place)
-    return TaskRunState(latest=latest, troubles=dict(sorted(troubles.items())))
+def _merge_task(previous: TaskRunState | None, event: TaskEvent) -> TaskRunState:
+    latest = max(previous.latest, event, key=_event_order) if previous else event
+    failures = dict(previous.failures) if previous else {}
+    if event.state in _FAILURES:
+        failures[event.try_number] = max(failures.get(event.try_number, event), event, key=_event_order)
+    return TaskRunState(latest=latest, failures=dict(sorted(failures.items())))
 
 
-def _place(news: TaskEvent) -> tuple[int, int, str]:
-    return news.try_number, _RANK[news.state], news.model_dump_json()
+def _event_order(event: TaskEvent) -> tuple[int, int, str]:
+    return event.try_number, _RANK[event.state], event.model_dump_json()
 
 
-def _joined_late(known: dict[str, LateTask], late: tuple[LateTask, ...]) -> dict[str, LateTask]:
-    joined = dict(known)
-    for each in late:
-        joined[each.task] = max(joined.get(each.task, each), each, key=_late_place)
-    return dict(sorted(joined.items()))
+def _merge_late(previous: dict[str, LateTask], late: tuple[LateTask, ...]) -> dict[str, LateTask]:
+    merged = dict(previous)
+    for entry in late:
+        merged[entry.task] = max(merged.get(entry.task, entry), entry, key=_late_order)
+    return dict(sorted(merged.items()))
 
 
-def _late_place(late: LateTask) -> tuple[object, ...]:
-    return late.seen, late.due, late.sla_seconds, late.state or "", late.blame or ""
+def _late_order(late: LateTask) -> tuple[object, ...]:
+    return late.seen, late.due, late.sla_seconds, late.state or "", late.cause or ""
 
 
-def _later_end(known: RunEvent | None, news: RunEvent) -> RunEvent:
-    return max(known, news, key=lambda end: (end.attempt, end.at, end.model_dump_json())) if known else news
+def _latest_end(previous: RunEvent | None, event: RunEvent) -> RunEvent:
+    return max(previous or event, event, key=lambda end: (end.attempt, end.at, end.model_dump_json()))
 
 
-def status(story: RunState) -> Status:
-    """What the run is doing."""
-    if story.over:
-        return story.over.state
-    states = {each.latest.state for each in story.tasks.values()}
-    order: tuple[tuple[TaskState, Status], ...] = (("failed", "failing"), ("held", "held"), ("retrying", "retrying"))
-    return next((word for state, word in order if state in states), "running")
+def status(state: RunState) -> Status:
+    """Return the status of a run: its end, or the most urgent state of its tasks."""
+    if state.end:
+        return state.end.state
+    states = {task.latest.state for task in state.tasks.values()}
+    return next((result for task_state, result in _STATUS_BY_PRIORITY if task_state in states), "running")
 
 
-def recovered(task: TaskRunState) -> bool:
-    """Whether a task went well after trouble."""
-    return task.latest.state == "succeeded" and any(number < task.latest.try_number for number in task.troubles)
+def has_recovered(task: TaskRunState) -> bool:
+    """Return whether a task succeeded after a failed try."""
+    return task.latest.state == "succeeded" and any(number < task.latest.try_number for number in task.failures)
 
 
-def lateness(story: RunState) -> timedelta | None:
-    """How long after the last of its SLAs a run ended that had late tasks; None if it goes on."""
-    if not story.over or not story.late:
+def delay(state: RunState) -> timedelta | None:
+    """Return how long after its latest SLA a run with late tasks ended; None while it runs."""
+    if not state.end or not state.late:
         return None
-    return max(story.over.at - max(each.due for each in story.late.values()), timedelta(0))
-
-
-def told_of(news: Event) -> RunState:
-    """A story of nothing but one piece of news, for when nothing can be remembered."""
-    return after(None, news)
+    return max(state.end.at - max(late.due for late in state.late.values()), timedelta(0))

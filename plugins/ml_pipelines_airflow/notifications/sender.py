@@ -1,4 +1,4 @@
-"""Tell Slack what a run's story says: one message, changed as the story goes on, and replies in its thread."""
+"""Delivery of a run's state to Slack: one message, edited as the state changes, and replies in its thread."""
 
 from __future__ import annotations
 
@@ -6,178 +6,192 @@ import hashlib
 import json
 import logging
 import time
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 
 from ml_pipelines_airflow.notifications.events import Destination
-from ml_pipelines_airflow.notifications.run_state import RunState, status
+from ml_pipelines_airflow.notifications.run_state import Delivery, RunState, same_events, status
 from ml_pipelines_airflow.notifications.slack_blocks import message, replies, section
-from ml_pipelines_airflow.notifications.slack_client import Line, Patience, Reply, complaint, connect
-from ml_pipelines_airflow.notifications.state_store import Desk, Sent, untold
+from ml_pipelines_airflow.notifications.slack_client import RetryPolicy, SlackClient, SlackResult, connect, error_text
+from ml_pipelines_airflow.notifications.state_store import RunStateStore, pending_runs
 
-__all__ = ["talk", "talk_once"]
+__all__ = ["post_once", "send_updates"]
 
 log = logging.getLogger(__name__)
 
-# Seconds that a run waits for a Slack that does not answer: in all, the first time, and each of two more times. The
-# first is the longest, as a message that Slack posts after we have stopped listening is one too many.
-_LOST_SECONDS, _FIRST_SECONDS, _MORE_SECONDS = 4.0, 2.2, 0.9
-_LIMITED_SECONDS = {"passing": 1.5, "failing": 5.0, "over": 30.0}
-_TRY_AGAIN_SECONDS = 60.0
-_GONE = frozenset({"message_not_found", "cant_update_message", "edit_window_closed"})
-_CATCH_UP_SECONDS, _IN_PASSING = 3.0, Patience(limited=0.0, silent=_MORE_SECONDS)
+Urgency = Literal["routine", "failing", "ended"]
+
+# Seconds that a run waits for a Slack that does not answer: in total, at the first request, and at each later one. The
+# first is the longest: a message that Slack posts after the timeout would be posted a second time.
+_TOTAL_UNANSWERED, _FIRST_UNANSWERED, _LATER_UNANSWERED = 4.0, 2.2, 0.9
+_RATE_LIMITED_SECONDS: dict[Urgency, float] = {"routine": 2.5, "failing": 6.0, "ended": 30.0}
+_SENDING_SECONDS: dict[Urgency, float] = {"routine": 0.3, "failing": 0.3, "ended": 20.0}
+_RETRY_AFTER_SECONDS = 60.0
+_MISSING_MESSAGE = frozenset({"message_not_found", "cant_update_message", "edit_window_closed"})
+_PENDING_SECONDS = 3.0
+_PENDING_POLICY = RetryPolicy(rate_limited=0.0, unanswered=_LATER_UNANSWERED)
+_REPLY_POLICY = RetryPolicy(rate_limited=_RATE_LIMITED_SECONDS["failing"], unanswered=_LATER_UNANSWERED)
+_MAX_WEBHOOK_DETAILS = 3
 
 
-def talk(desk: Desk) -> None:
-    """Tell what is not told yet, unless another is doing so: then that one tells it.
+def send_updates(store: RunStateStore) -> None:
+    """Send the changes of a run that Slack has not received, then the ends of other runs that are pending.
+
+    If another process is sending messages about the run, that process sends these changes as well.
 
     Raises:
         StoreUnavailable: the store can't be used.
     """
-    if _talk(desk, wait_seconds=20.0 if _urgency(desk.story()) == "over" else 0.3):
-        _catch_up(desk)
+    if _send_all(store, wait_seconds=_SENDING_SECONDS[_urgency(store.read())]):
+        _send_pending(store)
 
 
-def talk_once(story: RunState, destination: Destination) -> str:
-    """Post what a story says, without remembering it. Gives a complaint if that did not work."""
-    line = connect(destination)
-    if isinstance(line, str):
-        return line
-    reply = line.call("chat.postMessage", _body(story, destination), _patience(story, Sent()))
-    return "" if reply.good else complaint(reply, destination)
+def post_once(state: RunState, destination: Destination) -> str:
+    """Post a message about a state without storing it. Return the error, empty after a success."""
+    client = connect(destination)
+    if isinstance(client, str):
+        return client
+    result = client.call("chat.postMessage", _body(state, destination), _policy(state))
+    return "" if result.ok else error_text(result, destination)
 
 
-def _talk(desk: Desk, *, wait_seconds: float, patience: Patience | None = None) -> bool:
-    """True if something was told, and nothing is left to tell."""
+def _send_all(store: RunStateStore, *, wait_seconds: float, policy: RetryPolicy | None = None) -> bool:
+    """Send until Slack shows the stored state. Return whether this call sent something and nothing is left."""
     while True:
-        with desk.talking(wait_seconds) as mine:
-            story = desk.story()
-            if not mine or story is None:
+        with store.sending(wait_seconds) as acquired:
+            state = store.read()
+            if not acquired or state is None:
                 return False
-            before = desk.sent()
-            after, told = _send(desk, story, before, patience or _patience(story, before))
-            if after != before:
-                desk.keep(after)
-            if told and story.over:
-                desk.done()
-        # Somebody may have had news and found us talking.
-        if desk.story() == story:
-            return told and after != before
+            delivery, complete = _Update(state, store.destination, policy or _policy(state)).send()
+            changed = delivery != state.delivery
+            if changed or (complete and state.end):
+                store.record(state, delivery, complete=complete)
+        # Another process may have added an event meanwhile, and left it to this one.
+        if (latest := store.read()) is None or same_events(latest, state):
+            return complete and changed
 
 
-def _catch_up(desk: Desk) -> None:
-    """Slack listens: tell the ends of other runs that it did not hear of."""
-    end = time.monotonic() + _CATCH_UP_SECONDS
-    for other in untold(desk):
-        if time.monotonic() > end or not _talk(other, wait_seconds=0.3, patience=_IN_PASSING):
+def _send_pending(store: RunStateStore) -> None:
+    deadline = time.monotonic() + _PENDING_SECONDS
+    for other in pending_runs(store):
+        if time.monotonic() > deadline or not _send_all(other, wait_seconds=0.3, policy=_PENDING_POLICY):
             return
 
 
-def _urgency(story: RunState | None) -> str:
-    if story and story.over:
-        return "over"
-    return "failing" if story and status(story) == "failing" else "passing"
+def _urgency(state: RunState | None) -> Urgency:
+    if state and state.end:
+        return "ended"
+    return "failing" if state and status(state) == "failing" else "routine"
 
 
-def _patience(story: RunState, sent: Sent) -> Patience:
-    urgency = _urgency(story)
-    silent = _FIRST_SECONDS if sent.lost_seconds == 0 else _MORE_SECONDS
-    return Patience(limited=_LIMITED_SECONDS[urgency], silent=silent)
+def _policy(state: RunState) -> RetryPolicy:
+    unanswered = _FIRST_UNANSWERED if state.delivery.waited_seconds == 0 else _LATER_UNANSWERED
+    return RetryPolicy(rate_limited=_RATE_LIMITED_SECONDS[_urgency(state)], unanswered=unanswered)
 
 
-def _is_worth_a_try(story: RunState, sent: Sent) -> bool:
-    """Whether to try at all where Slack failed before: for the end always, for all else as long as it costs little."""
-    if sent.failed_at is None or story.over:
+def _should_try(state: RunState) -> bool:
+    """Return whether to contact a Slack that failed before: always for the end, else within the total time limit."""
+    delivery = state.delivery
+    if delivery.failed_at is None or state.end:
         return True
-    if sent.lost_seconds + 2 * _MORE_SECONDS > _LOST_SECONDS + 0.2:
+    if delivery.waited_seconds + 2 * _LATER_UNANSWERED > _TOTAL_UNANSWERED + 0.2:
         return False
-    return _urgency(story) == "failing" or time.time() - sent.failed_at > _TRY_AGAIN_SECONDS
+    return _urgency(state) == "failing" or time.time() - delivery.failed_at > _RETRY_AFTER_SECONDS
 
 
-def _send(desk: Desk, story: RunState, sent: Sent, patience: Patience) -> tuple[Sent, bool]:
-    """Send what is not sent. Gives what was, and whether the message says all."""
-    body = _body(story, desk.destination)
-    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    due = {key: text for key, text in replies(story).items() if key not in sent.replies}
-    if digest == sent.digest and not due:
-        return sent, True
-    if not _is_worth_a_try(story, sent):
-        return sent, False
-    line = connect(desk.destination)
-    if isinstance(line, str):
-        return _failed(sent, line, 0.0), False
-    if not line.edits:
-        return _post_by_webhook(line, story, sent, (body, desk.destination, patience))
-    began = time.monotonic()
-    if digest != sent.digest:
-        reply = _put(line, body, sent, patience)
-        if not reply.good:
-            return _undone(reply, sent, desk.destination, time.monotonic() - began), False
-        sent = _remembered(sent, reply, digest)
-    return _reply(line, due, sent), True
+@dataclass(frozen=True, slots=True)
+class _Update:
+    """One delivery of a state: the message or its edit, then the replies that are missing in its thread."""
+
+    state: RunState
+    destination: Destination
+    policy: RetryPolicy
+
+    def send(self) -> tuple[Delivery, bool]:
+        """Send what is missing. Return the delivery, and whether the message shows the whole state."""
+        delivery, body = self.state.delivery, _body(self.state, self.destination)
+        digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        missing = {key: text for key, text in replies(self.state).items() if key not in delivery.replies}
+        if digest == delivery.digest and not missing:
+            return delivery, True
+        if not _should_try(self.state):
+            return delivery, False
+        client = connect(self.destination)
+        if isinstance(client, str):
+            return _with_failure(delivery, client), False
+        if not client.can_edit:
+            return self._post_by_webhook(client, body)
+        if digest != delivery.digest:
+            delivery, shown = self._put(client, body, digest)
+            if not shown:
+                return delivery, False
+        return _reply(client, missing, delivery), True
+
+    def _put(self, client: SlackClient, body: dict[str, Any], digest: str) -> tuple[Delivery, bool]:
+        """Edit the message, or post it if there is none."""
+        delivery, started = self.state.delivery, time.monotonic()
+        post = partial(client.call, "chat.postMessage", body, self.policy)
+        if delivery.ts:
+            edit = {**body, "channel": delivery.channel, "ts": delivery.ts}
+            result = client.call("chat.update", edit, self.policy)
+            result = post() if result.error in _MISSING_MESSAGE else result
+        else:
+            result = post()
+        if not result.ok:
+            return self._failed(result, time.monotonic() - started), False
+        message_id = {"channel": str(result.data.get("channel", "")), "ts": str(result.data.get("ts", ""))}
+        # A message that replaces a deleted one has an empty thread; the replies of the deleted one are not repeated.
+        return delivery.model_copy(update={**message_id, "digest": digest, "failed_at": None}), True
+
+    def _post_by_webhook(self, client: SlackClient, body: dict[str, Any]) -> tuple[Delivery, bool]:
+        """Post the first failure, the first late task and the end, each with its details."""
+        delivery, started = self.state.delivery, time.monotonic()
+        missing = [key for key in _webhook_posts(self.state) if key not in delivery.posted]
+        if not missing:
+            return delivery, True
+        details = [section(text) for text in list(replies(self.state).values())[:_MAX_WEBHOOK_DETAILS]]
+        result = client.call("webhook", {**body, "blocks": body["blocks"] + details}, self.policy)
+        if not result.ok:
+            return self._failed(result, time.monotonic() - started), False
+        return delivery.model_copy(update={"posted": (*delivery.posted, *missing), "failed_at": None}), True
+
+    def _failed(self, result: SlackResult, seconds: float) -> Delivery:
+        error = error_text(result, self.destination)
+        if result.rate_limited:
+            log.info("%s; the next event of this or another run sends it", error)
+            return self.state.delivery
+        return _with_failure(self.state.delivery, error, seconds if result.unanswered else 0.0)
 
 
-def _put(line: Line, body: dict[str, Any], sent: Sent, patience: Patience) -> Reply:
-    """Change the message, or post it if there is none (any more)."""
-    if sent.ts:
-        reply = line.call("chat.update", {**body, "channel": sent.channel, "ts": sent.ts}, patience)
-        if reply.error not in _GONE:
-            return reply
-    return line.call("chat.postMessage", body, patience)
+def _reply(client: SlackClient, missing: dict[str, str], delivery: Delivery) -> Delivery:
+    for key, text in missing.items():
+        body = {"channel": delivery.channel, "thread_ts": delivery.ts, "text": text, "unfurl_links": False}
+        if not client.call("chat.postMessage", body, _REPLY_POLICY).ok:
+            break  # The next update sends them; the message already shows the essentials.
+        delivery = delivery.model_copy(update={"replies": (*delivery.replies, key)})
+    return delivery
 
 
-def _remembered(sent: Sent, reply: Reply, digest: str) -> Sent:
-    channel, ts = str(reply.data.get("channel", "")), str(reply.data.get("ts", ""))
-    # A message that was posted anew has no thread yet; what is in the old one's is not said again.
-    return sent.model_copy(update={"channel": channel, "ts": ts, "digest": digest, "failed_at": None})
+def _webhook_posts(state: RunState) -> list[str]:
+    if state.end:
+        return [f"ended {state.attempt}"]
+    return ["failing"] * (status(state) == "failing") + ["late"] * bool(state.late)
 
 
-def _reply(line: Line, due: dict[str, str], sent: Sent) -> Sent:
-    patience = Patience(limited=_LIMITED_SECONDS["failing"], silent=_MORE_SECONDS)
-    for key, text in due.items():
-        body = {"channel": sent.channel, "thread_ts": sent.ts, "text": text, "unfurl_links": False}
-        if not line.call("chat.postMessage", body, patience).good:
-            break  # They stay due, and the message itself says the most important.
-        sent = sent.model_copy(update={"replies": (*sent.replies, key)})
-    return sent
+def _with_failure(delivery: Delivery, error: str, seconds: float = 0.0) -> Delivery:
+    if not delivery.error:
+        log.warning("%s. The tasks continue; this is logged once per run.", error)
+    waited = delivery.waited_seconds + seconds
+    return delivery.model_copy(update={"error": error, "failed_at": time.time(), "waited_seconds": waited})
 
 
-def _post_by_webhook(
-    line: Line, story: RunState, sent: Sent, what: tuple[dict[str, Any], Destination, Patience]
-) -> tuple[Sent, bool]:
-    """What is posted once is the first failure, the first lateness and the end, each with its details."""
-    body, destination, patience = what
-    due = [key for key in _worth_a_post(story) if key not in sent.posted]
-    if not due:
-        return sent, True
-    details = [section(text) for text in list(replies(story).values())[:3]]
-    began = time.monotonic()
-    reply = line.call("webhook", {**body, "blocks": body["blocks"] + details}, patience)
-    if not reply.good:
-        return _undone(reply, sent, destination, time.monotonic() - began), False
-    return sent.model_copy(update={"posted": (*sent.posted, *due), "failed_at": None}), True
-
-
-def _worth_a_post(story: RunState) -> list[str]:
-    if story.over:
-        return [f"over {story.attempt}"]
-    return ["failing"] * (status(story) == "failing") + ["late"] * bool(story.late)
-
-
-def _undone(reply: Reply, sent: Sent, destination: Destination, seconds: float) -> Sent:
-    if reply.busy:
-        log.info("%s; the next news or another run will tell", complaint(reply, destination))
-        return sent
-    return _failed(sent, complaint(reply, destination), seconds if reply.outage else 0.0)
-
-
-def _failed(sent: Sent, why: str, seconds: float) -> Sent:
-    if not sent.complaint:
-        log.warning("%s. The tasks go on; this is said once a run.", why)
-    lost = sent.lost_seconds + seconds
-    return sent.model_copy(update={"complaint": why, "failed_at": time.time(), "lost_seconds": lost})
-
-
-def _body(story: RunState, destination: Destination) -> dict[str, Any]:
-    text, blocks = message(story)
-    quiet = {"unfurl_links": False, "unfurl_media": False}
-    return {"channel": destination.channel, "text": text, "blocks": blocks, **quiet}
+def _body(state: RunState, destination: Destination) -> dict[str, Any]:
+    text, blocks = message(state)
+    return {
+        "channel": destination.channel,
+        "text": text,
+        "blocks": blocks,
+        "unfurl_links": False,
+        "unfurl_media": False,
+    }

@@ -1,6 +1,6 @@
-"""Slack by callbacks: one message a run, changed in place as the run goes on.
+"""Slack messages from Airflow callbacks: one message per run, edited as the run progresses.
 
-In any DAG, two lines::
+Two lines add them to any DAG::
 
     from ml_pipelines_airflow.notifications import slack
 
@@ -8,7 +8,7 @@ In any DAG, two lines::
     with DAG("churn", default_args=slack.task_callbacks(notifier), **slack.dag_callbacks(notifier)):
         ...
 
-The bot's token is in the Airflow connection, and nowhere else. Nothing that happens here changes a task's state.
+The bot's token is stored in the Airflow connection only. An error of Slack never changes the state of a task.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from airflow.sdk import BaseNotifier
 from ml_pipelines.errors import PipelineError
 from ml_pipelines_airflow.notifications.airflow_events import event_from_context, late_tasks_event
 from ml_pipelines_airflow.notifications.events import Destination, Event, Headline, LateTask
-from ml_pipelines_airflow.notifications.run_state import status, told_of
+from ml_pipelines_airflow.notifications.run_state import apply_event, status
 
 __all__ = ["SlackRunNotifier", "dag_callbacks", "notify_late_tasks", "task_callbacks"]
 
@@ -39,16 +39,16 @@ DAG_CALLBACKS = ("on_success_callback", "on_failure_callback")
 
 
 class SlackRunNotifier(BaseNotifier):
-    """Tells a channel about runs. One object for every callback of tasks and DAGs: the context says what happened.
+    """Reports runs in a Slack channel. One object serves every callback of tasks and DAGs.
 
     Args:
-        channel: where to, such as `#ml`; a webhook has its own.
-        slack_conn_id: an Airflow connection of type `slack`, or `slackwebhook`, which can't change a message: then the
-            first failure, the first lateness and the end are told.
-        headline: what a task's success means for the run, None for nothing; called with the context.
+        channel: a channel such as `#ml`; a webhook has its own.
+        slack_conn_id: an Airflow connection of type `slack` or `slackwebhook`. A webhook cannot edit messages: it
+            posts the first failure, the first late task and the end of the run.
+        headline: returns the result of the run from the context of a successful task, None for no result.
     """
 
-    # None: fields are rendered in place, so that one object would say the first task's text for all.
+    # None: fields are rendered in place, so that one shared object would show the text of the first task everywhere.
     template_fields: Sequence[str] = ()
 
     def __init__(
@@ -64,69 +64,69 @@ class SlackRunNotifier(BaseNotifier):
         self.headline = headline
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
-        """Nothing is rendered; and the DAG in a DAG's own callback has no template environment in `dag.test()`."""
+        """Render nothing. The DAG in a DAG callback of `dag.test()` has no template environment."""
 
     def notify(self, context: Any) -> None:
-        """Tell what a context says. Never raises."""
+        """Report the event of a callback's context. Never raises."""
         try:
-            tell(self.destination, event_from_context(context, self.headline))
+            notify(self.destination, event_from_context(context, self.headline))
         except Exception:
-            # A message is not worth a task: whatever went wrong here is told in the log alone.
-            log.exception("Slack could not be told")
+            # No error of a notification may fail a task.
+            log.exception("the Slack notification failed")
 
 
 def task_callbacks(notifier: BaseNotifier) -> dict[str, Any]:
-    """For `default_args`."""
+    """Return the callbacks of tasks, for `default_args`."""
     return dict.fromkeys(TASK_CALLBACKS, notifier)
 
 
 def dag_callbacks(notifier: BaseNotifier) -> dict[str, Any]:
-    """For the DAG itself."""
+    """Return the callbacks of a DAG, as its keyword arguments."""
     return dict.fromkeys(DAG_CALLBACKS, notifier)
 
 
 def notify_late_tasks(destination: Destination, *, run: dict[str, Any], late: Sequence[LateTask]) -> None:
-    """Tell in a run's message which of its tasks are late. Never raises.
+    """Report the late tasks of a run in its message. Never raises.
 
     Args:
-        destination: where to.
-        run: as Airflow's REST API describes it, with `dag_id` and `dag_run_id`.
-        late: the tasks; none: nothing is told.
+        destination: channel of the message.
+        run: the run as Airflow's REST API describes it, with `dag_id` and `dag_run_id`.
+        late: the late tasks; nothing is sent if there are none.
     """
     if not late:
         return
     try:
-        tell(destination, late_tasks_event(run, late))
+        notify(destination, late_tasks_event(run, late))
     except Exception:
-        # The triggerer goes on, and serves others.
-        log.exception("Slack could not be told")
+        # The triggerer serves other triggers too.
+        log.exception("the Slack notification failed")
 
 
-def tell(destination: Destination, news: Event) -> None:
-    """Add news to a run's story, and tell Slack if that changed it."""
+def notify(destination: Destination, event: Event) -> None:
+    """Store an event, and update the run's message if the event changes it."""
     from ml_pipelines_airflow.connections import store_uri
-    from ml_pipelines_airflow.notifications.sender import talk
-    from ml_pipelines_airflow.notifications.state_store import Desk
+    from ml_pipelines_airflow.notifications.sender import send_updates
+    from ml_pipelines_airflow.notifications.state_store import RunStateStore
 
     try:
-        desk = Desk.at(store_uri(), news.run, destination)
-        if desk.note(news):
-            talk(desk)
+        store = RunStateStore.at(store_uri(), event.run, destination)
+        if store.add(event):
+            send_updates(store)
     except PipelineError as exc:
-        _tell_without_store(destination, news, exc)
+        _notify_without_store(destination, event, exc)
 
 
-_no_store: set[str] = set()
+_runs_without_store: set[str] = set()
 
 
-def _tell_without_store(destination: Destination, news: Event, why: PipelineError) -> None:
-    """Failures and ends are worth a message of their own."""
-    from ml_pipelines_airflow.notifications.sender import talk_once
+def _notify_without_store(destination: Destination, event: Event, error: PipelineError) -> None:
+    """Post a new message for a failure, late tasks or the end of a run; other events are dropped."""
+    from ml_pipelines_airflow.notifications.sender import post_once
 
-    if news.run.run_id not in _no_store:
-        _no_store.add(news.run.run_id)
-        log.warning("the store can't be used, so that Slack is told of failures and ends only: %s", why)
-    story = told_of(news)
-    matters = story.over or story.late or status(story) == "failing"
-    if matters and (complaint := talk_once(story, destination)):
-        log.warning("%s", complaint)
+    if event.run.run_id not in _runs_without_store:
+        _runs_without_store.add(event.run.run_id)
+        log.warning("the store can't be used; Slack receives only failures, late tasks and ends of runs: %s", error)
+    state = apply_event(None, event)
+    is_notable = state.end or state.late or status(state) == "failing"
+    if is_notable and (failure := post_once(state, destination)):
+        log.warning("%s", failure)

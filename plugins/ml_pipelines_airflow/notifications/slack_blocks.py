@@ -1,183 +1,191 @@
-"""From a story to what Slack shows: a message in Block Kit with its fallback text, and the replies in its thread."""
+"""Slack messages of a run's state: a Block Kit message with its fallback text, and the replies in its thread."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from ml_pipelines_airflow.notifications.events import Headline, LateTask, TaskEvent
+from ml_pipelines_airflow.notifications.events import Headline, LateTask, RunEvent, TaskEvent
 from ml_pipelines_airflow.notifications.formatting import format_duration
-from ml_pipelines_airflow.notifications.run_state import RunState, Status, TaskRunState, lateness, recovered, status
+from ml_pipelines_airflow.notifications.run_state import RunState, Status, TaskRunState, delay, has_recovered, status
 
-__all__ = ["escaped", "message", "replies", "section"]
+__all__ = ["escape", "message", "replies", "section"]
 
 Block = dict[str, Any]
 
-LONGEST_SECTION = 3000
-LONGEST_HEADER = 150
-MOST_LINES = 10
-MOST_REPLIES = 20
+MAX_SECTION = 3000
+MAX_HEADER = 150
+MAX_LINES = 10
+MAX_REPLIES = 20
 
-_WORDS: dict[Status, tuple[str, str]] = {
+_STATUS_TEXT: dict[Status, tuple[str, str]] = {
     "running": ("🔵", "is running"),
     "retrying": ("🟡", "is retrying"),
-    "held": ("🟡", "is waiting for approval"),
+    "awaiting_input": ("🟡", "is waiting for approval"),
     "failing": ("🔴", "has failures and is still running"),
     "failed": ("🔴", "failed"),
     "success": ("🟢", "succeeded"),
 }
 
 
-def message(story: RunState) -> tuple[str, list[Block]]:
-    """The fallback text and the blocks of a run's message."""
-    title = _title(story)
-    paragraphs = [*_headlines(story), *_tasks(story), *_late(story)]
-    blocks: list[Block] = [{"type": "header", "text": {"type": "plain_text", "text": _cut(title, LONGEST_HEADER)}}]
-    blocks += [section(each) for each in paragraphs]
-    blocks.append({"type": "context", "elements": [{"type": "mrkdwn", "text": _cut(_facts(story), LONGEST_SECTION)}]})
-    text = ": ".join([escaped(title), *(each.splitlines()[0] for each in paragraphs[:1])])
-    return _cut(text, LONGEST_SECTION), blocks
+def message(state: RunState) -> tuple[str, list[Block]]:
+    """Return the fallback text and the blocks of a run's message."""
+    title = _title(state)
+    paragraphs = [*_headlines(state), *_tasks(state), *_late_tasks(state)]
+    blocks: list[Block] = [{"type": "header", "text": {"type": "plain_text", "text": _clip(title, MAX_HEADER)}}]
+    blocks += [section(paragraph) for paragraph in paragraphs]
+    blocks.append({"type": "context", "elements": [{"type": "mrkdwn", "text": _clip(_facts(state), MAX_SECTION)}]})
+    text = ": ".join([escape(title), *(paragraph.splitlines()[0] for paragraph in paragraphs[:1])])
+    return _clip(text, MAX_SECTION), blocks
 
 
-def replies(story: RunState) -> dict[str, str]:
-    """What the message's thread says, by a key for each reply; no more than `MOST_REPLIES` and one that counts on."""
-    every = dict(_replies(story))
-    told = dict(list(every.items())[:MOST_REPLIES])
-    if len(every) > MOST_REPLIES:
-        told["more"] = f"There is more in <{_url(story.run.url)}|Airflow>."
-    return told
+def replies(state: RunState) -> dict[str, str]:
+    """Return the replies in the message's thread by key: at most `MAX_REPLIES`, and one that links to the rest."""
+    entries = dict(_replies(state))
+    first = dict(list(entries.items())[:MAX_REPLIES])
+    if len(entries) > MAX_REPLIES:
+        first["more"] = f"More details are in <{_url(state.run.url)}|Airflow>."
+    return first
 
 
-def escaped(text: str) -> str:
-    """Text that Slack shows as it is: without the three characters that its markup gives a meaning."""
+def section(text: str) -> Block:
+    """Return a paragraph in Slack's markup."""
+    return {"type": "section", "text": {"type": "mrkdwn", "text": _clip(text, MAX_SECTION)}}
+
+
+def escape(text: str) -> str:
+    """Return a text in which the three control characters of Slack's markup are escaped."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _title(story: RunState) -> str:
-    dot, words = _WORDS[status(story)]
-    if story.late and not story.over:
-        dot, words = ("🔴" if status(story) == "failing" else "🟡"), f"{words}, late"
-    if story.over and story.over.state == "failed" and story.over.reason == "timed_out":
-        words = "failed: it took too long"
-    return f"{dot} {story.run.dag_id} {words}"
+def _title(state: RunState) -> str:
+    icon, text = _STATUS_TEXT[status(state)]
+    if state.late and not state.end:
+        icon, text = ("🔴" if status(state) == "failing" else "🟡"), f"{text}, late"
+    if state.end and state.end.state == "failed" and state.end.reason == "timed_out":
+        text = "failed: timeout"
+    return f"{icon} {state.run.dag_id} {text}"
 
 
-def _facts(story: RunState) -> str:
-    facts = [f"<{_url(story.run.url)}|{escaped(story.run.run_id)}>"]
-    if story.owners:
-        facts.append(f"owner {escaped(', '.join(story.owners))}")
-    if over := story.over:
-        if over.seconds is not None:
-            facts.append(
-                f"{'succeeded in' if over.state == 'success' else 'failed after'} {format_duration(over.seconds)}"
-            )
-        if delay := lateness(story):
-            facts.append(f"finished {format_duration(delay.total_seconds())} after its SLA")
-    elif story.attempt:
-        facts.append("started again")
+def _facts(state: RunState) -> str:
+    facts = [f"<{_url(state.run.url)}|{escape(state.run.run_id)}>"]
+    if state.owners:
+        facts.append(f"owner {escape(', '.join(state.owners))}")
+    if state.end:
+        facts += _end_facts(state, state.end)
+    elif state.attempt:
+        facts.append("cleared and restarted")
     return " · ".join(facts)
 
 
-def _headlines(story: RunState) -> Iterator[str]:
-    for _, headline in story.headlines.values():
-        facts = f"\n{escaped(headline.facts)}" if headline.facts else ""
+def _end_facts(state: RunState, end: RunEvent) -> Iterator[str]:
+    if end.seconds is not None:
+        yield f"{'succeeded in' if end.state == 'success' else 'failed after'} {format_duration(end.seconds)}"
+    if late_by := delay(state):
+        yield f"finished {format_duration(late_by.total_seconds())} after its SLA"
+
+
+def _headlines(state: RunState) -> Iterator[str]:
+    for _, headline in state.headlines.values():
+        facts = f"\n{escape(headline.facts)}" if headline.facts else ""
         yield f"*{_bold(headline.text)}*{facts}"
 
 
-def _tasks(story: RunState) -> list[str]:
-    lines = [line for name, task in story.tasks.items() if (line := _task_line(name, task, story))]
-    # What needs somebody comes first.
+def _tasks(state: RunState) -> list[str]:
+    lines = [line for name, task in state.tasks.items() if (line := _task_line(name, task, state))]
     lines.sort(key=lambda line: line[0])
-    return _bounded([text for _, text in lines])
+    return _first_lines([text for _, text in lines])
 
 
-def _task_line(name: str, task: TaskRunState, story: RunState) -> tuple[int, str] | None:
+def _task_line(name: str, task: TaskRunState, state: RunState) -> tuple[int, str] | None:
+    """Return the line of a task and its rank, the most urgent first; None if there is nothing to report."""
     latest, bold = task.latest, f"*{_bold(name)}*"
     if latest.state == "failed":
-        return 0, f"{bold} failed{_of_tries(latest)}{_asked(latest)} · {_log(latest)}{_code(latest.error)}"
-    if latest.state == "held":
-        return 1, f"{bold} waits for a person: {escaped(latest.detail)} · <{_url(latest.url)}|answer>"
-    if latest.state == "retrying" and not story.over:
-        again = f"retrying, {latest.try_number + 1} of {max(latest.tries, latest.try_number + 1)}"
-        return 2, f"{bold} {again}{_asked(latest)} · {_log(latest)}{_code(latest.error)}"
+        return 0, f"{bold} failed{_try(latest)}{_owner(latest)} · {_log(latest)}{_code(latest.error)}"
+    if latest.state == "awaiting_input":
+        return 1, f"{bold} waits for an answer: {escape(latest.detail)} · <{_url(latest.url)}|answer>"
+    if latest.state == "retrying" and not state.end:
+        return 2, f"{bold} {_next_try(latest)}{_owner(latest)} · {_log(latest)}{_code(latest.error)}"
     if latest.state == "answered":
-        return 3, f"{bold}: {escaped(latest.detail or 'answered')}"
-    if recovered(task):
+        return 3, f"{bold}: {escape(latest.detail or 'answered')}"
+    if has_recovered(task):
         return 4, f"{bold} recovered on try {latest.try_number} · {_log(latest)}"
-    if latest.state == "started" and task.troubles:
+    if latest.state == "started" and task.failures:
         return 2, f"{bold} is on try {latest.try_number} · {_log(latest)}"
     return None
 
 
-def _late(story: RunState) -> list[str]:
-    return _bounded([_late_line(each) for each in story.late.values()])
+def _next_try(event: TaskEvent) -> str:
+    return f"retrying, {event.try_number + 1} of {max(event.tries, event.try_number + 1)}"
+
+
+def _late_tasks(state: RunState) -> list[str]:
+    return _first_lines([_late_line(late) for late in state.late.values()])
 
 
 def _late_line(late: LateTask) -> str:
     due = f"{late.due:%Y-%m-%d %H:%M} UTC"
-    blame = f": {escaped(late.blame)}" if late.blame else ""
-    state = escaped(late.state or "not begun")
-    return f"*{_bold(late.task)}* late ({state}), due {due}, SLA {format_duration(late.sla_seconds)}{blame}"
+    cause = f": {escape(late.cause)}" if late.cause else ""
+    task_state = escape(late.state or "not started")
+    return f"*{_bold(late.task)}* late ({task_state}), due {due}, SLA {format_duration(late.sla_seconds)}{cause}"
 
 
-def _replies(story: RunState) -> Iterator[tuple[str, str]]:
-    for name, task in story.tasks.items():
-        for number, trouble in task.troubles.items():
-            again = ", it is tried again" if trouble.state == "retrying" else ""
-            head = f"*{_bold(name)}* failed on try {number} of {max(trouble.tries, number)}{again}{_asked(trouble)}"
-            block = _code_block(trouble.detail or trouble.error)
-            yield f"failed {name} {number}", f"{head} · {_log(trouble)}\n{block}"
-    for name, (number, headline) in story.headlines.items():
+def _replies(state: RunState) -> Iterator[tuple[str, str]]:
+    for name, task in state.tasks.items():
+        for number, failure in task.failures.items():
+            yield f"failed {name} {number}", _failure_reply(name, number, failure)
+    for name, (number, headline) in state.headlines.items():
         if headline.detail:
             yield f"headline {name} {number}", _headline_reply(headline)
 
 
+def _failure_reply(name: str, number: int, failure: TaskEvent) -> str:
+    retry = ", retry scheduled" if failure.state == "retrying" else ""
+    head = f"*{_bold(name)}* failed on try {number} of {max(failure.tries, number)}{retry}{_owner(failure)}"
+    return f"{head} · {_log(failure)}\n{_code_block(failure.detail or failure.error)}"
+
+
 def _headline_reply(headline: Headline) -> str:
-    return _cut(f"*{_bold(headline.text)}*\n{escaped(headline.detail)}", LONGEST_SECTION)
+    return _clip(f"*{_bold(headline.text)}*\n{escape(headline.detail)}", MAX_SECTION)
 
 
-def _of_tries(news: TaskEvent) -> str:
-    return f" on try {news.try_number} of {max(news.tries, news.try_number)}" if news.try_number > 1 else ""
+def _try(event: TaskEvent) -> str:
+    return f" on try {event.try_number} of {max(event.tries, event.try_number)}" if event.try_number > 1 else ""
 
 
-def _asked(news: TaskEvent) -> str:
-    return f" · owner {escaped(news.owner)}" if news.owner else ""
+def _owner(event: TaskEvent) -> str:
+    return f" · owner {escape(event.owner)}" if event.owner else ""
 
 
-def _log(news: TaskEvent) -> str:
-    return f"<{_url(news.log_url)}|log>"
+def _log(event: TaskEvent) -> str:
+    return f"<{_url(event.log_url)}|log>"
 
 
 def _code(line: str) -> str:
-    # An error must not end the code that it is shown as.
-    return f"\n`{escaped(line.replace('`', chr(39)))}`" if line else ""
+    # A backtick in the error would end the code markup.
+    return f"\n`{escape(line.replace('`', chr(39)))}`" if line else ""
 
 
 def _code_block(text: str) -> str:
-    return f"```\n{_cut(escaped(text.replace('```', chr(39) * 3)), LONGEST_SECTION - 500)}\n```"
+    return f"```\n{_clip(escape(text.replace('```', chr(39) * 3)), MAX_SECTION - 500)}\n```"
 
 
 def _bold(text: str) -> str:
-    return escaped(text.replace("*", "∗").replace("\n", " "))  # noqa: RUF001  looks the same and ends no bold text
+    return escape(text.replace("*", "∗").replace("\n", " "))  # noqa: RUF001  looks the same, does not end bold text
 
 
 def _url(url: str) -> str:
-    return escaped(url).replace("|", "%7C").replace("\n", "")
+    return escape(url).replace("|", "%7C").replace("\n", "")
 
 
-def _bounded(lines: list[str]) -> list[str]:
-    more = [f"and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
-    return lines[:MOST_LINES] + more
+def _first_lines(lines: list[str]) -> list[str]:
+    more = [f"and {len(lines) - MAX_LINES} more"] if len(lines) > MAX_LINES else []
+    return lines[:MAX_LINES] + more
 
 
-def section(text: str) -> Block:
-    """A paragraph in Slack's markup."""
-    return {"type": "section", "text": {"type": "mrkdwn", "text": _cut(text, LONGEST_SECTION)}}
-
-
-def _cut(text: str, longest: int) -> str:
-    if len(text) <= longest:
+def _clip(text: str, limit: int) -> str:
+    if len(text) <= limit:
         return text
-    head = text[: longest - 4]
-    # Not within `&amp;`, which would be shown in pieces.
+    head = text[: limit - 4]
+    # A cut within `&amp;` would show a part of the escape.
     return f"{head[: head.rfind('&')] if '&' in head[-5:] else head} ..."

@@ -193,7 +193,7 @@ def _report(plan: Plan, sla_seconds: float, context: dict[str, Any], told: Desti
             due=begun + timedelta(seconds=plan.slas[each.task]),
             seen=now,
             sla_seconds=plan.slas[each.task],
-            blame=blame(each, suspected[each], timings, now, finished=finished),
+            cause=blame(each, suspected[each], timings, now, finished=finished),
         )
         for each in late
     ]

@@ -205,7 +205,7 @@ def sentence(run: Mapping[str, object], late: Sequence[LateTask], now: datetime)
                 each.state or "not begun",
                 f"due at {each.due:%Y-%m-%d %H:%M:%S} UTC, {format_duration(each.sla_seconds)} after the run's start",
                 f"{format_duration(max((now - each.due) / timedelta(seconds=1), 0))} late",
-                *([each.blame] if each.blame else []),
+                *([each.cause] if each.cause else []),
             ]
             yield f"{each.task} ({'; '.join(facts)})"
 

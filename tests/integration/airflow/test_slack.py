@@ -111,7 +111,7 @@ def test_mapped_tasks_and_their_run_fail(server: Server) -> None:
 def test_a_run_waits_for_a_person_and_links_to_where_they_answer(server: Server) -> None:
     run = server.trigger("asking")
     message = server.message("asking", "^🟡 asking is waiting for approval")
-    (page,) = re.findall(r"\*ask\* waits for a person: Ship it\? · <(\S+)\|answer>", message.shown)
+    (page,) = re.findall(r"\*ask\* waits for an answer: Ship it\? · <(\S+)\|answer>", message.shown)
     assert page == f"{server.url}/dags/asking/runs/{quote(run_id_of(run))}/tasks/ask/required_actions"
     assert requests.get(page, timeout=60).ok
     server.await_question(run, "ask")

@@ -69,7 +69,7 @@ def test_the_run_of_a_record_is_in_its_name(pipeline: str, run_id: str, task_id:
 
 @given(ids, ids, ids)
 def test_the_run_of_a_story_is_in_its_name(pipeline: str, run_id: str, place: str) -> None:
-    assert run_of(f"{run_state_folder(pipeline, run_id, place)}/story.json") == (pipeline, run_id)
+    assert run_of(f"{run_state_folder(pipeline, run_id, place)}/state.json") == (pipeline, run_id)
 
 
 def test_a_dot_in_a_task_id_is_no_map_index() -> None:

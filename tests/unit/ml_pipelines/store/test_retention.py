@@ -66,13 +66,13 @@ def snapshot(root: Path) -> set[Path]:
 def test_what_was_said_of_a_run_goes_with_the_run(store: ArtifactStore, root: Path) -> None:
     made = commit(store, b"made")
     store.record(Identity(pipeline="p", run_id="old", task_id="a"), made)
-    names = [f"{run_state_folder('p', run_id, 'slack #ml')}/story.json" for run_id in ("old", "by hand", "waiting")]
+    names = [f"{run_state_folder('p', run_id, 'slack #ml')}/state.json" for run_id in ("old", "by hand", "waiting")]
     names.append(f"{pending_folder('slack #ml')}/x.json")
     for name in names:
         store.files.write(name, b"{}")
     age(root, days=40)
     store.record(Identity(pipeline="p", run_id="waiting", task_id="a"), made)
-    fresh = f"{run_state_folder('p', 'fresh', 'slack #ml')}/story.json"
+    fresh = f"{run_state_folder('p', 'fresh', 'slack #ml')}/state.json"
     store.files.write(fresh, b"{}")
     assert prune(store, keep_days=30, dry_run=True).leftovers == 3
     assert prune(store, keep_days=30).leftovers == 3

@@ -1,4 +1,4 @@
-"""Runs that are told to a server that behaves as Slack's API does, over real HTTP."""
+"""Runs whose callbacks notify a fake Slack server over HTTP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from ml_pipelines_airflow.notifications.slack import SlackRunNotifier
 from ml_pipelines_airflow.testing import SlackServer
 
-BEGAN = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @dataclass
 class Run:
-    """A run as Airflow's callbacks see it: each method is one that Airflow calls back for."""
+    """A run that calls the notifier as Airflow's callbacks do."""
 
     notifier: SlackRunNotifier
     dag_id: str = "churn"
@@ -46,10 +46,12 @@ class Run:
 
     def __post_init__(self) -> None:
         self.dag_run = SimpleNamespace(
-            dag_id=self.dag_id, run_id=self.run_id, clear_number=0, start_date=BEGAN, end_date=None, state="running"
+            dag_id=self.dag_id, run_id=self.run_id, clear_number=0, start_date=START, end_date=None, state="running"
         )
 
-    def tell(self, task: str, state: str | None, *, try_number: int = 1, error: Any = None, **more: Any) -> None:
+    def report(
+        self, task: str, state: str | None, *, try_number: int = 1, error: Any = None, **attributes: Any
+    ) -> None:
         task_id, _, index = task.rstrip("]").partition("[")
         ti = SimpleNamespace(
             dag_id=self.dag_id,
@@ -60,26 +62,26 @@ class Run:
             max_tries=self.retries,
             state=state,
             log_url=f"http://airflow/log/{task_id}/{try_number}",
-            **{name: value for name, value in more.items() if name != "operator"},
+            **{name: value for name, value in attributes.items() if name != "operator"},
         )
-        told = more.get("operator") or SimpleNamespace(owner=self.owner, task_id=task_id)
-        self.notifier({"ti": ti, "task": told, "dag_run": self.dag_run, "exception": error})
+        operator = attributes.get("operator") or SimpleNamespace(owner=self.owner, task_id=task_id)
+        self.notifier({"ti": ti, "task": operator, "dag_run": self.dag_run, "exception": error})
 
-    def start(self, task: str, try_number: int = 1, **more: Any) -> None:
-        self.tell(task, "running", try_number=try_number, **more)
+    def start(self, task: str, try_number: int = 1, **attributes: Any) -> None:
+        self.report(task, "running", try_number=try_number, **attributes)
 
-    def succeed(self, task: str, try_number: int = 1, **more: Any) -> None:
-        self.tell(task, "success", try_number=try_number, **more)
+    def succeed(self, task: str, try_number: int = 1, **attributes: Any) -> None:
+        self.report(task, "success", try_number=try_number, **attributes)
 
     def retry(self, task: str, try_number: int = 1, error: Any = None) -> None:
-        self.tell(task, "up_for_retry", try_number=try_number, error=error or RuntimeError("try again"))
+        self.report(task, "up_for_retry", try_number=try_number, error=error or RuntimeError("try again"))
 
     def fail(self, task: str, try_number: int = 3, error: Any = None) -> None:
-        self.tell(task, "failed", try_number=try_number, error=error or ValueError("boom"))
+        self.report(task, "failed", try_number=try_number, error=error or ValueError("boom"))
 
     def end(self, state: str = "success", *, seconds: float = 192) -> None:
         self.dag_run.state = state
-        self.dag_run.end_date = BEGAN + timedelta(seconds=seconds)
+        self.dag_run.end_date = START + timedelta(seconds=seconds)
         dag = SimpleNamespace(dag_id=self.dag_id)
         reason = "success" if state == "success" else "task_failure"
         self.notifier({"dag": dag, "run_id": self.run_id, "dag_run": self.dag_run, "reason": reason})

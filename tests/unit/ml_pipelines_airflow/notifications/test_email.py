@@ -1,4 +1,4 @@
-"""What is mailed, through a real SMTP server."""
+"""Mails, sent to a real SMTP server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ml_pipelines_airflow.notifications.email import email_callback
 pytestmark = pytest.mark.timeout(120)
 
 
-class Mails:
+class Inbox:
     def __init__(self) -> None:
         self.mails: list[Any] = []
 
@@ -28,7 +28,7 @@ class Mails:
 
 @pytest.fixture
 def mails(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    handler = Mails()
+    handler = Inbox()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -61,28 +61,28 @@ def context(task_id: str) -> dict[str, Any]:
     return {"ti": ti, "exception": ValueError("boom"), "exception_html": "boom"}
 
 
-def test_each_failure_is_mailed_with_its_own_text(mails: list[Any]) -> None:
-    tell = email_callback(["a@example.com", "b@example.com"])
-    tell(context("train"))
-    tell(context("deploy"))
+def test_email_callback_sends_a_mail_of_its_own_for_each_task(mails: list[Any]) -> None:
+    send = email_callback(["a@example.com", "b@example.com"])
+    send(context("train"))
+    send(context("deploy"))
     assert [to for to, _ in mails] == [["a@example.com", "b@example.com"]] * 2
     texts = [f"{mail['Subject']} {mail.get_payload()[0].get_payload(decode=True).decode()}" for _, mail in mails]
     assert ["train" in texts[0], "deploy" in texts[0]] == [True, False]
     assert ["train" in texts[1], "deploy" in texts[1]] == [False, True]
 
 
-def test_without_a_connection_there_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_email_callback_logs_one_warning_without_a_connection(caplog: pytest.LogCaptureFixture) -> None:
     email_callback(["a@example.com"])(context("train"))
     (record,) = caplog.records
-    assert record.message == (
-        "no mail to a@example.com: AirflowException: SMTP connection is not found.; "
-        "see Airflow's connection smtp_default, of type SMTP"
-    )
+    for fact in ("a@example.com", "SMTP connection is not found", "smtp_default"):
+        assert fact in record.message
 
 
-def test_a_server_that_is_gone_hurts_nobody(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_email_callback_does_not_raise_if_the_server_is_unreachable(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": 9, "extra": {"disable_ssl": True, "retry_limit": 1}}
     monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
     email_callback(["a@example.com"])(context("train"))
     (record,) = caplog.records
-    assert record.message.startswith("no mail to a@example.com: ")
+    assert "a@example.com" in record.message

@@ -21,5 +21,5 @@ from ml_pipelines_airflow.notifications.formatting import format_duration
         (86399.9, "1 d"),
     ],
 )
-def test_a_length_of_time_is_told_in_two_units(seconds: float, expected: str) -> None:
+def test_format_duration_shows_the_two_largest_units(seconds: float, expected: str) -> None:
     assert format_duration(seconds) == expected

@@ -1,4 +1,4 @@
-"""Laws of a run's story: what is known does not depend on the order in which it was heard of."""
+"""Properties of a run's state: it does not depend on the order of events."""
 
 from __future__ import annotations
 
@@ -18,13 +18,21 @@ from ml_pipelines_airflow.notifications.events import (
     TaskEvent,
     TaskState,
 )
-from ml_pipelines_airflow.notifications.run_state import RunState, after, lateness, recovered, status
+from ml_pipelines_airflow.notifications.run_state import (
+    Delivery,
+    RunState,
+    apply_event,
+    delay,
+    has_recovered,
+    same_events,
+    status,
+)
 
 RUN = RunReference(dag_id="churn", run_id="r1", url="http://airflow/dags/churn/runs/r1")
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
-MOMENTS = st.integers(0, 90).map(lambda minutes: NOON + timedelta(minutes=minutes))
+TIMES = st.integers(0, 90).map(lambda minutes: NOON + timedelta(minutes=minutes))
 
-task_news = st.builds(
+task_events = st.builds(
     TaskEvent,
     run=st.just(RUN),
     attempt=st.integers(0, 2),
@@ -34,10 +42,10 @@ task_news = st.builds(
     owner=st.sampled_from(["", "ann", "bob"]),
     headline=st.none() | st.builds(Headline, text=st.sampled_from(["promoted", "rejected"])),
 )
-run_news = st.builds(
-    RunEvent, run=st.just(RUN), attempt=st.integers(0, 2), state=st.sampled_from(["success", "failed"]), at=MOMENTS
+run_events = st.builds(
+    RunEvent, run=st.just(RUN), attempt=st.integers(0, 2), state=st.sampled_from(["success", "failed"]), at=TIMES
 )
-late_tasks_event = st.builds(
+late_events = st.builds(
     LateTasksEvent,
     run=st.just(RUN),
     late=st.lists(
@@ -45,125 +53,134 @@ late_tasks_event = st.builds(
             LateTask,
             task=st.sampled_from(["ingest", "train[0]"]),
             state=st.sampled_from([None, "running"]),
-            due=MOMENTS,
+            due=TIMES,
             sla_seconds=st.just(60.0),
         ),
         max_size=3,
     ).map(tuple),
 )
-anything = st.lists(task_news | run_news | late_tasks_event, min_size=1, max_size=12)
+event_lists = st.lists(task_events | run_events | late_events, min_size=1, max_size=12)
 
 
-def told(news: list[Any], story: RunState | None = None) -> RunState:
-    for each in news:
-        story = after(story, each)
-    assert story is not None
-    return story
+def state_after(events: list[Any], state: RunState | None = None) -> RunState:
+    for event in events:
+        state = apply_event(state, event)
+    assert state is not None
+    return state
 
 
-def of_task(state: TaskState, try_number: int = 1, **more: Any) -> TaskEvent:
-    return TaskEvent(run=RUN, task="train", state=state, try_number=try_number, **more)
+def task_event(state: TaskState, try_number: int = 1, **fields: Any) -> TaskEvent:
+    return TaskEvent(run=RUN, task="train", state=state, try_number=try_number, **fields)
 
 
-def ended(state: Any, attempt: int = 0) -> RunEvent:
+def run_event(state: Any, attempt: int = 0) -> RunEvent:
     return RunEvent(run=RUN, attempt=attempt, state=state, at=NOON, seconds=60)
 
 
-@given(anything)
-def test_the_same_news_again_change_nothing(news: list[Event]) -> None:
-    story = told(news)
-    for each in news:
-        # A first try that went well is only kept of a task that is talked about, which it may have become since.
-        story = after(story, each)
-    assert all(after(story, each) is story for each in news)
+@given(event_lists)
+def test_apply_event_is_idempotent(events: list[Event]) -> None:
+    state = state_after(events)
+    for event in events:
+        # A successful first try is stored only for a task that failed, which may have happened since.
+        state = apply_event(state, event)
+    assert all(apply_event(state, event) is state for event in events)
 
 
-def heard_otherwise(news: list[Event]) -> st.SearchStrategy[list[Event]]:
-    """The same news in another order; one try of a task is a single process, so what it tells keeps its order."""
+def reordered(events: list[Event]) -> st.SearchStrategy[list[Event]]:
+    """Return the events in another order, except that the events of one try of a task keep their order."""
 
-    def process(each: Event) -> object:
-        return (each.task, each.try_number) if isinstance(each, TaskEvent) else None
+    def process(event: Event) -> object:
+        return (event.task, event.try_number) if isinstance(event, TaskEvent) else None
 
-    def as_told(mixed: list[Event]) -> list[Event]:
-        left = {process(each): [other for other in news if process(other) == process(each)] for each in mixed}
-        return [each if process(each) is None else left[process(each)].pop(0) for each in mixed]
+    def restore_order(mixed: list[Event]) -> list[Event]:
+        queues = {process(event): [other for other in events if process(other) == process(event)] for event in mixed}
+        return [event if process(event) is None else queues[process(event)].pop(0) for event in mixed]
 
-    return st.permutations(news).map(as_told)
+    return st.permutations(events).map(restore_order)
 
 
-@given(anything.flatmap(lambda news: st.tuples(st.just(news), heard_otherwise(news))))
-def test_the_order_does_not_matter_for_what_the_run_is_doing(orders: tuple[list[Event], list[Event]]) -> None:
-    one, other = map(told, orders)
+@given(event_lists.flatmap(lambda events: st.tuples(st.just(events), reordered(events))))
+def test_apply_event_does_not_depend_on_the_order(orders: tuple[list[Event], list[Event]]) -> None:
+    one, other = map(state_after, orders)
     assert (status(one), one.ended, one.late, one.headlines) == (
         status(other),
         other.ended,
         other.late,
         other.headlines,
     )
-    assert {name: task.troubles for name, task in one.tasks.items() if task.troubles} == {
-        name: task.troubles for name, task in other.tasks.items() if task.troubles
+    assert {name: task.failures for name, task in one.tasks.items() if task.failures} == {
+        name: task.failures for name, task in other.tasks.items() if task.failures
     }
 
 
-@given(anything)
-def test_what_has_ended_goes_on_only_if_it_was_cleared(news: list[Event]) -> None:
-    story = told(news)
-    for each in news:
-        if story.over and not isinstance(each, RunEvent):
-            again = after(story, each)
-            assert again.over == story.over or again.attempt > story.attempt
+@given(event_lists)
+def test_apply_event_reopens_an_ended_run_only_with_a_new_attempt(events: list[Event]) -> None:
+    state = state_after(events)
+    for event in events:
+        if state.end and not isinstance(event, RunEvent):
+            later = apply_event(state, event)
+            assert later.end == state.end or later.attempt > state.attempt
 
 
-@given(anything)
-def test_a_story_survives_being_written_down(news: list[Event]) -> None:
-    story = told(news)
-    assert RunState.model_validate_json(story.model_dump_json()) == story
+@given(event_lists)
+def test_run_state_survives_a_round_trip_through_json(events: list[Event]) -> None:
+    state = state_after(events)
+    assert RunState.model_validate_json(state.model_dump_json()) == state
 
 
-@given(anything)
-def test_only_what_had_trouble_recovers(news: list[Event]) -> None:
-    for task in told(news).tasks.values():
-        assert not recovered(task) or task.troubles
+@given(event_lists)
+def test_has_recovered_requires_a_failure(events: list[Event]) -> None:
+    for task in state_after(events).tasks.values():
+        assert not has_recovered(task) or task.failures
 
 
-def test_a_first_try_that_goes_well_is_not_written_down() -> None:
-    story = told([of_task("started")])
-    assert after(story, of_task("succeeded")) is story
-    assert story.tasks == {}
+def test_apply_event_does_not_store_a_successful_first_try() -> None:
+    state = state_after([task_event("started")])
+    assert apply_event(state, task_event("succeeded")) is state
+    assert state.tasks == {}
 
 
-def test_a_task_recovers_although_its_trouble_is_heard_of_later() -> None:
-    story = told([of_task("succeeded", 2), of_task("retrying", 1)])
-    assert recovered(story.tasks["train"])
-    assert status(story) == "running"
+def test_has_recovered_if_the_failure_arrives_after_the_success() -> None:
+    state = state_after([task_event("succeeded", 2), task_event("retrying", 1)])
+    assert has_recovered(state.tasks["train"])
+    assert status(state) == "running"
 
 
-def test_a_cleared_run_is_another_attempt() -> None:
-    story = told([of_task("failed", 3), ended("failed")])
-    assert status(story) == "failed"
-    story = told([of_task("started", 4, attempt=1)], story)
-    assert (story.over, status(story)) == (None, "running")
-    assert status(told([of_task("succeeded", 4, attempt=1), ended("success", attempt=1)], story)) == "success"
+def test_status_of_a_cleared_run_is_that_of_the_new_attempt() -> None:
+    state = state_after([task_event("failed", 3), run_event("failed")])
+    assert status(state) == "failed"
+    state = state_after([task_event("started", 4, attempt=1)], state)
+    assert (state.end, status(state)) == (None, "running")
+    state = state_after([task_event("succeeded", 4, attempt=1), run_event("success", attempt=1)], state)
+    assert status(state) == "success"
 
 
-def test_what_needs_somebody_counts_most() -> None:
-    held = TaskEvent(run=RUN, task="ask", state="held")
-    assert status(told([held, of_task("retrying")])) == "held"
-    assert status(told([held, of_task("failed")])) == "failing"
+def test_status_is_the_most_urgent_state_of_the_tasks() -> None:
+    waiting = TaskEvent(run=RUN, task="ask", state="awaiting_input")
+    assert status(state_after([waiting, task_event("retrying")])) == "awaiting_input"
+    assert status(state_after([waiting, task_event("failed")])) == "failing"
 
 
-def test_lateness_is_counted_from_the_last_sla() -> None:
+def test_same_events_ignores_the_delivery() -> None:
+    state = state_after([task_event("failed", 3)])
+    sent = state.model_copy(update={"delivery": Delivery(ts="1")})
+    assert same_events(sent, state)
+    assert not same_events(None, state)
+    assert not same_events(state_after([run_event("failed")], state), state)
+
+
+def test_delay_counts_from_the_latest_sla() -> None:
     late = [
         LateTask(task=name, state="running", due=NOON - timedelta(minutes=minutes), seen=NOON, sla_seconds=60)
         for name, minutes in (("a", 25), ("b", 40))
     ]
-    story = told([LateTasksEvent(run=RUN, late=tuple(late))])
-    assert lateness(story) is None
-    assert lateness(told([ended("success")], story)) == timedelta(minutes=25)
+    state = state_after([LateTasksEvent(run=RUN, late=tuple(late))])
+    assert delay(state) is None
+    assert delay(state_after([run_event("success")], state)) == timedelta(minutes=25)
 
 
-def test_of_a_late_task_counts_what_was_seen_last() -> None:
+def test_apply_event_keeps_the_latest_state_of_a_late_task() -> None:
     waiting = LateTask(task="a", state="scheduled", due=NOON, seen=NOON, sla_seconds=60)
     running = LateTask(task="a", state="running", due=NOON, seen=NOON + timedelta(minutes=1), sla_seconds=60)
-    heard = [LateTasksEvent(run=RUN, late=(each,)) for each in (running, waiting)]
-    assert told(heard).late == told(heard[::-1]).late == {"a": running}
+    events = [LateTasksEvent(run=RUN, late=(late,)) for late in (running, waiting)]
+    assert state_after(events).late == state_after(events[::-1]).late == {"a": running}

@@ -1,4 +1,4 @@
-"""What a story looks like: within Slack's limits, and with nothing in it that Slack would take for markup."""
+"""Messages within Slack's limits, with all texts from outside escaped."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_pipelines_airflow.notifications.events import Headline, LateTask, LateTasksEvent, RunReference, TaskEvent
-from ml_pipelines_airflow.notifications.run_state import RunState, after
-from ml_pipelines_airflow.notifications.slack_blocks import escaped, message, replies
+from ml_pipelines_airflow.notifications.run_state import RunState, apply_event
+from ml_pipelines_airflow.notifications.slack_blocks import escape, message, replies
 
 RUN = RunReference(dag_id="churn", run_id="r1", url="http://airflow/dags/churn/runs/r1")
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
-# What Slack may read between < and >: our own links.
-OURS = re.compile(r"<http://airflow[^<>|]*\|[^<>|]+>")
+# The links of the messages: the only valid use of < and >.
+LINKS = re.compile(r"<http://airflow[^<>|]*\|[^<>|]+>")
 
 
 def failed(task: str, error: str, detail: str = "") -> TaskEvent:
@@ -25,64 +25,64 @@ def failed(task: str, error: str, detail: str = "") -> TaskEvent:
     )
 
 
-def told(*news: Any) -> RunState:
-    story: RunState | None = None
-    for each in news:
-        story = after(story, each)
-    assert story is not None
-    return story
+def state_after(*events: Any) -> RunState:
+    state: RunState | None = None
+    for event in events:
+        state = apply_event(state, event)
+    assert state is not None
+    return state
 
 
-def texts(story: RunState) -> list[str]:
-    text, blocks = message(story)
+def texts(state: RunState) -> list[str]:
+    text, blocks = message(state)
     shown = [block["text"]["text"] for block in blocks if block["type"] == "section"]
     context = [element["text"] for block in blocks if block["type"] == "context" for element in block["elements"]]
-    return [text, *shown, *context, *replies(story).values()]
+    return [text, *shown, *context, *replies(state).values()]
 
 
 @given(st.text(max_size=60), st.text(max_size=400), st.text(max_size=4000), st.text(max_size=60))
-def test_no_text_of_others_is_markup(task: str, error: str, detail: str, subject: str) -> None:
-    held = TaskEvent(run=RUN, task="ask", state="held", detail=subject, url="http://airflow/ask")
-    late = LateTask(task=task, state=subject, due=NOON, seen=NOON, sla_seconds=60, blame=error)
+def test_message_escapes_all_texts_from_outside(task: str, error: str, detail: str, subject: str) -> None:
+    waiting = TaskEvent(run=RUN, task="ask", state="awaiting_input", detail=subject, url="http://airflow/ask")
+    late = LateTask(task=task, state=subject, due=NOON, seen=NOON, sla_seconds=60, cause=error)
     headline = TaskEvent(run=RUN, task="x", state="succeeded", headline=Headline(text=subject, detail=detail))
-    story = told(failed(task, error, detail), held, LateTasksEvent(run=RUN, late=(late,)), headline)
-    for text in texts(story):
-        assert not re.search(r"[<>]", OURS.sub("", text))
+    state = state_after(failed(task, error, detail), waiting, LateTasksEvent(run=RUN, late=(late,)), headline)
+    for text in texts(state):
+        assert not re.search(r"[<>]", LINKS.sub("", text))
         assert not re.search(r"&(?!amp;|lt;|gt;)", text)
         assert 0 < len(text) <= 3000
-    assert len(message(story)[1]) <= 50
+    assert len(message(state)[1]) <= 50
 
 
 @given(st.text(alphabet="`ab\n&<", max_size=5000))
-def test_an_error_does_not_break_out_of_its_code(error: str) -> None:
-    story = told(failed("train", error.replace("\n", " ")[:300], error))
-    (reply,) = replies(story).values()
+def test_replies_keep_an_error_within_its_code_block(error: str) -> None:
+    state = state_after(failed("train", error.replace("\n", " ")[:300], error))
+    (reply,) = replies(state).values()
     assert reply.count("```") == 2
-    line = next(text for text in texts(story) if text.startswith("*train*"))
+    line = next(text for text in texts(state) if text.startswith("*train*"))
     assert line.count("`") in (0, 2)
 
 
-def test_many_troubles_are_counted() -> None:
-    story = told(*(failed(f"train[{number}]", "boom") for number in range(200)))
-    text, blocks = message(story)
+def test_message_and_replies_limit_the_number_of_failures() -> None:
+    state = state_after(*(failed(f"train[{number}]", "boom") for number in range(200)))
+    text, blocks = message(state)
     assert text.startswith("🔴 churn has failures and is still running: *train[0]* failed")
     assert len(blocks) == 13
     assert blocks[-2]["text"]["text"] == "and 190 more"
-    thread = replies(story)
+    thread = replies(state)
     assert len(thread) == 21
-    assert thread["more"] == "There is more in <http://airflow/dags/churn/runs/r1|Airflow>."
+    assert thread["more"] == "More details are in <http://airflow/dags/churn/runs/r1|Airflow>."
 
 
-def test_a_long_name_fits_into_the_header() -> None:
+def test_message_clips_a_long_name() -> None:
     run = RunReference(dag_id="d" * 250, run_id="r1", url="http://airflow")
     (header, *_) = message(RunState(run=run))[1]
     assert len(header["text"]["text"]) == 150
 
 
-def test_a_cut_does_not_show_half_an_escape() -> None:
-    (reply,) = replies(told(failed("train", "boom", "&" * 2500))).values()
+def test_replies_do_not_clip_within_an_escape() -> None:
+    (reply,) = replies(state_after(failed("train", "boom", "&" * 2500))).values()
     assert reply.endswith("&amp; ...\n```")
 
 
-def test_three_characters_have_a_meaning() -> None:
-    assert escaped("<a> & b") == "&lt;a&gt; &amp; b"
+def test_escape_replaces_control_characters() -> None:
+    assert escape("<a> & b") == "&lt;a&gt; &amp; b"
