@@ -265,7 +265,7 @@ class FakeServices:
         done: what :meth:`tasks` gives.
     """
 
-    place = "memory"
+    server_id = "memory"
 
     def __init__(self) -> None:
         self.cells_per_group = CELLS_PER_GROUP
@@ -311,11 +311,11 @@ class FakeServices:
             raise ArtifactMissing("there are no bytes at this address", where=ref.uri, fix="run the step again")
         return _verified(ref, self.blobs[ref.uri])
 
-    def adopt(self, ref: ArtifactRef, data: bytes) -> ArtifactRef:
+    def copy_artifact(self, ref: ArtifactRef, data: bytes) -> ArtifactRef:
         """Store bytes that must have `ref`'s digest."""
         return self.put(_verified(ref, data), kind=ref.kind, rows=ref.rows)
 
-    def keep(self, data: bytes, kind: ArtifactKind) -> ArtifactRef:
+    def save_artifact(self, data: bytes, kind: ArtifactKind) -> ArtifactRef:
         """Store bytes."""
         return self.put(data, kind=kind)
 

@@ -18,7 +18,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from ml_pipelines.contracts import JsonValue
 from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines.spec.training import DvcSource
-from ml_pipelines.store.layout import Watched, parsed, watch_name
+from ml_pipelines.store.layout import WatchState, parse_document, watch_name
 from ml_pipelines_airflow.connections import airflow_settings
 
 __all__ = ["DvcRevisionTrigger", "ModelAliasTrigger"]
@@ -92,12 +92,12 @@ class _Watch(BaseEventTrigger):
         return None if first else payload
 
     def _recall(self) -> str | None:
-        watched = parsed(_services().store.files.read(self._file()), Watched)
-        return watched.told if watched else None
+        watched = parse_document(_services().store.files.read(self._file()), WatchState)
+        return watched.value if watched else None
 
     def _note(self) -> None:
         assert self._told is not None
-        data = Watched(told=self._told).model_dump_json().encode()
+        data = WatchState(value=self._told).model_dump_json().encode()
         _services().store.files.write(self._file(), data, durable=True)
         self._noted = self._told
 

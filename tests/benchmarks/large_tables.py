@@ -61,10 +61,10 @@ def generate(path: Path, rows: int) -> None:
 def our_step(step: str, csv: Path, folder: Path) -> None:
     """Run a step on what the earlier steps left in a folder, as a container does."""
     from ml_pipelines.contracts import Identity, StepRequest, StepResult
-    from ml_pipelines.pipeline.training import CATALOG
-    from ml_pipelines.pipeline.wiring import needs, wire
+    from ml_pipelines.pipeline.training import TRAINING_STEPS
+    from ml_pipelines.pipeline.wiring import upstream_steps, wire_inputs
     from ml_pipelines.runner.step import run_step
-    from ml_pipelines.runner.training import parameters_of
+    from ml_pipelines.runner.training import step_parameters
     from ml_pipelines.services.connected import ConnectedServices
     from ml_pipelines.services.settings import Settings
     from ml_pipelines.spec.training import PipelineSpec
@@ -85,13 +85,13 @@ def our_step(step: str, csv: Path, folder: Path) -> None:
     )
     results: dict[str, Any] = {
         name: StepResult.model_validate_json(path.read_bytes())
-        for name in needs(step)
+        for name in upstream_steps(step)
         if (path := folder / f"{name}.json").exists()
     }
     request = StepRequest(
         step=step,
-        parameters=parameters_of(spec, step).model_dump(mode="json"),
-        **wire(CATALOG[step], results),
+        parameters=step_parameters(spec, step).model_dump(mode="json"),
+        **wire_inputs(TRAINING_STEPS[step], results),
         seed=spec.seed,
         store=f"file://{folder}/store",
         identity=Identity(pipeline="large", run_id="one", task_id=step),

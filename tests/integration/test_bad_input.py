@@ -75,7 +75,7 @@ def assert_told(told: Any, error: str, **facts: str) -> None:
 def assert_left(shop: Any, before: set[str], *done: str) -> None:
     """The failed run left results of the steps before and no others, and its decision is open."""
     new = files_of(shop) - before
-    made = {name.split("/")[1] for name in new if name.startswith("recipes/")}
+    made = {name.split("/")[1] for name in new if name.startswith("manifests/")}
     assert made <= set(done)
     assert set(shop.records("bad")) == set(done)
     assert not [name for name in new if name.startswith(("tmp/", "leases/"))]
@@ -256,7 +256,7 @@ def test_an_altered_artifact_is_not_used_and_force_replaces_it(shop: Any) -> Non
     path = Path(clean.uri.removeprefix("file://"))
     path = shop.folder / "store" / path.relative_to(path.parents[2])
     data = path.read_bytes()
-    shutil.rmtree(shop.folder / "store" / "recipes" / "split")
+    shutil.rmtree(shop.folder / "store" / "manifests" / "split")
     before = files_of(shop)
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     facts = {"where": path.name, "expected": f"sha256 {clean.sha256}", "got": "sha256", "fix": "with `force`"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ml_pipelines.pipeline.training import CATALOG
+from ml_pipelines.pipeline.training import TRAINING_STEPS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"),
@@ -29,24 +29,24 @@ finally:
 """
 EACH_STEP = """
 import json, sys
-from ml_pipelines.pipeline.training import CATALOG
+from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines.services.settings import Settings
 from ml_pipelines.contracts import Identity, StepRequest
 from ml_pipelines.spec.loader import load_spec
-from ml_pipelines.runner.training import parameters_of
+from ml_pipelines.runner.training import step_parameters
 from ml_pipelines.runner.step import run_step
-from ml_pipelines.pipeline.wiring import needs, wire
+from ml_pipelines.pipeline.wiring import upstream_steps, wire_inputs
 
 spec, services = load_spec(sys.argv[1]), ConnectedServices(Settings.from_environment())
 results = {record.result.step: record.result for record in services.store.run("shop", "first")}
 results["train"] = [results["train"]]
-for step in (step for step in CATALOG.values() if step.compute):
+for step in (step for step in TRAINING_STEPS.values() if step.compute):
     candidate = spec.effective_candidates[0] if step.name == "train" else None
     request = StepRequest(
         step=step.name,
-        parameters=parameters_of(spec, step.name, candidate).model_dump(mode="json"),
-        **wire(step, {name: results[name] for name in needs(step.name)}),
+        parameters=step_parameters(spec, step.name, candidate).model_dump(mode="json"),
+        **wire_inputs(step, {name: results[name] for name in upstream_steps(step.name)}),
         seed=spec.seed,
         store=services.settings.store,
         identity=Identity(pipeline="shop", run_id="second", task_id=step.name),
@@ -96,6 +96,6 @@ def test_a_stored_result_of_any_step_is_found_without_importing_anything_heavy(s
     monkeypatch.setenv("ML_PIPELINES_STORE", f"file://{shop.folder}/store")
     found = [json.loads(line) for line in python(EACH_STEP, shop.yaml).stdout.splitlines()]
     assert [(step, how) for step, how, _ in found] == [
-        (step.name, "cached") for step in CATALOG.values() if step.compute
+        (step.name, "cached") for step in TRAINING_STEPS.values() if step.compute
     ]
     assert {step: heavy(modules) for step, _, modules in found if heavy(modules)} == {}

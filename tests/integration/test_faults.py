@@ -31,7 +31,7 @@ from tests.integration.processes import find_free_port, mlflow_server
 from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
 from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.contracts import ArtifactRef
-from ml_pipelines.pipeline.training import CATALOG
+from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.promotion.history import find_outside_move
 from ml_pipelines.store.artifact_store import ArtifactStore
 from ml_pipelines.store.layout import Manifest, RunRecord
@@ -274,7 +274,7 @@ def assert_whole(workspace: Workspace) -> None:
     root = workspace.root / "store"
     for path in (path for path in (root / "objects").rglob("*") if path.is_file()):
         assert hashlib.sha256(path.read_bytes()).hexdigest() == path.stem
-    for path in (root / "recipes").rglob("*.json"):
+    for path in (root / "manifests").rglob("*.json"):
         for ref in Manifest.model_validate_json(path.read_bytes()).outputs.values():
             workspace.store.read(ref)
     for path in (root / "runs").rglob("*.json"):
@@ -284,17 +284,17 @@ def assert_whole(workspace: Workspace) -> None:
 # --- Killed ---
 
 COMPUTING = ("ingest", "check_quality", "preprocess", "split", "train[0]", "evaluate", "decide")
-RENAME = "ml_pipelines.store.filesystems.local:LocalFiles._rename"
+RENAME = "ml_pipelines.store.filesystems.local:LocalFileSystem._rename"
 COMMIT = "ml_pipelines.store.artifact_store:ArtifactStore.commit"
 RECORD = "ml_pipelines.store.artifact_store:ArtifactStore.record"
-REMEMBER = "ml_pipelines.store.artifact_store:ArtifactStore.remember_published"
+REMEMBER = "ml_pipelines.store.artifact_store:ArtifactStore.save_publication"
 PUBLISH = "ml_pipelines.runner.step:_publish"
 CLIENT = "mlflow:MlflowClient."
 
 # In the order in which a run that is started again and again comes to them.
 KILLS: list[Fault] = [
     fault("ingest", "before", "ml_pipelines.runner.step:_compute"),
-    fault("ingest", "before", RENAME, holding="recipes/"),
+    fault("ingest", "before", RENAME, holding="manifests/"),
     fault("ingest", "after", COMMIT),
     fault("compare_with_champion", "before", PUBLISH),
     fault("compare_with_champion", "before", RECORD),
@@ -304,7 +304,7 @@ KILLS: list[Fault] = [
         for point in (
             fault(step, "before", "ml_pipelines.runner.step:_compute"),  # the lease is held
             fault(step, "after", RENAME, holding="objects/"),  # the first of its objects is stored
-            fault(step, "before", RENAME, holding="recipes/"),  # the manifest is written, under another name
+            fault(step, "before", RENAME, holding="manifests/"),  # the manifest is written, under another name
             fault(step, "after", COMMIT),  # all is stored, nothing is published or recorded
         )
     ),
@@ -317,7 +317,7 @@ KILLS: list[Fault] = [
     fault("train[1]", "after", COMMIT),
     fault("train[1]", "after", CLIENT + "finalize_logged_model"),
     fault("evaluate", "before", "ml_pipelines.runner.step:_compute"),
-    fault("evaluate", "before", RENAME, holding="recipes/"),
+    fault("evaluate", "before", RENAME, holding="manifests/"),
     fault("evaluate", "after", COMMIT),
     fault("evaluate", "after", CLIENT + "log_batch"),
     fault("evaluate", "after", CLIENT + "log_artifacts"),
@@ -325,7 +325,7 @@ KILLS: list[Fault] = [
     fault("evaluate", "before", RECORD),
     fault("decide", "before", "ml_pipelines.runner.step:_compute"),
     fault("decide", "after", RENAME, holding="objects/"),
-    fault("decide", "before", RENAME, holding="recipes/"),
+    fault("decide", "before", RENAME, holding="manifests/"),
     fault("decide", "after", COMMIT),
     fault("register", "before", PUBLISH),
     fault("register", "after", CLIENT + "create_model_version"),
@@ -348,7 +348,7 @@ KILLS: list[Fault] = [
 
 
 def test_every_step_is_killed() -> None:
-    assert {kill["step"].partition("[")[0] for kill in KILLS} == set(CATALOG)
+    assert {kill["step"].partition("[")[0] for kill in KILLS} == set(TRAINING_STEPS)
 
 
 def test_a_run_that_is_killed_again_and_again_ends_as_an_undisturbed_one(
@@ -469,7 +469,7 @@ def test_an_altered_object_is_never_used(undisturbed: Workspace, tmp_path: Path)
     train = in_store(workspace, object_of(undisturbed, "split", "train"))
     good = train.read_bytes()
     train.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    shutil.rmtree(tmp_path / "store" / "recipes" / "train")  # so that somebody reads it
+    shutil.rmtree(tmp_path / "store" / "manifests" / "train")  # so that somebody reads it
     done = workspace.run("november")
     assert done.code == 1, done
     what, where, expected, got, fix = done.err.splitlines()

@@ -12,9 +12,9 @@ from mlflow import MlflowClient
 
 from ml_pipelines._utils.process import user_name
 from ml_pipelines.contracts import Identity, StepRequest, StepResult
-from ml_pipelines.pipeline.training import CATALOG
-from ml_pipelines.pipeline.wiring import needs, wire
-from ml_pipelines.runner.training import parameters_of
+from ml_pipelines.pipeline.training import TRAINING_STEPS
+from ml_pipelines.pipeline.wiring import upstream_steps, wire_inputs
+from ml_pipelines.runner.training import step_parameters
 from ml_pipelines.spec.loader import load_spec
 
 pytestmark = [
@@ -40,7 +40,7 @@ def digests(shop: Any, run_id: str) -> dict[str, Any]:
 
 
 def how(shop: Any, run_id: str) -> dict[str, str]:
-    return {step: record.result.status for step, record in shop.records(run_id).items() if CATALOG[step].compute}
+    return {step: record.result.status for step, record in shop.records(run_id).items() if TRAINING_STEPS[step].compute}
 
 
 def document(shop: Any, run_id: str, step: str, output: str) -> dict[str, Any]:
@@ -65,8 +65,10 @@ def test_the_same_bytes_elsewhere_give_the_same_keys_and_digests(shop: Any) -> N
     assert other.run("b", "--promote", "never").code == 0
     assert set(how(other, "b").values()) == {"computed"}
     assert {
-        step: found for step, found in digests(other, "b").items() if CATALOG[step].compute and step != "ingest"
-    } == {step: found for step, found in digests(shop, "a").items() if CATALOG[step].compute and step != "ingest"}
+        step: found for step, found in digests(other, "b").items() if TRAINING_STEPS[step].compute and step != "ingest"
+    } == {
+        step: found for step, found in digests(shop, "a").items() if TRAINING_STEPS[step].compute and step != "ingest"
+    }
     ours, theirs = (folder.records(run)["ingest"].result for folder, run in ((shop, "a"), (other, "b")))
     assert (ours.key, ours.outputs["table"].sha256) == (theirs.key, theirs.outputs["table"].sha256)
     assert document(shop, "a", "evaluate", "evaluation") == document(other, "b", "evaluate", "evaluation")
@@ -130,8 +132,8 @@ def test_a_container_elsewhere_makes_the_same(shop: Any) -> None:
     for step in ("ingest", "check_quality", "preprocess", "split", "train", "evaluate"):
         request = StepRequest(
             step=step,
-            parameters=parameters_of(spec, step).model_dump(mode="json"),
-            **wire(CATALOG[step], {name: results[name] for name in needs(step)}),
+            parameters=step_parameters(spec, step).model_dump(mode="json"),
+            **wire_inputs(TRAINING_STEPS[step], {name: results[name] for name in upstream_steps(step)}),
             seed=spec.seed,
             store=f"file://{shop.folder}/other-store",
             identity=Identity(pipeline="shop", run_id="there", task_id=step),

@@ -23,15 +23,15 @@ from ml_pipelines._utils.canonical_json import Components
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Identity, StepResult
 from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, StoreUnavailable
 from ml_pipelines.store.artifact_store import ArtifactStore
-from ml_pipelines.store.cache_miss import key_of
-from ml_pipelines.store.filesystems.s3 import S3Files
+from ml_pipelines.store.cache_miss import components_key
+from ml_pipelines.store.filesystems.s3 import BucketFileSystem
 from ml_pipelines.store.lease import TTL_SECONDS
 from ml_pipelines.store.retention import PruneReport, prune
 
 WORKERS = Path(__file__).parents[1] / "unit" / "ml_pipelines" / "store" / "store_workers.py"
 STEP = "split"
 COMPONENTS: Components = {"step": STEP, "seed": 1}
-KEY = key_of(COMPONENTS)
+KEY = components_key(COMPONENTS)
 BUCKET = "artifacts"
 
 
@@ -218,14 +218,14 @@ def test_the_lease_of_a_process_that_was_killed_is_free_at_once(store: ArtifactS
 
 def test_retention_removes_what_nothing_references(store: ArtifactStore) -> None:
     used, other = commit(store), store.put_bytes(b"loose", kind="json")
-    assert prune(store, keep_days=30) == PruneReport(objects=0, bytes=0, recipes=0, runs=0, leftovers=0)
+    assert prune(store, keep_days=30) == PruneReport(objects=0, bytes=0, manifests=0, runs=0, leftovers=0)
     later = datetime.now(UTC) + timedelta(days=2)
-    assert prune(store, keep_days=30, now=later) == PruneReport(objects=1, bytes=5, recipes=0, runs=0, leftovers=0)
+    assert prune(store, keep_days=30, now=later) == PruneReport(objects=1, bytes=5, manifests=0, runs=0, leftovers=0)
     assert store.read(used.outputs["train"]) == b"rows"
     with pytest.raises(ArtifactMissing):
         store.read(other)
     later = datetime.now(UTC) + timedelta(days=40)
-    assert prune(store, keep_days=30, now=later) == PruneReport(objects=1, bytes=4, recipes=1, runs=0, leftovers=0)
+    assert prune(store, keep_days=30, now=later) == PruneReport(objects=1, bytes=4, manifests=1, runs=0, leftovers=0)
     assert names(store) == []
 
 
@@ -271,7 +271,7 @@ def test_an_address_without_rights_is_told(store: ArtifactStore, monkeypatch: py
 
     # The server of these tests lets everybody in. The object is patched, not its class: s3fs keeps one for all tests
     # of a process, and gives it functions of its own when it is made.
-    monkeypatch.setattr(S3Files(store.uri)._system, "pipe_file", refuse)
+    monkeypatch.setattr(BucketFileSystem(store.uri)._system, "pipe_file", refuse)
     with pytest.raises(StoreUnavailable) as error:
         store.put_bytes(b"rows", kind="table")
     assert error.value.what == "the store may not be used by this process"

@@ -33,7 +33,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole stack with two workers, started once as `make up` starts it; nothing of it stays."""
     root = tmp_path_factory.mktemp("stack")
     write_dags(root / "dags")
-    running = Stack(root, environment_of(root), None)
+    running = Stack(root, package_versions(root), None)
     try:
         command = [sys.executable, str(STACK), "--env-file", str(root / "env"), "up"]
         started, done = time.monotonic(), subprocess.run(command, env=running.environment, cwd=HERE, check=False)
@@ -46,7 +46,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         running.compose("down", "--volumes", "--timeout", "5", check=False)
 
 
-def environment_of(root: Path) -> dict[str, str]:
+def package_versions(root: Path) -> dict[str, str]:
     """The variables of a stack whose files are in a folder."""
     ports = {"AIRFLOW_PORT": str(find_free_port()), "MLFLOW_PORT": str(find_free_port())}
     return {

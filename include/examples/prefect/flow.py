@@ -25,7 +25,7 @@ from ml_pipelines.contracts import StepRequest, StepResult
 from ml_pipelines.errors import PipelineError, TransientError
 from ml_pipelines.pipeline.parameters import RunOptions
 from ml_pipelines.runner.step import run_step
-from ml_pipelines.runner.training import conduct, label_of
+from ml_pipelines.runner.training import orchestrate, request_label
 from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines.services.settings import Settings
 from ml_pipelines.spec.loader import load_spec
@@ -45,7 +45,7 @@ async def is_worth_another_try(task: Any, task_run: Any, state: Any) -> bool:
 
 # The store is the cache: it knows a result by its recipe, and a step that finds it there does nothing else.
 @task(
-    task_run_name=lambda: label_of(runtime.task_run.parameters["request"]),
+    task_run_name=lambda: request_label(runtime.task_run.parameters["request"]),
     cache_policy=NO_CACHE,
     persist_result=False,
     retry_condition_fn=is_worth_another_try,
@@ -74,7 +74,7 @@ def pipeline(declaration: str, force: bool = False) -> str:
 
     settings = Settings.from_environment()
     run_id = str(runtime.flow_run.id)
-    conduct(spec, run, store=settings.store, run_id=run_id, options=RunOptions(force=force))
+    orchestrate(spec, run, store=settings.store, run_id=run_id, options=RunOptions(force=force))
     entry = ConnectedServices(settings).ledger.entry(spec.name, run_id)
     assert entry is not None, "the last step has written it"
     return f"{entry.decision.outcome}: {entry.decision.reason}"

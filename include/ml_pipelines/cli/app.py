@@ -145,7 +145,7 @@ def run_one_step(
         answer = run_step(asked, ConnectedServices(_settings(asked.store))).model_dump_json(indent=2)
     except PipelineError as error:
         if result is not None:
-            _leave(result, Failure.of(error).model_dump_json(indent=2), then="correct --result")
+            _leave(result, Failure.from_error(error).model_dump_json(indent=2), then="correct --result")
         raise
     if result is None:
         print(answer)
@@ -210,9 +210,9 @@ def _pipeline_of(store: str, run_id: str) -> str:
 @app.command()
 def doctor(store: StoreOption = None) -> None:
     """Check that this machine can do the work: packages, store, MLflow, git."""
-    from ml_pipelines.services.diagnostics import examine
+    from ml_pipelines.services.diagnostics import run_diagnostics
 
-    findings = examine(_settings(store))
+    findings = run_diagnostics(_settings(store))
     for finding in findings:
         out.print(f"{'[green]ok[/]  ' if finding.ok else '[red]FAIL[/]'} {finding.what:<22}", end="")
         out.print(finding.detail, markup=False, soft_wrap=True)
@@ -251,7 +251,7 @@ def prune(
     report = remove(ArtifactStore(settings.store), keep_days=keep_days, keep=keep, dry_run=dry_run)
     verb = "would remove" if dry_run else "removed"
     out.print(
-        f"{verb} {report.runs} runs, {report.recipes} results, {report.objects} artifacts "
+        f"{verb} {report.runs} runs, {report.manifests} results, {report.objects} artifacts "
         f"({report.bytes / 1e6:.1f} MB), {report.leftovers} leftovers of dead processes",
         soft_wrap=True,
     )
@@ -274,8 +274,8 @@ def _settings(store: str | None) -> Settings:
 
 
 def _show(settings: Settings, pipeline: str, run_id: str) -> Any:
-    from ml_pipelines.runner.run_summary import card_of
+    from ml_pipelines.runner.run_summary import run_card
 
-    outcome, card = card_of(settings.store, ConnectedServices(settings).ledger, pipeline, run_id)
+    outcome, card = run_card(settings.store, ConnectedServices(settings).ledger, pipeline, run_id)
     out.print(card)
     return outcome

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from ml_pipelines.pipeline.step import Step
 
-__all__ = ["BATCHES", "DRIFT", "SCORING"]
+__all__ = ["BATCH_STEPS", "DRIFT_STEPS", "SCORING_STEPS"]
 
-SCORING: dict[str, Step] = {
+SCORING_STEPS: dict[str, Step] = {
     step.name: step
     for step in (
         Step(
@@ -55,7 +55,7 @@ SCORING: dict[str, Step] = {
     )
 }
 
-DRIFT: dict[str, Step] = {
+DRIFT_STEPS: dict[str, Step] = {
     "measure_drift": Step(
         name="measure_drift",
         parameters="ml_pipelines.pipeline.batch_parameters:MeasureDriftParameters",
@@ -73,5 +73,5 @@ DRIFT: dict[str, Step] = {
     )
 }
 
-BATCHES = SCORING | DRIFT
+BATCH_STEPS = SCORING_STEPS | DRIFT_STEPS
 """Both."""

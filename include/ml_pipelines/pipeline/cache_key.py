@@ -18,10 +18,10 @@ from ml_pipelines.contracts import ArtifactRef, JsonValue
 from ml_pipelines.errors import MissingExtra, RequestError
 from ml_pipelines.pipeline.step import Step
 
-__all__ = ["code_of", "environment_of", "recipe_key"]
+__all__ = ["cache_key", "code_digests", "package_versions"]
 
 
-def recipe_key(
+def cache_key(
     step: Step,
     *,
     parameters: Mapping[str, JsonValue],
@@ -47,24 +47,24 @@ def recipe_key(
     """
     components = {
         "step": step.name,
-        "code": code_of(step),
+        "code": code_digests(step),
         "parameters": parameters,
         "inputs": {name: _digests(value) for name, value in inputs.items()},
         "facts": key_facts,
         "seed": seed,
-        "environment": environment_of(step),
+        "environment": package_versions(step),
     }
     text = canonical_json(components)
     return sha256_hex(text), json.loads(text)
 
 
-def code_of(step: Step) -> dict[str, str]:
+def code_digests(step: Step) -> dict[str, str]:
     """Digests of the source of the module that computes and of `step.modules`, by name."""
     modules = {*step.modules, *([step.compute.partition(":")[0]] if step.compute else [])}
     return {module: _source_digest(module) for module in sorted(modules)}
 
 
-def environment_of(step: Step) -> dict[str, str]:
+def package_versions(step: Step) -> dict[str, str]:
     """Versions of Python and of the packages that a step computes with.
 
     Raises:

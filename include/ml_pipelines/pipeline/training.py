@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from ml_pipelines.pipeline.step import Step
 
-__all__ = ["CATALOG"]
+__all__ = ["TRAINING_STEPS"]
 
 
 _TABLES = ("polars",)
 _MODELS = ("scikit-learn", "numpy", "scipy", "pandas", "polars", "skops")
 
-CATALOG: dict[str, Step] = {
+TRAINING_STEPS: dict[str, Step] = {
     step.name: step
     for step in (
         Step(

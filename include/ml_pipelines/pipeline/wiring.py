@@ -8,21 +8,21 @@ from typing import Any
 from ml_pipelines.contracts import StepResult
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.step import References, Step
-from ml_pipelines.pipeline.training import CATALOG
+from ml_pipelines.pipeline.training import TRAINING_STEPS
 
-__all__ = ["Results", "needs", "wire"]
+__all__ = ["Results", "upstream_steps", "wire_inputs"]
 
 Results = Mapping[str, "StepResult | list[StepResult] | None"]
 
 
-def needs(step: str) -> tuple[str, ...]:
+def upstream_steps(step: str) -> tuple[str, ...]:
     """The steps whose results a step reads, in catalog order."""
-    row = CATALOG[step]
+    row = TRAINING_STEPS[step]
     named = {source.partition(".")[0] for source in (*row.inputs.values(), *row.context.values())} | set(row.facts)
-    return tuple(name for name in CATALOG if name in named)
+    return tuple(name for name in TRAINING_STEPS if name in named)
 
 
-def wire(step: Step, results: Results) -> dict[str, Any]:
+def wire_inputs(step: Step, results: Results) -> dict[str, Any]:
     """The `inputs`, `context` and `facts` of a :class:`StepRequest`.
 
     Args:

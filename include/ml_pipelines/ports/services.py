@@ -33,7 +33,7 @@ class Services(Protocol):
     """What `resolve` and `publish` may use."""
 
     @property
-    def place(self) -> str:
+    def server_id(self) -> str:
         """Tells this outside world from others, without credentials: what was published in one is not in another."""
         ...
 
@@ -83,11 +83,11 @@ class Services(Protocol):
         """The verified bytes of an artifact."""
         ...
 
-    def adopt(self, ref: ArtifactRef, data: bytes) -> ArtifactRef:
+    def copy_artifact(self, ref: ArtifactRef, data: bytes) -> ArtifactRef:
         """Put bytes that must have `ref`'s digest into this store; returns where they are here."""
         ...
 
-    def keep(self, data: bytes, kind: ArtifactKind) -> ArtifactRef:
+    def save_artifact(self, data: bytes, kind: ArtifactKind) -> ArtifactRef:
         """Put bytes into this store."""
         ...
 

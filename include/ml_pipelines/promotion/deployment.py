@@ -103,13 +103,15 @@ def ensure_model_artifact(services: Services, version: ModelVersion) -> Artifact
         ServiceUnavailable: the registry does not answer.
     """
     if version.artifact is None:
-        return services.keep(verified_model_bytes(services.registry, version), "model")  # which tells why that can't be
+        return services.save_artifact(
+            verified_model_bytes(services.registry, version), "model"
+        )  # which tells why that can't be
     try:
         data = services.read(version.artifact)
     except (ArtifactMissing, ArtifactCorrupt):
         data = verified_model_bytes(services.registry, version)
     # Written again, it is young: retention leaves it alone while it is used.
-    return services.adopt(version.artifact, data)
+    return services.copy_artifact(version.artifact, data)
 
 
 def verify_predictions(services: Services, version: ModelVersion, training: Mapping[str, Any]) -> None:

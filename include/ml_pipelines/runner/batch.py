@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from ml_pipelines.contracts import Identity, StepRequest, StepResult
 from ml_pipelines.errors import PipelineError
-from ml_pipelines.pipeline.batch import SCORING
+from ml_pipelines.pipeline.batch import SCORING_STEPS
 from ml_pipelines.pipeline.batch_parameters import (
     CollectScoresParameters,
     IngestBatchParameters,
@@ -17,7 +17,7 @@ from ml_pipelines.pipeline.batch_parameters import (
     ScoreShardParameters,
 )
 from ml_pipelines.pipeline.parameters import Parameters, RunOptions
-from ml_pipelines.pipeline.wiring import wire
+from ml_pipelines.pipeline.wiring import wire_inputs
 from ml_pipelines.ports import Services
 from ml_pipelines.runner.step import run_step
 from ml_pipelines.spec.batch import DriftSpec, ScoringSpec
@@ -62,7 +62,7 @@ def run_scoring(
         request = StepRequest(
             step=step,
             parameters=parameters.for_run(options).model_dump(mode="json"),
-            **wire(SCORING[step], results),
+            **wire_inputs(SCORING_STEPS[step], results),
             seed=spec.seed,
             store=store,
             identity=Identity(pipeline=spec.name, run_id=run_id, task_id=step, map_index=index),

@@ -8,7 +8,7 @@ from ml_pipelines import errors
 from ml_pipelines.contracts import Contract, StepResult
 from ml_pipelines.errors import PipelineError
 
-__all__ = ["Failure", "result_of"]
+__all__ = ["Failure", "parse_result"]
 
 
 class Failure(Contract):
@@ -27,7 +27,7 @@ class Failure(Contract):
     fix: str = ""
 
     @classmethod
-    def of(cls, error: PipelineError) -> Failure:
+    def from_error(cls, error: PipelineError) -> Failure:
         """What is to be written down of an error."""
         return cls(
             error=type(error).__name__,
@@ -38,14 +38,14 @@ class Failure(Contract):
             fix=error.fix,
         )
 
-    def again(self) -> PipelineError:
+    def to_error(self) -> PipelineError:
         """The same error once more; of the base class if this version does not know its own."""
         found = getattr(errors, self.error, None) if self.error in errors.__all__ else None
         kind = found if isinstance(found, type) and issubclass(found, PipelineError) else PipelineError
         return kind(self.what, where=self.where, expected=self.expected, got=self.got, fix=self.fix)
 
 
-def result_of(document: bytes) -> StepResult:
+def parse_result(document: bytes) -> StepResult:
     """The result that a step has left.
 
     Raises:
@@ -53,5 +53,5 @@ def result_of(document: bytes) -> StepResult:
         ValueError: the document is neither.
     """
     if "error" in json.loads(document):
-        raise Failure.model_validate_json(document).again()
+        raise Failure.model_validate_json(document).to_error()
     return StepResult.model_validate_json(document)

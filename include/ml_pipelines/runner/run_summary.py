@@ -16,10 +16,10 @@ from ml_pipelines.store.artifact_store import ArtifactStore, RunRecord
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["card_of"]
+__all__ = ["run_card"]
 
 
-def card_of(
+def run_card(
     store: str, ledger: Ledger, pipeline: str, run_id: str, *, where_next: Sequence[tuple[str, str]] = ()
 ) -> tuple[str, RenderableType]:
     """The outcome of a run and its decision card.

@@ -18,11 +18,11 @@ from pydantic import ValidationError
 from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import ArtifactRef, StepRequest, StepResult, describe_validation_error
 from ml_pipelines.errors import RequestError
-from ml_pipelines.pipeline.batch import BATCHES
-from ml_pipelines.pipeline.cache_key import recipe_key
+from ml_pipelines.pipeline.batch import BATCH_STEPS
+from ml_pipelines.pipeline.cache_key import cache_key
 from ml_pipelines.pipeline.parameters import Parameters
 from ml_pipelines.pipeline.step import Publication, Resolution, Step, StepOutput
-from ml_pipelines.pipeline.training import CATALOG
+from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.ports import Services
 from ml_pipelines.runner.artifact_io import (
     bound_streaming,
@@ -57,7 +57,7 @@ def run_step(request: StepRequest, services: Services) -> StepResult:
     if step.resolve is not None:
         resolution = import_object(step.resolve)(parameters, request.inputs, services, request.identity)
         request = request.model_copy(update={"inputs": {**request.inputs, **resolution.inputs}})
-    key, components = recipe_key(
+    key, components = cache_key(
         step,
         parameters=parameters.model_dump(mode="json", exclude=set(parameters.not_in_key)),
         inputs=request.inputs,
@@ -81,7 +81,7 @@ def run_step(request: StepRequest, services: Services) -> StepResult:
 
 
 def _step(name: str) -> Step:
-    known = CATALOG | BATCHES
+    known = TRAINING_STEPS | BATCH_STEPS
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, 1)
@@ -206,7 +206,10 @@ def _publish(
     if step.publish is None:
         return result.model_copy(update={"values": values})
     store = ArtifactStore(request.store)
-    if result.status == "cached" and (told := store.published(step.name, result.key, services.place)) is not None:
+    if (
+        result.status == "cached"
+        and (told := store.load_publication(step.name, result.key, services.server_id)) is not None
+    ):
         return result.model_copy(update={"values": values | told})
     work = Publication(
         parameters=parameters,
@@ -223,5 +226,5 @@ def _publish(
             told = publish(work, services)
     else:
         told = publish(work, services)
-        store.remember_published(step.name, result.key, services.place, told)
+        store.save_publication(step.name, result.key, services.server_id, told)
     return result.model_copy(update={"values": values | told})

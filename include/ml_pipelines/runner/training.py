@@ -10,10 +10,10 @@ from typing import Any, cast
 from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import Identity, JsonValue, StepRequest, StepResult
 from ml_pipelines.errors import RequestError
-from ml_pipelines.pipeline.cache_key import code_of, environment_of
+from ml_pipelines.pipeline.cache_key import code_digests, package_versions
 from ml_pipelines.pipeline.parameters import Parameters, RunOptions, TrainParameters
-from ml_pipelines.pipeline.training import CATALOG
-from ml_pipelines.pipeline.wiring import needs, wire
+from ml_pipelines.pipeline.training import TRAINING_STEPS
+from ml_pipelines.pipeline.wiring import upstream_steps, wire_inputs
 from ml_pipelines.ports import Services
 from ml_pipelines.runner.step import run_step
 from ml_pipelines.spec.training import Candidate, PipelineSpec
@@ -24,11 +24,11 @@ __all__ = [
     "RunResults",
     "Runner",
     "check_candidates",
-    "conduct",
-    "label_of",
-    "parameters_of",
+    "orchestrate",
+    "request_label",
     "run_pipeline",
-    "selected",
+    "selected_candidates",
+    "step_parameters",
 ]
 
 _CHECKED = "checked"  # where a list of candidates was "published" to
@@ -71,17 +71,17 @@ def run_pipeline(
     def run(requests: Sequence[StepRequest]) -> list[StepResult]:
         results = []
         for request in requests:
-            on_start(label_of(request))
+            on_start(request_label(request))
             if request.step == "train":
                 services.prepare_smoke_test()
             results.append(run_step(request, services))
-            on_done(label_of(request), results[-1])
+            on_done(request_label(request), results[-1])
         return results
 
-    return conduct(spec, run, store=store, run_id=run_id, options=options, approve=approve)
+    return orchestrate(spec, run, store=store, run_id=run_id, options=options, approve=approve)
 
 
-def conduct(
+def orchestrate(
     spec: PipelineSpec,
     run: Runner,
     *,
@@ -108,17 +108,17 @@ def conduct(
         PipelineError: what `run` raises.
     """
     options = options or RunOptions()
-    chosen = selected(spec, options.candidates)
-    results: RunResults = dict.fromkeys(CATALOG)
+    chosen = selected_candidates(spec, options.candidates)
+    results: RunResults = dict.fromkeys(TRAINING_STEPS)
     approval: dict[str, JsonValue] = {}
 
     def request(step: str, map_index: int = -1, candidate: Candidate | None = None) -> StepRequest:
-        wired = wire(CATALOG[step], {name: results[name] for name in needs(step)})
+        wired = wire_inputs(TRAINING_STEPS[step], {name: results[name] for name in upstream_steps(step)})
         if step == "record_decision" and approval:
             wired["facts"]["approval"] = approval
         return StepRequest(
             step=step,
-            parameters=parameters_of(spec, step, candidate).for_run(options).model_dump(mode="json"),
+            parameters=step_parameters(spec, step, candidate).for_run(options).model_dump(mode="json"),
             **wired,
             seed=spec.seed,
             store=store,
@@ -159,21 +159,27 @@ def check_candidates(spec: PipelineSpec, store: str) -> None:
         MissingExtra: scikit-learn is not installed, so that nothing can be checked.
     """
     trained = [candidate.model_dump(mode="json") for candidate in spec.effective_candidates]
-    told = [spec.model.task, spec.seed, trained, environment_of(CATALOG["train"]), code_of(CATALOG["train"])]
+    told = [
+        spec.model.task,
+        spec.seed,
+        trained,
+        package_versions(TRAINING_STEPS["train"]),
+        code_digests(TRAINING_STEPS["train"]),
+    ]
     key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     memory = ArtifactStore(store)
-    if memory.published("train", key, _CHECKED) is None:
+    if memory.load_publication("train", key, _CHECKED) is None:
         import_object("ml_pipelines.modeling.estimators:check_candidates")(spec)
-        memory.remember_published("train", key, _CHECKED, {})
+        memory.save_publication("train", key, _CHECKED, {})
 
 
-def label_of(request: StepRequest) -> str:
+def request_label(request: StepRequest) -> str:
     """What a request is called for people: its step, and which candidate it trains."""
     candidate = request.parameters.get("candidate")
     return f"{request.step}[{candidate['name']}]" if isinstance(candidate, dict) else request.step
 
 
-def selected(spec: PipelineSpec, names: tuple[str, ...]) -> tuple[Candidate, ...]:
+def selected_candidates(spec: PipelineSpec, names: tuple[str, ...]) -> tuple[Candidate, ...]:
     """The candidates of these names, all if none are named.
 
     Raises:
@@ -191,11 +197,11 @@ def selected(spec: PipelineSpec, names: tuple[str, ...]) -> tuple[Candidate, ...
     return tuple(candidate for name, candidate in known.items() if not names or name in names)
 
 
-def parameters_of(spec: PipelineSpec, step: str, candidate: Candidate | None = None) -> Parameters:
+def step_parameters(spec: PipelineSpec, step: str, candidate: Candidate | None = None) -> Parameters:
     """What the declaration tells a step; `candidate` is for `train` alone."""
     if step == "train":
         return TrainParameters.of(spec, candidate)
-    return cast("Parameters", import_object(CATALOG[step].parameters).of(spec))
+    return cast("Parameters", import_object(TRAINING_STEPS[step].parameters).of(spec))
 
 
 def _value(result: StepResult | list[StepResult] | None, name: str) -> Any:

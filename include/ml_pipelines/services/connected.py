@@ -42,7 +42,7 @@ class ConnectedServices:
         self.store = ArtifactStore(settings.store)
 
     @property
-    def place(self) -> str:
+    def server_id(self) -> str:
         """A digest of MLflow's address, whoever one is there."""
         address = import_object("ml_pipelines.adapters.mlflow.client:redact")(self.settings.tracking_uri)
         return hashlib.sha256(address.encode()).hexdigest()[:16]
@@ -102,7 +102,7 @@ class ConnectedServices:
         """The verified bytes of an artifact."""
         return self.store.read(ref)
 
-    def adopt(self, ref: ArtifactRef, data: bytes) -> ArtifactRef:
+    def copy_artifact(self, ref: ArtifactRef, data: bytes) -> ArtifactRef:
         """Put bytes into this store; they must be those that `ref` promises."""
         mine = self.store.put_bytes(data, kind=ref.kind, rows=ref.rows)
         if mine.sha256 != ref.sha256:
@@ -115,7 +115,7 @@ class ConnectedServices:
             )
         return mine
 
-    def keep(self, data: bytes, kind: ArtifactKind) -> ArtifactRef:
+    def save_artifact(self, data: bytes, kind: ArtifactKind) -> ArtifactRef:
         """Put bytes into this store."""
         return self.store.put_bytes(data, kind=kind)
 

@@ -12,13 +12,13 @@ from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines.services.settings import Settings
 from ml_pipelines.store.artifact_store import ArtifactStore
 
-__all__ = ["Finding", "examine"]
+__all__ = ["Diagnostic", "run_diagnostics"]
 
 _PACKAGES = ("polars", "pandas", "pandera", "scikit-learn", "skops", "mlflow", "dvc", "sqlalchemy")
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnostic:
     """One check: what was looked at, whether it is well, and what was seen."""
 
     what: str
@@ -26,7 +26,7 @@ class Finding:
     detail: str
 
 
-def examine(settings: Settings) -> list[Finding]:
+def run_diagnostics(settings: Settings) -> list[Diagnostic]:
     """Check packages, git, the store (by writing and reading), the ledger and MLflow (by asking them)."""
     checks: dict[str, Callable[[], str]] = {
         "packages": _packages,
@@ -38,11 +38,11 @@ def examine(settings: Settings) -> list[Finding]:
     return [_finding(what, check) for what, check in checks.items()]
 
 
-def _finding(what: str, check: Callable[[], str]) -> Finding:
+def _finding(what: str, check: Callable[[], str]) -> Diagnostic:
     try:
-        return Finding(what, ok=True, detail=check())
+        return Diagnostic(what, ok=True, detail=check())
     except PipelineError as error:
-        return Finding(what, ok=False, detail=str(error))
+        return Diagnostic(what, ok=False, detail=str(error))
 
 
 def _packages() -> str:

@@ -52,7 +52,7 @@ def publish_report(
         **(_champion(work, services, decision.model) if trainings else {}),
     )
     page = render(evidence)
-    ref = services.keep(page.encode(), "html")
+    ref = services.save_artifact(page.encode(), "html")
     if (tracked := _tracked(work, decision)) is not None:
         services.tracking.log_evaluation(tracked, {}, {}, {REPORT_FILE: page})
     return ref

@@ -18,29 +18,29 @@ from pathlib import Path
 from ml_pipelines._utils.canonical_json import Components
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Identity, JsonValue, StepResult
 from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing
-from ml_pipelines.store.cache_miss import differences, key_of
-from ml_pipelines.store.filesystems.base import Files
-from ml_pipelines.store.filesystems.open import files_at
+from ml_pipelines.store.cache_miss import components_key, differences
+from ml_pipelines.store.filesystems.base import FileSystem
+from ml_pipelines.store.filesystems.open import open_filesystem
 from ml_pipelines.store.layout import (
     Document,
     Manifest,
     Published,
     RunRecord,
     lease_name,
+    manifest_name,
     object_name,
-    parsed,
+    parse_document,
     published_name,
-    quoted,
-    recipe_name,
+    quote_name,
     record_name,
     run_folder,
     run_of,
 )
-from ml_pipelines.store.lease import hold
+from ml_pipelines.store.lease import hold_lease
 
-__all__ = ["GRACE", "ArtifactStore", "Manifest", "RunRecord"]
+__all__ = ["GRACE_PERIOD", "ArtifactStore", "Manifest", "RunRecord"]
 
-GRACE = timedelta(days=1)
+GRACE_PERIOD = timedelta(days=1)
 """How long an object that nothing references yet is safe from retention."""
 
 _COMPARED = 50
@@ -61,7 +61,7 @@ class ArtifactStore:
     """
 
     def __init__(self, uri: str) -> None:
-        self.files: Files = files_at(uri)
+        self.files: FileSystem = open_filesystem(uri)
         self.uri = self.files.uri
 
     def __repr__(self) -> str:
@@ -144,19 +144,19 @@ class ArtifactStore:
             created_at=datetime.now(UTC),
             components=components,
         )
-        self.files.write(recipe_name(step, key), manifest.model_dump_json(indent=1).encode(), durable=True)
+        self.files.write(manifest_name(step, key), manifest.model_dump_json(indent=1).encode(), durable=True)
 
     def explain(self, step: str, components: Components) -> str:
         """Why a recipe is a miss, as a sentence that begins with `miss:`.
 
         The recipe is compared with the nearest of the last 50 of the step.
         """
-        found = self._find(step, key_of(components))
+        found = self._find(step, components_key(components))
         if isinstance(found, Manifest):
             return f"miss: the result of {found.created_at:%Y-%m-%d %H:%M} UTC is too old"
         if found:
             return f"miss: {found}"
-        entries = sorted(self.files.entries(f"recipes/{quoted(step)}"), key=lambda entry: entry.modified)
+        entries = sorted(self.files.entries(f"manifests/{quote_name(step)}"), key=lambda entry: entry.modified)
         names = [entry.name for entry in reversed(entries[-_COMPARED:])]
         changes = [differences(earlier.components, components) for earlier in self.documents(names, Manifest)]
         if not changes:
@@ -165,25 +165,25 @@ class ArtifactStore:
         more = f" and {len(nearest) - 3} more" if len(nearest) > 3 else ""
         return f"miss: {'; '.join(nearest[:3])}{more}"
 
-    def published(self, step: str, key: str, place: str) -> dict[str, JsonValue] | None:
+    def load_publication(self, step: str, key: str, place: str) -> dict[str, JsonValue] | None:
         """What publishing a result somewhere told, None if it was not published there."""
-        found = parsed(self.files.read(published_name(step, key, place)), Published)
+        found = parse_document(self.files.read(published_name(step, key, place)), Published)
         return found.values if found else None
 
-    def remember_published(self, step: str, key: str, place: str, values: dict[str, JsonValue]) -> None:
+    def save_publication(self, step: str, key: str, place: str, values: dict[str, JsonValue]) -> None:
         """Keep what publishing a result somewhere told, so that a hit need not publish it again."""
         published = Published(values=values)
         self.files.write(published_name(step, key, place), published.model_dump_json().encode(), durable=True)
 
     def lease(self, step: str, key: str) -> AbstractContextManager[bool]:
-        """Wait for others who work on the same recipe, then do it alone; see :func:`ml_pipelines.store.lease.hold`.
+        """Hold the lease of a key, or wait for its holder; see :func:`ml_pipelines.store.lease.hold_lease`.
 
         Look the recipe up again once you are in: it may be there. This only saves work. Correctness never depends on
         it, as objects are content-addressed and a manifest is replaced as a whole by an equal one.
         """
-        name = recipe_name(step, key)
+        name = manifest_name(step, key)
         before = self.files.stat(name)
-        return hold(self.files, lease_name(step, key), appeared=lambda: self.files.stat(name) != before)
+        return hold_lease(self.files, lease_name(step, key), appeared=lambda: self.files.stat(name) != before)
 
     # Runs
 
@@ -199,7 +199,9 @@ class ArtifactStore:
 
     def runs(self, pipeline: str) -> list[str]:
         """The ids of a pipeline's runs, the one that was last heard of first."""
-        entries = sorted(self.files.entries(f"runs/{quoted(pipeline)}"), key=lambda entry: entry.modified, reverse=True)
+        entries = sorted(
+            self.files.entries(f"runs/{quote_name(pipeline)}"), key=lambda entry: entry.modified, reverse=True
+        )
         return list(dict.fromkeys(run_of(entry.name)[1] for entry in entries))
 
     def pipelines(self, run_id: str) -> list[str]:
@@ -212,14 +214,14 @@ class ArtifactStore:
     def documents(self, names: Iterable[str], kind: type[Document]) -> list[Document]:
         """The manifests or records of these names, without those that are gone or can't be read."""
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
-            return [found for data in pool.map(self.files.read, names) if (found := parsed(data, kind))]
+            return [found for data in pool.map(self.files.read, names) if (found := parse_document(data, kind))]
 
     def _find(self, step: str, key: str) -> Manifest | str | None:
         """The manifest of a recipe if its outputs are whole, else why it is no use; None if there is none."""
-        data = self.files.read(recipe_name(step, key))
+        data = self.files.read(manifest_name(step, key))
         if data is None:
             return None
-        manifest = parsed(data, Manifest)
+        manifest = parse_document(data, Manifest)
         if manifest is None:
             return "the manifest of the earlier result can't be read"
         for name, ref in manifest.outputs.items():
@@ -235,18 +237,18 @@ class ArtifactStore:
             return "is gone"
         if entry.bytes != ref.bytes:
             return f"has {entry.bytes} bytes instead of {ref.bytes}"
-        if datetime.now(UTC) - entry.modified > GRACE / 2:
+        if datetime.now(UTC) - entry.modified > GRACE_PERIOD / 2:
             # Whoever asked is about to use it: retention must leave it alone until that is on record.
             self.files.touch(entry.name)
         return None
 
-    def _where(self, ref: ArtifactRef) -> tuple[Files, str]:
+    def _where(self, ref: ArtifactRef) -> tuple[FileSystem, str]:
         """Where an artifact is: in this store under its digest, else where its reference says."""
         name = object_name(ref.sha256, ref.kind)
         if ref.uri == f"{self.uri}/{name}" or self.files.stat(name):
             return self.files, name
         folder, _, file = ref.uri.rpartition("/")
-        return files_at(folder), file
+        return open_filesystem(folder), file
 
     def _ref(self, digest: str, size: int, kind: ArtifactKind, rows: int | None) -> ArtifactRef:
         return ArtifactRef(

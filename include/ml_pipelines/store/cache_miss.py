@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_pipelines._utils.canonical_json import Components, canonical_json, sha256_hex
 
-__all__ = ["differences", "key_of"]
+__all__ = ["components_key", "differences"]
 
 _LONGEST_CHANGE = 120
 
@@ -16,7 +16,7 @@ _LONGEST_CHANGE = 120
 _NOTHING = object()
 
 
-def key_of(components: Components) -> str:
+def components_key(components: Components) -> str:
     """The key of a recipe."""
     return sha256_hex(canonical_json(components))
 

@@ -2,16 +2,16 @@
 
 ::
 
-    objects/<first 2 digits>/<sha256>.<ext>                 the artifacts
-    recipes/<step>/<key>.json                               a manifest, what a recipe made; written last: the commit
-    published/<step>/<key>/<place>.json                     what publishing that result somewhere told
-    runs/<pipeline>/<run_id>/<task_id>[.<map_index>].json   what each task of a run got
-    leases/<step>/<key>.json                                who is working on a recipe
-    run_states/<pipeline>/<run_id>/<place>/                 state of a run, and what a Slack channel has received
-    pending/<place>/<key>.json                              run whose end a Slack channel has not received
-    handed/<job>/                                           what was handed to a container: request, result, heartbeat
-    watches/<kind>/<name>.json                              what a watcher has told last
-    tmp/                                                    files in the making; only where the store is a folder
+    objects/<first 2 digits>/<sha256>.<ext>                 artifacts
+    manifests/<step>/<key>.json                             the outputs of one cache key; written last: the commit
+    published/<step>/<key>/<server>.json                    the values that publishing the result on a server returned
+    runs/<pipeline>/<run_id>/<task_id>[.<map_index>].json   the result of each task of a run
+    leases/<step>/<key>.json                                the process that computes a key
+    run_states/<pipeline>/<run_id>/<destination>/           the state of a run for a Slack channel
+    pending/<destination>/<key>.json                        runs whose last notification is not sent yet
+    containers/<job>/                                       request, result and heartbeat of a container
+    watches/<kind>/<name>.json                              the last value that a watcher reported
+    tmp/                                                    unfinished files; only in a local folder
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ __all__ = [
     "Manifest",
     "Published",
     "RunRecord",
-    "Watched",
-    "handed_name",
+    "WatchState",
+    "container_file",
     "lease_name",
+    "manifest_name",
     "object_name",
-    "parsed",
+    "parse_document",
     "pending_folder",
     "published_name",
-    "quoted",
-    "recipe_name",
+    "quote_name",
     "record_name",
     "run_folder",
     "run_of",
     "run_state_folder",
-    "unquoted",
+    "unquote_name",
     "watch_name",
 ]
 
@@ -99,13 +99,13 @@ class RunRecord(Contract):
     recorded_at: AwareDatetime
 
 
-class Watched(Contract):
+class WatchState(Contract):
     """What a watcher has last told: the data's digest, or the version that an alias pointed to."""
 
-    told: str
+    value: str
 
 
-def parsed(data: bytes | None, kind: type[Document]) -> Document | None:
+def parse_document(data: bytes | None, kind: type[Document]) -> Document | None:
     """A document from its bytes, None if there are none or they are something else."""
     try:
         return kind.model_validate_json(data) if data is not None else None
@@ -118,59 +118,59 @@ def object_name(digest: str, kind: ArtifactKind) -> str:
     return f"objects/{digest[:2]}/{digest}.{_EXTENSIONS[kind]}"
 
 
-def recipe_name(step: str, key: str) -> str:
+def manifest_name(step: str, key: str) -> str:
     """Name of a manifest."""
-    return f"recipes/{quoted(step)}/{quoted(key)}.json"
+    return f"manifests/{quote_name(step)}/{quote_name(key)}.json"
 
 
 def published_name(step: str, key: str, place: str) -> str:
     """Name of what publishing a result in a place told."""
-    return f"published/{quoted(step)}/{quoted(key)}/{quoted(place)}.json"
+    return f"published/{quote_name(step)}/{quote_name(key)}/{quote_name(place)}.json"
 
 
 def watch_name(kind: str, name: str) -> str:
     """Name of what a watcher has last told."""
-    return f"watches/{quoted(kind)}/{quoted(name)}.json"
+    return f"watches/{quote_name(kind)}/{quote_name(name)}.json"
 
 
-def handed_name(job: str, file: str) -> str:
+def container_file(job: str, file: str) -> str:
     """Name of a file of what was handed to a container."""
-    return f"handed/{quoted(job)}/{file}"
+    return f"containers/{quote_name(job)}/{file}"
 
 
 def lease_name(step: str, key: str) -> str:
     """Name of a lease."""
-    return f"leases/{quoted(step)}/{quoted(key)}.json"
+    return f"leases/{quote_name(step)}/{quote_name(key)}.json"
 
 
 def run_folder(pipeline: str, run_id: str) -> str:
     """Folder of a run's records."""
-    return f"runs/{quoted(pipeline)}/{quoted(run_id)}"
+    return f"runs/{quote_name(pipeline)}/{quote_name(run_id)}"
 
 
 def record_name(identity: Identity) -> str:
     """Name of a run's record; a quoted task id has no dot of its own."""
     index = f".{identity.map_index}" if identity.map_index >= 0 else ""
-    return f"{run_folder(identity.pipeline, identity.run_id)}/{quoted(identity.task_id)}{index}.json"
+    return f"{run_folder(identity.pipeline, identity.run_id)}/{quote_name(identity.task_id)}{index}.json"
 
 
 def run_of(name: str) -> tuple[str, str]:
     """Pipeline and run id of the name of a run's record or of what is said about the run."""
     _, pipeline, run_id, *_ = name.replace("%/", "").split("/")
-    return unquoted(pipeline), unquoted(run_id)
+    return unquote_name(pipeline), unquote_name(run_id)
 
 
 def run_state_folder(pipeline: str, run_id: str, place: str) -> str:
     """Return the folder of a run's state for a Slack channel."""
-    return f"run_states/{quoted(pipeline)}/{quoted(run_id)}/{quoted(place)}"
+    return f"run_states/{quote_name(pipeline)}/{quote_name(run_id)}/{quote_name(place)}"
 
 
 def pending_folder(place: str) -> str:
     """Return the folder of the runs whose end a Slack channel has not received."""
-    return f"pending/{quoted(place)}"
+    return f"pending/{quote_name(place)}"
 
 
-def quoted(name: str) -> str:
+def quote_name(name: str) -> str:
     """A name that any file system takes, and that stays where it is put: letters, digits, `_`, `-`, `~` and `%XX`.
 
     It goes on in a folder below after 200 characters, where it has `%/`. `%-` is the empty name.
@@ -179,6 +179,6 @@ def quoted(name: str) -> str:
     return "%/".join(re.findall(".{1,200}", safe)) or "%-"
 
 
-def unquoted(name: str) -> str:
+def unquote_name(name: str) -> str:
     """What was quoted."""
     return "" if name == "%-" else unquote(name.replace("%/", ""))

@@ -17,9 +17,9 @@ from contextlib import contextmanager
 
 from ml_pipelines._utils.process import has_ended, process_identity
 from ml_pipelines.errors import StoreUnavailable
-from ml_pipelines.store.filesystems.base import Files
+from ml_pipelines.store.filesystems.base import FileSystem
 
-__all__ = ["TTL_SECONDS", "hold"]
+__all__ = ["TTL_SECONDS", "hold_lease"]
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,9 @@ _LAST_POLL_SECONDS = 1.0
 
 
 @contextmanager
-def hold(files: Files, name: str, *, appeared: Callable[[], bool], ttl_seconds: float = TTL_SECONDS) -> Iterator[bool]:
+def hold_lease(
+    files: FileSystem, name: str, *, appeared: Callable[[], bool], ttl_seconds: float = TTL_SECONDS
+) -> Iterator[bool]:
     """Hold the lease of a name, or wait until there is no need to.
 
     A lease that nobody has renewed for `ttl_seconds` is taken over, at once if its process was on this host and has
@@ -62,7 +64,7 @@ def hold(files: Files, name: str, *, appeared: Callable[[], bool], ttl_seconds: 
         _release(files, name, token)
 
 
-def _acquire(files: Files, name: str, token: str, appeared: Callable[[], bool], ttl_seconds: float) -> bool:
+def _acquire(files: FileSystem, name: str, token: str, appeared: Callable[[], bool], ttl_seconds: float) -> bool:
     pause, jitter = _FIRST_POLL_SECONDS, 0.5 + int(token[:4], 16) / 0x20000
     seen, since = b"", time.monotonic()
     while not files.create(name, _lease(token, 0)):
@@ -80,13 +82,13 @@ def _acquire(files: Files, name: str, token: str, appeared: Callable[[], bool], 
     return True
 
 
-def _take_away(files: Files, name: str, dead: bytes) -> None:
+def _take_away(files: FileSystem, name: str, dead: bytes) -> None:
     # Somebody else may have been faster, and the lease be theirs by now.
     if files.read(name) == dead:
         files.delete(name)
 
 
-def _renew(files: Files, name: str, token: str, done: threading.Event, every_seconds: float) -> None:
+def _renew(files: FileSystem, name: str, token: str, done: threading.Event, every_seconds: float) -> None:
     beat = 0
     while not done.wait(every_seconds):
         beat += 1
@@ -99,7 +101,7 @@ def _renew(files: Files, name: str, token: str, done: threading.Event, every_sec
             log.warning("the lease %s could not be renewed: %s", name, exc)
 
 
-def _release(files: Files, name: str, token: str) -> None:
+def _release(files: FileSystem, name: str, token: str) -> None:
     try:
         if _is_mine(files, name, token):
             files.delete(name)
@@ -108,7 +110,7 @@ def _release(files: Files, name: str, token: str) -> None:
         log.warning("the lease %s could not be given back: %s", name, exc)
 
 
-def _is_mine(files: Files, name: str, token: str) -> bool:
+def _is_mine(files: FileSystem, name: str, token: str) -> bool:
     return _field(files.read(name) or b"", "token") == token
 
 

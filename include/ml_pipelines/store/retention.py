@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 from ml_pipelines._utils.process import has_ended, is_local_process
 from ml_pipelines.contracts import Contract, StepResult
 from ml_pipelines.errors import RequestError
-from ml_pipelines.store.artifact_store import GRACE, ArtifactStore, Manifest, RunRecord
-from ml_pipelines.store.filesystems.base import Entry
-from ml_pipelines.store.filesystems.local import LocalFiles
+from ml_pipelines.store.artifact_store import GRACE_PERIOD, ArtifactStore, Manifest, RunRecord
+from ml_pipelines.store.filesystems.base import FileInfo
+from ml_pipelines.store.filesystems.local import LocalFileSystem
 from ml_pipelines.store.layout import run_of
 
 __all__ = ["PruneReport", "prune"]
@@ -40,7 +40,7 @@ class PruneReport(Contract):
 
     objects: int
     bytes: int
-    recipes: int
+    manifests: int
     runs: int
     leftovers: int
 
@@ -86,8 +86,8 @@ def prune(
     kept |= {ref.sha256 for result in results for ref in result.outputs.values()}
     every = (entry for entry in store.files.entries("objects") if not entry.name.endswith(".html"))
     objects = [entry for entry in every if _is_loose(entry, kept, now)]
-    leases = [entry for entry in store.files.entries("leases") if now - entry.modified > GRACE]
-    handed = [entry for entry in store.files.entries("handed") if entry.modified < before]
+    leases = [entry for entry in store.files.entries("leases") if now - entry.modified > GRACE_PERIOD]
+    handed = [entry for entry in store.files.entries("containers") if entry.modified < before]
     stories = _stories(store, before, {run_of(each.name) for each in old_runs})
     temporaries = _temporaries(store, now)
     if not dry_run:
@@ -97,7 +97,7 @@ def prune(
     return PruneReport(
         objects=len(objects),
         bytes=sum(entry.bytes for entry in objects),
-        recipes=len(old_recipes),
+        manifests=len(old_recipes),
         runs=len({run_of(entry.name) for entry in old_runs}),
         leftovers=len(leases) + len(handed) + len(stories) + len(temporaries),
     )
@@ -115,7 +115,7 @@ def _digest(item: str) -> str:
     return found[0]
 
 
-def _runs(store: ArtifactStore, before: datetime) -> tuple[list[Entry], list[RunRecord]]:
+def _runs(store: ArtifactStore, before: datetime) -> tuple[list[FileInfo], list[RunRecord]]:
     """The files of runs that were last heard of before a moment, and the records of the others."""
     entries = list(store.files.entries("runs"))
     recent = {run_of(entry.name) for entry in entries if entry.modified >= before}
@@ -123,21 +123,21 @@ def _runs(store: ArtifactStore, before: datetime) -> tuple[list[Entry], list[Run
     return old, store.documents((entry.name for entry in entries if run_of(entry.name) in recent), RunRecord)
 
 
-def _recipes(store: ArtifactStore, before: datetime, used: Collection[str]) -> tuple[list[Entry], list[str]]:
+def _recipes(store: ArtifactStore, before: datetime, used: Collection[str]) -> tuple[list[FileInfo], list[str]]:
     """Recipes made before a moment that nobody used, and the names of the others."""
-    entries = list(store.files.entries("recipes"))
+    entries = list(store.files.entries("manifests"))
     needed = {entry.name for entry in entries if entry.modified >= before or PurePosixPath(entry.name).stem in used}
     return [entry for entry in entries if entry.name not in needed], sorted(needed)
 
 
-def _orphaned_publications(store: ArtifactStore, recipes: list[str], before: datetime) -> list[Entry]:
+def _orphaned_publications(store: ArtifactStore, recipes: list[str], before: datetime) -> list[FileInfo]:
     """Old notes on publishing results that are not in the store any more."""
     keys = {PurePosixPath(name).stem for name in recipes}
     entries = store.files.entries("published")
     return [each for each in entries if each.modified < before and PurePosixPath(each.name).parent.name not in keys]
 
 
-def _stories(store: ArtifactStore, before: datetime, old: Collection[tuple[str, str]]) -> list[Entry]:
+def _stories(store: ArtifactStore, before: datetime, old: Collection[tuple[str, str]]) -> list[FileInfo]:
     """What was said of runs that are removed; of runs without records, what was last changed before a moment."""
     entries = list(store.files.entries("run_states"))
     recorded = {run_of(entry.name) for entry in store.files.entries("runs")} - set(old)
@@ -146,11 +146,11 @@ def _stories(store: ArtifactStore, before: datetime, old: Collection[tuple[str, 
     return forgotten + [entry for entry in store.files.entries("pending") if entry.modified < before]
 
 
-def _is_loose(entry: Entry, kept: Collection[str], now: datetime) -> bool:
-    return PurePosixPath(entry.name).stem not in kept and now - entry.modified > GRACE
+def _is_loose(entry: FileInfo, kept: Collection[str], now: datetime) -> bool:
+    return PurePosixPath(entry.name).stem not in kept and now - entry.modified > GRACE_PERIOD
 
 
-def _delete_if_loose(store: ArtifactStore, entry: Entry, kept: Collection[str], now: datetime) -> bool:
+def _delete_if_loose(store: ArtifactStore, entry: FileInfo, kept: Collection[str], now: datetime) -> bool:
     # Since it was listed, somebody may have made the same again or found it, which makes it young.
     latest = store.files.stat(entry.name)
     if latest is None or not _is_loose(latest, kept, now):
@@ -159,14 +159,14 @@ def _delete_if_loose(store: ArtifactStore, entry: Entry, kept: Collection[str], 
     return True
 
 
-def _delete(store: ArtifactStore, entries: list[Entry]) -> None:
+def _delete(store: ArtifactStore, entries: list[FileInfo]) -> None:
     for entry in entries:
         store.files.delete(entry.name)
 
 
 def _temporaries(store: ArtifactStore, now: datetime) -> list[Path]:
     """What processes that have ended left in `tmp`. Those of other hosts can't be asked: theirs stays for a week."""
-    if not isinstance(store.files, LocalFiles):
+    if not isinstance(store.files, LocalFileSystem):
         return []
     return [path for path in (store.files.root / "tmp").glob("*") if _is_left(path, now)]
 

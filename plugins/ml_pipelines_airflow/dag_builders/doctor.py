@@ -70,10 +70,10 @@ def look(*, ti: Any) -> None:
         RequestError: something else is not well.
     """
     from ml_pipelines.errors import RequestError
-    from ml_pipelines.services.diagnostics import examine
+    from ml_pipelines.services.diagnostics import run_diagnostics
     from ml_pipelines_airflow.connections import airflow_settings
 
-    findings = examine(airflow_settings())
+    findings = run_diagnostics(airflow_settings())
     for finding in findings:
         log.info("%s %s: %s", "ok  " if finding.ok else "FAIL", finding.what, finding.detail)
     if wrong := [finding for finding in findings if not finding.ok]:

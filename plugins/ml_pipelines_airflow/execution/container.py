@@ -20,12 +20,12 @@ from typing import Any
 
 from ml_pipelines.contracts import StepRequest, StepResult
 from ml_pipelines.errors import PipelineError, RequestError, ServiceUnavailable, StoreUnavailable, TransientError
-from ml_pipelines.runner.failure import result_of
+from ml_pipelines.runner.failure import parse_result
 from ml_pipelines.services.settings import Settings
 from ml_pipelines.spec.execution import Docker
-from ml_pipelines.store.filesystems.base import Files
-from ml_pipelines.store.filesystems.open import files_at
-from ml_pipelines.store.layout import handed_name
+from ml_pipelines.store.filesystems.base import FileSystem
+from ml_pipelines.store.filesystems.open import open_filesystem
+from ml_pipelines.store.layout import container_file
 from ml_pipelines_airflow.config import option
 from ml_pipelines_airflow.execution.docker_client import Container, DockerEngine
 
@@ -52,13 +52,13 @@ class _Job:
     """What is handed to a container, and where."""
 
     request: StepRequest
-    files: Files
+    files: FileSystem
     digest: str
 
     @classmethod
     def of(cls, request: StepRequest) -> _Job:
         digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()[:32]
-        return cls(request, files_at(request.store), digest)
+        return cls(request, open_filesystem(request.store), digest)
 
     @property
     def container(self) -> str:
@@ -67,7 +67,7 @@ class _Job:
     def heard_of(self) -> None:
         """Note that somebody follows the container."""
         with suppress(StoreUnavailable):  # the work itself will tell, if the store stays away
-            self.files.write(handed_name(self.digest, "followed"), b"")
+            self.files.write(container_file(self.digest, "followed"), b"")
 
 
 def run_in_container(request: StepRequest, where: Settings, *, docker: Docker, ti: Any) -> StepResult:
@@ -90,7 +90,7 @@ def run_in_container(request: StepRequest, where: Settings, *, docker: Docker, t
         if found.state["Status"] == "created":
             engine.start(job.container)
         state = _follow(engine, job)
-        document = job.files.read(handed_name(job.digest, found.labels[f"{LABEL}.result"]))
+        document = job.files.read(container_file(job.digest, found.labels[f"{LABEL}.result"]))
     except (ServiceUnavailable, StoreUnavailable):
         # It runs on or keeps its result, and the next try finds it.
         raise
@@ -138,10 +138,10 @@ def _left(engine: DockerEngine, job: _Job) -> Container | None:
 def _made(engine: DockerEngine, job: _Job, where: Settings, docker: Docker, ti: Any) -> Container:
     """A new container; or the one that somebody else has made for the same request meanwhile."""
     image = docker.image or option("docker_image")
-    request, result = handed_name(job.digest, "request.json"), f"{secrets.token_hex(8)}.json"
+    request, result = container_file(job.digest, "request.json"), f"{secrets.token_hex(8)}.json"
     job.files.write(request, job.request.model_dump_json().encode())
     job.heard_of()
-    address = f"{job.files.uri}/{handed_name(job.digest, result)}"
+    address = f"{job.files.uri}/{container_file(job.digest, result)}"
     made = engine.create(
         job.container,
         image=image,
@@ -191,7 +191,7 @@ def _reap(engine: DockerEngine, mine: _Job) -> None:
         job = each.labels[f"{LABEL}.job"]
         if job == mine.digest:
             continue
-        entry = mine.files.stat(handed_name(job, "followed"))
+        entry = mine.files.stat(container_file(job, "followed"))
         silent = datetime.now(UTC) - (entry.modified if entry else each.created)
         if silent.total_seconds() > float(each.labels[f"{LABEL}.patience"]):
             log.warning("the container %s is removed: nobody has followed it for %s", each.name, silent)
@@ -231,7 +231,7 @@ def _result(document: bytes | None, state: dict[str, Any], docker: Docker) -> St
     """
     if document is not None:
         try:
-            return result_of(document)
+            return parse_result(document)
         except ValueError as exc:
             raise _unreadable(exc) from exc
     if not state:

@@ -20,8 +20,8 @@ import sys
 import time
 from importlib import import_module
 
-from ml_pipelines.pipeline.batch import BATCHES
-from ml_pipelines.pipeline.training import CATALOG
+from ml_pipelines.pipeline.batch import BATCH_STEPS
+from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines_airflow.config import option
 from ml_pipelines_airflow.execution import process
 
@@ -105,5 +105,5 @@ def preload() -> None:
 
 
 def _of_steps() -> list[str]:
-    phases = [getattr(step, phase) for step in (*CATALOG.values(), *BATCHES.values()) for phase in PHASES]
+    phases = [getattr(step, phase) for step in (*TRAINING_STEPS.values(), *BATCH_STEPS.values()) for phase in PHASES]
     return sorted({path.partition(":")[0] for path in phases if path}) + list(BEHIND)

@@ -140,7 +140,7 @@ class Workspace:
 
     def run(self, *, approve: bool = False) -> int:
         """Run the DAG once through Airflow, with progress, and show what came of it. Returns an exit code."""
-        from ml_pipelines.runner.run_summary import card_of
+        from ml_pipelines.runner.run_summary import run_card
         from ml_pipelines.services.connected import ConnectedServices
         from ml_pipelines.services.settings import Settings
 
@@ -164,8 +164,8 @@ class Workspace:
             out.print("".join(log.read_text().splitlines(keepends=True)[-30:]), markup=False)
             return code or 1
         ledger = ConnectedServices(Settings.from_environment(self.environment())).ledger
-        outcome, _ = card_of(self.store, ledger, PIPELINE, run_id)
-        out.print(card_of(self.store, ledger, PIPELINE, run_id, where_next=self._where_next(outcome))[1])
+        outcome, _ = run_card(self.store, ledger, PIPELINE, run_id)
+        out.print(run_card(self.store, ledger, PIPELINE, run_id, where_next=self._where_next(outcome))[1])
         return 0
 
     def serve(self, port: int) -> int:

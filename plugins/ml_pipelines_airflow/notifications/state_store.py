@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ml_pipelines.store.filesystems.base import Files
-from ml_pipelines.store.filesystems.open import files_at
-from ml_pipelines.store.layout import lease_name, parsed, pending_folder, quoted, run_state_folder
-from ml_pipelines.store.lease import hold
+from ml_pipelines.store.filesystems.base import FileSystem
+from ml_pipelines.store.filesystems.open import open_filesystem
+from ml_pipelines.store.layout import lease_name, parse_document, pending_folder, quote_name, run_state_folder
+from ml_pipelines.store.lease import hold_lease
 from ml_pipelines_airflow.notifications.events import Destination, Event, RunReference
 from ml_pipelines_airflow.notifications.run_state import Delivery, RunState, apply_event, same_events
 
@@ -33,12 +33,12 @@ class RunStateStore:
         destination: channel that receives messages about the run.
     """
 
-    def __init__(self, files: Files, run: RunReference, destination: Destination) -> None:
+    def __init__(self, files: FileSystem, run: RunReference, destination: Destination) -> None:
         self.files, self.run, self.destination = files, run, destination
         place = _place(destination)
         self._key = "/".join((run.dag_id, run.run_id, place))
         self._name = f"{run_state_folder(run.dag_id, run.run_id, place)}/state.json"
-        self._pending_name = f"{pending_folder(place)}/{quoted(self._key)}.json"
+        self._pending_name = f"{pending_folder(place)}/{quote_name(self._key)}.json"
 
     @classmethod
     def at(cls, uri: str, run: RunReference, destination: Destination) -> RunStateStore:
@@ -47,11 +47,11 @@ class RunStateStore:
         Raises:
             RequestError: the URI names no store.
         """
-        return cls(files_at(uri), run, destination)
+        return cls(open_filesystem(uri), run, destination)
 
     def read(self) -> RunState | None:
         """Return the stored state, None before the first event."""
-        return parsed(self.files.read(self._name), RunState)
+        return parse_document(self.files.read(self._name), RunState)
 
     def add(self, event: Event) -> bool:
         """Apply an event. Return False, without waiting for a lease, if the state contains it already."""
@@ -94,7 +94,9 @@ class RunStateStore:
     def _lease(self, kind: str, seconds: float) -> Iterator[bool]:
         end = time.monotonic() + seconds
         name = lease_name(kind, self._key)
-        with hold(self.files, name, appeared=lambda: time.monotonic() > end, ttl_seconds=_LEASE_SECONDS) as acquired:
+        with hold_lease(
+            self.files, name, appeared=lambda: time.monotonic() > end, ttl_seconds=_LEASE_SECONDS
+        ) as acquired:
             yield acquired
 
     def _write(self, state: RunState) -> None:
@@ -105,7 +107,7 @@ def pending_runs(store: RunStateStore) -> Iterator[RunStateStore]:
     """Yield the stores of other runs of the same destination whose end was not delivered, oldest first."""
     folder = pending_folder(_place(store.destination))
     for entry in sorted(store.files.entries(folder), key=lambda entry: entry.modified):
-        run = parsed(store.files.read(entry.name), RunReference)
+        run = parse_document(store.files.read(entry.name), RunReference)
         if run is not None and run != store.run:
             yield RunStateStore(store.files, run, store.destination)
 

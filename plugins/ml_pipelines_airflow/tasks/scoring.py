@@ -8,10 +8,10 @@ from typing import Any, cast
 from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import StepResult
 from ml_pipelines.errors import RequestError
-from ml_pipelines.pipeline.batch import SCORING
+from ml_pipelines.pipeline.batch import SCORING_STEPS
 from ml_pipelines.pipeline.batch_parameters import CollectScoresParameters, ScoreShardParameters
 from ml_pipelines.pipeline.parameters import Parameters
-from ml_pipelines.pipeline.wiring import wire
+from ml_pipelines.pipeline.wiring import wire_inputs
 from ml_pipelines_airflow.notifications.events import Headline
 from ml_pipelines_airflow.tasks.run_step import RESULT, execute_step
 from ml_pipelines_airflow.tasks.training import run_options
@@ -76,7 +76,7 @@ def scores_headline(context: Any) -> Headline | None:
 
 
 def _told(step: str, parameters: dict[str, Any]) -> Parameters:
-    told: Parameters = import_object(SCORING[step].parameters).model_validate(parameters)
+    told: Parameters = import_object(SCORING_STEPS[step].parameters).model_validate(parameters)
     return told
 
 
@@ -92,7 +92,7 @@ def _run(
     **_rest_of_the_context: Any,
 ) -> StepResult:
     options = run_options(params)
-    wired = wire(SCORING[step], {"ingest_batch": ingest_batch})
+    wired = wire_inputs(SCORING_STEPS[step], {"ingest_batch": ingest_batch})
     told = parameters.for_run(options)
     return execute_step(step, told, wired, ti=ti, seed=seed, force=options.force, docker=docker)
 

@@ -12,8 +12,8 @@ from typing import Any
 from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import StepResult
 from ml_pipelines.pipeline.parameters import RunOptions
-from ml_pipelines.pipeline.training import CATALOG
-from ml_pipelines.pipeline.wiring import needs, wire
+from ml_pipelines.pipeline.training import TRAINING_STEPS
+from ml_pipelines.pipeline.wiring import upstream_steps, wire_inputs
 from ml_pipelines_airflow.links import link_urls
 from ml_pipelines_airflow.tasks.run_step import RESULT, execute_step, run_url
 
@@ -81,9 +81,9 @@ def run_task(
         facts: small values for the step that are no step's.
     """
     options = run_options(params)
-    row = CATALOG[step]
-    earlier = {name: step_result(ti, name) for name in needs(step)}
-    wired = wire(row, earlier)
+    row = TRAINING_STEPS[step]
+    earlier = {name: step_result(ti, name) for name in upstream_steps(step)}
+    wired = wire_inputs(row, earlier)
     wired["facts"] |= facts or {}
     told = import_object(row.parameters).model_validate(parameters).for_run(options)
     test = _is_test(dag_run)

@@ -111,7 +111,7 @@ def make_airflow(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtu
             migrated: Path = request.getfixturevalue("migrated")
             shutil.copyfile(migrated, root / "home" / migrated.name)
         write_data(root / "data")
-        return Airflow(root, environment_of(root))
+        return Airflow(root, package_versions(root))
 
     return make
 
@@ -124,7 +124,7 @@ def clean_environment(home: Path) -> dict[str, str]:
     return kept | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "PATH": path}
 
 
-def environment_of(root: Path) -> dict[str, str]:
+def package_versions(root: Path) -> dict[str, str]:
     bundle = {
         "name": "small",
         "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",

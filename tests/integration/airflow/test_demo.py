@@ -75,7 +75,9 @@ class Demo:
 
     def evaluations(self) -> list[dict[str, Any]]:
         """Of all runs, by number of rows in the test."""
-        recipes = [json.loads(path.read_text()) for path in (self.workspace / "store/recipes/evaluate").glob("*.json")]
+        recipes = [
+            json.loads(path.read_text()) for path in (self.workspace / "store/manifests/evaluate").glob("*.json")
+        ]
         paths = {recipe["outputs"]["evaluation"]["uri"].removeprefix("file://") for recipe in recipes}
         return sorted((json.loads(Path(path).read_text()) for path in paths), key=lambda each: each["rows"]["test"])
 

@@ -29,7 +29,7 @@ from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines.spec.loader import parse_spec
 from ml_pipelines.store.artifact_store import ArtifactStore, Manifest
 from ml_pipelines.store.cache_miss import differences
-from ml_pipelines.store.layout import recipe_name
+from ml_pipelines.store.layout import manifest_name
 from ml_pipelines_airflow.execution.container import LABEL
 
 pytestmark = [
@@ -159,7 +159,7 @@ def digests(result: StepResult) -> dict[str, str]:
 
 
 def recipe(store: str, result: StepResult) -> Any:
-    data = ArtifactStore(store).files.read(recipe_name(result.step, result.key))
+    data = ArtifactStore(store).files.read(manifest_name(result.step, result.key))
     assert data
     return Manifest.model_validate_json(data).components
 
@@ -270,7 +270,7 @@ def test_a_retry_takes_over_what_was_finished_meanwhile(place: Place, ingest: In
     container = abandoned(place, request)
     container.unpause()
     assert container.wait()["StatusCode"] == 0
-    (document,) = [each for each in (place.folder / "store").glob("handed/*/*.json") if each.name != "request.json"]
+    (document,) = [each for each in (place.folder / "store").glob("containers/*/*.json") if each.name != "request.json"]
     assert place.run(request) == StepResult.model_validate_json(document.read_text())
     assert place.containers() == []
 

@@ -71,9 +71,9 @@ def test_a_source_is_found_by_its_declaration(services: FakeServices) -> None:
 
 def test_bytes_are_verified(services: FakeServices) -> None:
     ref = services.put(b"one", kind="json")
-    assert services.adopt(ref, b"one") == ref
+    assert services.copy_artifact(ref, b"one") == ref
     with pytest.raises(ArtifactCorrupt, match="the bytes are not those that the reference promises"):
-        services.adopt(ref, b"two")
+        services.copy_artifact(ref, b"two")
     services.blobs[ref.uri] = b"two"
     with pytest.raises(ArtifactCorrupt, match="the bytes are not those that the reference promises"):
         services.read(ref)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ml_pipelines.pipeline.training import CATALOG
+from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines_airflow.links import MlflowRunLink, ModelVersionLink, ReportLink, link_urls, operator_links
 
 RUN = "http://mlflow/#/experiments/1/runs"
@@ -38,14 +38,14 @@ def test_a_step_pushes_its_address(step: str, values: dict[str, Any], pushed: di
 
 
 @pytest.mark.parametrize("earlier", [WITHOUT, {}])
-@pytest.mark.parametrize("step", CATALOG)
+@pytest.mark.parametrize("step", TRAINING_STEPS)
 def test_without_a_page_nothing_is_pushed(step: str, earlier: dict[str, Any]) -> None:
     assert link_urls(step, {"winner": "tree", "mlflow_url": None}, earlier.get) == {}
 
 
 def test_what_a_step_pushes_is_what_its_link_reads() -> None:
     values = {"winner": "tree", "url": "http://mlflow/v", "mlflow_url": f"{RUN}/a"}
-    for step in CATALOG:
+    for step in TRAINING_STEPS:
         assert [link.xcom_key for link in operator_links(step)] == list(link_urls(step, values, EARLIER.get, AIRFLOW))
 
 

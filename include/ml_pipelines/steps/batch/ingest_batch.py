@@ -46,7 +46,7 @@ def resolve(
     version = scoring_version(services.registry, parameters.model)
     model, recorded = ensure_model_artifact(services, version), training_record_ref(version)
     text = services.read(recorded)
-    training = services.adopt(recorded, text)
+    training = services.copy_artifact(recorded, text)
     # A number that was whole in all training rows need not be in a batch; the model takes both as floats.
     kinds = {
         each["name"]: "float" if each["dtype"] == "integer" else each["dtype"] for each in load_json(text)["features"]

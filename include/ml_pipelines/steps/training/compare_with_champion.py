@@ -11,10 +11,10 @@ import json
 from typing import Any, cast
 
 from ml_pipelines.contracts import ArtifactRef, DataPin, JsonValue
-from ml_pipelines.pipeline.cache_key import code_of, environment_of
+from ml_pipelines.pipeline.cache_key import code_digests, package_versions
 from ml_pipelines.pipeline.parameters import CompareWithChampionParameters
 from ml_pipelines.pipeline.step import Publication
-from ml_pipelines.pipeline.training import CATALOG
+from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.ports import ModelVersion, Services
 from ml_pipelines.promotion.champion import champion_before_run
 
@@ -53,14 +53,14 @@ def publish(work: Publication, services: Services) -> dict[str, JsonValue]:
 
 
 def _fingerprint(parameters: CompareWithChampionParameters, pin: DataPin, table: ArtifactRef) -> Fingerprint:
-    computing = [step for step in CATALOG.values() if step.compute]
+    computing = [step for step in TRAINING_STEPS.values() if step.compute]
     told = parameters.model_dump(mode="json", exclude={"gate", "model", "force"})
     parts: dict[str, Any] = {
         # Rows that no source tells apart by a digest are told apart by themselves.
         "data": pin.digest or table.sha256,
-        "code": [code_of(step) for step in computing],
+        "code": [code_digests(step) for step in computing],
         "parameters": told,
-        "environment": [environment_of(step) for step in computing],
+        "environment": [package_versions(step) for step in computing],
         "gate": parameters.gate.model_dump(mode="json", exclude={"approval"}),
     }
     return {name: _sha256(parts[name]) for name in PARTS}

@@ -78,7 +78,7 @@ def _fetched(champion: ModelVersion, services: Services) -> tuple[ArtifactRef | 
     except StoreError:
         # Trained in another store, or cleaned away here: the registry keeps its own copy.
         try:
-            return services.adopt(champion.artifact, services.registry.fetch(champion)), None
+            return services.copy_artifact(champion.artifact, services.registry.fetch(champion)), None
         except TransientError:
             raise
         except PipelineError as exc:

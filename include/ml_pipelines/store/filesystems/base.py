@@ -15,11 +15,11 @@ from typing import Protocol
 
 from ml_pipelines.errors import StoreUnavailable
 
-__all__ = ["Entry", "Files", "unavailable"]
+__all__ = ["FileInfo", "FileSystem", "unavailable"]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FileInfo:
     """One file: its name, its size in bytes, and when it was last written or touched (aware, UTC)."""
 
     name: str
@@ -27,7 +27,7 @@ class Entry:
     modified: datetime
 
 
-class Files(Protocol):
+class FileSystem(Protocol):
     """A place for files. Nobody ever sees half of one.
 
     Every method raises StoreUnavailable if the place can't be used.
@@ -55,11 +55,11 @@ class Files(Protocol):
         """Path of a file that may be read, in place or copied into a local directory; None if there is none."""
         ...
 
-    def stat(self, name: str) -> Entry | None:
+    def stat(self, name: str) -> FileInfo | None:
         """Size and time of a file, None if there is none."""
         ...
 
-    def entries(self, folder: str) -> Iterator[Entry]:
+    def entries(self, folder: str) -> Iterator[FileInfo]:
         """All files below a folder."""
         ...
 

@@ -1,4 +1,4 @@
-"""Files in a local folder."""
+"""FileSystem in a local folder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ml_pipelines._utils.process import process_identity
-from ml_pipelines.store.filesystems.base import Entry, unavailable
+from ml_pipelines.store.filesystems.base import FileInfo, unavailable
 
-__all__ = ["LocalFiles"]
+__all__ = ["LocalFileSystem"]
 
 
-class LocalFiles:
+class LocalFileSystem:
     """A folder on a file system. A file is made under `tmp/` and then renamed, so it is whole or not there."""
 
     def __init__(self, root: str) -> None:
@@ -25,7 +25,7 @@ class LocalFiles:
         self.uri = f"file://{root}"
 
     def read(self, name: str) -> bytes | None:
-        """See :class:`Files`."""
+        """See :class:`FileSystem`."""
         with self._mapped(name):
             try:
                 return (self.root / name).read_bytes()
@@ -33,7 +33,7 @@ class LocalFiles:
                 return None
 
     def write(self, name: str, data: bytes, *, durable: bool = False) -> None:
-        """See :class:`Files`."""
+        """See :class:`FileSystem`."""
         with self._mapped(name), self._temporary() as temporary:
             with temporary.open("xb") as file:
                 file.write(data)
@@ -45,7 +45,7 @@ class LocalFiles:
                 _sync_folder(target.parent)
 
     def create(self, name: str, data: bytes) -> bool:
-        """See :class:`Files`. A reader may see the new file empty for a moment."""
+        """See :class:`FileSystem`. A reader may see the new file empty for a moment."""
         target = self.root / name
         with self._mapped(name):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ class LocalFiles:
         return True
 
     def move_in(self, path: str, name: str) -> None:
-        """See :class:`Files`. A rename on the same file system, else a copy."""
+        """See :class:`FileSystem`. A rename on the same file system, else a copy."""
         source = Path(path)
         with self._mapped(name):
             try:
@@ -76,27 +76,27 @@ class LocalFiles:
                 source.unlink()
 
     def local(self, name: str, directory: str) -> str | None:
-        """See :class:`Files`. In place: nothing is copied."""
+        """See :class:`FileSystem`. In place: nothing is copied."""
         return str(self.root / name) if self.stat(name) else None
 
-    def stat(self, name: str) -> Entry | None:
-        """See :class:`Files`."""
+    def stat(self, name: str) -> FileInfo | None:
+        """See :class:`FileSystem`."""
         with self._mapped(name):
             try:
                 found = (self.root / name).stat()
             except FileNotFoundError:
                 return None
-            return Entry(name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+            return FileInfo(name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
-    def entries(self, folder: str) -> Iterator[Entry]:
-        """See :class:`Files`."""
+    def entries(self, folder: str) -> Iterator[FileInfo]:
+        """See :class:`FileSystem`."""
         for parent, _, names in os.walk(self.root / folder, onerror=self._listing_failed):
             for name in names:
                 if entry := self.stat(Path(parent, name).relative_to(self.root).as_posix()):
                     yield entry
 
     def touch(self, name: str) -> None:
-        """See :class:`Files`."""
+        """See :class:`FileSystem`."""
         with self._mapped(name):
             try:
                 os.utime(self.root / name)
@@ -104,13 +104,13 @@ class LocalFiles:
                 return
 
     def delete(self, name: str) -> None:
-        """See :class:`Files`."""
+        """See :class:`FileSystem`."""
         with self._mapped(name):
             (self.root / name).unlink(missing_ok=True)
 
     @contextmanager
     def scratch(self) -> Iterator[str]:
-        """See :class:`Files`."""
+        """See :class:`FileSystem`."""
         directory = self._temporary_path()
         with self._mapped("tmp"):
             directory.mkdir(parents=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from ml_pipelines.errors import MissingExtra, RequestError
-from ml_pipelines.store.filesystems.base import Files
-from ml_pipelines.store.filesystems.local import LocalFiles
+from ml_pipelines.store.filesystems.base import FileSystem
+from ml_pipelines.store.filesystems.local import LocalFileSystem
 
-__all__ = ["files_at"]
+__all__ = ["open_filesystem"]
 
 
-def files_at(uri: str) -> Files:
+def open_filesystem(uri: str) -> FileSystem:
     """The place that a URI names: `file:///...`, `s3://bucket/...` or a plain path.
 
     Raises:
@@ -20,9 +20,9 @@ def files_at(uri: str) -> Files:
     """
     scheme, separator, rest = uri.rpartition("://")
     if not separator:
-        return LocalFiles(str(Path(uri).absolute()))
+        return LocalFileSystem(str(Path(uri).absolute()))
     if scheme == "file" and rest.startswith("/"):
-        return LocalFiles(rest.rstrip("/") or "/")
+        return LocalFileSystem(rest.rstrip("/") or "/")
     if scheme != "s3" or not rest.strip("/"):
         raise RequestError(
             "this can't be the address of an artifact store",
@@ -31,11 +31,11 @@ def files_at(uri: str) -> Files:
             fix="correct the store's URI",
         )
     try:
-        from ml_pipelines.store.filesystems.s3 import S3Files
+        from ml_pipelines.store.filesystems.s3 import BucketFileSystem
     except ModuleNotFoundError as exc:
         raise MissingExtra(
             f"the package {exc.name!r} is not installed",
             where=uri,
             fix='install the extra that brings it: pip install "airflow-provider-ml-pipelines[s3]"',
         ) from exc
-    return S3Files(uri.rstrip("/"))
+    return BucketFileSystem(uri.rstrip("/"))

@@ -1,4 +1,4 @@
-"""The same as :class:`ml_pipelines.store.filesystems.local.LocalFiles`, in a bucket: the only module that imports s3fs.
+"""A file system in an S3 bucket: the only module that imports s3fs.
 
 Credentials, region and `AWS_ENDPOINT_URL` come from the environment as for any AWS client, or from fsspec's own
 configuration. An upload that was killed leaves nothing that can be read; its parts take up space until the bucket's
@@ -16,23 +16,23 @@ from typing import Any
 from botocore.exceptions import BotoCoreError
 from s3fs import S3FileSystem
 
-from ml_pipelines.store.filesystems.base import Entry, unavailable
+from ml_pipelines.store.filesystems.base import FileInfo, unavailable
 
-__all__ = ["S3Files"]
+__all__ = ["BucketFileSystem"]
 
 # Attempts are those of AWS_MAX_ATTEMPTS, by default 3. The older way of retrying takes 10 s to tell of a dead server.
 _CLIENT = {"retries": {"mode": "standard"}}
 _LOST_RACE = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 
 
-class S3Files:
+class BucketFileSystem:
     """Objects below a prefix of a bucket. A put is atomic: an object is whole or not there."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
 
     def read(self, name: str) -> bytes | None:
-        """See :class:`ml_pipelines.store.filesystems.base.Files`."""
+        """See :class:`ml_pipelines.store.filesystems.base.FileSystem`."""
         with self._mapped(name):
             try:
                 data: bytes = self._system.cat_file(self._path(name))
@@ -41,12 +41,12 @@ class S3Files:
         return data
 
     def write(self, name: str, data: bytes, *, durable: bool = False) -> None:
-        """See :class:`ml_pipelines.store.filesystems.base.Files`. Every put is durable."""
+        """See :class:`ml_pipelines.store.filesystems.base.FileSystem`. Every put is durable."""
         with self._mapped(name):
             self._system.pipe_file(self._path(name), data)
 
     def create(self, name: str, data: bytes) -> bool:
-        """See :class:`~ml_pipelines.store.filesystems.base.Files`. True also without server support."""
+        """See :class:`~ml_pipelines.store.filesystems.base.FileSystem`. True also without server support."""
         with self._mapped(name):
             try:
                 self._system.pipe_file(self._path(name), data, mode="create")
@@ -57,13 +57,13 @@ class S3Files:
         return True
 
     def move_in(self, path: str, name: str) -> None:
-        """See :class:`ml_pipelines.store.filesystems.base.Files`."""
+        """See :class:`ml_pipelines.store.filesystems.base.FileSystem`."""
         with self._mapped(name):
             self._system.put_file(path, self._path(name))
             Path(path).unlink()
 
     def local(self, name: str, directory: str) -> str | None:
-        """See :class:`~ml_pipelines.store.filesystems.base.Files`. An existing download is used as it is."""
+        """See :class:`~ml_pipelines.store.filesystems.base.FileSystem`. An existing download is used as it is."""
         path = Path(directory, name.rpartition("/")[2])
         part = path.with_suffix(".part")
         with self._mapped(f"{name}, copied into {directory}"):
@@ -75,8 +75,8 @@ class S3Files:
                 part.rename(path)
         return str(path)
 
-    def stat(self, name: str) -> Entry | None:
-        """See :class:`ml_pipelines.store.filesystems.base.Files`."""
+    def stat(self, name: str) -> FileInfo | None:
+        """See :class:`ml_pipelines.store.filesystems.base.FileSystem`."""
         with self._mapped(name):
             try:
                 found = self._system.info(self._path(name))
@@ -84,14 +84,14 @@ class S3Files:
                 return None
         return self._entry(found) if found["type"] == "file" else None
 
-    def entries(self, folder: str) -> Iterator[Entry]:
-        """See :class:`ml_pipelines.store.filesystems.base.Files`."""
+    def entries(self, folder: str) -> Iterator[FileInfo]:
+        """See :class:`ml_pipelines.store.filesystems.base.FileSystem`."""
         with self._mapped(folder):
             found = self._system.find(self._path(folder), detail=True)
         yield from map(self._entry, found.values())
 
     def touch(self, name: str) -> None:
-        """See :class:`ml_pipelines.store.filesystems.base.Files`. A copy onto itself, made by the server."""
+        """See :class:`ml_pipelines.store.filesystems.base.FileSystem`. A copy onto itself, made by the server."""
         path = self._path(name)
         with self._mapped(name):
             try:
@@ -100,12 +100,12 @@ class S3Files:
                 return
 
     def delete(self, name: str) -> None:
-        """See :class:`ml_pipelines.store.filesystems.base.Files`."""
+        """See :class:`ml_pipelines.store.filesystems.base.FileSystem`."""
         with self._mapped(name):
             self._system.rm_file(self._path(name))
 
     def scratch(self) -> AbstractContextManager[str]:
-        """See :class:`ml_pipelines.store.filesystems.base.Files`."""
+        """See :class:`ml_pipelines.store.filesystems.base.FileSystem`."""
         return tempfile.TemporaryDirectory(prefix="ml-pipelines-")
 
     @property
@@ -116,8 +116,8 @@ class S3Files:
     def _path(self, name: str) -> str:
         return f"{self.uri.removeprefix('s3://')}/{name}"
 
-    def _entry(self, found: dict[str, Any]) -> Entry:
-        return Entry(found["name"].removeprefix(self._path("")), found["size"], found["LastModified"])
+    def _entry(self, found: dict[str, Any]) -> FileInfo:
+        return FileInfo(found["name"].removeprefix(self._path("")), found["size"], found["LastModified"])
 
     @contextmanager
     def _mapped(self, name: str) -> Iterator[None]:

@@ -13,7 +13,7 @@ from s3fs import S3FileSystem
 from ml_pipelines.cli.app import main
 from ml_pipelines.contracts import Identity, StepResult
 from ml_pipelines.errors import SourceNotFound
-from ml_pipelines.runner.failure import result_of
+from ml_pipelines.runner.failure import parse_result
 from ml_pipelines.store.artifact_store import ArtifactStore
 
 SPEC = {
@@ -158,7 +158,7 @@ def test_an_error_of_a_step_is_left_where_its_result_would_be(command: Command, 
     assert code == 1
     assert err.startswith("SourceNotFound: there is no such file\n")
     with pytest.raises(SourceNotFound, match="there is no such file"):
-        result_of((tmp_path / "result.json").read_bytes())
+        parse_result((tmp_path / "result.json").read_bytes())
 
 
 def test_a_run_that_is_not_there(command: Command, tmp_path: Path) -> None:

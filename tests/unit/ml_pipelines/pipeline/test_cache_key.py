@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from ml_pipelines.contracts import ArtifactRef
 from ml_pipelines.errors import MissingExtra, RequestError
-from ml_pipelines.pipeline.cache_key import recipe_key
+from ml_pipelines.pipeline.cache_key import cache_key
 from ml_pipelines.pipeline.step import Step
-from ml_pipelines.store.cache_miss import differences, key_of
+from ml_pipelines.store.cache_miss import components_key, differences
 
 STEP = Step(
     name="decide",
@@ -44,14 +44,14 @@ def key(**changed: Any) -> str:
         "key_facts": {},
         "seed": 1,
     } | changed
-    return recipe_key(asked.pop("step", STEP), **asked)[0]
+    return cache_key(asked.pop("step", STEP), **asked)[0]
 
 
 def test_the_components_say_everything_that_the_result_depends_on() -> None:
-    made, found = recipe_key(
+    made, found = cache_key(
         STEP, parameters={"test": 0.2}, inputs={"a": ref("a"), "b": (ref("b"), ref("c"))}, key_facts={"x": 1}, seed=7
     )
-    assert made == key_of(found)
+    assert made == components_key(found)
     assert found["step"] == "decide"
     assert found["parameters"] == {"test": 0.2}
     assert found["inputs"] == {"a": "a" * 64, "b": ["b" * 64, "c" * 64]}
@@ -89,15 +89,15 @@ def test_where_an_artifact_is_does_not_change_the_key() -> None:
 
 def test_a_step_that_computes_nothing_has_a_key() -> None:
     step = Step(name="register", parameters="x:y", publish="ml_pipelines.spec.metrics:metrics_of")
-    _, found = recipe_key(step, parameters={}, inputs={}, key_facts={}, seed=1)
+    _, found = cache_key(step, parameters={}, inputs={}, key_facts={}, seed=1)
     assert found["code"] == {}
 
 
 @given(components, components)
 def test_equal_components_and_equal_keys_are_the_same(first: dict[str, Any], second: dict[str, Any]) -> None:
     # `repr` tells 1 from 1.0 and True, as JSON does and `==` does not.
-    assert (key_of(first) == key_of(second)) == (canonical(first) == canonical(second))
-    assert key_of(first) == key_of(dict(reversed(first.items())))
+    assert (components_key(first) == components_key(second)) == (canonical(first) == canonical(second))
+    assert components_key(first) == components_key(dict(reversed(first.items())))
 
 
 def canonical(value: Any) -> str:
@@ -112,7 +112,7 @@ def canonical(value: Any) -> str:
 def test_recipes_of_different_keys_have_a_difference_and_others_none(
     first: dict[str, Any], second: dict[str, Any]
 ) -> None:
-    assert bool(differences(first, second)) == (key_of(first) != key_of(second))
+    assert bool(differences(first, second)) == (components_key(first) != components_key(second))
 
 
 def test_line_endings_do_not_change_the_key_but_the_code_does(tmp_path: Path) -> None:
@@ -122,9 +122,9 @@ def test_line_endings_do_not_change_the_key_but_the_code_does(tmp_path: Path) ->
         (tmp_path / folder / "mine.py").write_bytes(source)
         script = (
             f"import sys; sys.path.insert(0, {str(tmp_path / folder)!r})\n"
-            "from ml_pipelines.pipeline.training import Step; from ml_pipelines.pipeline.cache_key import recipe_key\n"
+            "from ml_pipelines.pipeline.training import Step; from ml_pipelines.pipeline.cache_key import cache_key\n"
             "step = Step(name='s', parameters='', compute='mine:f')\n"
-            "print(recipe_key(step, parameters={}, inputs={}, key_facts={}, seed=1)[0])\n"
+            "print(cache_key(step, parameters={}, inputs={}, key_facts={}, seed=1)[0])\n"
             "assert 'mine' not in sys.modules, 'it was imported'"
         )
         found.append(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)

@@ -5,8 +5,8 @@ import pytest
 from ml_pipelines._utils.imports import import_object
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.parameters import DecideParameters, IngestParameters, RunOptions, TrainParameters
-from ml_pipelines.pipeline.training import CATALOG
-from ml_pipelines.runner.training import parameters_of
+from ml_pipelines.pipeline.training import TRAINING_STEPS
+from ml_pipelines.runner.training import step_parameters
 from ml_pipelines.spec.training import DvcSource, FileSource, PipelineSpec
 
 SPEC = PipelineSpec.model_validate(
@@ -20,10 +20,10 @@ SPEC = PipelineSpec.model_validate(
 )
 
 
-@pytest.mark.parametrize("step", CATALOG)
+@pytest.mark.parametrize("step", TRAINING_STEPS)
 def test_parameters_are_the_same_after_a_round_trip(step: str) -> None:
-    made = parameters_of(SPEC, step)
-    kind = import_object(CATALOG[step].parameters)
+    made = step_parameters(SPEC, step)
+    kind = import_object(TRAINING_STEPS[step].parameters)
     assert type(made) is kind
     assert kind.model_validate_json(made.model_dump_json()) == made
     assert kind.model_validate(made.model_dump(mode="json")) == made

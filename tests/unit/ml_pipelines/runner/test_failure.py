@@ -5,7 +5,7 @@ import pytest
 from ml_pipelines import errors
 from ml_pipelines.contracts import StepResult
 from ml_pipelines.errors import DataError, PipelineError
-from ml_pipelines.runner.failure import Failure, result_of
+from ml_pipelines.runner.failure import Failure, parse_result
 
 KINDS = [
     kind
@@ -18,24 +18,24 @@ KINDS = [
 def test_an_error_is_the_same_in_another_process(kind: type[PipelineError]) -> None:
     error = kind("it is wrong", where="here", expected="a", got="b", fix="mend it")
     with pytest.raises(PipelineError) as again:
-        result_of(Failure.of(error).model_dump_json().encode())
+        parse_result(Failure.from_error(error).model_dump_json().encode())
     assert type(again.value) is kind
     assert str(again.value) == str(error)
 
 
 @pytest.mark.parametrize("name", ["NewError", "SpecIssue", "annotations"])
 def test_an_error_of_another_version_is_still_one_of_ours(name: str) -> None:
-    document = Failure.of(DataError("it is wrong", fix="mend it")).model_copy(update={"error": name})
-    assert type(document.again()) is PipelineError
-    assert str(document.again()) == "it is wrong\n  fix: mend it"
+    document = Failure.from_error(DataError("it is wrong", fix="mend it")).model_copy(update={"error": name})
+    assert type(document.to_error()) is PipelineError
+    assert str(document.to_error()) == "it is wrong\n  fix: mend it"
 
 
 def test_a_result_is_a_result() -> None:
     result = StepResult(step="train", key="0" * 64, status="computed", reason="miss: first time", values={"auc": 0.9})
-    assert result_of(result.model_dump_json().encode()) == result
+    assert parse_result(result.model_dump_json().encode()) == result
 
 
 @pytest.mark.parametrize("document", [b"", b"half {", b"{}", b'{"error": 1}', b'"error"'])
 def test_something_else_is_neither(document: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        result_of(document)
+        parse_result(document)

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from ml_pipelines.contracts import Decision, Identity, StepResult
 from ml_pipelines.errors import RequestError
-from ml_pipelines.runner.run_summary import card_of
+from ml_pipelines.runner.run_summary import run_card
 from ml_pipelines.store.artifact_store import ArtifactStore
 from ml_pipelines.testing import FakeLedger
 
@@ -36,7 +36,7 @@ def store(tmp_path: Path, ledger: FakeLedger) -> str:
 
 
 def test_the_card_of_a_run_names_its_mapped_steps_by_candidate(store: str, ledger: FakeLedger) -> None:
-    outcome, card = card_of(store, ledger, "shop", "monday", where_next=[("MLflow", "http://mlflow")])
+    outcome, card = run_card(store, ledger, "shop", "monday", where_next=[("MLflow", "http://mlflow")])
     console = Console(width=120, record=True)
     with console.capture() as captured:
         console.print(card)
@@ -52,9 +52,9 @@ def test_the_card_of_a_run_names_its_mapped_steps_by_candidate(store: str, ledge
 
 def test_a_run_without_a_decision_is_told_with_those_that_have_one(store: str, ledger: FakeLedger) -> None:
     with pytest.raises(RequestError, match="run 'friday' of pipeline 'shop' has no decision") as caught:
-        card_of(store, ledger, "shop", "friday")
+        run_card(store, ledger, "shop", "friday")
     assert (caught.value.where, caught.value.expected) == (store, "one of monday")
     assert caught.value.fix.startswith("name a run that has ended")
     with pytest.raises(RequestError) as caught:
-        card_of(store, ledger, "other", "monday")
+        run_card(store, ledger, "other", "monday")
     assert caught.value.expected == "a run that has ended"

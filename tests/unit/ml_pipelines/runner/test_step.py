@@ -14,7 +14,7 @@ import pytest
 from ml_pipelines.contracts import Identity, StepRequest, StepResult
 from ml_pipelines.errors import DataError, RequestError, ServiceUnavailable
 from ml_pipelines.pipeline.step import Step
-from ml_pipelines.pipeline.training import CATALOG
+from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.runner.step import run_step
 from ml_pipelines.store.artifact_store import ArtifactStore
 from ml_pipelines.testing import FakeServices
@@ -43,7 +43,7 @@ def publish(work, services):
     calls.append("publish")
     if services.tracking.down:
         raise ServiceUnavailable("down")
-    return {"place": services.place, "of": work.values["upto"]}
+    return {"place": services.server_id, "of": work.values["upto"]}
 """
 
 
@@ -61,7 +61,7 @@ def counting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         inputs={"numbers": "ingest.pin"},
         outputs={"made": "json"},
     )
-    monkeypatch.setitem(CATALOG, "count", step)
+    monkeypatch.setitem(TRAINING_STEPS, "count", step)
     module = importlib.import_module("counting")
     yield module
     importlib.sys.modules.pop("counting")  # type: ignore[attr-defined]
@@ -171,7 +171,7 @@ def test_a_step_that_fails_leaves_nothing_and_works_once_it_can(tmp_path: Path, 
         run_step(request(tmp_path, upto=-1), FakeServices())
     store = ArtifactStore(str(tmp_path / "store"))
     assert [
-        entry.name for folder in ("recipes", "runs", "tmp", "leases") for entry in store.files.entries(folder)
+        entry.name for folder in ("manifests", "runs", "tmp", "leases") for entry in store.files.entries(folder)
     ] == []
     assert run_step(request(tmp_path), FakeServices()).status == "computed"
 

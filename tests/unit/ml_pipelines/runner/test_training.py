@@ -10,9 +10,9 @@ import pytest
 from ml_pipelines.contracts import StepRequest, StepResult
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.parameters import RunOptions
-from ml_pipelines.pipeline.training import CATALOG
+from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.runner import training as pipeline
-from ml_pipelines.runner.training import conduct, label_of, run_pipeline, selected
+from ml_pipelines.runner.training import orchestrate, request_label, run_pipeline, selected_candidates
 from ml_pipelines.spec.training import PipelineSpec
 from ml_pipelines.store.artifact_store import ArtifactStore
 from ml_pipelines.testing import FakeServices
@@ -47,7 +47,7 @@ def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Walk:
         def step(request: StepRequest, services: FakeServices) -> StepResult:
             if check:
                 check(request)
-            kinds = CATALOG[request.step].outputs.items()
+            kinds = TRAINING_STEPS[request.step].outputs.items()
             outputs = {name: store.put_bytes(json.dumps(request.step).encode(), kind=kind) for name, kind in kinds}
             values = {"verdict": compared if request.step == "compare_with_champion" else verdict, "outcome": outcome}
             return StepResult(
@@ -115,9 +115,9 @@ def test_what_a_run_asks_for_reaches_the_steps(walk: Walk) -> None:
 
 
 def test_candidates_are_chosen_by_name_in_the_order_of_the_declaration() -> None:
-    assert [candidate.name for candidate in selected(SPEC, ())] == ["one", "two"]
-    assert [candidate.name for candidate in selected(SPEC, ("two", "one"))] == ["one", "two"]
-    assert [candidate.name for candidate in selected(SPEC, ("two",))] == ["two"]
+    assert [candidate.name for candidate in selected_candidates(SPEC, ())] == ["one", "two"]
+    assert [candidate.name for candidate in selected_candidates(SPEC, ("two", "one"))] == ["one", "two"]
+    assert [candidate.name for candidate in selected_candidates(SPEC, ("two",))] == ["two"]
 
 
 def test_a_candidate_that_is_not_declared_is_told_before_any_step(walk: Walk) -> None:
@@ -133,18 +133,18 @@ def test_whoever_runs_the_steps_is_given_at_once_what_may_run_side_by_side(tmp_p
     given: list[list[str]] = []
 
     def run(requests: Sequence[StepRequest]) -> list[StepResult]:
-        given.append([label_of(each) for each in requests])
+        given.append([request_label(each) for each in requests])
         values = {
             "verdict": "go_on" if requests[0].step == "compare_with_champion" else "passed",
             "outcome": "rejected",
         }
-        made = [dict.fromkeys(CATALOG[each.step].outputs, ref) for each in requests]
+        made = [dict.fromkeys(TRAINING_STEPS[each.step].outputs, ref) for each in requests]
         return [
             StepResult(step=each.step, key="a" * 64, status="computed", reason="", outputs=outputs, values=values)
             for each, outputs in zip(requests, made, strict=True)
         ]
 
-    results = conduct(SPEC, run, store=store.uri, run_id="r")
+    results = orchestrate(SPEC, run, store=store.uri, run_id="r")
     assert given == [
         ["ingest"],
         ["compare_with_champion"],

@@ -77,20 +77,20 @@ def test_what_is_no_number_of_cells_is_told(text: str) -> None:
 
 
 def test_a_place_is_told_apart_and_says_nothing_of_the_address(tmp_path: Path) -> None:
-    here = ConnectedServices(settings(tmp_path)).place
-    assert here == ConnectedServices(settings(tmp_path / "other")).place
-    assert here != ConnectedServices(Settings(store=str(tmp_path), tracking_uri="http://other")).place
+    here = ConnectedServices(settings(tmp_path)).server_id
+    assert here == ConnectedServices(settings(tmp_path / "other")).server_id
+    assert here != ConnectedServices(Settings(store=str(tmp_path), tracking_uri="http://other")).server_id
     assert len(here) == 16
     assert "secret" not in here
     changed = Settings(store=str(tmp_path), tracking_uri="http://user:changed@mlflow", tracking_ui="http://other")
     assert (
         here
-        == ConnectedServices(changed).place
+        == ConnectedServices(changed).server_id
         == ConnectedServices(
             Settings(
                 store=str(tmp_path), tracking_uri="http://mlflow", tracking_variables={"MLFLOW_TRACKING_TOKEN": "t"}
             )
-        ).place
+        ).server_id
     )
 
 
@@ -133,11 +133,11 @@ def test_each_kind_of_source_has_its_adapter(tmp_path: Path, declared: Any, adap
 def test_bytes_of_others_are_taken_in_if_they_are_what_was_promised(tmp_path: Path) -> None:
     ref = ArtifactStore(str(tmp_path / "theirs")).put_bytes(b"model", kind="model")
     services = ConnectedServices(settings(tmp_path / "mine"))
-    mine = services.adopt(ref, b"model")
+    mine = services.copy_artifact(ref, b"model")
     assert mine.uri.startswith(f"file://{tmp_path}/mine/objects/")
     assert services.read(mine) == b"model"
     with pytest.raises(ArtifactCorrupt, match="the bytes are not those that were promised") as caught:
-        services.adopt(ref, b"other")
+        services.copy_artifact(ref, b"other")
     assert caught.value.expected == f"sha256 {ref.sha256}"
     assert caught.value.fix == "train the model again"
 

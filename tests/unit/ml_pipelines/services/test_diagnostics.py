@@ -10,17 +10,17 @@ import pytest
 from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.contracts import Decision, Identity
 from ml_pipelines.services import diagnostics as doctor
-from ml_pipelines.services.diagnostics import Finding, examine
+from ml_pipelines.services.diagnostics import Diagnostic, run_diagnostics
 from ml_pipelines.services.settings import Settings
 
 
-def findings(folder: Path, monkeypatch: pytest.MonkeyPatch, *, store: str = "") -> dict[str, Finding]:
+def findings(folder: Path, monkeypatch: pytest.MonkeyPatch, *, store: str = "") -> dict[str, Diagnostic]:
     # MLflow is asked by the tests of its adapter; here a port where nobody listens would only take time.
     monkeypatch.setattr(doctor, "_mlflow", lambda settings: "answers")
     settings = Settings(
         store=store or f"file://{folder}/store", tracking_uri="", ledger=f"sqlite:///{folder}/ledger.db"
     )
-    return {finding.what: finding for finding in examine(settings)}
+    return {finding.what: finding for finding in run_diagnostics(settings)}
 
 
 def test_a_machine_that_can_do_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import typer.testing
 from ml_pipelines._utils.imports import import_object
 from ml_pipelines.cli import app as cli
 from ml_pipelines.errors import SpecError
-from ml_pipelines.pipeline.batch import BATCHES, SCORING
+from ml_pipelines.pipeline.batch import BATCH_STEPS, SCORING_STEPS
 from ml_pipelines.pipeline.parameters import RunOptions
 from ml_pipelines.spec.batch import Shards
 from ml_pipelines.spec.loader import declaration_kind, load_drift, load_scoring, load_spec, parse_drift, parse_scoring
@@ -117,19 +117,19 @@ def test_the_shipped_declaration_is_valid_and_names_the_shipped_model():
     assert "valid. Scoring ml_batch_scoring, of model customer-churn-model." in done.output
 
 
-@pytest.mark.parametrize("step", SCORING)
+@pytest.mark.parametrize("step", SCORING_STEPS)
 def test_parameters_come_from_the_declaration_and_survive_a_journey(step):
     spec = parse_scoring(SMALL, path="batch.yaml")
-    kind = import_object(SCORING[step].parameters)
+    kind = import_object(SCORING_STEPS[step].parameters)
     told = kind.of(spec)
     assert kind.model_validate_json(told.model_dump_json()) == told
     assert told.for_run(RunOptions()) == told
     assert kind.not_in_key <= set(kind.model_fields)
 
 
-@pytest.mark.parametrize("step", BATCHES)
+@pytest.mark.parametrize("step", BATCH_STEPS)
 def test_phases_lead_somewhere(step):
-    row = BATCHES[step]
+    row = BATCH_STEPS[step]
     assert all(import_object(each) for each in (row.compute, row.resolve, row.publish) if each)
 
 

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from ml_pipelines.pipeline.batch import DRIFT, SCORING
-from ml_pipelines.pipeline.training import CATALOG
+from ml_pipelines.pipeline.batch import DRIFT_STEPS, SCORING_STEPS
+from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.spec.tasks import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS, extension_tasks, task_of
 
 
 @pytest.mark.parametrize(
-    ("tasks", "steps"), [(TRAINING_TASKS, CATALOG), (SCORING_TASKS, SCORING), (DRIFT_TASKS, DRIFT)]
+    ("tasks", "steps"), [(TRAINING_TASKS, TRAINING_STEPS), (SCORING_TASKS, SCORING_STEPS), (DRIFT_TASKS, DRIFT_STEPS)]
 )
 def test_tasks_run_every_step_once_and_in_order(tasks, steps):
     assert [step for row in tasks.values() for step in row] == list(steps)

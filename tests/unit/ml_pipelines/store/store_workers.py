@@ -12,11 +12,11 @@ from pathlib import Path
 from ml_pipelines._utils.canonical_json import Components
 from ml_pipelines.contracts import ArtifactRef, StepResult
 from ml_pipelines.store.artifact_store import ArtifactStore
-from ml_pipelines.store.cache_miss import key_of
+from ml_pipelines.store.cache_miss import components_key
 
 STEP = "split"
 COMPONENTS: Components = {"step": STEP, "seed": 1}
-KEY = key_of(COMPONENTS)
+KEY = components_key(COMPONENTS)
 
 
 def find_or_compute(store: ArtifactStore) -> tuple[bool, ArtifactRef]:

@@ -25,13 +25,13 @@ from ml_pipelines._utils.canonical_json import Components
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Identity, StepResult
 from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing
 from ml_pipelines.store.artifact_store import ArtifactStore
-from ml_pipelines.store.cache_miss import key_of
+from ml_pipelines.store.cache_miss import components_key
 from ml_pipelines.store.lease import TTL_SECONDS
 
 WORKERS = Path(__file__).with_name("store_workers.py")
 STEP = "split"
 COMPONENTS: Components = {"step": STEP, "seed": 1, "parameters": {"split": {"test": 0.2}}, "inputs": {"table": "a"}}
-KEY = key_of(COMPONENTS)
+KEY = components_key(COMPONENTS)
 AGAIN = "run the step that made it again with `force`, which replaces it"
 
 
@@ -183,7 +183,7 @@ def test_the_last_commit_counts(store: ArtifactStore) -> None:
     found = store.lookup(STEP, KEY)
     assert found
     assert store.read(found.outputs["train"]) == b"other rows"
-    assert len(files_below(store, "recipes")) == 1
+    assert len(files_below(store, "manifests")) == 1
 
 
 def test_a_miss_is_explained_by_the_nearest_recipe(store: ArtifactStore) -> None:
@@ -191,7 +191,7 @@ def test_a_miss_is_explained_by_the_nearest_recipe(store: ArtifactStore) -> None
     assert store.explain(STEP, COMPONENTS) == "miss: first time"
     far: Components = {**COMPONENTS, "seed": 2, "inputs": {"table": "b"}}
     for components in (COMPONENTS, far):
-        store.commit(STEP, key_of(components), result(store, key_of(components)), components)
+        store.commit(STEP, components_key(components), result(store, components_key(components)), components)
     near: Components = {**COMPONENTS, "parameters": {"split": {"test": 0.3}}}
     assert store.explain(STEP, near) == "miss: parameters.split.test changed from 0.2 to 0.3"
     assert store.explain("train", near) == "miss: first time"
@@ -200,7 +200,7 @@ def test_a_miss_is_explained_by_the_nearest_recipe(store: ArtifactStore) -> None
 def test_a_miss_of_many_changes_tells_three(store: ArtifactStore) -> None:
     old: Components = {"facts": dict.fromkeys("abcde", 1)}
     new: Components = {"facts": dict.fromkeys("abcde", 2)}
-    store.commit(STEP, key_of(old), result(store, key_of(old)), old)
+    store.commit(STEP, components_key(old), result(store, components_key(old)), old)
     assert store.explain(STEP, new) == (
         "miss: fact a changed from 1 to 2; fact b changed from 1 to 2; fact c changed from 1 to 2 and 2 more"
     )
@@ -209,9 +209,9 @@ def test_a_miss_of_many_changes_tells_three(store: ArtifactStore) -> None:
 def test_only_the_last_fifty_recipes_are_compared(store: ArtifactStore) -> None:
     for seed in range(51):
         components: Components = {"parameters": {"a": 1}, "seed": seed}
-        key = key_of(components)
+        key = components_key(components)
         store.commit(STEP, key, result(store, key), components)
-        os.utime(Path(store.uri.removeprefix("file://"), "recipes", STEP, f"{key}.json"), (seed, seed))
+        os.utime(Path(store.uri.removeprefix("file://"), "manifests", STEP, f"{key}.json"), (seed, seed))
     # Nearest to seed 0, had it been looked at; the newest of equals is told.
     assert store.explain(STEP, {"parameters": {"a": 1}, "seed": 99}) == "miss: seed changed from 50 to 99"
     assert store.explain(STEP, {"parameters": {"a": 2}, "seed": 0}).startswith(
@@ -238,7 +238,7 @@ def test_a_result_whose_artifact_is_cut_off_is_a_miss(store: ArtifactStore) -> N
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"step": "split"}', "\xff"])
 def test_a_manifest_that_cannot_be_read_is_a_miss(store: ArtifactStore, text: str) -> None:
     store.commit(STEP, KEY, result(store), COMPONENTS)
-    (manifest,) = files_below(store, "recipes")
+    (manifest,) = files_below(store, "manifests")
     manifest.write_text(text, encoding="latin-1")
     assert store.lookup(STEP, KEY) is None
     assert store.explain(STEP, COMPONENTS) == "miss: the manifest of the earlier result can't be read"
@@ -322,7 +322,7 @@ def test_a_process_killed_while_it_writes_an_object_leaves_none(store: ArtifactS
 
 
 def test_a_process_killed_while_it_commits_leaves_no_result_and_no_lease(store: ArtifactStore) -> None:
-    key = key_of({"step": STEP, "seed": 1})
+    key = components_key({"step": STEP, "seed": 1})
     with worker("commit", store):
         pass
     assert len(files_below(store, "tmp")) == 1, "it was not in the middle of it"
@@ -347,7 +347,7 @@ def test_importing_the_store_imports_nothing_heavy() -> None:
 
 def test_a_manifest_can_be_read_by_people(store: ArtifactStore) -> None:
     store.commit(STEP, KEY, result(store), COMPONENTS)
-    (manifest,) = files_below(store, "recipes")
+    (manifest,) = files_below(store, "manifests")
     assert manifest.name == f"{KEY}.json"
     assert set(json.loads(manifest.read_text())) == {"step", "key", "outputs", "values", "created_at", "components"}
     shutil.rmtree(store.uri.removeprefix("file://"))

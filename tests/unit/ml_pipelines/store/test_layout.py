@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from ml_pipelines.contracts import Identity
 from ml_pipelines.store.layout import (
     Manifest,
-    Watched,
-    parsed,
-    quoted,
+    WatchState,
+    parse_document,
+    quote_name,
     record_name,
     run_of,
     run_state_folder,
-    unquoted,
+    unquote_name,
     watch_name,
 )
 
@@ -37,7 +37,7 @@ ids = st.text(max_size=400)
 @example("\0\n")
 @example("Ünïcødé 模型" * 30)
 def test_a_name_comes_back_as_it_was(name: str) -> None:
-    assert unquoted(quoted(name)) == name
+    assert unquote_name(quote_name(name)) == name
 
 
 @given(ids)
@@ -46,17 +46,17 @@ def test_a_name_comes_back_as_it_was(name: str) -> None:
 @example("../" * 100)
 @example("/absolute")
 def test_a_name_never_leaves_its_folder(name: str) -> None:
-    path = PurePosixPath("/store", quoted(name))
+    path = PurePosixPath("/store", quote_name(name))
     assert path != PurePosixPath("/store")
-    assert str(path) == f"/store/{quoted(name)}"  # nothing was collapsed
+    assert str(path) == f"/store/{quote_name(name)}"  # nothing was collapsed
     assert {".", ".."}.isdisjoint(path.parts)
     assert all(len(part.encode()) <= 201 for part in path.parts)
-    assert quoted(name).isascii()
+    assert quote_name(name).isascii()
 
 
 @given(st.lists(ids, min_size=2, max_size=2, unique=True))
 def test_different_names_are_quoted_differently_and_none_is_a_folder_of_another(names: list[str]) -> None:
-    first, second = (f"{quoted(name)}/" for name in names)
+    first, second = (f"{quote_name(name)}/" for name in names)
     assert not first.startswith(second)
     assert not second.startswith(first)
 
@@ -84,7 +84,7 @@ def test_a_scheduled_run_can_be_read_in_its_name() -> None:
 
 
 def test_the_longest_name_is_a_file_in_reality(tmp_path: Path) -> None:
-    path = tmp_path / f"{quoted('模型' * 125)}.10000.json"
+    path = tmp_path / f"{quote_name('模型' * 125)}.10000.json"
     path.parent.mkdir(parents=True)
     path.write_text("{}")
     assert path.is_file()
@@ -92,9 +92,9 @@ def test_the_longest_name_is_a_file_in_reality(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [None, b"", b"{", b"{}", b"\xff"])
 def test_what_is_no_manifest_is_none(data: bytes | None) -> None:
-    assert parsed(data, Manifest) is None
+    assert parse_document(data, Manifest) is None
 
 
 def test_what_a_watcher_has_told_has_a_name() -> None:
     assert watch_name("dvc", "churn.revision") == "watches/dvc/churn%2Erevision.json"
-    assert parsed(Watched(told="md5:1").model_dump_json().encode(), Watched) == Watched(told="md5:1")
+    assert parse_document(WatchState(value="md5:1").model_dump_json().encode(), WatchState) == WatchState(value="md5:1")

@@ -17,16 +17,16 @@ import pytest
 from ml_pipelines._utils.process import process_identity
 from ml_pipelines.errors import StoreUnavailable
 from ml_pipelines.store import lease
-from ml_pipelines.store.filesystems.local import LocalFiles
-from ml_pipelines.store.lease import TTL_SECONDS, hold
+from ml_pipelines.store.filesystems.local import LocalFileSystem
+from ml_pipelines.store.lease import TTL_SECONDS, hold_lease
 
 WORKERS = Path(__file__).with_name("store_workers.py")
 NAME = "leases/split/key.json"
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> LocalFiles:
-    return LocalFiles(str(tmp_path))
+def files(tmp_path: Path) -> LocalFileSystem:
+    return LocalFileSystem(str(tmp_path))
 
 
 def never() -> bool:
@@ -37,7 +37,7 @@ def lease_of_another_host(beat: int = 0) -> bytes:
     return json.dumps({"owner": "elsewhere-1~1~1", "token": "theirs", "beat": beat}).encode()
 
 
-class Watched(LocalFiles):
+class Watched(LocalFileSystem):
     """Tells each time that somebody has found the lease taken."""
 
     def __init__(self, root: str) -> None:
@@ -72,8 +72,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_the_holder_is_named_and_the_lease_is_given_back(files: LocalFiles) -> None:
-    with hold(files, NAME, appeared=never) as held:
+def test_the_holder_is_named_and_the_lease_is_given_back(files: LocalFileSystem) -> None:
+    with hold_lease(files, NAME, appeared=never) as held:
         assert held
         written = json.loads(files.read(NAME) or b"")
         assert written["owner"] == process_identity()
@@ -81,8 +81,8 @@ def test_the_holder_is_named_and_the_lease_is_given_back(files: LocalFiles) -> N
     assert files.read(NAME) is None
 
 
-def test_the_lease_is_given_back_after_an_error(files: LocalFiles) -> None:
-    with pytest.raises(ZeroDivisionError), hold(files, NAME, appeared=never):
+def test_the_lease_is_given_back_after_an_error(files: LocalFileSystem) -> None:
+    with pytest.raises(ZeroDivisionError), hold_lease(files, NAME, appeared=never):
         _ = 1 / 0
     assert files.read(NAME) is None
 
@@ -92,7 +92,7 @@ def test_only_one_at_a_time_holds_it(tmp_path: Path) -> None:
     entered: list[int] = []
 
     def work(number: int) -> bool:
-        with hold(files, NAME, appeared=never) as held:
+        with hold_lease(files, NAME, appeared=never) as held:
             entered.append(number)
             if len(entered) == 1:
                 waiting: set[str] = set()
@@ -111,10 +111,10 @@ def test_a_waiter_goes_on_without_the_lease_when_what_it_waits_for_has_appeared(
     there = threading.Event()
 
     def wait() -> bool:
-        with hold(files, NAME, appeared=there.is_set) as held:
+        with hold_lease(files, NAME, appeared=there.is_set) as held:
             return held
 
-    with hold(files, NAME, appeared=never), ThreadPoolExecutor(1) as pool:
+    with hold_lease(files, NAME, appeared=never), ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(wait)
         assert files.refused.get(timeout=30)
         assert not waiting.done()
@@ -124,11 +124,11 @@ def test_a_waiter_goes_on_without_the_lease_when_what_it_waits_for_has_appeared(
 
 
 def test_a_lease_that_nobody_renews_is_taken_over(
-    files: LocalFiles, clock: Clock, caplog: pytest.LogCaptureFixture
+    files: LocalFileSystem, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     files.write(NAME, lease_of_another_host())
-    with hold(files, NAME, appeared=never) as held:
+    with hold_lease(files, NAME, appeared=never) as held:
         assert held
         assert TTL_SECONDS < clock.now - 1000 <= TTL_SECONDS + 1
     assert "the lease leases/split/key.json of elsewhere-1~1~1 is dead: taken over" in caplog.text
@@ -137,7 +137,7 @@ def test_a_lease_that_nobody_renews_is_taken_over(
 def test_a_lease_that_is_renewed_is_left_alone(tmp_path: Path, clock: Clock) -> None:
     beats = iter(range(1, 201))
 
-    class Renewed(LocalFiles):
+    class Renewed(LocalFileSystem):
         def create(self, name: str, data: bytes) -> bool:
             if (beat := next(beats, None)) is None:
                 self.delete(name)
@@ -145,7 +145,7 @@ def test_a_lease_that_is_renewed_is_left_alone(tmp_path: Path, clock: Clock) -> 
                 self.write(name, lease_of_another_host(beat))
             return super().create(name, data)
 
-    with hold(Renewed(str(tmp_path)), NAME, appeared=never) as held:
+    with hold_lease(Renewed(str(tmp_path)), NAME, appeared=never) as held:
         assert held
     assert clock.now - 1000 > 2 * TTL_SECONDS
     assert next(beats, None) is None, "it did not wait until the lease was free"
@@ -154,20 +154,20 @@ def test_a_lease_that_is_renewed_is_left_alone(tmp_path: Path, clock: Clock) -> 
 def test_the_holder_renews_its_lease(tmp_path: Path) -> None:
     renewed = threading.Event()
 
-    class Renewing(LocalFiles):
+    class Renewing(LocalFileSystem):
         def write(self, name: str, data: bytes, *, durable: bool = False) -> None:
             super().write(name, data, durable=durable)
             if json.loads(data)["beat"] == 2:
                 renewed.set()
 
-    with hold(Renewing(str(tmp_path)), NAME, appeared=never, ttl_seconds=0.3):
+    with hold_lease(Renewing(str(tmp_path)), NAME, appeared=never, ttl_seconds=0.3):
         assert renewed.wait(10)
 
 
 def test_a_holder_that_has_lost_its_lease_leaves_it_to_the_new_one(tmp_path: Path) -> None:
     asked = threading.Event()
 
-    class Asked(LocalFiles):
+    class Asked(LocalFileSystem):
         def read(self, name: str) -> bytes | None:
             data = super().read(name)
             if data == lease_of_another_host():
@@ -175,16 +175,18 @@ def test_a_holder_that_has_lost_its_lease_leaves_it_to_the_new_one(tmp_path: Pat
             return data
 
     files = Asked(str(tmp_path))
-    with hold(files, NAME, appeared=never, ttl_seconds=0.3):
+    with hold_lease(files, NAME, appeared=never, ttl_seconds=0.3):
         files.write(NAME, lease_of_another_host())
         assert asked.wait(10), "the renewer did not look"
     assert files.read(NAME) == lease_of_another_host()
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff"])
-def test_a_lease_that_cannot_be_read_lives_no_longer_than_others(files: LocalFiles, clock: Clock, text: bytes) -> None:
+def test_a_lease_that_cannot_be_read_lives_no_longer_than_others(
+    files: LocalFileSystem, clock: Clock, text: bytes
+) -> None:
     files.write(NAME, text)
-    with hold(files, NAME, appeared=never) as held:
+    with hold_lease(files, NAME, appeared=never) as held:
         assert held
         assert TTL_SECONDS < clock.now - 1000 <= TTL_SECONDS + 1
 
@@ -198,13 +200,13 @@ def test_the_lease_of_a_process_that_was_killed_is_free_at_once(tmp_path: Path) 
         process.kill()
     name = left.relative_to(tmp_path).as_posix()
     started = time.monotonic()
-    with hold(LocalFiles(str(tmp_path)), name, appeared=never) as held:
+    with hold_lease(LocalFileSystem(str(tmp_path)), name, appeared=never) as held:
         assert held
     assert time.monotonic() - started < TTL_SECONDS / 10
 
 
 def test_a_store_that_goes_away_does_not_end_the_work(
-    files: LocalFiles, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    files: LocalFileSystem, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tried = threading.Event()
 
@@ -212,7 +214,7 @@ def test_a_store_that_goes_away_does_not_end_the_work(
         tried.set()
         raise StoreUnavailable("the store can't be used", fix="see that it is there")
 
-    with hold(files, NAME, appeared=never, ttl_seconds=0.3):
+    with hold_lease(files, NAME, appeared=never, ttl_seconds=0.3):
         monkeypatch.setattr(files, "read", unavailable)
         assert tried.wait(10)
     assert f"the lease {NAME} could not be renewed: the store can't be used" in caplog.text

@@ -16,15 +16,15 @@ from ml_pipelines.contracts import ArtifactRef, Decision, Identity, StepResult
 from ml_pipelines.errors import RequestError, StoreUnavailable
 from ml_pipelines.promotion.retained import referenced_artifacts
 from ml_pipelines.store.artifact_store import ArtifactStore
-from ml_pipelines.store.cache_miss import key_of
-from ml_pipelines.store.filesystems.base import Entry
-from ml_pipelines.store.filesystems.local import LocalFiles
-from ml_pipelines.store.layout import handed_name, pending_folder, run_state_folder
+from ml_pipelines.store.cache_miss import components_key
+from ml_pipelines.store.filesystems.base import FileInfo
+from ml_pipelines.store.filesystems.local import LocalFileSystem
+from ml_pipelines.store.layout import container_file, pending_folder, run_state_folder
 from ml_pipelines.store.retention import PruneReport, prune
 from ml_pipelines.testing import FakeLedger
 
 WORKERS = Path(__file__).with_name("store_workers.py")
-NOTHING = PruneReport(objects=0, bytes=0, recipes=0, runs=0, leftovers=0)
+NOTHING = PruneReport(objects=0, bytes=0, manifests=0, runs=0, leftovers=0)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def store(root: Path) -> ArtifactStore:
 def commit(store: ArtifactStore, data: bytes) -> StepResult:
     """A recipe that made one artifact of these bytes."""
     components: Components = {"facts": {"data": data.decode()}}
-    key = key_of(components)
+    key = components_key(components)
     result = StepResult(
         step="split", key=key, status="computed", reason="", outputs={"a": store.put_bytes(data, kind="json")}
     )
@@ -91,7 +91,7 @@ def test_old_recipes_and_runs_go_with_their_artifacts_and_young_ones_stay(store:
     young = commit(store, b"young")
     store.record(Identity(pipeline="p", run_id="young", task_id="a"), young)
     age(root, days=2, folder=f"objects/{young.outputs['a'].sha256[:2]}")
-    assert prune(store, keep_days=30) == PruneReport(objects=1, bytes=3, recipes=1, runs=1, leftovers=0)
+    assert prune(store, keep_days=30) == PruneReport(objects=1, bytes=3, manifests=1, runs=1, leftovers=0)
     assert not is_there(store, old.outputs["a"])
     assert store.lookup("split", old.key) is None
     assert store.lookup("split", young.key)
@@ -109,7 +109,7 @@ def test_a_dry_run_reports_the_same_and_removes_nothing(store: ArtifactStore, ro
     before = snapshot(root)
     dry = prune(store, keep_days=30, dry_run=True)
     assert snapshot(root) == before
-    assert dry == PruneReport(objects=3, bytes=11, recipes=3, runs=1, leftovers=2)
+    assert dry == PruneReport(objects=3, bytes=11, manifests=3, runs=1, leftovers=2)
     assert prune(store, keep_days=30) == dry
     assert snapshot(root) == set()
 
@@ -135,9 +135,11 @@ def test_an_artifact_that_two_recipes_made_stays_with_the_younger(store: Artifac
     old = commit(store, b"same")
     age(root, days=40)
     components: Components = {"seed": 2}
-    store.commit("split", key_of(components), old.model_copy(update={"key": key_of(components)}), components)
-    assert prune(store, keep_days=30) == PruneReport(objects=0, bytes=0, recipes=1, runs=0, leftovers=0)
-    assert store.lookup("split", key_of(components))
+    store.commit(
+        "split", components_key(components), old.model_copy(update={"key": components_key(components)}), components
+    )
+    assert prune(store, keep_days=30) == PruneReport(objects=0, bytes=0, manifests=1, runs=0, leftovers=0)
+    assert store.lookup("split", components_key(components))
 
 
 @pytest.mark.parametrize("by", ["sha256", "uri"])
@@ -168,10 +170,10 @@ def test_an_old_artifact_that_is_made_again_is_safe_before_its_manifest_is_there
     assert is_there(store, ref)
 
 
-class FoundMeanwhile(LocalFiles):
+class FoundMeanwhile(LocalFileSystem):
     """Somebody finds the artifact in the moment between its being listed and its being removed."""
 
-    def entries(self, folder: str) -> Iterator[Entry]:
+    def entries(self, folder: str) -> Iterator[FileInfo]:
         entries = list(super().entries(folder))
         if folder == "objects":
             for entry in entries:
@@ -183,11 +185,11 @@ def test_an_artifact_that_is_found_while_others_are_removed_stays(store: Artifac
     result = commit(store, b"old")
     age(root, days=40)
     store.files = FoundMeanwhile(str(root))
-    assert prune(store, keep_days=30) == PruneReport(objects=0, bytes=0, recipes=1, runs=0, leftovers=0)
+    assert prune(store, keep_days=30) == PruneReport(objects=0, bytes=0, manifests=1, runs=0, leftovers=0)
     assert is_there(store, result.outputs["a"])
 
 
-class Unreadable(LocalFiles):
+class Unreadable(LocalFileSystem):
     """A disk that fails when a young manifest is read."""
 
     def read(self, name: str) -> bytes | None:
@@ -268,11 +270,11 @@ def test_something_to_keep_that_is_no_artifact_removes_nothing(store: ArtifactSt
 
 def test_what_was_handed_to_containers_goes_with_its_age(store: ArtifactStore, root: Path) -> None:
     for job in ("old", "new"):
-        store.files.write(handed_name(job, "request.json"), b"{}")
-    age(root, days=31, folder="handed/old")
+        store.files.write(container_file(job, "request.json"), b"{}")
+    age(root, days=31, folder="containers/old")
     assert prune(store, keep_days=30, dry_run=True).leftovers == 1
     assert prune(store, keep_days=30).leftovers == 1
-    assert [entry.name for entry in store.files.entries("handed")] == ["handed/new/request.json"]
+    assert [entry.name for entry in store.files.entries("containers")] == ["containers/new/request.json"]
 
 
 def test_what_the_ledger_tells_of_a_version_that_served_stays(store: ArtifactStore, root: Path) -> None:

@@ -12,11 +12,11 @@ import pytest
 
 from ml_pipelines.errors import ArtifactMissing, RequestError
 from ml_pipelines.services import diagnostics as work
-from ml_pipelines.services.diagnostics import Finding
+from ml_pipelines.services.diagnostics import Diagnostic
 from ml_pipelines_airflow.dag_builders import doctor
 from ml_pipelines_airflow.dag_builders.doctor import doctor_dag
 
-WELL = [Finding("git", ok=True, detail="/usr/bin/git"), Finding("MLflow", ok=True, detail="answers")]
+WELL = [Diagnostic("git", ok=True, detail="/usr/bin/git"), Diagnostic("MLflow", ok=True, detail="answers")]
 
 
 class TaskInstance(SimpleNamespace):
@@ -38,7 +38,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, TaskInstan
     """The run's tasks by name, in a store of their own."""
     pushed: dict[str, Any] = {}
     stand(monkeypatch, tmp_path / "store")
-    monkeypatch.setattr(work, "examine", lambda settings: WELL)
+    monkeypatch.setattr(work, "run_diagnostics", lambda settings: WELL)
     monkeypatch.setattr("ml_pipelines_airflow.connections.airflow_settings", lambda: None)
     names = ("write_probe", "examine_default", "read_probes")
     return {name: TaskInstance(task_id=name, run_id="r", pushed=pushed) for name in names}
@@ -94,8 +94,11 @@ def test_a_worker_with_another_store_is_told_what_to_mount(
 
 
 def test_what_a_worker_lacks_is_told_at_once(run: dict[str, TaskInstance], monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = [Finding("git", ok=False, detail="git is not on the PATH"), Finding("MLflow", ok=False, detail="away")]
-    monkeypatch.setattr(work, "examine", lambda settings: [*wrong, *WELL])
+    wrong = [
+        Diagnostic("git", ok=False, detail="git is not on the PATH"),
+        Diagnostic("MLflow", ok=False, detail="away"),
+    ]
+    monkeypatch.setattr(work, "run_diagnostics", lambda settings: [*wrong, *WELL])
     with pytest.raises(RequestError, match="this worker can't do the work: git, MLflow") as error:
         doctor.look(ti=run["examine_default"])
     assert error.value.where == f"host {socket.gethostname()}"

@@ -60,9 +60,9 @@ class DockerEngine:
         if state is None:
             raise ServiceUnavailable("the engine is away")
         if state == DONE and self.document is not None:
-            (self.store / "handed" / name.removeprefix("ml-pipelines-")).mkdir(parents=True, exist_ok=True)
+            (self.store / "containers" / name.removeprefix("ml-pipelines-")).mkdir(parents=True, exist_ok=True)
             job, file = found.labels["ml-pipelines.job"], found.labels["ml-pipelines.result"]
-            (self.store / "handed" / job / file).write_bytes(self.document)
+            (self.store / "containers" / job / file).write_bytes(self.document)
         return Container(name, found.labels, state, found.created)
 
     def labelled(self, label: str) -> list[Container]:
@@ -128,7 +128,7 @@ def test_the_container_is_asked_for_the_request_and_the_result_is_taken(
     assert StepRequest.model_validate_json(Path(path.removeprefix("file://")).read_bytes()) == request_of()
     assert (
         address
-        == f"file://{tmp_path}/handed/{name.removeprefix('ml-pipelines-')}/{asked['labels']['ml-pipelines.result']}"
+        == f"file://{tmp_path}/containers/{name.removeprefix('ml-pipelines-')}/{asked['labels']['ml-pipelines.result']}"
     )
     assert asked["limits"].items() >= {"mem_limit": 2**30, "memswap_limit": 2**30, "nano_cpus": 10**9}.items()
     assert asked["labels"].items() >= {"ml-pipelines.try": "3", "ml-pipelines.map_index": "1"}.items()
@@ -164,7 +164,7 @@ def test_one_that_has_failed_is_replaced(
 
 
 def test_an_error_of_the_step_is_raised_as_it_is(engine: DockerEngine, run: Callable[[], StepResult]) -> None:
-    engine.document = Failure.of(DataError("a single class", fix="more rows")).model_dump_json().encode()
+    engine.document = Failure.from_error(DataError("a single class", fix="more rows")).model_dump_json().encode()
     with pytest.raises(DataError, match="a single class"):
         run()
     assert engine.containers == {}
@@ -227,7 +227,7 @@ def test_a_store_that_is_away_leaves_the_result_to_the_next_try(
         raise StoreUnavailable("the store is away")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ml_pipelines.store.filesystems.local.LocalFiles.read", away)
+        patch.setattr("ml_pipelines.store.filesystems.local.LocalFileSystem.read", away)
         with pytest.raises(StoreUnavailable):
             run()
     assert engine.removed == []
@@ -240,7 +240,7 @@ def test_what_nobody_follows_is_removed(
     engine: DockerEngine, run: Callable[[], StepResult], tmp_path: Path, hours: float, reaped: bool
 ) -> None:
     engine.put("ml-pipelines-other", RUNNING)
-    followed = tmp_path / "handed" / "other" / "followed"
+    followed = tmp_path / "containers" / "other" / "followed"
     followed.parent.mkdir(parents=True)
     followed.touch()
     moment = (datetime.now(UTC) - timedelta(hours=hours)).timestamp()

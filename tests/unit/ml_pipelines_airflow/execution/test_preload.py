@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipelines.pipeline.batch import BATCHES
-from ml_pipelines.pipeline.training import CATALOG
+from ml_pipelines.pipeline.batch import BATCH_STEPS
+from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines_airflow.execution import executors, process
 from ml_pipelines_airflow.execution.executors import WarmLocalExecutor
 from ml_pipelines_airflow.execution.preload import FIRST_USES, modules, preload
@@ -24,7 +24,7 @@ def _unfrozen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_module_of_a_step_is_preloaded() -> None:
-    steps = [*CATALOG.values(), *BATCHES.values()]
+    steps = [*TRAINING_STEPS.values(), *BATCH_STEPS.values()]
     named = [getattr(step, phase) for step in steps for phase in ("resolve", "compute", "publish")]
     assert {path.partition(":")[0] for path in named if path} <= set(modules())
     assert len(modules()) == len(set(modules()))

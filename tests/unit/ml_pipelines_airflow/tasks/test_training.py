@@ -11,7 +11,7 @@ from ml_pipelines.contracts import ArtifactRef, StepRequest, StepResult
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline import parameters as told
 from ml_pipelines.pipeline.parameters import RunOptions
-from ml_pipelines.pipeline.training import CATALOG
+from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines.services.settings import Settings
 from ml_pipelines.spec.execution import Docker
@@ -34,7 +34,7 @@ SPEC = PipelineSpec.model_validate(
 def a_result(step: str, **values: Any) -> StepResult:
     outputs = {
         name: ArtifactRef(uri=f"file:///store/{step}.{name}", sha256=DIGEST, bytes=1, kind=kind)
-        for name, kind in CATALOG[step].outputs.items()
+        for name, kind in TRAINING_STEPS[step].outputs.items()
     }
     return StepResult(
         step=step, key=DIGEST, status="computed", reason="miss: first time", outputs=outputs, values=values
@@ -86,7 +86,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[StepRequest]:
 
 
 def arguments(step: str, *results: StepResult, outlets: tuple[str, ...] = (), **form: Any) -> dict[str, Any]:
-    kind = getattr(told, CATALOG[step].parameters.partition(":")[2])
+    kind = getattr(told, TRAINING_STEPS[step].parameters.partition(":")[2])
     return {
         "step": step,
         "parameters": kind.of(SPEC).model_dump(mode="json"),
@@ -99,8 +99,8 @@ def arguments(step: str, *results: StepResult, outlets: tuple[str, ...] = (), **
 
 
 def test_every_step_has_a_task() -> None:
-    assert list(tasks.TASK_IDS) == list(CATALOG)
-    assert len(set(tasks.TASK_IDS.values())) == len(CATALOG)
+    assert list(tasks.TASK_IDS) == list(TRAINING_STEPS)
+    assert len(set(tasks.TASK_IDS.values())) == len(TRAINING_STEPS)
 
 
 def test_a_request_says_whose_work_it_is(asked: list[StepRequest]) -> None:

@@ -88,8 +88,8 @@ def test_what_changed_is_named(services: FakeServices, changes: Any, changed: An
 
 
 def test_code_and_environment_count(services: FakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step, "code_of", lambda row: {"a": "b"})
-    monkeypatch.setattr(step, "environment_of", lambda row: {"python": "3.99"})
+    monkeypatch.setattr(step, "code_digests", lambda row: {"a": "b"})
+    monkeypatch.setattr(step, "package_versions", lambda row: {"python": "3.99"})
     assert compared(services)["reason"] == "code and environment changed since version 1, the champion"
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from ml_pipelines.errors import RequestError, StoreUnavailable, TransientError
-from ml_pipelines.store.filesystems.base import Files
-from ml_pipelines.store.filesystems.local import LocalFiles
-from ml_pipelines.store.filesystems.open import files_at
+from ml_pipelines.store.filesystems.base import FileSystem
+from ml_pipelines.store.filesystems.local import LocalFileSystem
+from ml_pipelines.store.filesystems.open import open_filesystem
 
 NOBODY = 65534
 FULL = "free some space; `ml-pipelines store prune` removes what nothing needs"
@@ -62,22 +62,22 @@ def content(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def write(files: Files) -> None:
+def write(files: FileSystem) -> None:
     files.write("objects/a.json", b"x" * 2_000_000)
 
 
-def write_durably(files: Files) -> None:
-    files.write("recipes/a.json", b"x" * 2_000_000, durable=True)
+def write_durably(files: FileSystem) -> None:
+    files.write("manifests/a.json", b"x" * 2_000_000, durable=True)
 
 
-def create(files: Files) -> None:
+def create(files: FileSystem) -> None:
     files.create("leases/a.json", b"x" * 2_000_000)
 
 
 @pytest.mark.root
 @pytest.mark.parametrize("action", [write, write_durably, create])
-def test_a_full_disk_is_told_and_nothing_half_written_is_left(disk: Path, action: Callable[[Files], None]) -> None:
-    files = LocalFiles(str(disk))
+def test_a_full_disk_is_told_and_nothing_half_written_is_left(disk: Path, action: Callable[[FileSystem], None]) -> None:
+    files = LocalFileSystem(str(disk))
     with pytest.raises(StoreUnavailable) as error:
         action(files)
     assert error.value.what == "the store is full"
@@ -91,7 +91,7 @@ def test_a_full_disk_is_told_and_nothing_half_written_is_left(disk: Path, action
 
 @pytest.mark.root
 def test_a_full_disk_leaves_the_file_that_was_there(disk: Path) -> None:
-    files = LocalFiles(str(disk))
+    files = LocalFileSystem(str(disk))
     files.write("a.json", b"before")
     with pytest.raises(StoreUnavailable, match="the store is full"):
         files.write("a.json", b"x" * 2_000_000)
@@ -102,7 +102,7 @@ def test_a_full_disk_leaves_the_file_that_was_there(disk: Path) -> None:
 def test_a_file_that_comes_from_another_disk_is_copied(disk: Path, tmp_path: Path) -> None:
     source = tmp_path / "a.parquet"
     source.write_bytes(b"rows")
-    files = LocalFiles(str(disk))
+    files = LocalFileSystem(str(disk))
     files.move_in(str(source), "objects/a.parquet")
     assert not source.exists()
     assert content(disk) == ["objects/a.parquet"]
@@ -114,14 +114,14 @@ def test_a_file_that_does_not_fit_stays_where_it_was(disk: Path, tmp_path: Path)
     source = tmp_path / "a.parquet"
     source.write_bytes(b"x" * 2_000_000)
     with pytest.raises(StoreUnavailable, match="the store is full"):
-        LocalFiles(str(disk)).move_in(str(source), "objects/a.parquet")
+        LocalFileSystem(str(disk)).move_in(str(source), "objects/a.parquet")
     assert source.stat().st_size == 2_000_000
     assert content(disk) == []
 
 
 @pytest.mark.root
 def test_a_read_only_disk_is_told_and_can_be_read(disk: Path) -> None:
-    files = LocalFiles(str(disk))
+    files = LocalFileSystem(str(disk))
     files.write("a.json", b"before")
     run_as_root("mount", "-o", "remount,ro", str(disk))
     with pytest.raises(StoreUnavailable) as error:
@@ -132,9 +132,9 @@ def test_a_read_only_disk_is_told_and_can_be_read(disk: Path) -> None:
 
 
 @pytest.mark.parametrize("action", [write, write_durably, create])
-def test_a_folder_without_rights_is_told(tmp_path: Path, action: Callable[[Files], None]) -> None:
+def test_a_folder_without_rights_is_told(tmp_path: Path, action: Callable[[FileSystem], None]) -> None:
     with without_rights(tmp_path), pytest.raises(StoreUnavailable) as error:
-        action(LocalFiles(str(tmp_path)))
+        action(LocalFileSystem(str(tmp_path)))
     assert error.value.what == "the store may not be used by this process"
     assert error.value.fix == FORBIDDEN
     assert isinstance(error.value, TransientError)
@@ -143,7 +143,7 @@ def test_a_folder_without_rights_is_told(tmp_path: Path, action: Callable[[Files
 
 def test_a_scratch_directory_without_rights_is_told(tmp_path: Path) -> None:
     with without_rights(tmp_path), pytest.raises(StoreUnavailable, match="may not be used by this process"):
-        LocalFiles(str(tmp_path)).scratch().__enter__()
+        LocalFileSystem(str(tmp_path)).scratch().__enter__()
 
 
 @pytest.mark.parametrize(
@@ -156,16 +156,16 @@ def test_a_scratch_directory_without_rights_is_told(tmp_path: Path) -> None:
         lambda files: list(files.entries("a")),
     ],
 )
-def test_a_store_that_is_a_file_is_told(tmp_path: Path, action: Callable[[Files], object]) -> None:
+def test_a_store_that_is_a_file_is_told(tmp_path: Path, action: Callable[[FileSystem], object]) -> None:
     (tmp_path / "store").write_text("not a folder")
     with pytest.raises(StoreUnavailable, match="the store can't be used") as error:
-        action(LocalFiles(str(tmp_path / "store")))
+        action(LocalFileSystem(str(tmp_path / "store")))
     assert error.value.fix == "see that it is there and can be reached from this machine"
     assert "Not a directory" in error.value.got
 
 
 def test_what_is_not_there_is_no_error(tmp_path: Path) -> None:
-    files = LocalFiles(str(tmp_path))
+    files = LocalFileSystem(str(tmp_path))
     files.touch("a")
     files.delete("a")
     assert files.read("a") is None
@@ -175,7 +175,7 @@ def test_what_is_not_there_is_no_error(tmp_path: Path) -> None:
 
 
 def test_of_many_who_create_a_file_one_does(tmp_path: Path) -> None:
-    files = LocalFiles(str(tmp_path))
+    files = LocalFileSystem(str(tmp_path))
     assert [files.create("a", b"first"), files.create("a", b"second")] == [True, False]
     assert files.read("a") == b"first"
 
@@ -184,7 +184,7 @@ def test_a_moved_file_is_as_young_as_its_arrival(tmp_path: Path) -> None:
     source = tmp_path / "old"
     source.write_bytes(b"")
     os.utime(source, (0, 0))
-    files = LocalFiles(str(tmp_path / "store"))
+    files = LocalFileSystem(str(tmp_path / "store"))
     files.move_in(str(source), "a")
     found = files.stat("a")
     assert found
@@ -193,14 +193,14 @@ def test_a_moved_file_is_as_young_as_its_arrival(tmp_path: Path) -> None:
 
 def test_a_plain_path_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert files_at("store").uri == f"file://{tmp_path}/store"
-    assert files_at(f"file://{tmp_path}/a b%20/").uri == f"file://{tmp_path}/a b%20"
+    assert open_filesystem("store").uri == f"file://{tmp_path}/store"
+    assert open_filesystem(f"file://{tmp_path}/a b%20/").uri == f"file://{tmp_path}/a b%20"
 
 
 @pytest.mark.parametrize("uri", ["gs://bucket/a", "file://folder", "s3://", "https://host/a"])
 def test_what_is_no_address_of_a_store_is_told(uri: str) -> None:
     with pytest.raises(RequestError) as error:
-        files_at(uri)
+        open_filesystem(uri)
     assert str(error.value) == (
         "this can't be the address of an artifact store\n"
         "  expected: file:///folder or s3://bucket/folder\n"
