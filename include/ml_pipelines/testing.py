@@ -299,11 +299,13 @@ class FakeServices:
 
     def smoke_test(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
         """What a version answers to the smoke rows of its training, in this process."""
-        from ml_pipelines.modeling.features import frame_of, score
+        from ml_pipelines.modeling.features import frame_from_records, predict
         from ml_pipelines.modeling.serialization import load_model
 
         model = load_model(verified_model_bytes(self.registry, version))
-        return list(score(model, frame_of(training["smoke"]["rows"], training["features"]), training).tolist())
+        return list(
+            predict(model, frame_from_records(training["smoke"]["rows"], training["features"]), training).tolist()
+        )
 
     def read(self, ref: ArtifactRef) -> bytes:
         """The verified bytes of an artifact."""

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from ml_pipelines.contracts import Comparison, Decision
-from ml_pipelines.evaluation.bootstrap import interval, resampled
-from ml_pipelines.evaluation.scorers import Problem, measure
+from ml_pipelines.evaluation.bootstrap import bootstrap_metrics, percentile_interval
+from ml_pipelines.evaluation.scorers import TargetSchema, compute_metrics
 from ml_pipelines.promotion.gate import apply_gate
 from ml_pipelines.spec.metrics import METRICS
 from ml_pipelines.spec.training import Gate
 
-BINARY = Problem("classification", (0, 1), 1)
+BINARY = TargetSchema("classification", (0, 1), 1)
 SHARE = 0.15  # of hits
 SHARED = 0.8  # correlation of what two models get wrong
 
@@ -39,13 +39,13 @@ def holdout(rows: int, better: float, seed: int) -> tuple[Any, dict[str, Any]]:
 def outcome(metric: str, rows: int, better: float, seed: int, *, confidence: float = 0.95, draws: int = 1000) -> str:
     """What the gate says of one such holdout."""
     truth, scores = holdout(rows, better, seed)
-    drawn = resampled(BINARY, truth, scores, draws=draws, seed=seed, only=[metric])[metric]
-    values = {name: measure(BINARY, truth, score)[metric] or 0.0 for name, score in scores.items()}
-    sign = 1 if METRICS[metric].higher_is_better else -1
+    drawn = bootstrap_metrics(BINARY, truth, scores, draws=draws, seed=seed, only=[metric])[metric]
+    values = {name: compute_metrics(BINARY, truth, score)[metric] or 0.0 for name, score in scores.items()}
+    sign = 1 if METRICS[metric].greater_is_better else -1
     compared = Comparison(
         metric=metric,
         difference=sign * (values["ours"] - values["theirs"]),
-        interval=interval(sign * (drawn["ours"] - drawn["theirs"]), confidence),
+        interval=percentile_interval(sign * (drawn["ours"] - drawn["theirs"]), confidence),
         draws=draws,
         rows=rows,
     )
@@ -73,7 +73,7 @@ def costs(only: list[str] | None, rows: int = 100_000, draws: int = 10_000) -> t
     truth, scores = holdout(rows, 0.1, 1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     wall, cpu = time.perf_counter(), time.process_time()
-    resampled(BINARY, truth, scores, draws=draws, seed=1, only=only)
+    bootstrap_metrics(BINARY, truth, scores, draws=draws, seed=1, only=only)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return time.perf_counter() - wall, time.process_time() - cpu, (peak - before) / 1024
 
@@ -93,7 +93,7 @@ def main() -> None:
             if metric in ("f1", "log_loss") and better:
                 continue  # another signal moves these two by more than ranking better
             truth, scores = holdout(400_000, better, 0)
-            true = [measure(BINARY, truth, scores[name])[metric] or 0.0 for name in ("ours", "theirs")]
+            true = [compute_metrics(BINARY, truth, scores[name])[metric] or 0.0 for name in ("ours", "theirs")]
             gap = f"{true[0] - true[1]:+.3f}" if better else "none"
             share = rates(metric, rows, better, holdouts)
             told = " | ".join(f"{100 * share[name]:.1f} %" for name in ("promoted", "held", "rejected"))

@@ -82,13 +82,13 @@ def run(
     require_promotion: Annotated[bool, typer.Option("--require-promotion", help="Exit 3 unless promoted.")] = False,
 ) -> None:
     """Run a pipeline in this process: the same steps as in Airflow, the same artifacts, the same result."""
-    from ml_pipelines.runner.training import check_candidates, run_pipeline
+    from ml_pipelines.runner.training import run_pipeline, validate_candidates
     from ml_pipelines.spec.loader import load_spec
 
     settings = _settings(store)
     try:
         spec = load_spec(str(file))
-        check_candidates(spec, settings.store)
+        validate_candidates(spec, settings.store)
     except (SpecError, ModelError):
         _checked(file)  # tells all mistakes at once, each with its line
         raise
@@ -263,7 +263,7 @@ def _checked(file: Path) -> tuple[PipelineSpec, str]:
     from ml_pipelines.spec.loader import load_spec
 
     try:
-        return load_spec(str(file), rules=import_object("ml_pipelines.modeling.spec_checks:library_findings")), ""
+        return load_spec(str(file), rules=import_object("ml_pipelines.modeling.spec_checks:find_library_issues")), ""
     except MissingExtra as missing:
         told = f"\nEstimators, their parameters and patterns were not checked: {missing.what}."
         return load_spec(str(file)), told

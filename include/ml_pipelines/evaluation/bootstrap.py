@@ -28,12 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipelines.contracts import Interval
-from ml_pipelines.evaluation.influence import RANKED, influences, moves
-from ml_pipelines.evaluation.resampling import BLOCK_CELLS, EXACT_ROWS, blocks
-from ml_pipelines.evaluation.scorers import THRESHOLD, Metrics, Problem, measure
+from ml_pipelines.evaluation.influence import RANKING_METRICS, influence_values, linear_resamples
+from ml_pipelines.evaluation.resampling import BLOCK_CELLS, EXACT_ROWS, weight_blocks
+from ml_pipelines.evaluation.scorers import THRESHOLD, MetricValues, TargetSchema, compute_metrics
 from ml_pipelines.spec.metrics import metrics_of
 
-__all__ = ["GENERIC_DRAWS", "interval", "resampled"]
+__all__ = ["GENERIC_DRAWS", "bootstrap_metrics", "percentile_interval"]
 
 Array = NDArray[Any]
 Draws = dict[str, dict[str, Array]]
@@ -46,45 +46,45 @@ _COUNTED = frozenset({"accuracy", "balanced_accuracy", "f1", "precision", "recal
 _MEANS = ("log_loss", "brier", "r2", "rmse", "mae")
 
 
-def resampled(
-    problem: Problem,
+def bootstrap_metrics(
+    target: TargetSchema,
     truth: Array,
     scores: Mapping[str, Array],
     *,
     draws: int,
     seed: int,
     only: Iterable[str] | None = None,
-    measured: Mapping[str, Metrics] | None = None,
+    measured: Mapping[str, MetricValues] | None = None,
 ) -> Draws:
     """The metrics of several models on the same resamples of the rows.
 
     Args:
-        problem: what is predicted.
-        truth: of :func:`ml_pipelines.evaluation.scorers.encode`, shape (rows,).
-        scores: of each model, as :func:`ml_pipelines.evaluation.scorers.measure` takes them.
+        target: kind and labels of what is predicted.
+        truth: of :func:`ml_pipelines.evaluation.scorers.encode_labels`, shape (rows,).
+        scores: of each model, as :func:`ml_pipelines.evaluation.scorers.compute_metrics` takes them.
         draws: how many resamples.
         seed: the same seed gives the same resamples.
         only: the metrics that are wanted; all of the task if not told.
-        measured: of each model on all rows, by :func:`ml_pipelines.evaluation.scorers.measure`, if that is known.
+        measured: metrics of each model on all rows; computed if None.
 
     Returns:
         Metric -> model -> values, shape (draws,); NaN in a draw that can't tell. A metric that all rows together can't
         tell is left out. The median error has at most `GENERIC_DRAWS` values.
     """
-    measured = measured or {name: measure(problem, truth, score) for name, score in scores.items()}
-    names = [metric.name for metric in metrics_of(problem.task)]
+    measured = measured or {name: compute_metrics(target, truth, score) for name, score in scores.items()}
+    names = [metric.name for metric in metrics_of(target.task)]
     known = [name for name in names if all(told[name] is not None for told in measured.values())]
     wanted = [name for name in known if only is None or name in {*only}]
-    order, bounds = _strata(problem, truth)
+    order, bounds = _strata(target, truth)
     truth, scores = truth[order], {name: score[order] for name, score in scores.items()}
     found: Draws = {}
     if _COUNTED & {*wanted}:
-        found |= _counted(problem, truth, bounds, scores, draws, np.random.default_rng([seed, 0]))
+        found |= _counted(target, truth, bounds, scores, draws, np.random.default_rng([seed, 0]))
     linear = [name for name in wanted if _is_linear(name, bounds)]
     if linear:
-        found |= _linear(problem, truth, bounds, scores, linear, draws, np.random.default_rng([seed, 3]))
+        found |= _linear(target, truth, bounds, scores, linear, draws, np.random.default_rng([seed, 3]))
     curved = [name for name in wanted if name not in linear]
-    estimates = {name: _estimates(problem, truth, score, curved) for name, score in scores.items()}
+    estimates = {name: _estimates(target, truth, score, curved) for name, score in scores.items()}
     found |= _weighted(estimates, bounds, draws, np.random.default_rng([seed, 1]))
     for name in wanted:
         if name not in found:
@@ -92,11 +92,11 @@ def resampled(
             if len(truth) > LINEAR_ROWS:
                 found[name] = _median_error(truth, scores, fewer, rng)
             else:
-                found[name] = _generic(problem, truth, bounds, scores, name, fewer, rng)
+                found[name] = _generic(target, truth, bounds, scores, name, fewer, rng)
     return {name: found[name] for name in wanted}
 
 
-def interval(values: Array, confidence: float) -> Interval | None:
+def percentile_interval(values: Array, confidence: float) -> Interval | None:
     """The percentile interval: the middle `confidence` of the draws. None if no draw could tell.
 
     Unlike one made of a standard error it never leaves the range of the metric, and unlike a corrected one it needs no
@@ -112,9 +112,9 @@ def interval(values: Array, confidence: float) -> Interval | None:
     return Interval(low=low, high=high, confidence=confidence)
 
 
-def _strata(problem: Problem, truth: Array) -> tuple[Array, list[tuple[int, int]]]:
+def _strata(target: TargetSchema, truth: Array) -> tuple[Array, list[tuple[int, int]]]:
     """Rows in the order of their class, and where each class begins and ends; a regression is a single class."""
-    if not problem.classes:
+    if not target.classes:
         return np.arange(len(truth)), [(0, len(truth))]
     order = np.argsort(truth, kind="stable")
     edges = [0, *(np.flatnonzero(np.diff(truth[order])) + 1).tolist(), len(truth)]
@@ -125,7 +125,7 @@ def _strata(problem: Problem, truth: Array) -> tuple[Array, list[tuple[int, int]
 
 
 def _counted(
-    problem: Problem,
+    target: TargetSchema,
     truth: Array,
     bounds: list[tuple[int, int]],
     scores: Mapping[str, Array],
@@ -133,8 +133,8 @@ def _counted(
     rng: np.random.Generator,
 ) -> Draws:
     """What depends on how many rows of each class the models predict as this or that, together."""
-    predicted = np.stack([_predicted(problem, score) for score in scores.values()])
-    labels = 2 if problem.binary else len(problem.labels)
+    predicted = np.stack([_predicted(target, score) for score in scores.values()])
+    labels = 2 if target.binary else len(target.labels)
     size = (len(scores), draws, labels)
     right, answers, truths = np.zeros(size), np.zeros(size), np.bincount(truth, minlength=labels)
     for first, last in bounds:
@@ -149,15 +149,15 @@ def _counted(
                     answers[model, block, label] += drawn
                     if label == truth[first]:
                         right[model, block, label] += drawn
-    found = [_of_counts(problem, right[model], answers[model], truths) for model in range(len(scores))]
+    found = [_of_counts(target, right[model], answers[model], truths) for model in range(len(scores))]
     return {metric: {name: each[metric] for name, each in zip(scores, found, strict=True)} for metric in found[0]}
 
 
-def _predicted(problem: Problem, score: Array) -> Array:
-    return (score >= THRESHOLD).astype(np.int64) if problem.binary else score.argmax(axis=1)
+def _predicted(target: TargetSchema, score: Array) -> Array:
+    return (score >= THRESHOLD).astype(np.int64) if target.binary else score.argmax(axis=1)
 
 
-def _of_counts(problem: Problem, right: Array, answers: Array, truths: Array) -> dict[str, Array]:
+def _of_counts(target: TargetSchema, right: Array, answers: Array, truths: Array) -> dict[str, Array]:
     """Metrics from the right answers and all answers, shape (draws, labels), and the true labels, shape (labels,)."""
     per_label = {
         "recall": _ratio(right, truths + np.zeros_like(right)),
@@ -168,7 +168,7 @@ def _of_counts(problem: Problem, right: Array, answers: Array, truths: Array) ->
         "accuracy": right.sum(axis=1) / truths.sum(),
         "balanced_accuracy": per_label["recall"].sum(axis=1) / (truths > 0).sum(),
     }
-    if problem.binary:
+    if target.binary:
         return overall | {name: values[:, 1] for name, values in per_label.items()}
     occurring = (answers + truths > 0).sum(axis=1)
     return overall | {name: values.sum(axis=1) / occurring for name, values in per_label.items()}
@@ -188,7 +188,7 @@ def _weighted(
     if not any(estimates.values()):
         return {}
     found: dict[str, dict[str, list[Array]]] = {}
-    for weights in blocks(bounds, draws, rng):
+    for weights in weight_blocks(bounds, draws, rng):
         for name, each in estimates.items():
             for estimate in each:
                 for metric, values in estimate(weights).items():
@@ -196,20 +196,20 @@ def _weighted(
     return {metric: {name: np.concatenate(parts) for name, parts in each.items()} for metric, each in found.items()}
 
 
-def _estimates(problem: Problem, truth: Array, score: Array, wanted: list[str]) -> list[Estimate]:
+def _estimates(target: TargetSchema, truth: Array, score: Array, wanted: list[str]) -> list[Estimate]:
     """Functions from weights, shape (draws, rows), to metrics, shape (draws,)."""
     found: list[Estimate] = []
-    if any(name in wanted for name in RANKED):
-        ranked = [name for name in RANKED if name in wanted]
-        found.append(_one_against_the_rest(problem, truth, score, ranked))
+    if any(name in wanted for name in RANKING_METRICS):
+        ranked = [name for name in RANKING_METRICS if name in wanted]
+        found.append(_one_against_the_rest(target, truth, score, ranked))
     if any(name in wanted for name in _MEANS):
-        columns, of_sums = _means(problem, truth, score)
+        columns, of_sums = _means(target, truth, score)
         found.append(lambda weights: of_sums(weights @ columns))
     return found
 
 
-def _one_against_the_rest(problem: Problem, truth: Array, score: Array, ranked: list[str]) -> Estimate:
-    if problem.binary:
+def _one_against_the_rest(target: TargetSchema, truth: Array, score: Array, ranked: list[str]) -> Estimate:
+    if target.binary:
         return _ranking(truth == 1, score, ranked)
     each = [_ranking(truth == label, score[:, label], ranked) for label in np.unique(truth)]
 
@@ -247,10 +247,10 @@ def _ranking(hit: Array, score: Array, ranked: list[str]) -> Estimate:
     return estimate
 
 
-def _means(problem: Problem, truth: Array, score: Array) -> Sums:
+def _means(target: TargetSchema, truth: Array, score: Array) -> Sums:
     """Metrics that are made of sums over rows."""
     rows = len(truth)
-    if not problem.classes:
+    if not target.classes:
         centred = truth - truth.mean()
         columns = np.stack([(truth - score) ** 2, np.abs(truth - score), centred, centred**2], axis=1)
 
@@ -262,14 +262,14 @@ def _means(problem: Problem, truth: Array, score: Array) -> Sums:
             return {"r2": 1 - unexplained, "rmse": np.sqrt(squares / rows), "mae": absolute / rows}
 
         return columns, of_errors
-    losses = _losses(problem, truth, score)
+    losses = _losses(target, truth, score)
     columns = np.stack([*losses.values()], axis=1)
     return columns, lambda sums: dict(zip(losses, np.maximum(sums, 0).T / rows, strict=True))
 
 
-def _losses(problem: Problem, truth: Array, score: Array) -> dict[str, Array]:
+def _losses(target: TargetSchema, truth: Array, score: Array) -> dict[str, Array]:
     """Of each row."""
-    if problem.binary:
+    if target.binary:
         told = np.where(truth == 1, score, 1 - score)
         return {"log_loss": _surprise(told), "brier": (score - truth) ** 2}
     shares = score / score.sum(axis=1, keepdims=True)
@@ -287,26 +287,28 @@ def _surprise(probability: Array) -> Array:
 
 def _is_linear(metric: str, bounds: list[tuple[int, int]]) -> bool:
     """Among few hits, the first of them bend average precision by more than a derivative tells."""
-    if metric not in (*RANKED, *_MEANS) or bounds[-1][1] <= LINEAR_ROWS:
+    if metric not in (*RANKING_METRICS, *_MEANS) or bounds[-1][1] <= LINEAR_ROWS:
         return False
     return metric != "average_precision" or min(last - first for first, last in bounds) > EXACT_ROWS
 
 
-def _sums(problem: Problem, truth: Array, score: Array, wanted: list[str]) -> list[Sums]:
+def _sums(target: TargetSchema, truth: Array, score: Array, wanted: list[str]) -> list[Sums]:
     found: list[Sums] = []
-    if ranked := [name for name in RANKED if name in wanted]:
-        labels, columns = [1] if problem.binary else np.unique(truth), np.zeros((len(truth), len(ranked)))
+    if ranked := [name for name in RANKING_METRICS if name in wanted]:
+        labels, columns = [1] if target.binary else np.unique(truth), np.zeros((len(truth), len(ranked)))
         for label in labels:
-            columns += influences(truth == label, score if problem.binary else score[:, label], ranked) / len(labels)
+            columns += influence_values(truth == label, score if target.binary else score[:, label], ranked) / len(
+                labels
+            )
         # A normal distribution has no end, and a metric has.
         found.append((columns, lambda sums: dict(zip(ranked, np.clip(sums, 0, 1).T, strict=True))))
     if any(name in wanted for name in _MEANS):
-        found.append(_means(problem, truth, score))
+        found.append(_means(target, truth, score))
     return found
 
 
 def _linear(
-    problem: Problem,
+    target: TargetSchema,
     truth: Array,
     bounds: list[tuple[int, int]],
     scores: Mapping[str, Array],
@@ -317,13 +319,13 @@ def _linear(
     """Sums of the first model and, of every other one, how far they are from the first's: 0 where the two are alike."""
     columns, metrics = [], {}
     for name, score in scores.items():
-        parts = _sums(problem, truth, score, wanted)
+        parts = _sums(target, truth, score, wanted)
         columns += [np.concatenate([part for part, _ in parts], axis=1)]
         metrics[name] = [(part.shape[1], of_sums) for part, of_sums in parts]
     total = np.stack([of_model.sum(axis=0) for of_model in columns])
     for of_model in columns[1:]:
         of_model -= columns[0]
-    moved = moves(columns, bounds, draws, rng)
+    moved = linear_resamples(columns, bounds, draws, rng)
     moved[1:] += moved[0]
     found: dict[str, dict[str, Array]] = {}
     for (name, parts), sums in zip(metrics.items(), moved + total[:, None], strict=True):
@@ -368,7 +370,7 @@ def _cells(models: Array) -> tuple[Array, Array]:
 
 
 def _generic(
-    problem: Problem,
+    target: TargetSchema,
     truth: Array,
     bounds: list[tuple[int, int]],
     scores: Mapping[str, Array],
@@ -381,6 +383,6 @@ def _generic(
     for draw in range(draws):
         rows = np.concatenate([rng.integers(first, last, last - first) for first, last in bounds])
         for name, score in scores.items():
-            value = measure(problem, truth[rows], score[rows])[metric]
+            value = compute_metrics(target, truth[rows], score[rows])[metric]
             found[name][draw] = np.nan if value is None else value
     return found

@@ -9,28 +9,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipelines.contracts import Comparison
-from ml_pipelines.evaluation.bootstrap import interval, resampled
-from ml_pipelines.evaluation.scorers import Metrics, Problem
+from ml_pipelines.evaluation.bootstrap import bootstrap_metrics, percentile_interval
+from ml_pipelines.evaluation.scorers import MetricValues, TargetSchema
 from ml_pipelines.pipeline.parameters import EvaluateParameters
 from ml_pipelines.spec.metrics import METRICS
 
-__all__ = ["uncertainty"]
+__all__ = ["estimate_intervals"]
 
 Array = NDArray[Any]
 
 
-def uncertainty(
-    problem: Problem,
+def estimate_intervals(
+    target: TargetSchema,
     truth: Array,
     scores: Mapping[str, Array],
-    measured: Mapping[str, Metrics],
+    measured: Mapping[str, MetricValues],
     parameters: EvaluateParameters,
     seed: int,
 ) -> dict[str, Any]:
     """What the document of an evaluation says about chance, as plain JSON.
 
     Args:
-        problem: what is predicted.
+        target: kind and labels of what is predicted.
         truth: of the test rows, shape (rows,).
         scores: on them, of `winner` and, if there is one that could be scored, `champion`.
         measured: their metrics on them.
@@ -40,11 +40,11 @@ def uncertainty(
     Returns:
         `intervals` and `champion_intervals` by metric, and `comparison`, a :class:`Comparison` or None.
     """
-    drawn = resampled(problem, truth, scores, draws=parameters.draws, seed=seed, measured=measured)
+    drawn = bootstrap_metrics(target, truth, scores, draws=parameters.draws, seed=seed, measured=measured)
     intervals: dict[str, dict[str, Any]] = {name: {} for name in ("winner", "champion")}
     for metric, values in drawn.items():
         for name, each in values.items():
-            if (found := interval(each, parameters.confidence)) is not None:
+            if (found := percentile_interval(each, parameters.confidence)) is not None:
                 intervals[name][metric] = found.model_dump(mode="json")
     comparison = _comparison(measured, drawn, len(truth), parameters) if "champion" in scores else None
     return {
@@ -55,12 +55,12 @@ def uncertainty(
 
 
 def _comparison(
-    measured: Mapping[str, Metrics], drawn: dict[str, dict[str, Array]], rows: int, parameters: EvaluateParameters
+    measured: Mapping[str, MetricValues], drawn: dict[str, dict[str, Array]], rows: int, parameters: EvaluateParameters
 ) -> Comparison | None:
     metric = parameters.metric
     if metric not in drawn:
         return None
-    sign = 1 if METRICS[metric].higher_is_better else -1
+    sign = 1 if METRICS[metric].greater_is_better else -1
     ours, theirs = (measured[name][metric] for name in ("winner", "champion"))
     assert ours is not None
     assert theirs is not None
@@ -68,7 +68,7 @@ def _comparison(
     return Comparison(
         metric=metric,
         difference=sign * (ours - theirs),
-        interval=interval(draws, parameters.confidence),
+        interval=percentile_interval(draws, parameters.confidence),
         draws=int(np.isfinite(draws).sum()),
         rows=rows,
     )

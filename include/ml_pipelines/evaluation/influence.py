@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipelines.evaluation.resampling import BLOCK_CELLS, EXACT_ROWS, drawn, poisson
+from ml_pipelines.evaluation.resampling import BLOCK_CELLS, EXACT_ROWS, multinomial_weights, poisson_weights
 
-__all__ = ["RANKED", "influences", "moves"]
+__all__ = ["RANKING_METRICS", "influence_values", "linear_resamples"]
 
 Array = NDArray[Any]
 
-RANKED = ("roc_auc", "average_precision")
+RANKING_METRICS = ("roc_auc", "average_precision")
 HEAVY_ROWS = 1000  # of a class, drawn one by one whatever the number of rows
 BLOCK_ROWS = 2**13  # that are held at once
 
 
-def influences(hit: Array, score: Array, ranked: list[str]) -> Array:
+def influence_values(hit: Array, score: Array, ranked: list[str]) -> Array:
     """Columns whose sum is the metric, and whose differences within a class are the derivatives by the rows' weights.
 
     Args:
@@ -70,7 +70,7 @@ def _average_precision(hits: Array, others: Array) -> tuple[Array, Array]:
     return ours / len(hits), -lowered[np.searchsorted(hits, others, side="right")] / len(hits)
 
 
-def moves(models: list[Array], bounds: list[tuple[int, int]], draws: int, rng: np.random.Generator) -> Array:
+def linear_resamples(models: list[Array], bounds: list[tuple[int, int]], draws: int, rng: np.random.Generator) -> Array:
     """How far the sums of all columns are from those of the whole in each draw.
 
     Args:
@@ -86,9 +86,9 @@ def moves(models: list[Array], bounds: list[tuple[int, int]], draws: int, rng: n
     moved = np.zeros((draws, len(models) * width))
     for first, last in bounds:
         rows = _Rows([columns[first:last] for columns in models])
-        apart, draw = np.ones(last - first, dtype=bool), drawn
+        apart, draw = np.ones(last - first, dtype=bool), multinomial_weights
         if last - first > EXACT_ROWS:
-            apart, draw = rows.heavy(), poisson
+            apart, draw = rows.heavy(), poisson_weights
             # Normal draws times this root have the covariance of the rows' sum.
             root = rows.root(~apart)
             moved += rng.normal(size=(draws, len(root))) @ root

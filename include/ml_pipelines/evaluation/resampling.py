@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK_CELLS", "EXACT_ROWS", "blocks", "drawn", "poisson"]
+__all__ = ["BLOCK_CELLS", "EXACT_ROWS", "multinomial_weights", "poisson_weights", "weight_blocks"]
 
 Array = NDArray[Any]
 
@@ -23,31 +23,31 @@ EXACT_ROWS = 1000
 BLOCK_CELLS = 2**17  # rows times draws that are held at once: 1 MB an array, which stays in the processor's cache
 
 
-def blocks(bounds: list[tuple[int, int]], draws: int, rng: np.random.Generator) -> Iterator[Array]:
+def weight_blocks(bounds: list[tuple[int, int]], draws: int, rng: np.random.Generator) -> Iterator[Array]:
     """Blocks of weights, shape (some draws, rows); those of a class add up to its number of rows in every draw."""
     rows = bounds[-1][1]
     step = max(1, BLOCK_CELLS // rows)
     for at in range(0, draws, step):
         block = np.empty((min(step, draws - at), rows))
         for first, last in bounds:
-            draw = drawn if last - first <= EXACT_ROWS else _scaled
+            draw = multinomial_weights if last - first <= EXACT_ROWS else _scaled
             block[:, first:last] = draw(len(block), last - first, rng)
         yield block
 
 
-def drawn(draws: int, rows: int, rng: np.random.Generator) -> Array:
+def multinomial_weights(draws: int, rows: int, rng: np.random.Generator) -> Array:
     """How often each row occurs among as many that are drawn with replacement."""
     numbers = rng.integers(0, rows, (draws, rows)) + rows * np.arange(draws)[:, None]
     return np.bincount(numbers.ravel(), minlength=draws * rows).reshape(draws, rows)
 
 
 def _scaled(draws: int, rows: int, rng: np.random.Generator) -> Array:
-    weights = poisson(draws, rows, rng)
+    weights = poisson_weights(draws, rows, rng)
     weights *= rows / weights.sum(axis=1, keepdims=True)
     return weights
 
 
-def poisson(draws: int, rows: int, rng: np.random.Generator) -> Array:
+def poisson_weights(draws: int, rows: int, rng: np.random.Generator) -> Array:
     """How often each row occurs, one without regard to the others."""
     times: Array = _poisson_table()[rng.integers(0, 2**16, (draws, rows), dtype=np.uint16)].astype(np.float64)
     return times

@@ -1,6 +1,6 @@
 """How good scores are: metrics, curves and confusion, computed by scikit-learn, as plain numbers.
 
-A *score* is the output of :func:`ml_pipelines.modeling.features.score`. *Truth* is the output of :func:`encode`.
+*Predictions* are the output of :func:`ml_pipelines.modeling.features.predict`, *truth* that of :func:`encode_labels`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,19 @@ from ml_pipelines.contracts import JsonValue
 from ml_pipelines.errors import DataError, ModelError
 from ml_pipelines.spec.metrics import Task, metrics_of
 
-__all__ = ["THRESHOLD", "Metrics", "Problem", "checked", "describe", "dummy_score", "encode", "measure"]
+__all__ = [
+    "THRESHOLD",
+    "MetricValues",
+    "TargetSchema",
+    "compute_metrics",
+    "curves_and_confusion",
+    "dummy_predictions",
+    "encode_labels",
+    "validate_predictions",
+]
 
 Array = NDArray[Any]
-Metrics = dict[str, float | None]
+MetricValues = dict[str, float | None]
 
 THRESHOLD = 0.5  # a probability from here on counts as a hit
 CURVE_POINTS = 200
@@ -31,7 +40,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class TargetSchema:
     """What is predicted.
 
     Attributes:
@@ -47,7 +56,7 @@ class Problem:
     unseen: tuple[Any, ...] = ()
 
     @classmethod
-    def of(cls, training: Mapping[str, Any], labels: Iterable[Any]) -> Problem:
+    def of(cls, training: Mapping[str, Any], labels: Iterable[Any]) -> TargetSchema:
         """From a training's record and all labels of the holdout.
 
         Raises:
@@ -75,16 +84,16 @@ class Problem:
         return self.positive is not None
 
 
-def encode(problem: Problem, labels: Sequence[Any]) -> Array:
+def encode_labels(target: TargetSchema, labels: Sequence[Any]) -> Array:
     """Labels as numbers, shape (n,): 1 for a hit of two classes, an index into `problem.labels`, or the target itself.
 
     Raises:
         DataError: the target of a regression is not finite.
     """
-    if problem.binary:
-        return np.array([label == problem.positive for label in labels], dtype=np.int64)
-    if problem.classes:
-        index = {label: position for position, label in enumerate(problem.labels)}
+    if target.binary:
+        return np.array([label == target.positive for label in labels], dtype=np.int64)
+    if target.classes:
+        index = {label: position for position, label in enumerate(target.labels)}
         return np.array([index[label] for label in labels], dtype=np.int64)
     truth = np.array([math.nan if label is None else label for label in labels], dtype=np.float64)
     if not np.isfinite(truth).all():
@@ -96,13 +105,13 @@ def encode(problem: Problem, labels: Sequence[Any]) -> Array:
     return truth
 
 
-def checked(problem: Problem, score: Array, rows: int) -> Array:
+def validate_predictions(target: TargetSchema, score: Array, rows: int) -> Array:
     """A model's score, with a column of zeros for each unseen label.
 
     Raises:
         ModelError: it has the wrong shape, or is not finite.
     """
-    shape = (rows, len(problem.classes)) if problem.classes and not problem.binary else (rows,)
+    shape = (rows, len(target.classes)) if target.classes and not target.binary else (rows,)
     if score.shape != shape:
         raise ModelError(
             "the model's predictions have the wrong shape", expected=f"shape {shape}", got=f"shape {score.shape}"
@@ -114,40 +123,40 @@ def checked(problem: Problem, score: Array, rows: int) -> Array:
             got=f"{bad} of {score.size} are not",
             fix="choose another estimator, or parameters that keep it from diverging",
         )
-    return np.pad(score, ((0, 0), (0, len(problem.unseen)))) if len(shape) == 2 else score
+    return np.pad(score, ((0, 0), (0, len(target.unseen)))) if len(shape) == 2 else score
 
 
-def dummy_score(problem: Problem, training: Mapping[str, Any], rows: int) -> Array:
+def dummy_predictions(target: TargetSchema, training: Mapping[str, Any], rows: int) -> Array:
     """The score of a model that has only learned how often each class occurs, or the mean of the target."""
     summary = training["target_summary"]
-    if not problem.classes:
+    if not target.classes:
         return np.full(rows, float(summary["mean"]))
     share = summary["share"]
-    if problem.binary:
-        return np.full(rows, float(share[str(problem.positive)]))
-    prior = [float(share[str(label)]) for label in problem.classes] + [0.0] * len(problem.unseen)
+    if target.binary:
+        return np.full(rows, float(share[str(target.positive)]))
+    prior = [float(share[str(label)]) for label in target.classes] + [0.0] * len(target.unseen)
     return np.tile(prior, (rows, 1))
 
 
-def measure(problem: Problem, truth: Array, score: Array) -> Metrics:
+def compute_metrics(target: TargetSchema, truth: Array, score: Array) -> MetricValues:
     """All metrics of the task; None for one that these rows can't tell, such as ROC-AUC of a single class."""
-    if problem.binary:
+    if target.binary:
         found = _binary(truth, score)
-    elif problem.classes:
+    elif target.classes:
         found = _multiclass(truth, score)
     else:
         found = _regression(truth, score)
-    return {metric.name: _finite(found.get(metric.name)) for metric in metrics_of(problem.task)}
+    return {metric.name: _finite(found.get(metric.name)) for metric in metrics_of(target.task)}
 
 
-def describe(problem: Problem, truth: Array, score: Array) -> dict[str, JsonValue]:
+def curves_and_confusion(target: TargetSchema, truth: Array, score: Array) -> dict[str, JsonValue]:
     """`curves` and `confusion` of the same rows. Of three classes or more there are no curves."""
-    if not problem.classes:
+    if not target.classes:
         return {"curves": {"residuals": _residuals(truth, score)}, "confusion": None}
-    if not problem.binary:
-        return {"curves": {}, "confusion": _confusion(problem.labels, truth, score.argmax(axis=1))}
-    negative = next(label for label in problem.classes if label != problem.positive)
-    confusion = _confusion((negative, problem.positive), truth, (score >= THRESHOLD).astype(np.int64))
+    if not target.binary:
+        return {"curves": {}, "confusion": _confusion(target.labels, truth, score.argmax(axis=1))}
+    negative = next(label for label in target.classes if label != target.positive)
+    confusion = _confusion((negative, target.positive), truth, (score >= THRESHOLD).astype(np.int64))
     return {"curves": _curves(truth, score), "confusion": confusion}
 
 

@@ -17,7 +17,7 @@ from ml_pipelines.spec.training import ALLOWED_PACKAGES, Candidate
 if TYPE_CHECKING:
     from ml_pipelines.spec.training import PipelineSpec
 
-__all__ = ["build_estimator", "check_candidates", "require_scikit_learn"]
+__all__ = ["build_estimator", "require_scikit_learn", "validate_candidates"]
 
 _KINDS: Mapping[Task, str] = {"classification": "classifier", "regression": "regressor"}
 _MIXINS: Mapping[Task, str] = {"classification": "ClassifierMixin", "regression": "RegressorMixin"}
@@ -57,7 +57,7 @@ def build_estimator(candidate: Candidate, *, task: Task, seed: int) -> Any:
     return estimator
 
 
-def check_candidates(spec: PipelineSpec) -> None:
+def validate_candidates(spec: PipelineSpec) -> None:
     """Build every candidate of a declaration.
 
     Raises:

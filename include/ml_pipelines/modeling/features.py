@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from ml_pipelines.errors import DataError
 from ml_pipelines.modeling.preprocessing import check_columns
 
-__all__ = ["feature_dtypes", "features_frame", "frame_of", "records", "score"]
+__all__ = ["feature_dtypes", "feature_frame", "frame_from_records", "frame_to_records", "predict"]
 
 Feature = Mapping[str, Any]
 
@@ -51,7 +51,7 @@ def feature_dtypes(schema: Mapping[str, pl.DataType]) -> dict[str, str]:
     return {name: _dtype(name, kind) for name, kind in schema.items()}
 
 
-def features_frame(table: pl.LazyFrame, features: Sequence[Feature]) -> pd.DataFrame:
+def feature_frame(table: pl.LazyFrame, features: Sequence[Feature]) -> pd.DataFrame:
     """The features' columns of a table, in their order.
 
     Args:
@@ -70,14 +70,14 @@ def features_frame(table: pl.LazyFrame, features: Sequence[Feature]) -> pd.DataF
     return pd.DataFrame(columns, copy=False)
 
 
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def frame_to_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a frame as JSON values: missing as None, times as ISO 8601."""
     columns = {name: [_json(value) for value in frame[name].astype(object)] for name in frame.columns}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def frame_of(rows: Sequence[Mapping[str, Any]], features: Sequence[Feature]) -> pd.DataFrame:
-    """The inverse of :func:`records`: a frame like that of :func:`features_frame`.
+def frame_from_records(rows: Sequence[Mapping[str, Any]], features: Sequence[Feature]) -> pd.DataFrame:
+    """The inverse of :func:`frame_to_records`: a frame like that of :func:`feature_frame`.
 
     Raises:
         DataError: a row lacks a feature, or a value is of another type.
@@ -89,12 +89,12 @@ def frame_of(rows: Sequence[Mapping[str, Any]], features: Sequence[Feature]) -> 
     return pd.DataFrame(columns, index=range(len(rows)))
 
 
-def score(model: Any, frame: pd.DataFrame, training: Mapping[str, Any]) -> NDArray[np.float64]:
+def predict(model: Any, frame: pd.DataFrame, training: Mapping[str, Any]) -> NDArray[np.float64]:
     """What a model makes of rows.
 
     Args:
         model: a fitted estimator.
-        frame: n rows, as :func:`features_frame` makes them.
+        frame: n rows, as :func:`feature_frame` makes them.
         training: its record; `task`, `classes` and `positive` are used.
 
     Returns:

@@ -23,14 +23,13 @@ from ml_pipelines.spec.training import Outliers
 
 __all__ = [
     "MISSING",
-    "Clipper",
-    "DateParts",
-    "Filler",
-    "Levels",
-    "Numbers",
-    "Texts",
+    "CategoryEncoder",
+    "DateFeatures",
+    "MedianImputer",
+    "NumericConverter",
+    "QuantileClipper",
+    "build_preprocessor",
     "check_columns",
-    "preprocessing",
 ]
 
 MISSING = "<missing>"
@@ -58,7 +57,7 @@ def check_columns(expected: Iterable[str], present: Iterable[str], *, where: str
         )
 
 
-def preprocessing(
+def build_preprocessor(
     features: Sequence[Mapping[str, Any]], *, task: Task, outliers: Outliers | None, folds: Any
 ) -> ColumnTransformer:
     """What turns the columns of a frame into numbers; all that it learns, it learns in `fit`.
@@ -73,11 +72,16 @@ def preprocessing(
         A transformer whose output is dense and holds no missing values.
     """
     branches = {
-        "number": [("numbers", Numbers()), *_clipping(outliers), *_filling()],
-        "onehot": [("levels", Levels()), ("encode", _onehot()), _by_column()],
-        "target": [("levels", Levels()), ("encode", _means(task, folds)), _by_column(), ("scale", StandardScaler())],
-        "date": [("parts", DateParts()), *_filling()],
-        "datetime": [("parts", DateParts(hour=True)), *_filling()],
+        "number": [("numbers", NumericConverter()), *_clipping(outliers), *_filling()],
+        "onehot": [("levels", CategoryEncoder()), ("encode", _onehot()), _by_column()],
+        "target": [
+            ("levels", CategoryEncoder()),
+            ("encode", _means(task, folds)),
+            _by_column(),
+            ("scale", StandardScaler()),
+        ],
+        "date": [("parts", DateFeatures()), *_filling()],
+        "datetime": [("parts", DateFeatures(hour=True)), *_filling()],
     }
     columns = {kind: [each["name"] for each in features if each["encoding"] == kind] for kind in branches}
     used = [(kind, Pipeline(branches[kind]), names) for kind, names in columns.items() if names]
@@ -87,11 +91,11 @@ def preprocessing(
 def _clipping(outliers: Outliers | None) -> list[tuple[str, Any]]:
     if outliers is None:
         return []
-    return [("clip", Clipper(list(outliers.columns), outliers.lower, outliers.upper))]
+    return [("clip", QuantileClipper(list(outliers.columns), outliers.lower, outliers.upper))]
 
 
 def _filling() -> list[tuple[str, Any]]:
-    return [("fill", Filler()), ("scale", StandardScaler())]
+    return [("fill", MedianImputer()), ("scale", StandardScaler())]
 
 
 def _onehot() -> OneHotEncoder:
@@ -124,7 +128,7 @@ class _ByColumn(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return X[list(self.feature_names_in_)]
 
 
-class Numbers(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
+class NumericConverter(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
     """Numbers and booleans as float64; infinities become missing."""
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
@@ -134,20 +138,7 @@ class Numbers(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
         return pd.DataFrame(numbers, index=X.index, columns=frame.columns)
 
 
-class Texts(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
-    """Levels as text; a missing one becomes a level of its own, :data:`MISSING`.
-
-    No model is made of it any more: those stored before :class:`Levels` hold it.
-    """
-
-    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Convert all columns."""
-        frame = self._columns(X)
-        texts = {name: _text(frame[name]) for name in frame.columns}
-        return pd.DataFrame(texts, index=X.index, columns=frame.columns)
-
-
-class Clipper(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
+class QuantileClipper(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
     """Moves values outside the quantiles that `fit` saw to these quantiles. Missing values pass.
 
     Args:
@@ -176,7 +167,7 @@ class Clipper(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
         return frame
 
 
-class Filler(_ByColumn):
+class MedianImputer(_ByColumn):
     """Missing numbers as the median that `fit` saw, 0 where it saw none.
 
     A column that misses some in `fit` gets a second one, which is 1 where it does and else 0. scikit-learn's
@@ -208,7 +199,7 @@ class Filler(_ByColumn):
         return np.asarray(names, dtype=object)
 
 
-class Levels(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
+class CategoryEncoder(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
     """The position of each row's level among those that `fit` saw, sorted as texts; -1 of any other.
 
     What encodes them after that compares numbers, where it would compare Python objects. A column of any kind is taken
@@ -229,7 +220,7 @@ class Levels(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
         return pd.DataFrame(positions, index=X.index, columns=frame.columns)
 
 
-class DateParts(_ByColumn):
+class DateFeatures(_ByColumn):
     """A point in time as year, month, day, weekday (Monday is 0) and days since 1970-01-01.
 
     Takes datetimes, dates and ISO 8601 texts; those with an offset are read in UTC.

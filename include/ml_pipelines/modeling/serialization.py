@@ -27,12 +27,11 @@ TRUSTED_TYPES: tuple[str, ...] = (
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "lightgbm.sklearn.LGBMRegressor",
-    "ml_pipelines.modeling.preprocessing.Clipper",
-    "ml_pipelines.modeling.preprocessing.DateParts",
-    "ml_pipelines.modeling.preprocessing.Filler",
-    "ml_pipelines.modeling.preprocessing.Levels",
-    "ml_pipelines.modeling.preprocessing.Numbers",
-    "ml_pipelines.modeling.preprocessing.Texts",
+    "ml_pipelines.modeling.preprocessing.QuantileClipper",
+    "ml_pipelines.modeling.preprocessing.DateFeatures",
+    "ml_pipelines.modeling.preprocessing.MedianImputer",
+    "ml_pipelines.modeling.preprocessing.CategoryEncoder",
+    "ml_pipelines.modeling.preprocessing.NumericConverter",
     "numpy.asfortranarray",
     "numpy.dtype",
     "sklearn._loss.loss.HalfTweedieLoss",
@@ -110,7 +109,7 @@ def _untrusted(skops: Any, data: bytes) -> set[str]:
 
 
 def _skops() -> Any:
-    from ml_pipelines.modeling._skops import skops_io
+    from ml_pipelines.modeling.skops_io import skops_io
 
     return skops_io
 

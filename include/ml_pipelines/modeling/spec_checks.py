@@ -18,10 +18,10 @@ from ml_pipelines.spec.metrics import Task
 from ml_pipelines.spec.training import Candidate
 from ml_pipelines.spec.yaml_source import YamlIssue
 
-__all__ = ["library_findings"]
+__all__ = ["find_library_issues"]
 
 
-def library_findings(data: Mapping[str, Any]) -> list[YamlIssue]:
+def find_library_issues(data: Mapping[str, Any]) -> list[YamlIssue]:
     """Everything that the libraries find in the plain data of a training's declaration.
 
     What is missing or of the wrong type is not their business.

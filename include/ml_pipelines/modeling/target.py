@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from ml_pipelines.errors import DataError
 from ml_pipelines.pipeline.parameters import TrainParameters
 
-__all__ = ["target_of"]
+__all__ = ["extract_target"]
 
 
-def target_of(rows: pl.DataFrame, parameters: TrainParameters) -> tuple[NDArray[Any], Any]:
+def extract_target(rows: pl.DataFrame, parameters: TrainParameters) -> tuple[NDArray[Any], Any]:
     """What there is to learn.
 
     Returns:

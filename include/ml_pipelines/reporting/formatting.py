@@ -64,7 +64,7 @@ def metric_name(metric: str) -> str:
 def direction(metric: str) -> str:
     """Which way is better; empty for a metric that is not known."""
     known = METRICS.get(metric)
-    return "" if known is None else "higher is better" if known.higher_is_better else "lower is better"
+    return "" if known is None else "higher is better" if known.greater_is_better else "lower is better"
 
 
 def number(value: float | None) -> str:

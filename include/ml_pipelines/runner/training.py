@@ -23,12 +23,12 @@ __all__ = [
     "Approve",
     "RunResults",
     "Runner",
-    "check_candidates",
     "orchestrate",
     "request_label",
     "run_pipeline",
     "selected_candidates",
     "step_parameters",
+    "validate_candidates",
 ]
 
 _CHECKED = "checked"  # where a list of candidates was "published" to
@@ -151,7 +151,7 @@ def orchestrate(
     return results
 
 
-def check_candidates(spec: PipelineSpec, store: str) -> None:
+def validate_candidates(spec: PipelineSpec, store: str) -> None:
     """Build every candidate of a declaration, unless the store remembers that these were built with these packages.
 
     Raises:
@@ -169,7 +169,7 @@ def check_candidates(spec: PipelineSpec, store: str) -> None:
     key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     memory = ArtifactStore(store)
     if memory.load_publication("train", key, _CHECKED) is None:
-        import_object("ml_pipelines.modeling.estimators:check_candidates")(spec)
+        import_object("ml_pipelines.modeling.estimators:validate_candidates")(spec)
         memory.save_publication("train", key, _CHECKED, {})
 
 

@@ -11,8 +11,8 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier
 
-from ml_pipelines.evaluation.scorers import Problem, describe, measure
-from ml_pipelines.modeling.preprocessing import preprocessing
+from ml_pipelines.evaluation.scorers import TargetSchema, compute_metrics, curves_and_confusion
+from ml_pipelines.modeling.preprocessing import build_preprocessor
 from ml_pipelines.modeling.serialization import dump_model, load_model
 
 __all__ = ["warm_up"]
@@ -26,9 +26,9 @@ def warm_up() -> None:
     encodings = {"number": "number", "few": "onehot", "many": "target"}
     features = [{"name": name, "encoding": encoding} for name, encoding in encodings.items()]
     folds = StratifiedKFold(2, shuffle=True, random_state=0)
-    columns = preprocessing(features, task="classification", outliers=None, folds=folds)
+    columns = build_preprocessor(features, task="classification", outliers=None, folds=folds)
     model = Pipeline([("features", columns), ("model", DecisionTreeClassifier(random_state=0))]).fit(frame, truth)
     score = load_model(dump_model(model)).predict_proba(frame)[:, 1]
-    problem = Problem("classification", classes=(0, 1), positive=1)
-    measure(problem, truth, score)
-    describe(problem, truth, score)
+    target = TargetSchema("classification", classes=(0, 1), positive=1)
+    compute_metrics(target, truth, score)
+    curves_and_confusion(target, truth, score)

@@ -17,13 +17,13 @@ class Metric:
     Attributes:
         name: as scikit-learn's scorers call it, where they know it.
         task: what kind of model it judges.
-        higher_is_better: which way is better.
+        greater_is_better: False for errors and losses.
         binary_only: needs exactly two classes.
     """
 
     name: str
     task: Task
-    higher_is_better: bool = True
+    greater_is_better: bool = True
     binary_only: bool = False
 
 
@@ -37,12 +37,12 @@ METRICS: dict[str, Metric] = {
         Metric("f1", "classification"),
         Metric("precision", "classification"),
         Metric("recall", "classification"),
-        Metric("log_loss", "classification", higher_is_better=False),
-        Metric("brier", "classification", higher_is_better=False, binary_only=True),
+        Metric("log_loss", "classification", greater_is_better=False),
+        Metric("brier", "classification", greater_is_better=False, binary_only=True),
         Metric("r2", "regression"),
-        Metric("rmse", "regression", higher_is_better=False),
-        Metric("mae", "regression", higher_is_better=False),
-        Metric("median_ae", "regression", higher_is_better=False),
+        Metric("rmse", "regression", greater_is_better=False),
+        Metric("mae", "regression", greater_is_better=False),
+        Metric("median_ae", "regression", greater_is_better=False),
     )
 }
 

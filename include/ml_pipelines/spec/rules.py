@@ -126,10 +126,10 @@ def _metric(name: str, task: Any, loc: Loc, *, at_key: bool) -> Iterator[YamlIss
 
 
 def _threshold(name: str, limit: float, loc: Loc) -> Iterator[YamlIssue]:
-    if METRICS[name].higher_is_better and limit > 1:
+    if METRICS[name].greater_is_better and limit > 1:
         message = f"no model reaches it: {name} is at most 1, and the threshold is a minimum of {limit}"
         yield YamlIssue(loc=loc, message=message, hint="write 85 % as 0.85")
-    elif not METRICS[name].higher_is_better and limit < 0:
+    elif not METRICS[name].greater_is_better and limit < 0:
         message = f"no model reaches it: {name} is at least 0, and the threshold is a maximum of {limit}"
         yield YamlIssue(loc=loc, message=message)
 

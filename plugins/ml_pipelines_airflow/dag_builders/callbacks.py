@@ -74,7 +74,7 @@ def _measured(evaluated: StepResult | None, decided: StepResult | None) -> str:
         return ""
     old = decision.champion_metrics.get(decision.metric)
     compared = f", {value - old:+.4f} against the champion" if old is not None else ""
-    better = "" if METRICS[decision.metric].higher_is_better else " (lower is better)"
+    better = "" if METRICS[decision.metric].greater_is_better else " (lower is better)"
     return f"{decision.candidate}: {decision.metric} {value:.4f}{compared}{better}"
 
 

@@ -42,7 +42,7 @@ BEHIND = (
     *FIRST_USES,
     "airflow.dag_processing.bundles.local",
     "airflow.providers_manager",
-    "ml_pipelines.modeling._skops",
+    "ml_pipelines.modeling.skops_io",
     "ml_pipelines.adapters.dvc.source",
     "ml_pipelines.adapters.files.source",
     "ml_pipelines.adapters.mlflow.registry",
@@ -100,7 +100,7 @@ def preload() -> None:
     # What is here now stays: the collector would only touch, and so copy, what forks share.
     gc.collect()
     gc.freeze()
-    process.current.forks = "ml_pipelines.modeling._skops" in sys.modules
+    process.current.forks = "ml_pipelines.modeling.skops_io" in sys.modules
     log.info("preloaded %d modules and what they import, in %.1f s", done, time.monotonic() - started)
 
 

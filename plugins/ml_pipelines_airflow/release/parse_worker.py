@@ -90,7 +90,7 @@ def _without_dags(every: list[Path], files: list[Any], faults: dict[str, str], f
 def _mistakes(bag: Any, folder: Path) -> dict[str, str]:
     """What a declaration has wrong that only libraries know: a task would find out, and the DAG processor never."""
     from ml_pipelines.errors import MissingExtra, SpecError
-    from ml_pipelines.modeling.spec_checks import library_findings
+    from ml_pipelines.modeling.spec_checks import find_library_issues
     from ml_pipelines.spec.loader import load_spec
     from ml_pipelines_airflow.tasks.training import TASK_IDS, run_task
 
@@ -100,7 +100,7 @@ def _mistakes(bag: Any, folder: Path) -> dict[str, str]:
         ours = getattr(dag.task_dict.get(TASK_IDS["ingest"]), "python_callable", None) is run_task
         if ours and declared.is_file():
             try:
-                load_spec(declared, rules=library_findings)
+                load_spec(declared, rules=find_library_issues)
             except SpecError as exc:
                 faults[_name(Path(dag.fileloc), folder)] = str(exc)
             except MissingExtra:  # scikit-learn is only where tasks run

@@ -85,7 +85,7 @@ def page(browser: Browser, server: Server, request: pytest.FixtureRequest) -> It
     context.close()
 
 
-def frame_of(page: Page) -> FrameLocator:
+def frame_from_records(page: Page) -> FrameLocator:
     return page.frame_locator("iframe[title='ML models'], iframe[title='ML report']")
 
 
@@ -117,7 +117,7 @@ def test_before_any_run_the_first_page_says_so(empty: requests.Response) -> None
 def test_from_the_navigation_to_a_model_a_report_and_the_run(server: Server, run: str, page: Page) -> None:
     theme = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'")
     page.goto(f"{server.url}/plugin/ml-models")
-    frame = frame_of(page)
+    frame = frame_from_records(page)
     frame.get_by_role("link", name="small-model").wait_for()
     looks_like_something(page, f"models-{theme}", server)
     frame.get_by_role("link", name="small-model").click()
@@ -134,10 +134,10 @@ def test_from_the_navigation_to_a_model_a_report_and_the_run(server: Server, run
 def test_the_tabs_of_the_dag_and_of_the_run(server: Server, run: str, page: Page) -> None:
     page.goto(f"{server.url}/dags/{DAG}")
     page.get_by_role("link", name="ML models").last.click()
-    frame_of(page).get_by_role("heading", name="small-model").wait_for()
+    frame_from_records(page).get_by_role("heading", name="small-model").wait_for()
     page.goto(f"{server.url}/dags/{DAG}/runs/{run_id_of(run)}")
     page.get_by_role("link", name="ML report").click()
-    frame_of(page).frame_locator("iframe").get_by_role("heading", name="Promoted").wait_for()
+    frame_from_records(page).frame_locator("iframe").get_by_role("heading", name="Promoted").wait_for()
 
 
 @pytest.mark.parametrize("task", ["decide", "record_decision"])

@@ -22,7 +22,7 @@ def main() -> None:
     with os.fdopen(os.dup(1), "w") as answer:
         os.dup2(2, 1)
         # Before there is a question, which may still take a while. skops imports all estimators.
-        import_module("ml_pipelines.modeling._skops")
+        import_module("ml_pipelines.modeling.skops_io")
         import_module("ml_pipelines.modeling.features")
         if question := sys.stdin.buffer.readline():
             json.dump(respond(json.loads(question), sys.stdin.buffer.read()), answer)
@@ -38,7 +38,7 @@ def respond(asked: dict[str, Any], data: bytes) -> dict[str, Any]:
 
 
 def _predictions(data: bytes, *, where: str, sha256: str | None, training: dict[str, Any]) -> list[Any]:
-    from ml_pipelines.modeling.features import frame_of, score
+    from ml_pipelines.modeling.features import frame_from_records, predict
     from ml_pipelines.modeling.serialization import load_model
 
     if (digest := hashlib.sha256(data).hexdigest()) != sha256:
@@ -50,8 +50,8 @@ def _predictions(data: bytes, *, where: str, sha256: str | None, training: dict[
             fix="try again; if it happens again, look who else writes to the registry's artifacts",
         )
     try:
-        rows = frame_of(training["smoke"]["rows"], training["features"])
-        return list(score(load_model(data), rows, training).tolist())
+        rows = frame_from_records(training["smoke"]["rows"], training["features"])
+        return list(predict(load_model(data), rows, training).tolist())
     except PipelineError:
         raise
     # Whatever a model fails with: it does not predict.

@@ -15,7 +15,7 @@ from ml_pipelines.contracts import Identity, JsonValue, StepResult
 from ml_pipelines.data.drift import FeatureDrift, compare_profiles
 from ml_pipelines.data.profile import profile_column, profile_features
 from ml_pipelines.errors import DataError
-from ml_pipelines.modeling.features import features_frame
+from ml_pipelines.modeling.features import feature_frame
 from ml_pipelines.pipeline.batch_parameters import MeasureDriftParameters
 from ml_pipelines.pipeline.step import References, Resolution, StepOutput
 from ml_pipelines.ports import Services
@@ -101,7 +101,7 @@ def measure_drift(
     rows = _rows(table)
     found = compare_profiles(
         training["profile"],
-        profile_features(features_frame(_some(table, rows), training["features"]), training["features"]),
+        profile_features(feature_frame(_some(table, rows), training["features"]), training["features"]),
     )
     moved = [each.feature for each in found if each.index is None or each.index >= limits.index]
     predicted = None if baseline is None else _predictions(baseline, scores)

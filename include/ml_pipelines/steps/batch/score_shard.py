@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ml_pipelines.contracts import Identity
 from ml_pipelines.data.streaming import BAD_CELLS, REASON, aggregate, missing_expr
 from ml_pipelines.errors import DataError, ModelError, PipelineError, RequestError
-from ml_pipelines.evaluation.scorers import THRESHOLD, Problem, checked
-from ml_pipelines.modeling.features import features_frame, score
+from ml_pipelines.evaluation.scorers import THRESHOLD, TargetSchema, validate_predictions
+from ml_pipelines.modeling.features import feature_frame, predict
 from ml_pipelines.pipeline.batch_parameters import ScoreShardParameters
 from ml_pipelines.pipeline.step import References, Resolution, StepOutput
 from ml_pipelines.ports import Services
@@ -92,9 +92,9 @@ def score_shard(
 def _scores(
     rows: pl.LazyFrame, count: int, load: Callable[[], Any], training: dict[str, Any], taken: set[str]
 ) -> list[pl.Series]:
-    problem = Problem.of(training, [])
-    frame = features_frame(rows, training["features"])
-    columns = _columns(problem, _predicted(problem, load, training, frame) if count else _none(problem))
+    target = TargetSchema.of(training, [])
+    frame = feature_frame(rows, training["features"])
+    columns = _columns(target, _predicted(target, load, training, frame) if count else _none(target))
     if clash := [column.name for column in columns if column.name in taken]:
         raise DataError(
             f"a column to keep is called {clash[0]!r}, as a column of the scores is",
@@ -104,10 +104,10 @@ def _scores(
     return columns
 
 
-def _predicted(problem: Problem, load: Callable[[], Any], training: dict[str, Any], frame: Any) -> NDArray[Any]:
+def _predicted(target: TargetSchema, load: Callable[[], Any], training: dict[str, Any], frame: Any) -> NDArray[Any]:
     model = load()
     try:
-        return checked(problem, score(model, frame, training), len(frame))
+        return validate_predictions(target, predict(model, frame, training), len(frame))
     except PipelineError:
         raise
     except Exception as exc:  # an estimator may raise anything
@@ -119,17 +119,17 @@ def _predicted(problem: Problem, load: Callable[[], Any], training: dict[str, An
         ) from exc
 
 
-def _none(problem: Problem) -> NDArray[Any]:
-    return np.empty((0, len(problem.classes)) if problem.classes and not problem.binary else (0,))
+def _none(target: TargetSchema) -> NDArray[Any]:
+    return np.empty((0, len(target.classes)) if target.classes and not target.binary else (0,))
 
 
-def _columns(problem: Problem, score: NDArray[Any]) -> list[pl.Series]:
-    if not problem.classes:
+def _columns(target: TargetSchema, score: NDArray[Any]) -> list[pl.Series]:
+    if not target.classes:
         return [pl.Series("prediction", score)]
-    labels = pl.Series(problem.classes)
-    if problem.binary:
-        other = next(index for index, label in enumerate(problem.classes) if label != problem.positive)
+    labels = pl.Series(target.classes)
+    if target.binary:
+        other = next(index for index, label in enumerate(target.classes) if label != target.positive)
         best = np.where(score >= THRESHOLD, 1 - other, other)
         return [labels.gather(best).alias("prediction"), pl.Series("probability", score)]
-    each = [pl.Series(f"probability_{label}", score[:, index]) for index, label in enumerate(problem.classes)]
+    each = [pl.Series(f"probability_{label}", score[:, index]) for index, label in enumerate(target.classes)]
     return [labels.gather(score.argmax(axis=1)).alias("prediction"), *each]

@@ -165,7 +165,7 @@ def _opponent(evaluation: dict[str, Any], champion: Champion | None) -> dict[str
 def _seconds_per_row(inputs: References, services: Services) -> float:
     """How long the winner takes for a row, by the smoke rows of its training."""
     from ml_pipelines._utils.canonical_json import load_json
-    from ml_pipelines.modeling.features import frame_of, score
+    from ml_pipelines.modeling.features import frame_from_records, predict
     from ml_pipelines.modeling.serialization import load_model
 
     evaluation = load_json(services.read(cast("ArtifactRef", inputs["evaluation"])))
@@ -173,10 +173,10 @@ def _seconds_per_row(inputs: References, services: Services) -> float:
     models, trainings = (cast("tuple[ArtifactRef, ...]", inputs[name]) for name in ("models", "trainings"))
     training = load_json(services.read(trainings[index]))
     model = load_model(services.read(models[index]))
-    frame = frame_of(training["smoke"]["rows"], training["features"])
+    frame = frame_from_records(training["smoke"]["rows"], training["features"])
     seconds = []
     for _ in range(_TIMINGS):
         started = time.perf_counter()
-        score(model, frame, training)
+        predict(model, frame, training)
         seconds.append(time.perf_counter() - started)
     return min(seconds) / len(frame)

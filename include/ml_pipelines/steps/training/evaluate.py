@@ -12,9 +12,16 @@ from numpy.typing import NDArray
 
 from ml_pipelines.contracts import JsonValue
 from ml_pipelines.errors import DataError, ModelError, PipelineError, TransientError
-from ml_pipelines.evaluation.comparison import uncertainty
-from ml_pipelines.evaluation.scorers import Problem, checked, describe, dummy_score, encode, measure
-from ml_pipelines.modeling.features import features_frame, score
+from ml_pipelines.evaluation.comparison import estimate_intervals
+from ml_pipelines.evaluation.scorers import (
+    TargetSchema,
+    compute_metrics,
+    curves_and_confusion,
+    dummy_predictions,
+    encode_labels,
+    validate_predictions,
+)
+from ml_pipelines.modeling.features import feature_frame, predict
 from ml_pipelines.pipeline.parameters import EvaluateParameters
 from ml_pipelines.pipeline.step import StepOutput
 from ml_pipelines.spec.metrics import METRICS
@@ -60,33 +67,33 @@ def evaluate(
     """
     tables = {"validation": validation, "test": test}
     labels = {part: _column(table, parameters.target, part).to_list() for part, table in tables.items()}
-    problem = Problem.of(trainings[0], [*labels["validation"], *labels["test"]])
-    parts = {name: _Part(name, table, encode(problem, labels[name])) for name, table in tables.items()}
+    target = TargetSchema.of(trainings[0], [*labels["validation"], *labels["test"]])
+    parts = {name: _Part(name, table, encode_labels(target, labels[name])) for name, table in tables.items()}
     slices = _slices(test, parameters.slices)
     sha256s = digests or [None] * len(models)
     candidates, scores = [], []
     for load, training, digest in zip(models, trainings, sha256s, strict=True):
-        measured, found = _candidate(problem, load, training, parts, slices)
+        measured, found = _candidate(target, load, training, parts, slices)
         candidates.append({"sha256": digest, **measured})
         scores.append(found)
     winner = _best(candidates, parameters.metric)
-    opponent, opposed = _champion(problem, champion, champion_known, trainings[0], parts["test"], slices)
+    opponent, opposed = _champion(target, champion, champion_known, trainings[0], parts["test"], slices)
     if champion_known is not None and champion_known["identity"] in digests:
         index = list(digests).index(cast("str", champion_known["identity"]))
         opponent, opposed = {**_known(champion_known), **_measured(candidates[index])}, scores[index]
     on_test, measured = {"winner": scores[candidates.index(winner)]}, {"winner": winner["test"]}
     if opponent is not None and opposed is not None:
         on_test["champion"], measured["champion"] = opposed, opponent["test"]
-    dummy = dummy_score(problem, trainings[0], len(parts["test"].truth))
+    dummy = dummy_predictions(target, trainings[0], len(parts["test"].truth))
     evaluation = {
         "task": parameters.task,
         "metric": parameters.metric,
         "winner": winner["candidate"],
         "candidates": candidates,
         "champion": opponent,
-        "dummy": {"test": measure(problem, parts["test"].truth, dummy)},
+        "dummy": {"test": compute_metrics(target, parts["test"].truth, dummy)},
         "rows": {name: len(part.truth) for name, part in parts.items()},
-        **uncertainty(problem, parts["test"].truth, on_test, measured, parameters, seed),
+        **estimate_intervals(target, parts["test"].truth, on_test, measured, parameters, seed),
     }
     values = {"metric": parameters.metric, "value": winner["validation"][parameters.metric], "test": winner["test"]}
     return StepOutput(outputs={"evaluation": evaluation}, values={"winner": winner["candidate"], **values})
@@ -129,7 +136,7 @@ def _slices(test: pl.LazyFrame, wanted: Slices) -> list[tuple[str, Any, NDArray[
 
 
 def _candidate(
-    problem: Problem,
+    target: TargetSchema,
     load: Callable[[], Any],
     training: Training,
     parts: dict[str, _Part],
@@ -137,22 +144,27 @@ def _candidate(
 ) -> tuple[dict[str, Any], NDArray[Any]]:
     """What is known of a candidate, and its scores on the test rows."""
     model = load()
-    scores = {name: _scores(problem, model, training, part) for name, part in parts.items()}
+    scores = {name: _scores(target, model, training, part) for name, part in parts.items()}
     truth, found = parts["test"].truth, scores["test"]
     measured = {
         "candidate": training["candidate"],
-        **{name: measure(problem, part.truth, scores[name]) for name, part in parts.items()},
-        "slices": _sliced(problem, truth, found, slices),
-        **describe(problem, truth, found),
+        **{name: compute_metrics(target, part.truth, scores[name]) for name, part in parts.items()},
+        "slices": _sliced(target, truth, found, slices),
+        **curves_and_confusion(target, truth, found),
     }
     return measured, found
 
 
 def _sliced(
-    problem: Problem, truth: NDArray[Any], scores: NDArray[Any], slices: list[tuple[str, Any, NDArray[Any]]]
+    target: TargetSchema, truth: NDArray[Any], scores: NDArray[Any], slices: list[tuple[str, Any, NDArray[Any]]]
 ) -> list[dict[str, Any]]:
     return [
-        {"column": name, "level": _level(level), "rows": len(at), "metrics": measure(problem, truth[at], scores[at])}
+        {
+            "column": name,
+            "level": _level(level),
+            "rows": len(at),
+            "metrics": compute_metrics(target, truth[at], scores[at]),
+        }
         for name, level, at in slices
     ]
 
@@ -162,11 +174,11 @@ def _level(value: Any) -> JsonValue:
     return cast("JsonValue", value) if plain else str(value)
 
 
-def _scores(problem: Problem, model: Any, training: Training, part: _Part) -> NDArray[Any]:
+def _scores(target: TargetSchema, model: Any, training: Training, part: _Part) -> NDArray[Any]:
     where = f"{training['candidate']} on the {part.name} rows"
-    frame = features_frame(part.table, training["features"])
+    frame = feature_frame(part.table, training["features"])
     try:
-        return checked(problem, score(model, frame, training), len(part.truth))
+        return validate_predictions(target, predict(model, frame, training), len(part.truth))
     except PipelineError as exc:
         exc.where = exc.where or where
         raise
@@ -176,14 +188,14 @@ def _scores(problem: Problem, model: Any, training: Training, part: _Part) -> ND
 
 
 def _best(candidates: list[dict[str, Any]], metric: str) -> dict[str, Any]:
-    sign = 1.0 if METRICS[metric].higher_is_better else -1.0
+    sign = 1.0 if METRICS[metric].greater_is_better else -1.0
     values = [candidate["validation"][metric] for candidate in candidates]
     ranks = [-math.inf if value is None else sign * value for value in values]
     return candidates[ranks.index(max(ranks))]
 
 
 def _champion(
-    problem: Problem,
+    target: TargetSchema,
     load: Callable[[], Any] | None,
     known: dict[str, JsonValue] | None,
     training: Training,
@@ -195,14 +207,14 @@ def _champion(
         return known and _known(known), None
     try:
         model = load()
-        scores = _scores(problem, model, _training_of(model, training), test)
+        scores = _scores(target, model, _training_of(model, training), test)
     except TransientError:
         raise
     except Exception as exc:  # a file from elsewhere may raise anything, and what it raises is recorded
         return _known(known, error=_sentence(exc)), None
     measured = {
-        "test": measure(problem, test.truth, scores),
-        "slices": _sliced(problem, test.truth, scores, slices),
+        "test": compute_metrics(target, test.truth, scores),
+        "slices": _sliced(target, test.truth, scores, slices),
     }
     return _known(known) | measured, scores
 

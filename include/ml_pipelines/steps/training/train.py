@@ -22,10 +22,10 @@ from ml_pipelines.contracts import ArtifactRef, DataPin, JsonValue
 from ml_pipelines.data.profile import profile_features
 from ml_pipelines.errors import DataError, ModelError
 from ml_pipelines.modeling.estimators import build_estimator
-from ml_pipelines.modeling.features import feature_dtypes, features_frame, records, score
-from ml_pipelines.modeling.preprocessing import preprocessing
+from ml_pipelines.modeling.features import feature_dtypes, feature_frame, frame_to_records, predict
+from ml_pipelines.modeling.preprocessing import build_preprocessor
 from ml_pipelines.modeling.serialization import TRUSTED_TYPES
-from ml_pipelines.modeling.target import target_of
+from ml_pipelines.modeling.target import extract_target
 from ml_pipelines.pipeline.parameters import TrainParameters
 from ml_pipelines.pipeline.step import Publication, StepOutput
 from ml_pipelines.ports import Services, Training
@@ -57,12 +57,12 @@ def train(*, table: pl.LazyFrame, parameters: TrainParameters, seed: int) -> Ste
     """
     # Target and features one after the other, and never the key: the table itself is not held beside the frame.
     there = parameters.target in table.collect_schema()
-    y, positive = target_of((table.select(parameters.target) if there else table.head(0)).collect(), parameters)
+    y, positive = extract_target((table.select(parameters.target) if there else table.head(0)).collect(), parameters)
     features = _features(table, parameters)
-    frame = features_frame(table, features)
+    frame = feature_frame(table, features)
     estimator = build_estimator(parameters.candidate, task=parameters.task, seed=seed)
     folds = _folds(y, parameters, seed)
-    columns = preprocessing(features, task=parameters.task, outliers=parameters.features.outliers, folds=folds)
+    columns = build_preprocessor(features, task=parameters.task, outliers=parameters.features.outliers, folds=folds)
     model = Pipeline([("features", columns), ("model", estimator)])
     noted = _fit(model, frame, y, parameters)
     training = {
@@ -242,8 +242,8 @@ def _smoke(model: Pipeline, frame: pd.DataFrame, training: dict[str, Any], seed:
     """Some rows, their scores, and what `predict` answers: a deployed model must say the same."""
     rows = frame.iloc[_sample(len(frame), _SMOKE_ROWS, seed)]
     return {
-        "rows": records(rows),
-        "predictions": score(model, rows, training).tolist(),
+        "rows": frame_to_records(rows),
+        "predictions": predict(model, rows, training).tolist(),
         "answers": model.predict(rows).tolist(),
     }
 

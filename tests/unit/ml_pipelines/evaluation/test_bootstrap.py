@@ -10,12 +10,12 @@ from sklearn import metrics as sk
 
 from ml_pipelines.evaluation import bootstrap
 from ml_pipelines.evaluation import resampling as weights
-from ml_pipelines.evaluation.bootstrap import GENERIC_DRAWS, interval, resampled
-from ml_pipelines.evaluation.scorers import Problem, measure
+from ml_pipelines.evaluation.bootstrap import GENERIC_DRAWS, bootstrap_metrics, percentile_interval
+from ml_pipelines.evaluation.scorers import TargetSchema, compute_metrics
 
-BINARY = Problem("classification", (0, 1), 1)
-THREE = Problem("classification", ("a", "b", "c"))
-REGRESSION = Problem("regression")
+BINARY = TargetSchema("classification", (0, 1), 1)
+THREE = TargetSchema("classification", ("a", "b", "c"))
+REGRESSION = TargetSchema("regression")
 
 
 def binary(rows: int, seed: int, *, share: float = 0.3, decimals: int = 2) -> tuple[Any, dict[str, Any]]:
@@ -40,15 +40,15 @@ def three(rows: int, seed: int) -> tuple[Any, dict[str, Any]]:
     return truth, scores
 
 
-def weights_of(truth: Any, problem: Problem, draws: int, seed: int) -> tuple[Any, Any]:
-    order, bounds = bootstrap._strata(problem, truth)
-    return order, np.concatenate([*weights.blocks(bounds, draws, np.random.default_rng(seed))])
+def weights_of(truth: Any, target: TargetSchema, draws: int, seed: int) -> tuple[Any, Any]:
+    order, bounds = bootstrap._strata(target, truth)
+    return order, np.concatenate([*weights.weight_blocks(bounds, draws, np.random.default_rng(seed))])
 
 
-def by_weights(problem: Problem, truth: Any, score: Any, weights: Any) -> dict[str, Any]:
-    wanted = [*(bootstrap.RANKED if problem.classes else ()), *bootstrap._MEANS]
+def by_weights(target: TargetSchema, truth: Any, score: Any, weights: Any) -> dict[str, Any]:
+    wanted = [*(bootstrap.RANKING_METRICS if target.classes else ()), *bootstrap._MEANS]
     found: dict[str, Any] = {}
-    for estimate in bootstrap._estimates(problem, truth, score, wanted):
+    for estimate in bootstrap._estimates(target, truth, score, wanted):
         found |= estimate(weights)
     return found
 
@@ -119,16 +119,16 @@ def test_weighted_metrics_of_a_regression_are_those_of_scikit_learn(rows: Any, s
 @given(
     truth=st.lists(st.integers(0, 2), min_size=1, max_size=40),
     seed=st.integers(0, 1000),
-    problem=st.sampled_from([BINARY, THREE]),
+    target=st.sampled_from([BINARY, THREE]),
 )
-def test_metrics_of_counts_are_those_of_scikit_learn(truth: Any, seed: Any, problem: Problem) -> None:
-    classes = 2 if problem.binary else 3
+def test_metrics_of_counts_are_those_of_scikit_learn(truth: Any, seed: Any, target: TargetSchema) -> None:
+    classes = 2 if target.binary else 3
     true = np.array(truth) % classes
     predicted = np.random.default_rng(seed).integers(0, classes, len(true))
     right = np.array([[np.sum((true == label) & (predicted == label)) for label in range(classes)]], dtype=float)
     answers = np.array([np.bincount(predicted, minlength=classes)], dtype=float)
-    found = bootstrap._of_counts(problem, right, answers, np.bincount(true, minlength=classes))
-    average: dict[str, Any] = {"average": "binary" if problem.binary else "macro", "zero_division": 0.0}
+    found = bootstrap._of_counts(target, right, answers, np.bincount(true, minlength=classes))
+    average: dict[str, Any] = {"average": "binary" if target.binary else "macro", "zero_division": 0.0}
     assert {name: values[0] for name, values in found.items()} == pytest.approx(
         {
             "recall": sk.recall_score(true, predicted, **average),
@@ -142,25 +142,25 @@ def test_metrics_of_counts_are_those_of_scikit_learn(truth: Any, seed: Any, prob
     )
 
 
-@pytest.mark.parametrize("problem", [BINARY, THREE, REGRESSION])
-def test_every_metric_is_drawn_around_its_value_and_the_same_with_the_same_seed(problem: Problem) -> None:
-    if problem is REGRESSION:
+@pytest.mark.parametrize("target", [BINARY, THREE, REGRESSION])
+def test_every_metric_is_drawn_around_its_value_and_the_same_with_the_same_seed(target: TargetSchema) -> None:
+    if target is REGRESSION:
         rng = np.random.default_rng(4)
         truth = rng.normal(size=400)
         scores = {name: truth + rng.normal(size=400) for name in ("ours", "theirs")}
     else:
-        truth, scores = binary(400, 4) if problem is BINARY else three(400, 4)
-    drawn = resampled(problem, truth, scores, draws=600, seed=1)
-    known = measure(problem, truth, scores["ours"])
+        truth, scores = binary(400, 4) if target is BINARY else three(400, 4)
+    drawn = bootstrap_metrics(target, truth, scores, draws=600, seed=1)
+    known = compute_metrics(target, truth, scores["ours"])
     assert [*drawn] == [name for name, value in known.items() if value is not None]
     for name, models in drawn.items():
         assert len(models["ours"]) == (GENERIC_DRAWS if name == "median_ae" else 600)
-        found = interval(models["ours"], 0.99)
+        found = percentile_interval(models["ours"], 0.99)
         assert found is not None
         assert found.low < known[name] < found.high  # type: ignore[operator]  # those that are None are not drawn
         assert models["ours"].mean() == pytest.approx(known[name], abs=0.5 * models["ours"].std())
-    again = resampled(problem, truth, scores, draws=600, seed=1)
-    other = resampled(problem, truth, scores, draws=600, seed=2)
+    again = bootstrap_metrics(target, truth, scores, draws=600, seed=1)
+    other = bootstrap_metrics(target, truth, scores, draws=600, seed=2)
     for name, models in drawn.items():
         assert (models["ours"] == again[name]["ours"]).all()
         assert (models["ours"] != other[name]["ours"]).any()
@@ -168,10 +168,12 @@ def test_every_metric_is_drawn_around_its_value_and_the_same_with_the_same_seed(
 
 def test_two_models_are_measured_on_the_same_resamples() -> None:
     truth, scores = binary(300, 7)
-    drawn = resampled(BINARY, truth, {"ours": scores["ours"], "theirs": scores["ours"]}, draws=200, seed=3)
+    drawn = bootstrap_metrics(BINARY, truth, {"ours": scores["ours"], "theirs": scores["ours"]}, draws=200, seed=3)
     for models in drawn.values():
         assert (models["ours"] == models["theirs"]).all()
-    drawn = resampled(BINARY, truth, {"ours": scores["ours"], "theirs": scores["ours"] * 0.9}, draws=500, seed=3)
+    drawn = bootstrap_metrics(
+        BINARY, truth, {"ours": scores["ours"], "theirs": scores["ours"] * 0.9}, draws=500, seed=3
+    )
     models = drawn["brier"]
     assert (models["ours"] - models["theirs"]).std() < 0.3 * models["ours"].std()
 
@@ -188,9 +190,9 @@ def test_weights_keep_the_size_of_every_class(rows: Any) -> None:
 
 def test_large_classes_are_drawn_like_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, scores = binary(900, 2, decimals=4)
-    exact = resampled(BINARY, truth, scores, draws=4000, seed=1, only=["roc_auc", "log_loss"])
+    exact = bootstrap_metrics(BINARY, truth, scores, draws=4000, seed=1, only=["roc_auc", "log_loss"])
     monkeypatch.setattr(weights, "EXACT_ROWS", 0)
-    poisson = resampled(BINARY, truth, scores, draws=4000, seed=1, only=["roc_auc", "log_loss"])
+    poisson = bootstrap_metrics(BINARY, truth, scores, draws=4000, seed=1, only=["roc_auc", "log_loss"])
     for name in ("roc_auc", "log_loss"):
         one, two = (each[name]["ours"] - each[name]["theirs"] for each in (exact, poisson))
         assert two.std() == pytest.approx(one.std(), rel=0.08)
@@ -199,15 +201,20 @@ def test_large_classes_are_drawn_like_small_ones(monkeypatch: pytest.MonkeyPatch
 
 def test_what_all_rows_can_not_tell_is_left_out() -> None:
     truth, scores = np.zeros(50, dtype=np.int64), {"ours": np.linspace(0, 1, 50)}
-    assert [*resampled(BINARY, truth, scores, draws=200, seed=1)] == ["accuracy", "precision", "log_loss", "brier"]
-    assert resampled(BINARY, truth, scores, draws=200, seed=1, only=["roc_auc"]) == {}
-    constant = resampled(REGRESSION, np.ones(9), {"ours": np.zeros(9)}, draws=200, seed=1)
+    assert [*bootstrap_metrics(BINARY, truth, scores, draws=200, seed=1)] == [
+        "accuracy",
+        "precision",
+        "log_loss",
+        "brier",
+    ]
+    assert bootstrap_metrics(BINARY, truth, scores, draws=200, seed=1, only=["roc_auc"]) == {}
+    constant = bootstrap_metrics(REGRESSION, np.ones(9), {"ours": np.zeros(9)}, draws=200, seed=1)
     assert [*constant] == ["rmse", "mae", "median_ae"]
 
 
 def test_an_interval_holds_the_middle_of_the_draws() -> None:
-    found = interval(np.arange(1001) / 1000, 0.9)
+    found = percentile_interval(np.arange(1001) / 1000, 0.9)
     assert found is not None
     assert (found.low, found.high, found.confidence) == (0.05, 0.95, 0.9)
-    assert interval(np.array([np.nan, 1.0, np.nan]), 0.9) == interval(np.array([1.0]), 0.9)
-    assert interval(np.array([np.nan]), 0.9) is None
+    assert percentile_interval(np.array([np.nan, 1.0, np.nan]), 0.9) == percentile_interval(np.array([1.0]), 0.9)
+    assert percentile_interval(np.array([np.nan]), 0.9) is None

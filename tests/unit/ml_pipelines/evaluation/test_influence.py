@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from ml_pipelines.evaluation import bootstrap
-from ml_pipelines.evaluation.bootstrap import interval, resampled
-from ml_pipelines.evaluation.influence import RANKED, influences, moves
-from ml_pipelines.evaluation.scorers import Problem, measure
+from ml_pipelines.evaluation.bootstrap import bootstrap_metrics, percentile_interval
+from ml_pipelines.evaluation.influence import RANKING_METRICS, influence_values, linear_resamples
+from ml_pipelines.evaluation.scorers import TargetSchema, compute_metrics
 
-BINARY = Problem("classification", (0, 1), 1)
-FOUR = Problem("classification", ("a", "b", "c", "d"))
-REGRESSION = Problem("regression")
+BINARY = TargetSchema("classification", (0, 1), 1)
+FOUR = TargetSchema("classification", ("a", "b", "c", "d"))
+REGRESSION = TargetSchema("regression")
 SCORERS = {"roc_auc": sk.roc_auc_score, "average_precision": sk.average_precision_score}
 
 
@@ -57,12 +57,12 @@ def regression(rows: int, *, decimals: int = 9) -> Any:
 def test_influences_add_up_to_the_metric_and_are_its_derivatives(rows: Any, seed: Any, decimals: Any) -> None:
     rng = np.random.default_rng(seed)
     hit, score = rng.permutation(np.arange(rows) < rng.integers(1, rows)), rng.random(rows).round(decimals)
-    found = influences(hit, score, [*RANKED])
+    found = influence_values(hit, score, [*RANKING_METRICS])
     row, step = rng.integers(rows), 1e-5
     of_class = hit == hit[row]
     weight = np.ones(rows) + step * (np.arange(rows) == row)
     weight[of_class] *= of_class.sum() / weight[of_class].sum()
-    for name, column in zip(RANKED, found.T, strict=True):
+    for name, column in zip(RANKING_METRICS, found.T, strict=True):
         value = SCORERS[name](hit, score)
         assert column.sum() == pytest.approx(value)
         slope = (SCORERS[name](hit, score, sample_weight=weight) - value) / step
@@ -72,15 +72,15 @@ def test_influences_add_up_to_the_metric_and_are_its_derivatives(rows: Any, seed
 def test_influences_are_those_of_the_ranks_alone() -> None:
     _, truth, scores = binary(300, 0.3)
     for order in (np.arange(300), np.random.default_rng(1).permutation(300)):
-        again = influences(truth[order] == 1, np.exp(5 * scores["ours"][order]), [*RANKED])
-        assert again == pytest.approx(influences(truth == 1, scores["ours"], [*RANKED])[order])
+        again = influence_values(truth[order] == 1, np.exp(5 * scores["ours"][order]), [*RANKING_METRICS])
+        assert again == pytest.approx(influence_values(truth == 1, scores["ours"], [*RANKING_METRICS])[order])
 
 
 def test_sums_move_as_far_as_poisson_weights_would_move_them() -> None:
     rng = np.random.default_rng(1)
     columns = rng.standard_t(3, size=(20_000, 3)) @ rng.normal(size=(3, 3))
     bounds = [(0, 12_000), (12_000, 20_000)]
-    (moved,) = moves([columns], bounds, 20_000, rng)
+    (moved,) = linear_resamples([columns], bounds, 20_000, rng)
     centred = np.concatenate([columns[first:last] - columns[first:last].mean(axis=0) for first, last in bounds])
     expected = centred.T @ centred
     scale = np.sqrt(np.diag(expected))
@@ -94,7 +94,7 @@ def test_rows_that_outweigh_all_others_are_drawn_one_by_one() -> None:
     columns[rng.choice(50_000, 500, replace=False), 0] = np.resize([1.0, -1.0], 500)
     columns[:, 1] = rng.normal(size=50_000)
     columns[9, 1] = 1e5
-    (moved,) = moves([columns], [(0, 50_000)], 4000, rng)
+    (moved,) = linear_resamples([columns], [(0, 50_000)], 4000, rng)
     assert (moved[:, 0] == moved[:, 0].round()).all()
     assert moved[:, 0].std() == pytest.approx(500**0.5, rel=0.05)
     times = (moved[:, 1] / 1e5).round() + 1
@@ -104,11 +104,11 @@ def test_rows_that_outweigh_all_others_are_drawn_one_by_one() -> None:
 def test_what_is_alike_moves_alike() -> None:
     rng = np.random.default_rng(1)
     columns = rng.normal(size=(30_000, 2))
-    ours, theirs, third = moves([columns, np.zeros((30_000, 2)), columns], [(0, 30_000)], 100, rng)
+    ours, theirs, third = linear_resamples([columns, np.zeros((30_000, 2)), columns], [(0, 30_000)], 100, rng)
     assert (theirs == 0).all()
     assert third == pytest.approx(ours, abs=1e-9)
-    problem, truth, scores = binary(30_000, 0.3)
-    drawn = resampled(problem, truth, dict.fromkeys(scores, scores["ours"]), draws=200, seed=1)
+    target, truth, scores = binary(30_000, 0.3)
+    drawn = bootstrap_metrics(target, truth, dict.fromkeys(scores, scores["ours"]), draws=200, seed=1)
     for models in drawn.values():
         assert (models["ours"] == models["theirs"]).all()
 
@@ -131,17 +131,17 @@ def test_intervals_of_many_rows_are_those_of_weights_for_every_row(case: str, mo
     A thousand hits move average precision by another 2 %: in a resample a row that was drawn twice stands beside
     itself, which makes the draws of weights a little too good.
     """
-    problem, truth, scores = CASES[case]()
-    options: Any = {"draws": 4000, "seed": 1, "only": [*RANKED, *bootstrap._MEANS]}
-    linear = resampled(problem, truth, scores, **options)
+    target, truth, scores = CASES[case]()
+    options: Any = {"draws": 4000, "seed": 1, "only": [*RANKING_METRICS, *bootstrap._MEANS]}
+    linear = bootstrap_metrics(target, truth, scores, **options)
     monkeypatch.setattr(bootstrap, "LINEAR_ROWS", sys.maxsize)
-    weighted = resampled(problem, truth, scores, **options)
+    weighted = bootstrap_metrics(target, truth, scores, **options)
     assert [*linear] == [*weighted]
     for metric, models in weighted.items():
         pairs = [(models["ours"], linear[metric]["ours"])]
         pairs += [tuple(each[metric]["ours"] - each[metric]["theirs"] for each in (weighted, linear))]
         for by_rows, by_sums in pairs:
-            one, two = interval(by_rows, 0.95), interval(by_sums, 0.95)
+            one, two = percentile_interval(by_rows, 0.95), percentile_interval(by_sums, 0.95)
             assert one is not None
             assert two is not None
             width = one.high - one.low
@@ -155,11 +155,11 @@ def test_a_median_error_of_many_rows_is_that_of_the_rows_themselves(
     decimals: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bootstrap, "GENERIC_DRAWS", 800)
-    problem, truth, scores = regression(3001, decimals=decimals)
+    target, truth, scores = regression(3001, decimals=decimals)
     options: Any = {"draws": 800, "seed": 1, "only": ["median_ae"]}
-    by_rows = resampled(problem, truth, scores, **options)["median_ae"]
+    by_rows = bootstrap_metrics(target, truth, scores, **options)["median_ae"]
     monkeypatch.setattr(bootstrap, "LINEAR_ROWS", 0)
-    found = resampled(problem, truth, scores, **options)["median_ae"]
+    found = bootstrap_metrics(target, truth, scores, **options)["median_ae"]
     for pick in (lambda each: each["ours"], lambda each: each["ours"] - each["theirs"]):
         one, two = pick(by_rows), pick(found)
         assert two.mean() == pytest.approx(one.mean(), abs=0.15 * one.std() + 1e-12)
@@ -168,12 +168,12 @@ def test_a_median_error_of_many_rows_is_that_of_the_rows_themselves(
 
 
 def test_metrics_of_many_rows_stay_in_their_range_around_their_values() -> None:
-    problem, truth, scores = binary(30_000, 0.3, signal=8)
-    drawn = resampled(problem, truth, scores, draws=2000, seed=1)
-    for name, value in measure(problem, truth, scores["ours"]).items():
+    target, truth, scores = binary(30_000, 0.3, signal=8)
+    drawn = bootstrap_metrics(target, truth, scores, draws=2000, seed=1)
+    for name, value in compute_metrics(target, truth, scores["ours"]).items():
         assert (drawn[name]["ours"] >= 0).all()
         assert name == "log_loss" or (drawn[name]["ours"] <= 1).all()
         assert drawn[name]["ours"].mean() == pytest.approx(value, abs=0.2 * drawn[name]["ours"].std() + 1e-9)
     perfect = np.arange(30_000.0)
-    for metric, models in resampled(REGRESSION, perfect, {"ours": perfect}, draws=200, seed=1).items():
+    for metric, models in bootstrap_metrics(REGRESSION, perfect, {"ours": perfect}, draws=200, seed=1).items():
         assert (models["ours"] == (1 if metric == "r2" else 0)).all()

@@ -7,7 +7,7 @@ import pytest
 
 from ml_pipelines.errors import MissingExtra, ModelError
 from ml_pipelines.modeling import estimators
-from ml_pipelines.modeling.estimators import build_estimator, check_candidates
+from ml_pipelines.modeling.estimators import build_estimator, validate_candidates
 from ml_pipelines.spec.training import Candidate, Data, FileSource, Gate, Model, PipelineSpec
 
 
@@ -131,7 +131,7 @@ def test_all_mistakes_of_a_declaration_are_told_at_once() -> None:
         Candidate(name="b", estimator="sklearn.svm.SVC"),
     )
     with pytest.raises(ModelError, match="2 candidates can't be trained") as caught:
-        check_candidates(wrong)
+        validate_candidates(wrong)
     text = str(caught.value)
     assert "where: candidate a" in text
     assert "where: candidate b" in text
@@ -140,11 +140,11 @@ def test_all_mistakes_of_a_declaration_are_told_at_once() -> None:
 
 def test_the_candidates_that_are_trained_by_default_are_right() -> None:
     assert len(spec().trained) == 2
-    check_candidates(spec())
+    validate_candidates(spec())
 
 
 def test_without_scikit_learn_nothing_can_be_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimators, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="the package 'scikit-learn' is not installed") as caught:
-        check_candidates(spec())
+        validate_candidates(spec())
     assert 'pip install "airflow-provider-ml-pipelines[ml]"' in caught.value.fix

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_pipelines.errors import DataError
-from ml_pipelines.modeling.features import feature_dtypes, features_frame, frame_of, records
+from ml_pipelines.modeling.features import feature_dtypes, feature_frame, frame_from_records, frame_to_records
 
 COLUMNS: dict[str, tuple[pl.DataType, Any]] = {
     "ganz": (pl.Int64(), st.integers(-(2**53), 2**53)),
@@ -33,14 +33,14 @@ def table(rows: list[dict[str, Any]]) -> pl.LazyFrame:
 
 @given(ROWS)
 def test_rows_come_back_from_json_as_they_were(rows: list[dict[str, Any]]) -> None:
-    frame = features_frame(table(rows), FEATURES)
-    text = json.dumps(records(frame), allow_nan=False)
-    pd.testing.assert_frame_equal(frame_of(json.loads(text), FEATURES), frame)
+    frame = feature_frame(table(rows), FEATURES)
+    text = json.dumps(frame_to_records(frame), allow_nan=False)
+    pd.testing.assert_frame_equal(frame_from_records(json.loads(text), FEATURES), frame)
 
 
 @given(ROWS)
 def test_a_feature_has_one_column_type_whatever_it_holds(rows: list[dict[str, Any]]) -> None:
-    types = features_frame(table(rows), FEATURES).dtypes.astype(str).tolist()
+    types = feature_frame(table(rows), FEATURES).dtypes.astype(str).tolist()
     assert types == ["float64", "float64", "boolean", "category", "datetime64[us]", "datetime64[us]"]
 
 
@@ -49,10 +49,10 @@ def test_levels_are_those_of_the_column_and_sorted_whatever_else_the_process_has
     texts = ["b", None, "a", "ä", "b", "A", ""]
     for kind in (pl.String(), pl.Categorical(), pl.Enum(["z", "ä", "b", "a", "A", ""])):
         rows = pl.LazyFrame({"s": pl.Series(texts, dtype=kind)})
-        column = features_frame(rows, [{"name": "s", "dtype": "string"}])["s"]
+        column = feature_frame(rows, [{"name": "s", "dtype": "string"}])["s"]
         assert column.cat.categories.tolist() == ["", "A", "a", "b", "ä"]
         assert column.astype(object).where(column.notna(), None).tolist() == texts
-    none = features_frame(pl.LazyFrame({"s": [None, None]}), [{"name": "s", "dtype": "string"}])["s"]
+    none = feature_frame(pl.LazyFrame({"s": [None, None]}), [{"name": "s", "dtype": "string"}])["s"]
     assert (none.cat.categories.tolist(), none.cat.codes.tolist()) == ([], [-1, -1])
 
 
@@ -71,7 +71,7 @@ def test_infinite_numbers_are_missing_and_times_are_in_utc() -> None:
     rows = pl.LazyFrame({"x": [float("inf"), 1.0], "at": [when, None]}).with_columns(
         pl.col("at").dt.convert_time_zone("Europe/Berlin")
     )
-    frame = features_frame(rows, [{"name": "at", "dtype": "datetime"}, {"name": "x", "dtype": "float"}])
+    frame = feature_frame(rows, [{"name": "at", "dtype": "datetime"}, {"name": "x", "dtype": "float"}])
     assert frame.columns.tolist() == ["at", "x"]
     np.testing.assert_array_equal(frame["x"], [np.nan, 1.0])
     assert frame["at"][0] == pd.Timestamp("2026-01-01 10:00")
@@ -80,7 +80,7 @@ def test_infinite_numbers_are_missing_and_times_are_in_utc() -> None:
 def test_numbers_of_another_width_and_columns_without_values_are_taken() -> None:
     rows = pl.LazyFrame({"x": [1, 2], "s": [3, None], "e": [None, None]})
     features = [{"name": "x", "dtype": "float"}, {"name": "s", "dtype": "string"}, {"name": "e", "dtype": "float"}]
-    frame = features_frame(rows, features)
+    frame = feature_frame(rows, features)
     assert frame["x"].tolist() == [1.0, 2.0]
     assert frame["s"].isna().tolist() == [False, True]
     assert frame["s"].cat.categories.tolist() == ["3"]
@@ -89,19 +89,19 @@ def test_numbers_of_another_width_and_columns_without_values_are_taken() -> None
 
 def test_another_type_than_in_training_is_an_error() -> None:
     with pytest.raises(DataError, match="column 'x' is of another type than in training") as caught:
-        features_frame(pl.LazyFrame({"x": ["1"]}), [{"name": "x", "dtype": "integer"}])
+        feature_frame(pl.LazyFrame({"x": ["1"]}), [{"name": "x", "dtype": "integer"}])
     assert (caught.value.expected, caught.value.got) == ("integer", "string")
     assert "data.columns" in caught.value.fix
 
 
 def test_a_missing_column_is_an_error() -> None:
     with pytest.raises(DataError, match="missing: y"):
-        features_frame(pl.LazyFrame({"x": [1]}), [{"name": "y", "dtype": "integer"}])
+        feature_frame(pl.LazyFrame({"x": [1]}), [{"name": "y", "dtype": "integer"}])
     with pytest.raises(DataError, match="missing: y"):
-        frame_of([{"x": 1}], [{"name": "y", "dtype": "integer"}])
+        frame_from_records([{"x": 1}], [{"name": "y", "dtype": "integer"}])
 
 
 @pytest.mark.parametrize(("dtype", "value"), [("date", "soon"), ("float", "many"), ("boolean", "perhaps")])
 def test_a_record_of_another_type_is_an_error(dtype: str, value: str) -> None:
     with pytest.raises(DataError, match=f"column 'x' is no {dtype}"):
-        frame_of([{"x": value}], [{"name": "x", "dtype": dtype}])
+        frame_from_records([{"x": value}], [{"name": "x", "dtype": dtype}])

@@ -12,19 +12,18 @@ from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler, TargetEncoder
 
 from ml_pipelines.errors import DataError
 from ml_pipelines.modeling.preprocessing import (
     MISSING,
-    Clipper,
-    DateParts,
-    Filler,
-    Levels,
-    Numbers,
-    Texts,
+    CategoryEncoder,
+    DateFeatures,
+    MedianImputer,
+    NumericConverter,
+    QuantileClipper,
+    build_preprocessor,
     check_columns,
-    preprocessing,
 )
 from ml_pipelines.spec.metrics import Task
 from ml_pipelines.spec.training import Outliers
@@ -55,6 +54,11 @@ def levels(values: list[Any]) -> pd.DataFrame:
     return pd.DataFrame({"s": pd.Series(values, dtype=object), "back": pd.Series(values[::-1], dtype=object)})
 
 
+def as_texts(rows: pd.DataFrame) -> pd.DataFrame:
+    """All cells as text, a missing one as :data:`MISSING`: the input that scikit-learn's encoders take."""
+    return rows.apply(lambda column: column.astype(object).where(column.notna(), MISSING).map(str))
+
+
 def told(counts: list[tuple[Any, int]], seed: int = 0) -> pd.DataFrame:
     values = [level for level, count in counts for _ in range(count)]
     return levels([values[at] for at in np.random.default_rng(seed).permutation(len(values))])
@@ -62,7 +66,7 @@ def told(counts: list[tuple[Any, int]], seed: int = 0) -> pd.DataFrame:
 
 def categories(rows: pd.DataFrame) -> pd.DataFrame:
     """The same as :mod:`ml_pipelines.modeling.features` makes it, with a level that no row has."""
-    texts = Texts().fit_transform(rows)
+    texts = as_texts(rows)
     known = ["absent", *sorted(set(texts.to_numpy().ravel()) - {MISSING})]
     return texts.apply(lambda column: pd.Series(pd.Categorical(column.where(column != MISSING, None), known)))
 
@@ -70,7 +74,7 @@ def categories(rows: pd.DataFrame) -> pd.DataFrame:
 def encoder(encoding: str, task: Task, folds: Any) -> Pipeline:
     """What is made of a column, and of the one backwards."""
     features = [{"name": name, "encoding": encoding} for name in ("s", "back")]
-    (_, made, _), *_ = preprocessing(features, task=task, outliers=None, folds=folds).transformers
+    (_, made, _), *_ = build_preprocessor(features, task=task, outliers=None, folds=folds).transformers
     return made
 
 
@@ -90,7 +94,7 @@ def assert_same(ours: Pipeline, theirs: Pipeline, rows: pd.DataFrame, y: Any, la
 def test_a_column_a_level_is_made_as_of_texts(counts: list[tuple[Any, int]], later: list[Any]) -> None:
     theirs = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=0.01, sparse_output=False)
     ours = encoder("onehot", "classification", None)
-    assert_same(ours, make_pipeline(Texts(), theirs), told(counts), None, levels(later))
+    assert_same(ours, make_pipeline(FunctionTransformer(as_texts), theirs), told(counts), None, levels(later))
 
 
 @given(COUNTS, LATER, st.sampled_from(sorted(TARGETS)), st.integers(0, 9))
@@ -101,7 +105,13 @@ def test_means_of_the_target_are_made_as_of_texts(
     y = TARGETS[target](np.random.default_rng(seed), len(rows))
     folds = KFold(3, shuffle=True, random_state=seed)
     ours = encoder("target", "regression" if target == "numbers" else "classification", folds)
-    assert_same(ours, make_pipeline(Texts(), TargetEncoder(cv=folds), StandardScaler()), rows, y, levels(later))
+    assert_same(
+        ours,
+        make_pipeline(FunctionTransformer(as_texts), TargetEncoder(cv=folds), StandardScaler()),
+        rows,
+        y,
+        levels(later),
+    )
 
 
 def test_whole_numbers_of_a_regression_are_no_classes() -> None:
@@ -114,7 +124,7 @@ def test_whole_numbers_of_a_regression_are_no_classes() -> None:
 def test_missing_numbers_are_filled_as_scikit_learn_does(train: list[float], later: list[float]) -> None:
     rows, others = frame(x=train, back=train[::-1], empty=np.nan), frame(x=later, back=later[::-1], empty=0.5)
     theirs = SimpleImputer(strategy="median", keep_empty_features=True, add_indicator=True).fit(rows)
-    ours = Filler().fit(rows)
+    ours = MedianImputer().fit(rows)
     assert ours.get_feature_names_out().tolist() == theirs.get_feature_names_out().tolist()
     for given_rows in (rows, others):
         np.testing.assert_array_equal(ours.transform(given_rows), theirs.transform(given_rows))
@@ -124,7 +134,7 @@ def test_missing_numbers_are_filled_as_scikit_learn_does(train: list[float], lat
 def test_clipped_numbers_lie_within_what_training_saw_and_missing_ones_stay(
     train: list[float], later: list[float]
 ) -> None:
-    clipper = Clipper(["x"], 0.1, 0.9).fit(frame(x=train))
+    clipper = QuantileClipper(["x"], 0.1, 0.9).fit(frame(x=train))
     clipped = clipper.transform(frame(x=later))["x"]
     assert clipped.isna().tolist() == pd.Series(later).isna().tolist()
     seen = [value for value in train if value == value]
@@ -137,7 +147,7 @@ def test_clipped_numbers_lie_within_what_training_saw_and_missing_ones_stay(
 
 def test_only_the_named_columns_are_clipped_and_the_input_is_left_alone() -> None:
     rows = frame(x=[0.0, 1.0, 100.0], y=[0.0, 1.0, 100.0])
-    clipped = Clipper(["x"], 0.0, 0.5).fit(rows).transform(rows)
+    clipped = QuantileClipper(["x"], 0.0, 0.5).fit(rows).transform(rows)
     assert clipped["x"].tolist() == [0.0, 1.0, 1.0]
     assert clipped["y"].tolist() == [0.0, 1.0, 100.0]
     assert rows["x"].tolist() == [0.0, 1.0, 100.0]
@@ -145,11 +155,11 @@ def test_only_the_named_columns_are_clipped_and_the_input_is_left_alone() -> Non
 
 def test_clipping_a_column_that_is_not_there_is_an_error() -> None:
     with pytest.raises(DataError, match="missing: z"):
-        Clipper(["z"]).fit(frame(x=[1.0]))
+        QuantileClipper(["z"]).fit(frame(x=[1.0]))
 
 
 def test_date_parts() -> None:
-    dates = DateParts().fit(frame(day=["2026-11-22", None]))
+    dates = DateFeatures().fit(frame(day=["2026-11-22", None]))
     parts = dates.transform(frame(day=pd.to_datetime(["1970-01-03 23:59", None])))
     assert parts.columns.tolist() == ["day_year", "day_month", "day_day", "day_weekday", "day_days"]
     assert parts.iloc[0].tolist() == [1970, 1, 3, 5, 2]
@@ -159,49 +169,47 @@ def test_date_parts() -> None:
 
 def test_dates_before_1970_count_backwards() -> None:
     times = frame(t=["1969-12-31T12:00:00"])
-    assert DateParts().fit(times).transform(times)["t_days"].tolist() == [-1.0]
+    assert DateFeatures().fit(times).transform(times)["t_days"].tolist() == [-1.0]
 
 
 @pytest.mark.parametrize("text", ["2026-11-22T23:30:00-02:00", "2026-11-23T01:30:00Z", "2026-11-23T01:30:00"])
 def test_the_hour_is_read_in_utc(text: str) -> None:
     times = frame(t=[text])
-    parts = DateParts(hour=True).fit(times).transform(times)
+    parts = DateFeatures(hour=True).fit(times).transform(times)
     assert parts["t_hour"].tolist() == [1.0]
     assert parts["t_day"].tolist() == [23.0]
 
 
 def test_what_is_no_date_is_named() -> None:
     with pytest.raises(DataError, match="column 't' holds something else than dates") as caught:
-        DateParts().fit(frame(t=["x"])).transform(frame(t=["soon"]))
+        DateFeatures().fit(frame(t=["x"])).transform(frame(t=["soon"]))
     assert caught.value.expected == "dates as ISO 8601"
 
 
 def test_numbers_take_booleans_and_drop_infinities() -> None:
     rows = frame(b=pd.array([True, None, False], dtype="boolean"), x=[np.inf, -np.inf, 2])
-    numbers = Numbers().fit(rows).transform(rows)
+    numbers = NumericConverter().fit(rows).transform(rows)
     np.testing.assert_array_equal(numbers["b"], [1.0, np.nan, 0.0])
     np.testing.assert_array_equal(numbers["x"], [np.nan, np.nan, 2.0])
     with pytest.raises(DataError, match="column 'x' holds something else than numbers"):
-        Numbers().fit(rows).transform(frame(b=[1], x=["many"]))
+        NumericConverter().fit(rows).transform(frame(b=[1], x=["many"]))
 
 
 def test_levels_are_positions_among_sorted_texts_and_missing_is_one_of_them() -> None:
     rows = frame(s=["b", None, "a", np.nan, 1])
-    known = Levels().fit(rows)
+    known = CategoryEncoder().fit(rows)
     assert known.levels_["s"].tolist() == ["1", MISSING, "a", "b"]
     assert known.transform(rows)["s"].tolist() == [3, 1, 2, 1, 0]
     assert known.transform(frame(s=["never", "b"]))["s"].tolist() == [-1, 3]
 
 
-def test_texts_have_a_level_for_missing() -> None:
-    rows = frame(s=["ä", None, np.nan, 1])
-    assert Texts().fit(rows).transform(rows)["s"].tolist() == ["ä", MISSING, MISSING, "1"]
-
-
-@pytest.mark.parametrize("kind", [Numbers(), Texts(), Clipper(["x"]), DateParts(hour=True), Filler(), Levels()])
+@pytest.mark.parametrize(
+    "kind",
+    [NumericConverter(), QuantileClipper(["x"]), DateFeatures(hour=True), MedianImputer(), CategoryEncoder()],
+)
 def test_all_of_them_behave_as_scikit_learn_asks(kind: Any) -> None:
     rows = frame(x=[1.0, 2.0, np.nan]).set_index(pd.Index([5, 6, 7]))
-    if isinstance(kind, DateParts):
+    if isinstance(kind, DateFeatures):
         rows = rows.assign(x=pd.to_datetime(["2026-01-01", "2026-01-02", None]))
     with pytest.raises(NotFittedError):
         clone(kind).transform(rows)
@@ -235,7 +243,7 @@ def test_preprocessing_leaves_nothing_missing() -> None:
         }
     )
     folds = KFold(2, shuffle=True, random_state=0)
-    columns = preprocessing(
+    columns = build_preprocessor(
         features, task="classification", outliers=Outliers(columns=("n",), lower=0, upper=0.5), folds=folds
     )
     out = columns.fit_transform(rows, np.array([0, 1, 0, 1]))

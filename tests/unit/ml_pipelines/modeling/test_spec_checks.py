@@ -6,13 +6,13 @@ import pytest
 
 from ml_pipelines.errors import EstimatorError, MissingExtra
 from ml_pipelines.modeling import estimators
-from ml_pipelines.modeling.spec_checks import library_findings
+from ml_pipelines.modeling.spec_checks import find_library_issues
 from ml_pipelines.spec.yaml_source import YamlIssue
 
 
 def finding(candidate: object, *, task: object = "classification") -> YamlIssue:
     good = {"name": "linear", "estimator": "sklearn.linear_model.LogisticRegression"}
-    (found,) = library_findings({"model": {"task": task}, "candidates": [good, candidate]})
+    (found,) = find_library_issues({"model": {"task": task}, "candidates": [good, candidate]})
     return found
 
 
@@ -57,7 +57,7 @@ def test_an_estimator_of_the_other_task() -> None:
     ],
 )
 def test_what_others_tell_or_is_right_is_not_told(data: dict[str, object]) -> None:
-    assert library_findings(data) == []
+    assert find_library_issues(data) == []
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_what_others_tell_or_is_right_is_not_told(data: dict[str, object]) -> No
     ],
 )
 def test_a_pattern_is_one_that_polars_runs(pattern: str, fault: str) -> None:
-    (found,) = library_findings({"data": {"columns": {"plan": {"type": "string", "pattern": pattern}}}})
+    (found,) = find_library_issues({"data": {"columns": {"plan": {"type": "string", "pattern": pattern}}}})
     assert found.loc == ("data", "columns", "plan", "pattern")
     assert found.message.startswith("expected a regular expression as Rust has them, without look-around; ")
     assert fault in found.message
@@ -80,7 +80,7 @@ def test_a_pattern_is_one_that_polars_runs(pattern: str, fault: str) -> None:
 def test_without_scikit_learn_nothing_can_be_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimators, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="the package 'scikit-learn' is not installed"):
-        library_findings({})
+        find_library_issues({})
 
 
 def test_what_is_wrong_survives_a_process_boundary() -> None:

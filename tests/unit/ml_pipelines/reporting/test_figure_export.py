@@ -8,17 +8,17 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from ml_pipelines.evaluation.scorers import Problem, describe
+from ml_pipelines.evaluation.scorers import TargetSchema, curves_and_confusion
 from ml_pipelines.reporting.figure_export import figures
 
-BINARY = Problem("classification", ("good", "bad"), "bad")
-REGRESSION = Problem("regression")
+BINARY = TargetSchema("classification", ("good", "bad"), "bad")
+REGRESSION = TargetSchema("regression")
 SVG = "{http://www.w3.org/2000/svg}"
 TRUTH = np.array([0, 1] * 50)
 
 
-def candidate(problem: Problem, truth: np.ndarray, score: np.ndarray, name: str = "tree") -> dict:
-    return {"candidate": name, **describe(problem, truth, score)}
+def candidate(target: TargetSchema, truth: np.ndarray, score: np.ndarray, name: str = "tree") -> dict:
+    return {"candidate": name, **curves_and_confusion(target, truth, score)}
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def test_a_regression_has_its_residuals() -> None:
 
 
 def test_many_classes_have_their_confusion() -> None:
-    problem = Problem("classification", tuple("abcde$"))
-    assert set(draw(candidate(problem, np.arange(6), np.eye(6)))) == {"confusion.svg"}
+    target = TargetSchema("classification", tuple("abcde$"))
+    assert set(draw(candidate(target, np.arange(6), np.eye(6)))) == {"confusion.svg"}
 
 
 def test_a_single_class_has_no_curves() -> None:
@@ -67,8 +67,8 @@ def test_the_same_numbers_give_the_same_bytes_and_others_do_not(binary: Any) -> 
 
 
 def test_a_class_may_be_called_like_a_tag() -> None:
-    problem = Problem("classification", ("<script>", "a&b", "c"))
-    root = parsed(draw(candidate(problem, np.arange(3), np.eye(3)))["confusion.svg"])
+    target = TargetSchema("classification", ("<script>", "a&b", "c"))
+    root = parsed(draw(candidate(target, np.arange(3), np.eye(3)))["confusion.svg"])
     assert {"<script>", "a&b", "c"} <= {text.text for text in root.iter(f"{SVG}text")}
 
 

@@ -19,23 +19,23 @@ from ml_pipelines.contracts import (
     SliceMetrics,
     StepResult,
 )
-from ml_pipelines.evaluation.scorers import Problem, describe, measure
+from ml_pipelines.evaluation.scorers import TargetSchema, compute_metrics, curves_and_confusion
 from ml_pipelines.ports import TaskRecord
 from ml_pipelines.reporting.report_data import ReportData
 from ml_pipelines.reporting.training_report import policy, render, style
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x00\ud800"
 NINETY_FIVE = Interval(low=0.8, high=0.95, confidence=0.95)
-BINARY = Problem("classification", ("good", "bad"), "bad")
+BINARY = TargetSchema("classification", ("good", "bad"), "bad")
 TRUTH = np.array([0, 1] * 60)
 SCORE = np.random.default_rng(0).random(120) * 0.5 + TRUTH * 0.4
 PROFILE = {"levels": {"a": 0.7, "b": 0.3}, "missing": 0.0}
 
 
-def candidate(name: str, problem: Problem = BINARY, truth: Any = TRUTH, score: Any = SCORE) -> dict[str, Any]:
-    metrics = measure(problem, truth, score)
+def candidate(name: str, target: TargetSchema = BINARY, truth: Any = TRUTH, score: Any = SCORE) -> dict[str, Any]:
+    metrics = compute_metrics(target, truth, score)
     level = {"column": "plan", "level": "yes", "rows": 60, "metrics": metrics}
-    described = describe(problem, truth, score)
+    described = curves_and_confusion(target, truth, score)
     return {"candidate": name, "validation": metrics, "test": metrics, "slices": [level], **described}
 
 
@@ -229,16 +229,16 @@ def test_metrics_that_could_not_be_measured() -> None:
 
 
 @pytest.mark.parametrize(
-    ("problem", "truth", "score", "shown"),
+    ("target", "truth", "score", "shown"),
     [
-        (Problem("regression"), np.arange(50.0), np.arange(50.0) + 1, {"Residuals"}),
-        (Problem("regression"), np.ones(50), np.ones(50), {"Residuals"}),
-        (Problem("classification", tuple("abcdefghijklmnop")), np.arange(16), np.eye(16), {"Confusion"}),
+        (TargetSchema("regression"), np.arange(50.0), np.arange(50.0) + 1, {"Residuals"}),
+        (TargetSchema("regression"), np.ones(50), np.ones(50), {"Residuals"}),
+        (TargetSchema("classification", tuple("abcdefghijklmnop")), np.arange(16), np.eye(16), {"Confusion"}),
     ],
     ids=["numbers", "constant", "many classes"],
 )
-def test_other_tasks_have_other_plots(problem: Problem, truth: Any, score: Any, shown: set[str]) -> None:
-    best = candidate("linear", problem, truth, score)
+def test_other_tasks_have_other_plots(target: TargetSchema, truth: Any, score: Any, shown: set[str]) -> None:
+    best = candidate("linear", target, truth, score)
     page = render(evidence(evaluation={"metric": "rmse", "candidates": [best]}))
     plots = page[page.index("Plots of") : page.index("Features that matter")]
     assert set(re.findall("<figcaption>(.*?)</figcaption>", plots)) == shown

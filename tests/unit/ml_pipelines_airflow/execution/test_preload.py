@@ -75,11 +75,11 @@ def test_what_is_slow_at_its_first_use_is_used(
     assert caplog.messages == [f"{name} can't be preloaded: ZeroDivisionError: division by zero"]
 
 
-@pytest.mark.parametrize(("preloaded", "forks"), [("ml_pipelines.modeling._skops", True), ("json", False)])
+@pytest.mark.parametrize(("preloaded", "forks"), [("ml_pipelines.modeling.skops_io", True), ("json", False)])
 def test_a_task_is_forked_to_try_a_model_if_what_that_needs_is_here(
     preloaded: str, forks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "ml_pipelines.modeling._skops", raising=False)
+    monkeypatch.delitem(sys.modules, "ml_pipelines.modeling.skops_io", raising=False)
     monkeypatch.setenv(OPTION, preloaded)
     preload()
     assert process.current.forks is forks

@@ -104,7 +104,7 @@ def test_a_fork_that_takes_too_long_is_ended(data: bytes, monkeypatch: pytest.Mo
 def test_a_fork_of_a_warm_process_tries_the_model(data: bytes) -> None:
     """In a process that has computed nothing, as a task has not: here, pools of threads may have been started."""
     code = (
-        "import sys, ml_pipelines.modeling._skops, ml_pipelines.modeling.features\n"
+        "import sys, ml_pipelines.modeling.skops_io, ml_pipelines.modeling.features\n"
         "from ml_pipelines.adapters.smoke_test.client import predict_in_fork\n"
         "from ml_pipelines.errors import ArtifactCorrupt\n"
         "from tests.unit.ml_pipelines.adapters.smoke_test.test_client import TRAINING, version\n"

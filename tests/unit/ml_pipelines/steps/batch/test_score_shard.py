@@ -5,7 +5,7 @@ import pytest
 
 from ml_pipelines.contracts import Identity
 from ml_pipelines.errors import DataError, ModelError, RequestError
-from ml_pipelines.modeling.features import features_frame, score
+from ml_pipelines.modeling.features import feature_frame, predict
 from ml_pipelines.pipeline.batch_parameters import ScoreShardParameters
 from ml_pipelines.steps.batch.score_shard import resolve, score_shard
 from ml_pipelines.testing import FakeServices
@@ -32,7 +32,7 @@ def test_two_classes_give_the_label_and_the_probability_of_a_hit(scored):
     table = made.outputs["scores"].collect()
     assert table.columns == ["id", "colour", "prediction", "probability"]
     training = run.records[0]
-    expected = score(run.loader(run.models[0])(), features_frame(run.test, training["features"]), training)
+    expected = predict(run.loader(run.models[0])(), feature_frame(run.test, training["features"]), training)
     assert table["probability"].to_list() == expected.tolist()
     assert table["prediction"].to_list() == ["bad" if each >= 0.5 else "good" for each in expected]
     assert set(table["prediction"]) == {"bad", "good"}
@@ -56,7 +56,7 @@ def test_a_regression_gives_a_number(scored):
     table = made.outputs["scores"].collect()
     assert table.columns == ["id", "colour", "prediction"]
     training = run.records[0]
-    expected = score(run.loader(run.models[0])(), features_frame(run.test, training["features"]), training)
+    expected = predict(run.loader(run.models[0])(), feature_frame(run.test, training["features"]), training)
     assert table["prediction"].to_list() == expected.tolist()
 
 

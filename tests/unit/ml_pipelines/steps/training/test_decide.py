@@ -8,7 +8,7 @@ import pytest
 from ml_pipelines._utils.canonical_json import dump_json
 from ml_pipelines.contracts import Decision, Identity
 from ml_pipelines.errors import RegistryError, ServiceUnavailable
-from ml_pipelines.evaluation.scorers import Problem, dummy_score, measure
+from ml_pipelines.evaluation.scorers import TargetSchema, compute_metrics, dummy_predictions
 from ml_pipelines.pipeline.parameters import DecideParameters
 from ml_pipelines.ports import TrackedModel
 from ml_pipelines.spec.training import Gate
@@ -140,11 +140,11 @@ def test_a_champion_that_changed_meanwhile_is_an_error(then: Any, now: Any) -> N
 
 def test_a_model_that_is_never_positive_is_rejected_although_its_accuracy_passes() -> None:
     """The seed of many a bad deployment: 85.9 % of the rows are negative, so always saying no is 85.9 % accurate."""
-    problem = Problem("classification", (0, 1), 1)
+    target = TargetSchema("classification", (0, 1), 1)
     truth = np.array([1] * 141 + [0] * 859)
     training = {"target_summary": {"share": {"0": 0.859, "1": 0.141}}}
-    dummy = measure(problem, truth, dummy_score(problem, training, 1000))
-    never = measure(problem, truth, np.zeros(1000))
+    dummy = compute_metrics(target, truth, dummy_predictions(target, training, 1000))
+    never = compute_metrics(target, truth, np.zeros(1000))
     assert never["accuracy"] == 0.859
     for metric in ("accuracy", "roc_auc", "f1"):
         document = evaluation(never, dummy=dummy, metric=metric)

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from ml_pipelines._utils.canonical_json import dump_json
 from ml_pipelines.contracts import ArtifactRef
 from ml_pipelines.errors import DataError, ModelError, RequestError, ServiceUnavailable, StoreUnavailable
-from ml_pipelines.modeling.features import features_frame, score
+from ml_pipelines.modeling.features import feature_frame, predict
 from ml_pipelines.modeling.serialization import dump_model
 from ml_pipelines.ports import TrackedModel
 from ml_pipelines.spec.training import Slices
@@ -34,8 +34,8 @@ class Broken(BaseEstimator):
 
 def own_scores(run: Any, index: int) -> tuple[Any, Any]:
     record = run.records[index]
-    frame = features_frame(run.test, record["features"])
-    return run.test.collect()["label"].to_numpy(), score(run.loader(run.models[index])(), frame, record)
+    frame = feature_frame(run.test, record["features"])
+    return run.test.collect()["label"].to_numpy(), predict(run.loader(run.models[index])(), frame, record)
 
 
 def test_binary_metrics_are_those_of_scikit_learn(run: Any) -> None:

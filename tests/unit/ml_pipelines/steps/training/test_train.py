@@ -5,6 +5,7 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from sklearn.compose import ColumnTransformer
@@ -14,14 +15,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler, TargetEncoder
 
 import ml_pipelines
 from ml_pipelines._utils.canonical_json import dump_json, load_json
 from ml_pipelines.contracts import DataPin, Identity
 from ml_pipelines.errors import DataError, ModelError
-from ml_pipelines.modeling.features import features_frame, frame_of, records, score
-from ml_pipelines.modeling.preprocessing import DateParts, Numbers, Texts
+from ml_pipelines.modeling.features import feature_frame, frame_from_records, frame_to_records, predict
+from ml_pipelines.modeling.preprocessing import MISSING, DateFeatures, NumericConverter
 from ml_pipelines.modeling.serialization import dump_model, load_model
 from ml_pipelines.pipeline.parameters import TrainParameters
 from ml_pipelines.pipeline.step import Publication, StepOutput
@@ -71,7 +72,7 @@ def fit(rows: pl.LazyFrame, **told: Any) -> StepOutput:
 
 def scores(output: StepOutput, rows: pl.LazyFrame) -> Any:
     training = output.outputs["training"]
-    return score(output.outputs["model"], features_frame(rows, training["features"]), training)
+    return predict(output.outputs["model"], feature_frame(rows, training["features"]), training)
 
 
 def test_boosted_trees_tell_which_customers_leave() -> None:
@@ -133,7 +134,7 @@ def test_importances_are_those_of_scikit_learn(estimator: str, scoring: str) -> 
     label = goal if estimator == REGRESSOR else np.where(goal > 0, "yes", "no")
     positive = None if estimator == REGRESSOR else "yes"
     output = fit(rows.with_columns(label=pl.Series(label)).lazy(), estimator=estimator, positive=positive)
-    frame = features_frame(rows.lazy(), output.outputs["training"]["features"])
+    frame = feature_frame(rows.lazy(), output.outputs["training"]["features"])
     theirs = permutation_importance(
         output.outputs["model"], frame, label, scoring=scoring, n_repeats=20, random_state=0
     ).importances_mean
@@ -161,16 +162,17 @@ def test_the_stored_model_says_the_same_about_the_smoke_rows(output: StepOutput)
     training = load_json(dump_json(output.outputs["training"]))
     model = load_model(dump_model(output.outputs["model"]))
     smoke = training["smoke"]
-    frame = frame_of(smoke["rows"], training["features"])
+    frame = frame_from_records(smoke["rows"], training["features"])
     assert len(smoke["rows"]) == 10
-    assert score(model, frame, training).tolist() == smoke["predictions"]
+    assert predict(model, frame, training).tolist() == smoke["predictions"]
     assert model.predict(frame).tolist() == smoke["answers"]
-    assert records(frame) == smoke["rows"]
+    assert frame_to_records(frame) == smoke["rows"]
 
 
-def test_a_model_of_scikit_learns_encoders_as_they_were_stored_before_is_read_and_says_the_same(
-    output: StepOutput,
-) -> None:
+def test_train_predicts_as_a_pipeline_of_scikit_learns_own_transformers(output: StepOutput) -> None:
+    def as_texts(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.apply(lambda column: column.astype(object).where(column.notna(), MISSING).map(str))
+
     def filled(first: Any) -> Pipeline:
         imputer = SimpleImputer(strategy="median", keep_empty_features=True, add_indicator=True)
         return make_pipeline(first, imputer, StandardScaler())
@@ -179,23 +181,22 @@ def test_a_model_of_scikit_learns_encoders_as_they_were_stored_before_is_read_an
     target = TargetEncoder(cv=StratifiedKFold(5, shuffle=True, random_state=1))
     columns = ColumnTransformer(
         [
-            ("number", filled(Numbers()), ["größe", "count", "ja", "empty"]),
-            ("onehot", make_pipeline(Texts(), onehot), ["stadt", "untyped"]),
-            ("target", make_pipeline(Texts(), target, StandardScaler()), ["many"]),
-            ("date", filled(DateParts()), ["day"]),
+            ("number", filled(NumericConverter()), ["größe", "count", "ja", "empty"]),
+            ("onehot", make_pipeline(FunctionTransformer(as_texts), onehot), ["stadt", "untyped"]),
+            ("target", make_pipeline(FunctionTransformer(as_texts), target, StandardScaler()), ["many"]),
+            ("date", filled(DateFeatures()), ["day"]),
         ],
         sparse_threshold=0.0,
         verbose_feature_names_out=False,
     )
-    training, new = output.outputs["training"], output.outputs["model"]
-    frame = features_frame(table(), training["features"])
+    training, model = output.outputs["training"], output.outputs["model"]
+    frame = feature_frame(table(), training["features"])
     texts = frame.select_dtypes("category").columns
     objects = frame.assign(**{name: frame[name].astype(object).where(frame[name].notna(), None) for name in texts})
-    stored = Pipeline([("features", columns), ("model", LogisticRegression(random_state=1))])
-    stored.fit(objects, table().collect()["label"].to_numpy())
-    read = load_model(dump_model(stored))
-    for model, rows in ((stored, objects), (read, frame), (read, objects), (new, frame), (new, objects)):
-        np.testing.assert_allclose(score(model, rows, training), score(stored, objects, training), rtol=1e-9)
+    reference = Pipeline([("features", columns), ("model", LogisticRegression(random_state=1))])
+    reference.fit(objects, table().collect()["label"].to_numpy())
+    for rows in (frame, objects):
+        np.testing.assert_allclose(predict(model, rows, training), predict(reference, objects, training), rtol=1e-9)
 
 
 def test_rows_unlike_those_of_the_training_are_scored(output: StepOutput) -> None:
