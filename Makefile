@@ -16,7 +16,7 @@ NOT_WITH_PREFECT := packaging|python-slugify|sqlalchemy|websockets
 DELIVERY := $(BIN)/python -m ml_pipelines_airflow.release
 RELEASE ?= dist/release.json
 
-.PHONY: help demo ui env up down logs ps stack-native test system-test bench check dags smoke lock wheel registry-login \
+.PHONY: help demo ui env up down logs ps stack-native test system-test bench check prose dags smoke lock wheel registry-login \
 	publish deploy clean distclean
 
 help: ## list what there is
@@ -82,6 +82,9 @@ check: .venv/.stamp ## style, types, layers and workflows
 	echo '>> zizmor'; $(BIN)/zizmor --offline --quiet .github || failed=1; \
 	if command -v actionlint >/dev/null; then echo '>> actionlint'; actionlint || failed=1; fi; \
 	exit $$failed
+
+prose: .venv/.stamp ## the language of docs, docstrings, comments and messages (FILES=: only these)
+	@$(BIN)/python -m tests.prose $(FILES)
 
 dags: .venv/.stamp ## import every DAG as Airflow does; describe what a release of them offers in dist/release.json
 	@$(DELIVERY) dags --release $(RELEASE)
