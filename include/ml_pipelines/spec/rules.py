@@ -13,7 +13,7 @@ from typing import Any, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
 from ml_pipelines.spec.batch import OUTPUT_COLUMNS
-from ml_pipelines.spec.cron import CRON_EXPECTED, cron_fault
+from ml_pipelines.spec.cron import find_cron_error
 from ml_pipelines.spec.metrics import METRICS, Task, metrics_of
 from ml_pipelines.spec.tasks import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS, extension_tasks
 from ml_pipelines.spec.training import ALLOWED_PACKAGES
@@ -136,8 +136,8 @@ def _threshold(name: str, limit: float, loc: Loc) -> Iterator[YamlIssue]:
 
 def _schedule_rules(data: Any) -> Iterator[YamlIssue]:
     cron, zone = _at(data, "schedule", "cron"), _at(data, "schedule", "timezone")
-    if isinstance(cron, str) and (fault := cron_fault(cron)):
-        message = f"expected {CRON_EXPECTED}; {fault}"
+    if isinstance(cron, str) and (error := find_cron_error(cron)):
+        message = f"expected five cron fields: minute, hour, day of month, month, day of week; {error}"
         yield YamlIssue(loc=("schedule", "cron"), message=message, hint='an example: "0 2 * * 0", Sundays at 02:00')
     if isinstance(zone, str) and not _is_timezone(zone):
         message = f"expected a time zone such as UTC or Europe/Berlin, got {format_value(zone)}"

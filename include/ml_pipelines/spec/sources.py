@@ -195,12 +195,13 @@ def _with_extensions(base: type[DataSection], sections: tuple[type[SourceSection
 
 
 def _read_source(value: Any) -> Any:
-    """Return the source of `{kind: fields}`; anything else is left to pydantic."""
-    if isinstance(value, dict) and len(value) == 1:
-        ((kind, fields),) = value.items()
-        if kind in source_kinds():
-            return source_class(kind).model_validate(fields)
-    return value
+    """Return the source of `{kind: fields}`; a source is returned as it is."""
+    if not isinstance(value, dict):
+        return value
+    if len(value) != 1 or not set(value) <= set(source_kinds()):
+        raise ValueError(f"expected one source by its kind ({', '.join(source_kinds())}), got {', '.join(value)}")
+    ((kind, fields),) = value.items()
+    return source_class(kind).model_validate(fields)
 
 
 def _write_source(source: SourceSection) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def test_a_request_in_a_storage_that_refuses_or_is_away(
 
 def test_a_result_that_can_not_be_written(command: Command, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,label\n1,0\n2,1\n")
-    source = {"path": str(tmp_path / "a.csv")}
+    source = {"file": {"path": str(tmp_path / "a.csv")}}
     request = {
         "step": "ingest",
         "parameters": {"source": source, "types": {}, "key": "id", "target": "label", "ignore": []},
@@ -146,9 +146,10 @@ def test_a_result_that_can_not_be_written(command: Command, tmp_path: Path) -> N
 
 
 def test_an_error_of_a_step_is_left_where_its_result_would_be(command: Command, tmp_path: Path) -> None:
+    source = {"file": {"path": "gone.csv"}}
     request = {
         "step": "ingest",
-        "parameters": {"source": {"path": "gone.csv"}, "types": {}, "key": "id", "target": "label", "ignore": []},
+        "parameters": {"source": source, "types": {}, "key": "id", "target": "label", "ignore": []},
         "seed": 1,
         "store": f"file://{tmp_path}/store",
         "identity": {"pipeline": "shop", "run_id": "r", "task_id": "t"},

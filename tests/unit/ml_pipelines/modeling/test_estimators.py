@@ -139,7 +139,7 @@ def test_all_mistakes_of_a_declaration_are_told_at_once() -> None:
 
 
 def test_the_candidates_that_are_trained_by_default_are_right() -> None:
-    assert len(spec().trained) == 2
+    assert len(spec().effective_candidates) == 2
     validate_candidates(spec())
 
 

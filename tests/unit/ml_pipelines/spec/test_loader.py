@@ -569,7 +569,7 @@ opened = []
 sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event in ("open", "socket.connect") else None)
 load_spec(sys.argv[1])
 assert opened == [sys.argv[1]], opened
-heavy = {"polars", "pandas", "numpy", "sklearn", "mlflow", "dvc", "pandera", "airflow", "croniter", "fsspec"}
+heavy = {"polars", "pandas", "numpy", "sklearn", "mlflow", "dvc", "pandera", "airflow", "fsspec"}
 assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
 """
 
