@@ -86,7 +86,7 @@ def link_urls(
         return {}
     match step:
         case "train":
-            url = values.get("mlflow_url")
+            url = values.get("tracking_url")
         case "register":
             url = values.get("url")
         case "deploy":

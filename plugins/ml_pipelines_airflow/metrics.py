@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 from ml_pipelines.contracts import StepResult
+from ml_pipelines.pipeline.facts import RecordFacts
 
 __all__ = ["tell"]
 
@@ -56,5 +57,5 @@ def _metrics(pipeline: str, result: StepResult) -> Iterator[tuple[str, str, floa
         if made.rows is not None and result.step != "plan_shards":  # a name for each shard would be too many
             yield "gauge", "ml_pipelines.step.rows", made.rows, tags | {"output": name}
     if result.step == "record_decision":
-        outcome = str(result.values["outcome"])
+        outcome = RecordFacts.of(result).outcome
         yield "incr", "ml_pipelines.run.outcome", 1, {"dag_id": pipeline, "outcome": outcome}

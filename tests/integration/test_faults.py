@@ -58,7 +58,7 @@ seed: 7
 """
 ROWS = {"october": 420, "november": 520}
 KILLED = -signal.SIGKILL
-VALUES_OF_THE_PLACE = ("mlflow_run_id", "model_uri", "mlflow_url", "url")
+VALUES_OF_THE_PLACE = ("tracking_run_id", "model_uri", "tracking_url", "url")
 
 Fault = dict[str, Any]
 

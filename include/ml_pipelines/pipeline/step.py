@@ -4,14 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Identity, JsonValue
+from ml_pipelines.errors import RequestError
+from ml_pipelines.pipeline.facts import Facts
 from ml_pipelines.pipeline.parameters import Parameters
 
-__all__ = ["Publication", "References", "Resolution", "Step", "StepOutput"]
+__all__ = ["Publication", "References", "Resolution", "Step", "StepOutput", "all_artifacts", "one_artifact"]
 
 References = dict[str, ArtifactRef | tuple[ArtifactRef, ...]]
+ParametersT = TypeVar("ParametersT", bound=Parameters)
+ReadsT = TypeVar("ReadsT")
+
+
+def one_artifact(references: References, name: str) -> ArtifactRef:
+    """Return the single artifact of a name.
+
+    Raises:
+        RequestError: the request has no artifact of this name, or a list of them.
+    """
+    reference = references.get(name)
+    if isinstance(reference, ArtifactRef):
+        return reference
+    raise RequestError(
+        f"the request has no single artifact {name!r}",
+        expected=f"one artifact {name!r}",
+        got="no such artifact" if reference is None else f"{len(reference)} artifacts",
+        fix="make the request from the results of the earlier steps",
+    )
+
+
+def all_artifacts(references: References, name: str) -> tuple[ArtifactRef, ...]:
+    """Return the artifacts of a mapped step; empty if the run did not reach it."""
+    reference = references.get(name, ())
+    return (reference,) if isinstance(reference, ArtifactRef) else reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,22 +76,22 @@ class StepOutput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Publication:
-    """What `publish(work, services)` works from; it gives back further values.
+class Publication(Generic[ParametersT, ReadsT]):
+    """The arguments of `publish(work, services)`, which returns further values.
 
     Attributes:
         parameters: of the step.
         references: the request's inputs, its context and the step's own outputs, by name.
         values: what was computed or resolved.
-        facts: values of earlier steps by step name; a list for a mapped step.
+        facts: facts of earlier steps, an object of the class :attr:`Step.reads`.
         identity: whose work this is.
         key: of the recipe.
     """
 
-    parameters: Parameters
+    parameters: ParametersT
     references: References
     values: dict[str, JsonValue]
-    facts: dict[str, JsonValue]
+    facts: ReadsT
     identity: Identity
     key: str
 
@@ -81,7 +108,8 @@ class Step:
         publish: `module:function`, or None.
         inputs: argument of `compute` -> `step.output` that it comes from. Those of a mapped step are a list.
         context: the same for arguments that only `publish` takes.
-        facts: steps whose values `publish` reads.
+        facts: contract of the values that the step hands on; None for values without a contract.
+        reads: dataclass of the earlier facts that `publish` reads, with one field for each step; None for no facts.
         outputs: name -> kind. `shard_*` stands for as many as there are, `shard_0` and so on.
         modules: own modules whose source is part of the key, beside that of `compute`.
         packages: distributions whose versions are part of the key.
@@ -94,7 +122,8 @@ class Step:
     publish: str | None = None
     inputs: dict[str, str] = field(default_factory=dict)
     context: dict[str, str] = field(default_factory=dict)
-    facts: tuple[str, ...] = ()
+    facts: type[Facts] | None = None
+    reads: type[Any] | None = None
     outputs: dict[str, ArtifactKind] = field(default_factory=dict)
     modules: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ The table is read without importing what it names.
 
 from __future__ import annotations
 
+from ml_pipelines.pipeline import facts
 from ml_pipelines.pipeline.step import Step
 
 __all__ = ["TRAINING_STEPS"]
@@ -27,6 +28,7 @@ TRAINING_STEPS: dict[str, Step] = {
             parameters="ml_pipelines.pipeline.parameters:IngestParameters",
             resolve="ml_pipelines.steps.training.ingest_io:resolve",
             compute="ml_pipelines.steps.training.ingest:ingest",
+            facts=facts.IngestFacts,
             outputs={"table": "table"},
             modules=("ml_pipelines.data.type_inference", "ml_pipelines.data.streaming"),
             packages=_TABLES,
@@ -35,13 +37,15 @@ TRAINING_STEPS: dict[str, Step] = {
             name="compare_with_champion",
             parameters="ml_pipelines.pipeline.parameters:CompareWithChampionParameters",
             publish="ml_pipelines.steps.training.compare_with_champion:publish",
-            facts=("ingest",),
+            facts=facts.CompareFacts,
+            reads=facts.FactsForComparison,
             context={"table": "ingest.table"},
         ),
         Step(
             name="check_quality",
             parameters="ml_pipelines.pipeline.parameters:CheckQualityParameters",
             compute="ml_pipelines.steps.training.check_quality:check_quality",
+            facts=facts.QualityFacts,
             inputs={"table": "ingest.table"},
             outputs={"report": "json", "flagged": "table"},
             modules=(
@@ -57,6 +61,7 @@ TRAINING_STEPS: dict[str, Step] = {
             name="preprocess",
             parameters="ml_pipelines.pipeline.parameters:PreprocessParameters",
             compute="ml_pipelines.steps.training.preprocess:preprocess",
+            facts=facts.PreprocessFacts,
             inputs={"table": "ingest.table", "flagged": "check_quality.flagged"},
             outputs={"clean": "table", "quarantine": "table"},
             modules=("ml_pipelines.data.streaming",),
@@ -66,6 +71,7 @@ TRAINING_STEPS: dict[str, Step] = {
             name="split",
             parameters="ml_pipelines.pipeline.parameters:SplitParameters",
             compute="ml_pipelines.steps.training.split:split",
+            facts=facts.SplitFacts,
             inputs={"table": "preprocess.clean"},
             outputs={"train": "table", "validation": "table", "test": "table"},
             modules=("ml_pipelines.data.row_hash", "ml_pipelines.data.streaming"),
@@ -77,7 +83,8 @@ TRAINING_STEPS: dict[str, Step] = {
             compute="ml_pipelines.steps.training.train:train",
             publish="ml_pipelines.steps.training.train:publish",
             inputs={"table": "split.train"},
-            facts=("ingest",),
+            facts=facts.TrainFacts,
+            reads=facts.FactsForTraining,
             outputs={"model": "model", "training": "json"},
             modules=(
                 "ml_pipelines.modeling.estimators",
@@ -95,7 +102,8 @@ TRAINING_STEPS: dict[str, Step] = {
             resolve="ml_pipelines.steps.training.evaluate_io:resolve",
             compute="ml_pipelines.steps.training.evaluate:evaluate",
             publish="ml_pipelines.steps.training.evaluate_io:publish",
-            facts=("train",),
+            facts=facts.EvaluateFacts,
+            reads=facts.FactsForEvaluation,
             inputs={
                 "models": "train.model",
                 "trainings": "train.training",
@@ -119,6 +127,7 @@ TRAINING_STEPS: dict[str, Step] = {
             parameters="ml_pipelines.pipeline.parameters:DecideParameters",
             resolve="ml_pipelines.steps.training.decide:resolve",
             compute="ml_pipelines.steps.training.decide:decide",
+            facts=facts.DecideFacts,
             inputs={
                 "evaluation": "evaluate.evaluation",
                 "models": "train.model",
@@ -131,9 +140,9 @@ TRAINING_STEPS: dict[str, Step] = {
             name="register",
             parameters="ml_pipelines.pipeline.parameters:RegisterParameters",
             publish="ml_pipelines.steps.training.register:publish",
-            facts=("ingest", "compare_with_champion", "train"),
+            facts=facts.RegisterFacts,
+            reads=facts.FactsForRegistration,
             context={
-                "decision": "decide.decision",
                 "models": "train.model",
                 "trainings": "train.training",
             },
@@ -142,27 +151,17 @@ TRAINING_STEPS: dict[str, Step] = {
             name="deploy",
             parameters="ml_pipelines.pipeline.parameters:DeployParameters",
             publish="ml_pipelines.steps.training.deploy:publish",
-            facts=("decide", "register"),
-            context={"decision": "decide.decision", "trainings": "train.training"},
+            facts=facts.DeployFacts,
+            reads=facts.FactsForDeployment,
+            context={"trainings": "train.training"},
         ),
         Step(
             name="record_decision",
             parameters="ml_pipelines.pipeline.parameters:RecordParameters",
             publish="ml_pipelines.steps.training.record_decision:publish",
-            facts=(
-                "ingest",
-                "compare_with_champion",
-                "check_quality",
-                "preprocess",
-                "split",
-                "train",
-                "evaluate",
-                "decide",
-                "register",
-                "deploy",
-            ),
+            facts=facts.RecordFacts,
+            reads=facts.FactsForRecord,
             context={
-                "decision": "decide.decision",
                 "report": "check_quality.report",
                 "trainings": "train.training",
                 "evaluation": "evaluate.evaluation",

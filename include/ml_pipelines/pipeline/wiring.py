@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from ml_pipelines.contracts import StepResult
@@ -18,8 +19,8 @@ Results = Mapping[str, "StepResult | list[StepResult] | None"]
 def upstream_steps(step: str) -> tuple[str, ...]:
     """The steps whose results a step reads, in catalog order."""
     row = TRAINING_STEPS[step]
-    named = {source.partition(".")[0] for source in (*row.inputs.values(), *row.context.values())} | set(row.facts)
-    return tuple(name for name in TRAINING_STEPS if name in named)
+    sources = {source.partition(".")[0] for source in (*row.inputs.values(), *row.context.values())}
+    return tuple(name for name in TRAINING_STEPS if name in sources or name in _read_steps(row))
 
 
 def wire_inputs(step: Step, results: Results) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def wire_inputs(step: Step, results: Results) -> dict[str, Any]:
     return {
         "inputs": _references(step, step.inputs, results, required=True),
         "context": _references(step, step.context, results, required=False),
-        "facts": {name: _values(result) for name in step.facts if (result := results.get(name)) is not None},
+        "facts": {name: _values(result) for name in _read_steps(step) if (result := results.get(name)) is not None},
     }
 
 
@@ -59,6 +60,11 @@ def _references(step: Step, sources: Mapping[str, str], results: Results, *, req
             tuple(each.outputs[output] for each in result) if isinstance(result, list) else result.outputs[output]
         )
     return found
+
+
+def _read_steps(step: Step) -> tuple[str, ...]:
+    """Return the names of the steps whose facts `publish` reads."""
+    return tuple(field.name for field in fields(step.reads)) if step.reads else ()
 
 
 def _values(result: StepResult | list[StepResult]) -> Any:

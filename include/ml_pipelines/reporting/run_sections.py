@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ml_pipelines.data.drift import LARGE_DRIFT, MODERATE_DRIFT, FeatureDrift, compare_profiles
+from ml_pipelines.pipeline.facts import TrainFacts
 from ml_pipelines.reporting import plots
 from ml_pipelines.reporting.components import facts, mark, more, note, section, table
 from ml_pipelines.reporting.formatting import NOTHING, digest, duration, number, percent, size
@@ -218,5 +219,5 @@ def timings_section(evidence: ReportData) -> Html | None:
 
 
 def _label(task: Any) -> str:
-    candidate = task.result.values.get("candidate") if task.result.step == "train" else None
+    candidate = TrainFacts.of(task.result).candidate if task.result.step == "train" else None
     return clipped(f"{task.identity.task_id} · {candidate}" if candidate else task.identity.task_id)

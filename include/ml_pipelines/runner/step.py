@@ -10,16 +10,18 @@ import difflib
 import logging
 import time
 from contextlib import ExitStack
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import ArtifactRef, StepRequest, StepResult, describe_validation_error
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.batch import BATCH_STEPS
 from ml_pipelines.pipeline.cache_key import cache_key
+from ml_pipelines.pipeline.facts import NoFacts
 from ml_pipelines.pipeline.parameters import Parameters
 from ml_pipelines.pipeline.step import Publication, Resolution, Step, StepOutput
 from ml_pipelines.pipeline.training import TRAINING_STEPS
@@ -74,6 +76,7 @@ def run_step(request: StepRequest, services: Services) -> StepResult:
             step, request, parameters, resolution, key, components, store, services.cells_per_group
         )
     result = _publish(step, request, parameters, resolution, result, services)
+    _check_values(step, result)
     result = result.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
     store.record(request.identity, result)
     log.info("%s %s: %s (%.2f s)", step.name, key[:12], result.reason, result.seconds)
@@ -104,6 +107,37 @@ def _parameters(step: Step, request: StepRequest) -> Parameters:
             expected=f"the fields of {kind.__name__}: {', '.join(kind.model_fields)}",
             got=describe_validation_error(exc),
             fix="make the request from the declaration again, with the version that runs it",
+        ) from exc
+
+
+def _facts(step: Step, request: StepRequest) -> Any:
+    """Return the facts of earlier steps that `publish` reads, validated once."""
+    contract = step.reads or NoFacts
+    try:
+        return TypeAdapter(contract).validate_python(request.facts)
+    except ValidationError as exc:
+        raise RequestError(
+            f"the facts for step {step.name} do not have the expected form",
+            where=f"step {step.name}",
+            expected=f"the facts of the steps {', '.join(field.name for field in fields(contract)) or 'none'}",
+            got=describe_validation_error(exc),
+            fix="run the earlier steps again with the same version of the package",
+        ) from exc
+
+
+def _check_values(step: Step, result: StepResult) -> None:
+    """Raise RequestError unless the values are the facts that the step declares."""
+    if step.facts is None:
+        return
+    try:
+        step.facts.of(result)
+    except ValidationError as exc:
+        raise RequestError(
+            f"the values of step {step.name} are not the facts that it declares",
+            where=f"step {step.name}",
+            expected=f"the fields of {step.facts.__name__}: {', '.join(step.facts.model_fields)}",
+            got=describe_validation_error(exc),
+            fix=f"correct the step, or its class {step.facts.__name__}",
         ) from exc
 
 
@@ -211,11 +245,11 @@ def _publish(
         and (told := store.load_publication(step.name, result.key, services.server_id)) is not None
     ):
         return result.model_copy(update={"values": values | told})
-    work = Publication(
+    work: Publication[Parameters, Any] = Publication(
         parameters=parameters,
         references={**request.inputs, **request.context, **result.outputs},
         values=values,
-        facts=request.facts,
+        facts=_facts(step, request),
         identity=request.identity,
         key=result.key,
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import TypeVar, cast
 
 from ml_pipelines._utils.imports import import_object
-from ml_pipelines.contracts import Identity, JsonValue, StepRequest, StepResult
+from ml_pipelines.contracts import Identity, StepRequest, StepResult
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.cache_key import code_digests, package_versions
+from ml_pipelines.pipeline.facts import Approval, CompareFacts, DecideFacts, Facts, QualityFacts
 from ml_pipelines.pipeline.parameters import Parameters, RunOptions, TrainParameters
 from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.pipeline.wiring import upstream_steps, wire_inputs
@@ -33,6 +34,7 @@ __all__ = [
 
 _CHECKED = "checked"  # where a list of candidates was "published" to
 
+FactsT = TypeVar("FactsT", bound=Facts)
 RunResults = dict[str, StepResult | list[StepResult] | None]
 Runner = Callable[[Sequence[StepRequest]], Sequence[StepResult]]
 Approve = Callable[[StepResult], str | None]
@@ -110,12 +112,12 @@ def orchestrate(
     options = options or RunOptions()
     chosen = selected_candidates(spec, options.candidates)
     results: RunResults = dict.fromkeys(TRAINING_STEPS)
-    approval: dict[str, JsonValue] = {}
+    approval: list[Approval] = []
 
     def request(step: str, map_index: int = -1, candidate: Candidate | None = None) -> StepRequest:
         wired = wire_inputs(TRAINING_STEPS[step], {name: results[name] for name in upstream_steps(step)})
         if step == "record_decision" and approval:
-            wired["facts"]["approval"] = approval
+            wired["facts"]["approval"] = approval[0].model_dump(mode="json")
         return StepRequest(
             step=step,
             parameters=step_parameters(spec, step, candidate).for_run(options).model_dump(mode="json"),
@@ -136,16 +138,16 @@ def orchestrate(
         run_all("evaluate", "decide")
         decided = results["decide"]
         assert isinstance(decided, StepResult)
-        outcome = decided.values["outcome"]
+        outcome = DecideFacts.of(decided).decision.outcome
         if outcome == "held" and (approver := approve(decided)):
-            approval["approver"] = approver
+            approval.append(Approval(approver=approver))
         if outcome == "promoted" or approval:
             run_all("register", "deploy")
 
     run_all("ingest", "compare_with_champion")
-    if _value(results["compare_with_champion"], "verdict") == "go_on":
+    if _of(CompareFacts, results["compare_with_champion"]).verdict == "go_on":
         run_all("check_quality")
-        if _value(results["check_quality"], "verdict") == "passed":
+        if _of(QualityFacts, results["check_quality"]).verdict == "passed":
             train_and_decide()
     run_all("record_decision")
     return results
@@ -204,6 +206,6 @@ def step_parameters(spec: PipelineSpec, step: str, candidate: Candidate | None =
     return cast("Parameters", import_object(TRAINING_STEPS[step].parameters).of(spec))
 
 
-def _value(result: StepResult | list[StepResult] | None, name: str) -> Any:
+def _of(contract: type[FactsT], result: StepResult | list[StepResult] | None) -> FactsT:
     assert isinstance(result, StepResult)
-    return result.values.get(name)
+    return contract.of(result)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 from ml_pipelines._utils.canonical_json import load_json
 from ml_pipelines.contracts import ArtifactRef, Decision, JsonValue
 from ml_pipelines.errors import PipelineError, TransientError
-from ml_pipelines.pipeline.step import Publication
+from ml_pipelines.pipeline.facts import FactsForRecord
+from ml_pipelines.pipeline.parameters import RecordParameters
+from ml_pipelines.pipeline.step import Publication, all_artifacts, one_artifact
 from ml_pipelines.ports import Services, TrackedModel
 from ml_pipelines.promotion.champion import champion_before_run
 from ml_pipelines.promotion.deployment import training_record
@@ -18,10 +20,11 @@ from ml_pipelines.reporting.training_report import render
 __all__ = ["REPORT_FILE", "publish_report"]
 
 REPORT_FILE = "report.html"
+Recording = Publication[RecordParameters, FactsForRecord]
 
 
 def publish_report(
-    work: Publication, services: Services, decision: Decision, details: Mapping[str, JsonValue]
+    work: Recording, services: Services, decision: Decision, details: Mapping[str, JsonValue]
 ) -> ArtifactRef:
     """Render the report, keep it in the store, and log it with the best candidate's training.
 
@@ -38,9 +41,7 @@ def publish_report(
     Raises:
         ServiceUnavailable: the registry or the tracking server does not answer.
     """
-    trainings = [
-        load_json(services.read(ref)) for ref in cast("Sequence[ArtifactRef]", work.references.get("trainings", ()))
-    ]
+    trainings = [load_json(services.read(ref)) for ref in all_artifacts(work.references, "trainings")]
     evidence = ReportData(
         identity=work.identity,
         decision=decision,
@@ -58,22 +59,22 @@ def publish_report(
     return ref
 
 
-def _document(work: Publication, services: Services, name: str) -> dict[str, Any] | None:
-    ref = cast("ArtifactRef | None", work.references.get(name))
-    return None if ref is None else load_json(services.read(ref))
-
-
-def _tracked(work: Publication, decision: Decision) -> TrackedModel | None:
-    """The training of the best candidate, where it was written down."""
-    values = cast("list[dict[str, Any]]", work.facts.get("train", []))
-    index = decision.candidate_index
-    if index is None or index >= len(values):
+def _document(work: Recording, services: Services, name: str) -> dict[str, Any] | None:
+    if name not in work.references:
         return None
-    found = values[index]
-    return TrackedModel(found["mlflow_run_id"], found["model_uri"], found.get("mlflow_url"))
+    return load_json(services.read(one_artifact(work.references, name)))
 
 
-def _champion(work: Publication, services: Services, model: str) -> dict[str, Any]:
+def _tracked(work: Recording, decision: Decision) -> TrackedModel | None:
+    """The training of the best candidate, where it was written down."""
+    index = decision.candidate_index
+    if index is None or index >= len(work.facts.train):
+        return None
+    trained = work.facts.train[index]
+    return TrackedModel(trained.tracking_run_id, trained.model_uri, trained.tracking_url)
+
+
+def _champion(work: Recording, services: Services, model: str) -> dict[str, Any]:
     """The record of the champion's training, or why it can't be had: never a reason for the run to fail."""
     version = champion_before_run(services.registry, model, work.identity)
     if version is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ml_pipelines.contracts import Decision, StepResult
-from ml_pipelines.errors import StoreError
+from ml_pipelines.contracts import Decision
+from ml_pipelines.pipeline.facts import DecideFacts, RecordFacts
 from ml_pipelines.spec.metrics import METRICS
 from ml_pipelines_airflow.dag_builders.common import Spec
 from ml_pipelines_airflow.notifications.email import email_callback
@@ -48,18 +48,17 @@ def decision_headline(context: Any) -> Headline | None:
     recorded = step_result(ti, "record_decision")
     if recorded is None:
         return None
-    values = recorded.values
-    outcome, model = str(values["outcome"]), context["task"].op_kwargs["parameters"]["model"]
-    good = {"promoted": True, "rejected": False, "stopped": False}.get(outcome)
+    facts, model = RecordFacts.of(recorded), context["task"].op_kwargs["parameters"]["model"]
+    decided = step_result(ti, "decide")
     return Headline(
-        text=_text(outcome, model, values.get("version")),
-        detail=str(values["reason"]),
-        good=good,
-        facts=_measured(step_result(ti, "evaluate"), step_result(ti, "decide")),
+        text=_text(facts.outcome, model, facts.version),
+        detail=facts.reason,
+        good={"promoted": True, "rejected": False, "stopped": False}.get(facts.outcome),
+        facts=_measured(DecideFacts.of(decided).decision) if decided else "",
     )
 
 
-def _text(outcome: str, model: str, version: Any) -> str:
+def _text(outcome: str, model: str, version: str | None) -> str:
     if outcome == "promoted":
         return f"promoted v{version} of {model}"
     if outcome == "no_change":
@@ -67,23 +66,11 @@ def _text(outcome: str, model: str, version: Any) -> str:
     return f"{outcome}: {model} stays as it is"
 
 
-def _measured(evaluated: StepResult | None, decided: StepResult | None) -> str:
-    """The metric that the gate looks at, and by how much it differs from the champion's."""
-    decision = _decision(decided) if evaluated and decided else None
-    if decision is None or decision.metric is None or (value := decision.metrics.get(decision.metric)) is None:
+def _measured(decision: Decision) -> str:
+    """Return the primary metric and its difference from the champion's."""
+    if decision.metric is None or (value := decision.metrics.get(decision.metric)) is None:
         return ""
     old = decision.champion_metrics.get(decision.metric)
     compared = f", {value - old:+.4f} against the champion" if old is not None else ""
     better = "" if METRICS[decision.metric].greater_is_better else " (lower is better)"
     return f"{decision.candidate}: {decision.metric} {value:.4f}{compared}{better}"
-
-
-def _decision(decided: StepResult) -> Decision | None:
-    """The whole decision, None if the store does not have it any more."""
-    from ml_pipelines.store.artifact_store import ArtifactStore
-    from ml_pipelines_airflow.connections import store_uri
-
-    try:
-        return Decision.model_validate_json(ArtifactStore(store_uri()).read(decided.outputs["decision"]))
-    except StoreError:
-        return None

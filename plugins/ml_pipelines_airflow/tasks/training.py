@@ -10,7 +10,16 @@ import os
 from typing import Any
 
 from ml_pipelines._utils.imports import import_object
-from ml_pipelines.contracts import StepResult
+from ml_pipelines.contracts import Decision, StepResult
+from ml_pipelines.pipeline.facts import (
+    Approval,
+    CompareFacts,
+    DecideFacts,
+    DeployFacts,
+    EvaluateFacts,
+    IngestFacts,
+    QualityFacts,
+)
 from ml_pipelines.pipeline.parameters import RunOptions
 from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.pipeline.wiring import upstream_steps, wire_inputs
@@ -98,7 +107,7 @@ def run_task(
 def check_quality(*, ti: Any, **arguments: Any) -> str:
     """Branch: go on to preprocess, or handle poor quality."""
     result = run_task(ti=ti, **arguments)
-    return TASK_IDS["preprocess"] if result.values["verdict"] == "passed" else "handle_poor_quality"
+    return TASK_IDS["preprocess"] if QualityFacts.of(result).verdict == "passed" else "handle_poor_quality"
 
 
 def train(*, parameters: dict[str, Any], params: Any, **arguments: Any) -> None:
@@ -114,14 +123,16 @@ def train(*, parameters: dict[str, Any], params: Any, **arguments: Any) -> None:
 def compare_with_champion(*, ti: Any, **arguments: Any) -> str:
     """Branch: go on, or keep the champion as nothing has changed since."""
     result = run_task(ti=ti, **arguments)
-    log.info("%s", result.values["reason"])
-    return TASK_IDS["check_quality"] if result.values["verdict"] == "go_on" else "keep_champion"
+    compared = CompareFacts.of(result)
+    log.info("%s", compared.reason)
+    return TASK_IDS["check_quality"] if compared.verdict == "go_on" else "keep_champion"
 
 
 def decide(*, ti: Any, parameters: dict[str, Any], params: Any, dag_run: Any, **arguments: Any) -> str:
     """Branch: register, ask a person, or keep the champion."""
     result = run_task(ti=ti, parameters=parameters, params=params, dag_run=dag_run, **arguments)
-    outcome = str(result.values["outcome"])
+    decision = DecideFacts.of(result).decision
+    outcome = decision.outcome
     if outcome == "promoted":
         return TASK_IDS["register"]
     if outcome != "held":
@@ -130,7 +141,7 @@ def decide(*, ti: Any, parameters: dict[str, Any], params: Any, dag_run: Any, **
         return _answer_of_test()
     if parameters["gate"]["approval"]["when"] == "never" and run_options(params).promote != "hold":
         return "keep_champion"
-    ti.xcom_push(key=CARD, value=_card(result))
+    ti.xcom_push(key=CARD, value=_card(decision))
     return "request_approval"
 
 
@@ -138,7 +149,7 @@ def record_decision(*, ti: Any, dag_run: Any, **arguments: Any) -> None:
     """Write down what became of the run, and who approved it if somebody did."""
     answer = ti.xcom_pull(task_ids="request_approval")
     approver = _approver(answer) if answer else _tester(ti, dag_run)
-    facts = {"approval": {"approver": approver}} if approver else {}
+    facts = {"approval": Approval(approver=approver).model_dump(mode="json")} if approver else {}
     run_task(ti=ti, facts=facts, dag_run=dag_run, **arguments)
 
 
@@ -147,7 +158,9 @@ def handle_poor_quality(*, ti: Any) -> None:
     result = step_result(ti, "check_quality")
     assert isinstance(result, StepResult)
     log.warning(
-        "training stopped: the data failed %s; report: %s", result.values["failed"], result.outputs["report"].uri
+        "training stopped: the data failed %s; report: %s",
+        ", ".join(QualityFacts.of(result).failed),
+        result.outputs["report"].uri,
     )
 
 
@@ -155,11 +168,14 @@ def keep_champion(*, ti: Any) -> None:
     """Say why nothing is shipped: nothing is new, or what was decided. A run that poor data stopped comes by, too."""
     from airflow.sdk.exceptions import AirflowSkipException
 
-    result = step_result(ti, "decide") or step_result(ti, "compare_with_champion")
-    assert isinstance(result, StepResult)
-    if result.values.get("verdict") == "go_on":
+    if decided := step_result(ti, "decide"):
+        decision = DecideFacts.of(decided).decision
+        log.info("%s: %s", decision.outcome, decision.reason)
+        return
+    compared = CompareFacts.of(step_result(ti, "compare_with_champion"))
+    if compared.verdict == "go_on":
         raise AirflowSkipException("nothing was decided")
-    log.info("%s: %s", result.values.get("outcome", "no_change"), result.values["reason"])
+    log.info("no_change: %s", compared.reason)
 
 
 def _is_test(dag_run: Any) -> bool:
@@ -178,15 +194,11 @@ def _answer_of_test() -> str:
     return "keep_champion"
 
 
-def _card(result: StepResult) -> str:
-    """The decision as Markdown, for who is asked about it."""
-    from ml_pipelines.contracts import Decision
+def _card(decision: Decision) -> str:
+    """The decision as Markdown, for the request for approval."""
     from ml_pipelines.reporting.decision_card import decision_markdown
-    from ml_pipelines.services.connected import ConnectedServices
-    from ml_pipelines_airflow.connections import airflow_settings
 
-    text = ConnectedServices(airflow_settings()).read(result.outputs["decision"])
-    return decision_markdown(Decision.model_validate_json(text))
+    return decision_markdown(decision)
 
 
 def _approver(answer: dict[str, Any]) -> str | None:
@@ -203,7 +215,7 @@ def _tester(ti: Any, dag_run: Any) -> str | None:
     if not _is_test(dag_run):
         return None
     decided, deployed = step_result(ti, "decide"), step_result(ti, "deploy")
-    held = decided is not None and decided.values["outcome"] == "held"
+    held = decided is not None and DecideFacts.of(decided).decision.outcome == "held"
     return user_name() if held and deployed is not None else None
 
 
@@ -230,7 +242,7 @@ def _news(ti: Any, result: StepResult) -> dict[str, Any]:
     if result.step != "deploy":
         return result.values
     return {
-        **result.values,
-        "metrics": step_result(ti, "evaluate").values["test"],
-        "pin": step_result(ti, "ingest").values["pin"],
+        **DeployFacts.of(result).as_values(),
+        "metrics": EvaluateFacts.of(step_result(ti, "evaluate")).test,
+        "pin": IngestFacts.of(step_result(ti, "ingest")).pin.model_dump(mode="json"),
     }

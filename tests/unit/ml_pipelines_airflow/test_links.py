@@ -11,20 +11,20 @@ from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines_airflow.links import MlflowRunLink, ModelVersionLink, ReportLink, link_urls, operator_links
 
 RUN = "http://mlflow/#/experiments/1/runs"
-TRAININGS = [{"candidate": "linear", "mlflow_url": f"{RUN}/a"}, {"candidate": "tree", "mlflow_url": f"{RUN}/b"}]
+TRAININGS = [{"candidate": "linear", "tracking_url": f"{RUN}/a"}, {"candidate": "tree", "tracking_url": f"{RUN}/b"}]
 AIRFLOW = "http://airflow/dags/churn/runs/monday"
 REPORT = f"{AIRFLOW}/plugin/ml-report"  # as the plugin names the tab
 EARLIER: dict[str, Any] = {
     "train": TRAININGS,
     "register": {"version": "3", "url": "http://mlflow/#/models/m/versions/3"},
 }
-WITHOUT: dict[str, Any] = {"train": [{"candidate": "tree", "mlflow_url": None}], "register": {"url": None}}
+WITHOUT: dict[str, Any] = {"train": [{"candidate": "tree", "tracking_url": None}], "register": {"url": None}}
 
 
 @pytest.mark.parametrize(
     ("step", "values", "pushed"),
     [
-        ("train", {"mlflow_url": f"{RUN}/a"}, {"mlflow_run_url": f"{RUN}/a"}),
+        ("train", {"tracking_url": f"{RUN}/a"}, {"mlflow_run_url": f"{RUN}/a"}),
         ("register", {"url": "http://mlflow/v"}, {"model_version_url": "http://mlflow/v"}),
         ("deploy", {"version": "3"}, {"model_version_url": "http://mlflow/#/models/m/versions/3"}),
         ("evaluate", {"winner": "tree"}, {"report_url": REPORT}),
@@ -40,11 +40,11 @@ def test_a_step_pushes_its_address(step: str, values: dict[str, Any], pushed: di
 @pytest.mark.parametrize("earlier", [WITHOUT, {}])
 @pytest.mark.parametrize("step", TRAINING_STEPS)
 def test_without_a_page_nothing_is_pushed(step: str, earlier: dict[str, Any]) -> None:
-    assert link_urls(step, {"winner": "tree", "mlflow_url": None}, earlier.get) == {}
+    assert link_urls(step, {"winner": "tree", "tracking_url": None}, earlier.get) == {}
 
 
 def test_what_a_step_pushes_is_what_its_link_reads() -> None:
-    values = {"winner": "tree", "url": "http://mlflow/v", "mlflow_url": f"{RUN}/a"}
+    values = {"winner": "tree", "url": "http://mlflow/v", "tracking_url": f"{RUN}/a"}
     for step in TRAINING_STEPS:
         assert [link.xcom_key for link in operator_links(step)] == list(link_urls(step, values, EARLIER.get, AIRFLOW))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.observability import stats
+from tests.step_values import step_values
 
 from ml_pipelines.contracts import ArtifactRef, StepResult
 from ml_pipelines_airflow import metrics
@@ -18,7 +19,7 @@ SPLIT = StepResult(
     step="split", key=DIGEST, status="cached", reason="hit", seconds=1.5, outputs={"train": TABLE, "report": REPORT}
 )
 RECORD = StepResult(
-    step="record_decision", key=DIGEST, status="published", reason="acts", values={"outcome": "promoted"}
+    step="record_decision", key=DIGEST, status="published", reason="acts", values=step_values("record_decision")
 )
 OF_SPLIT = {"dag_id": "churn", "step": "split"}
 

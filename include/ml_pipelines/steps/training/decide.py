@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
-from ml_pipelines.contracts import ArtifactRef, Comparison, Decision, Identity, Interval, JsonValue, SliceMetrics
+from ml_pipelines.contracts import Comparison, Decision, Identity, Interval, JsonValue, SliceMetrics
 from ml_pipelines.errors import RegistryError
 from ml_pipelines.pipeline.parameters import DecideParameters
-from ml_pipelines.pipeline.step import References, Resolution, StepOutput
+from ml_pipelines.pipeline.step import References, Resolution, StepOutput, all_artifacts, one_artifact
 from ml_pipelines.ports import Services
 from ml_pipelines.promotion.champion import champion_before_run
 from ml_pipelines.promotion.gate import apply_gate
@@ -38,7 +38,7 @@ def resolve(parameters: DecideParameters, inputs: References, services: Services
     champion: dict[str, JsonValue] | None = None
     if version is not None:
         champion = {"version": version.version, "sha256": version.artifact.sha256 if version.artifact else None}
-    models = cast("tuple[ArtifactRef, ...]", inputs["models"])
+    models = all_artifacts(inputs, "models")
     guards: dict[str, float] = {}
     values: dict[str, JsonValue] = {}
     limit = parameters.gate.guards.max_seconds_per_row
@@ -81,8 +81,8 @@ def decide(
         withdrawn: why models were rolled back, by the sha256 of their files; see :mod:`ml_pipelines.promotion.history`.
 
     Returns:
-        Output `decision`, a :class:`Decision`. Values `outcome`, `reason`, `candidate`, `candidate_index` and
-        `champion_version`.
+        Output `decision`, a :class:`Decision`; the value `decision` of
+        :class:`ml_pipelines.pipeline.facts.DecideFacts`.
 
     Raises:
         RegistryError: the champion is not the one that was evaluated.
@@ -101,11 +101,8 @@ def decide(
     )
     decision = apply_gate(evidence, parameters.gate, promote=parameters.promote, same_as_champion=same)
     decision = hold_rolled_back(decision, (withdrawn or {}).get(winner["sha256"]))
-    values: dict[str, JsonValue] = {
-        name: getattr(decision, name) for name in ("outcome", "reason", "candidate", "candidate_index")
-    }
-    values["champion_version"] = decision.champion_version
-    return StepOutput(outputs={"decision": decision.model_dump(mode="json")}, values=values)
+    document = decision.model_dump(mode="json")
+    return StepOutput(outputs={"decision": document}, values={"decision": document})
 
 
 def _evidence(
@@ -159,7 +156,7 @@ def _opponent(evaluation: dict[str, Any], champion: Champion | None) -> dict[str
             got=now or "none",
             fix="start the run again, so that the candidates are compared with today's champion",
         )
-    return cast("dict[str, Any] | None", evaluated)
+    return dict(evaluated) if evaluated else None
 
 
 def _seconds_per_row(inputs: References, services: Services) -> float:
@@ -168,9 +165,9 @@ def _seconds_per_row(inputs: References, services: Services) -> float:
     from ml_pipelines.modeling.features import frame_from_records, predict
     from ml_pipelines.modeling.serialization import load_model
 
-    evaluation = load_json(services.read(cast("ArtifactRef", inputs["evaluation"])))
+    evaluation = load_json(services.read(one_artifact(inputs, "evaluation")))
     index = [each["candidate"] for each in evaluation["candidates"]].index(evaluation["winner"])
-    models, trainings = (cast("tuple[ArtifactRef, ...]", inputs[name]) for name in ("models", "trainings"))
+    models, trainings = (all_artifacts(inputs, name) for name in ("models", "trainings"))
     training = load_json(services.read(trainings[index]))
     model = load_model(services.read(models[index]))
     frame = frame_from_records(training["smoke"]["rows"], training["features"])

@@ -1,14 +1,13 @@
-"""Let a registered version serve, after it has proved to be the model that was trained. Aliases are all that moves."""
+"""Deploy a registered version: verify its predictions, then move the aliases of the registry."""
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 from ml_pipelines._utils.canonical_json import load_json
-from ml_pipelines.contracts import ArtifactRef, Decision, JsonValue
+from ml_pipelines.contracts import JsonValue
 from ml_pipelines.errors import RegistryError
+from ml_pipelines.pipeline.facts import DeployFacts, FactsForDeployment
 from ml_pipelines.pipeline.parameters import DeployParameters
-from ml_pipelines.pipeline.step import Publication
+from ml_pipelines.pipeline.step import Publication, all_artifacts
 from ml_pipelines.ports import ModelVersion, Registry, Services
 from ml_pipelines.promotion.deployment import move_aliases, verify_predictions
 from ml_pipelines.promotion.transitions import record_outside_move
@@ -16,36 +15,36 @@ from ml_pipelines.promotion.transitions import record_outside_move
 __all__ = ["publish"]
 
 
-def publish(work: Publication, services: Services) -> dict[str, JsonValue]:
-    """Verify the registered version, then `previous` <- the old champion, `champion` <- the version.
+def publish(work: Publication[DeployParameters, FactsForDeployment], services: Services) -> dict[str, JsonValue]:
+    """Verify the registered version, then point `previous` at the old champion and `champion` at the version.
 
-    Repeating it changes nothing, wherever the first try was interrupted.
+    The step is idempotent: it completes a try that was interrupted at any point.
 
     Returns:
-        `version`, and `previous_version`, which `previous` points to now; None if it points nowhere.
+        The values of :class:`DeployFacts`.
 
     Raises:
-        ArtifactCorrupt: the registry serves other bytes than were registered.
-        VerificationFailed: the model does not predict what it predicted when it was trained.
-        RegistryError: another run was faster, the aliases are not what they were set to, or the version is not one of
-            ours.
+        ArtifactCorrupt: the registry returns other bytes than were registered.
+        VerificationFailed: the predictions differ from those at training.
+        RegistryError: another run was faster, an alias was changed at the same time, or no pipeline registered the
+            version.
     """
-    model = cast("DeployParameters", work.parameters).model
-    decision = Decision.model_validate_json(services.read(cast("ArtifactRef", work.references["decision"])))
-    decided = cast("dict[str, Any]", work.facts["decide"])["champion_version"]
-    version = _registered(services.registry, model, cast("dict[str, Any]", work.facts["register"])["version"])
-    old = services.registry.by_alias(model, "champion")
-    if old is None or old.version != version.version:  # else an earlier try has moved it, and not somebody else
+    model, decision = work.parameters.model, work.facts.decide.decision
+    version = _registered(services.registry, model, work.facts.register.version)
+    champion = services.registry.by_alias(model, "champion")
+    # A champion that is the new version comes from an earlier try of this step, not from outside.
+    if champion is None or champion.version != version.version:
         record_outside_move(services, model)
-    _check_champion(model, old, (decided, version.version))
-    trainings = cast("tuple[ArtifactRef, ...]", work.references["trainings"])
-    verify_predictions(services, version, load_json(services.read(trainings[cast("int", decision.candidate_index)])))
-    previous = move_aliases(services.registry, version, old)
-    return {"version": version.version, "previous_version": previous}
+    _check_champion(model, champion, (decision.champion_version, version.version))
+    assert decision.candidate_index is not None, "the step register accepts no decision without a candidate"
+    record = all_artifacts(work.references, "trainings")[decision.candidate_index]
+    verify_predictions(services, version, load_json(services.read(record)))
+    previous = move_aliases(services.registry, version, champion)
+    return DeployFacts(version=version.version, previous_version=previous).as_values()
 
 
 def _registered(registry: Registry, model: str, number: str) -> ModelVersion:
-    """The version to deploy: still the challenger, or the champion already if this is a retry."""
+    """Return the version to deploy: the challenger, or the champion if an earlier try has deployed it."""
     challenger = registry.by_alias(model, "challenger")
     for version in (challenger, registry.by_alias(model, "champion")):
         if version is not None and version.version == number:
@@ -55,18 +54,18 @@ def _registered(registry: Registry, model: str, number: str) -> ModelVersion:
         where=f"model {model}",
         expected=f"alias challenger at version {number}",
         got=f"version {challenger.version}" if challenger else "no such alias",
-        fix="another run has registered its model since: start the run again",
+        fix="another run registered its model after this one: start the run again",
     )
 
 
 def _check_champion(model: str, champion: ModelVersion | None, allowed: tuple[str | None, str]) -> None:
-    """Serve only what was compared with the champion of this moment."""
-    now = champion.version if champion else None
-    if now not in allowed:
+    """Raise RegistryError if the candidate was compared with another champion than the current one."""
+    current = champion.version if champion else None
+    if current not in allowed:
         raise RegistryError(
             "the champion changed after the decision",
             where=f"model {model}",
             expected=f"champion at version {allowed[0]}" if allowed[0] else "no champion",
-            got=f"version {now}" if now else "no champion",
-            fix="start the run again, so that the model is compared with today's champion",
+            got=f"version {current}" if current else "no champion",
+            fix="start the run again, so that the model is compared with the current champion",
         )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 from ml_pipelines._utils.canonical_json import load_json
 from ml_pipelines.contracts import ArtifactRef, Identity, JsonValue
 from ml_pipelines.errors import PipelineError, RequestError, StoreError, TransientError
+from ml_pipelines.pipeline.facts import EvaluatedChampion, FactsForEvaluation
 from ml_pipelines.pipeline.parameters import EvaluateParameters
-from ml_pipelines.pipeline.step import Publication, References, Resolution
+from ml_pipelines.pipeline.step import Publication, References, Resolution, all_artifacts, one_artifact
 from ml_pipelines.ports import ModelVersion, Services, TrackedModel
 from ml_pipelines.promotion.champion import champion_before_run
 
@@ -25,30 +24,31 @@ def resolve(parameters: EvaluateParameters, inputs: References, services: Servic
     Raises:
         ServiceUnavailable: the registry does not answer.
     """
-    digests = [ref.sha256 for ref in cast("tuple[ArtifactRef, ...]", inputs["models"])]
+    digests = [ref.sha256 for ref in all_artifacts(inputs, "models")]
     champion = champion_before_run(services.registry, parameters.model, identity)
     if champion is None:
         return Resolution(values={"champion": None}, prepare=lambda _: {"digests": digests})
     digest = champion.artifact.sha256 if champion.artifact else None
     index = digests.index(digest) if digest in digests else None
     ref, error = (None, None) if index is not None else _fetched(champion, services)
+    compared = EvaluatedChampion(version=champion.version, sha256=digest, candidate_index=index, error=error)
     # Its digest is who it is, so that moving it to another version costs nothing; without one, the version is.
     known: dict[str, JsonValue] = {"identity": digest or f"version {champion.version}", "error": error}
     return Resolution(
         inputs={"champion": ref} if ref else {},
         key_facts={} if ref else {"champion": known},
-        values={"champion": {"version": champion.version, "sha256": digest, "candidate_index": index, "error": error}},
+        values={"champion": compared.model_dump(mode="json")},
         prepare=lambda _: {"digests": digests, "champion_known": known},
     )
 
 
-def publish(work: Publication, services: Services) -> dict[str, JsonValue]:
+def publish(work: Publication[EvaluateParameters, FactsForEvaluation], services: Services) -> dict[str, JsonValue]:
     """Add metrics, figures and the evaluation itself to each candidate's tracked run."""
     from ml_pipelines.reporting.figure_export import figures
 
-    text = services.read(cast("ArtifactRef", work.references["evaluation"]))
+    text = services.read(one_artifact(work.references, "evaluation"))
     evaluation = load_json(text)
-    facts = cast("list[dict[str, Any]]", work.facts.get("train", []))
+    facts = work.facts.train
     if len(facts) != len(evaluation["candidates"]):
         raise RequestError(
             "the candidates' trainings are not the evaluated ones",
@@ -56,8 +56,8 @@ def publish(work: Publication, services: Services) -> dict[str, JsonValue]:
             got=str(len(facts)),
             fix="give the values of every train task, in the order of the models",
         )
-    for values, candidate in zip(facts, evaluation["candidates"], strict=True):
-        tracked = TrackedModel(values["mlflow_run_id"], values["model_uri"], values.get("mlflow_url"))
+    for trained, candidate in zip(facts, evaluation["candidates"], strict=True):
+        tracked = TrackedModel(trained.tracking_run_id, trained.model_uri, trained.tracking_url)
         metrics = {
             f"{part}_{name}": value
             for part in ("validation", "test")

@@ -1,57 +1,57 @@
-"""Register the best candidate: the very file that was evaluated, as a version that may serve."""
+"""Register the best candidate: the evaluated file becomes a version of the model registry."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, cast
 
 from ml_pipelines.contracts import ArtifactRef, DataPin, Decision, JsonValue
 from ml_pipelines.errors import RequestError
+from ml_pipelines.pipeline.facts import FactsForRegistration, RegisterFacts
 from ml_pipelines.pipeline.parameters import RegisterParameters
-from ml_pipelines.pipeline.step import Publication
+from ml_pipelines.pipeline.step import Publication, all_artifacts
 from ml_pipelines.ports import Services, TrackedModel
 from ml_pipelines.promotion.deployment import TRAINING_TAG
 
 __all__ = ["publish"]
 
+_ARTIFACTS = ("models", "trainings")
 
-def publish(work: Publication, services: Services) -> dict[str, JsonValue]:
-    """Register the candidate that the decision names, and point `challenger` at it.
+
+def publish(work: Publication[RegisterParameters, FactsForRegistration], services: Services) -> dict[str, JsonValue]:
+    """Register the winner of the decision and point the alias `challenger` at the new version.
 
     Returns:
-        `version`, `model_uri` and `url`.
+        The values of :class:`RegisterFacts`.
 
     Raises:
-        RequestError: the decision does not let a model serve.
+        RequestError: the outcome of the decision is neither promoted nor held.
         ServiceUnavailable: the registry does not answer.
     """
-    model = cast("RegisterParameters", work.parameters).model
-    decision = Decision.model_validate_json(services.read(cast("ArtifactRef", work.references["decision"])))
+    model, decision = work.parameters.model, work.facts.decide.decision
     if decision.outcome not in ("promoted", "held") or decision.candidate_index is None:
         raise RequestError(
-            "this run's model may not be registered",
+            "the decision does not allow this run to register a model",
             where=f"model {model}",
             expected="a decision with outcome promoted or held",
             got=f"{decision.outcome}: {decision.reason}",
-            fix="leave the step out for this run",
+            fix="leave out the step register for this run",
         )
-    pin = DataPin.model_validate(cast("dict[str, Any]", work.facts["ingest"])["pin"])
-    artifact = cast("tuple[ArtifactRef, ...]", work.references["models"])[decision.candidate_index]
-    values = cast("list[dict[str, Any]]", work.facts["train"])[decision.candidate_index]
-    tracked = TrackedModel(values["mlflow_run_id"], values["model_uri"], values.get("mlflow_url"))
-    training = cast("tuple[ArtifactRef, ...]", work.references["trainings"])[decision.candidate_index]
-    compared = cast("dict[str, Any]", work.facts.get("compare_with_champion", {}))
-    tags = _tags(decision, artifact, pin, values.get("key"), compared.get("fingerprint"))
+    artifact, training = (all_artifacts(work.references, name)[decision.candidate_index] for name in _ARTIFACTS)
+    trained = work.facts.train[decision.candidate_index]
+    tracked = TrackedModel(trained.tracking_run_id, trained.model_uri, trained.tracking_url)
+    compared = work.facts.compare_with_champion
+    fingerprint = compared.fingerprint if compared else None
+    tags = _tags(decision, artifact, work.facts.ingest.pin, trained.key, fingerprint)
     tags[TRAINING_TAG] = training.model_dump_json()
     version = services.registry.register(model, tracked, artifact, work.identity, tags)
     services.registry.set_alias(model, version.version, "challenger")
-    return {"version": version.version, "model_uri": tracked.model_uri, "url": version.url}
+    return RegisterFacts(version=version.version, model_uri=tracked.model_uri, url=version.url).as_values()
 
 
 def _tags(
-    decision: Decision, artifact: ArtifactRef, pin: DataPin, key: str | None, fingerprint: dict[str, str] | None
+    decision: Decision, artifact: ArtifactRef, pin: DataPin, key: str, fingerprint: dict[str, str] | None
 ) -> dict[str, str]:
-    """What a reader of the registry needs to find everything else again; facts that are not known are left out."""
+    """Return the tags that lead from the version to its data, training and decision; unknown facts have no tag."""
     tags = {
         "artifact": artifact.model_dump_json(),
         "key": key,

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from ml_pipelines import __version__
 from ml_pipelines._utils.canonical_json import load_json
-from ml_pipelines.contracts import ArtifactRef, DataPin, JsonValue
+from ml_pipelines.contracts import JsonValue
 from ml_pipelines.data.profile import profile_features
 from ml_pipelines.errors import DataError, ModelError
 from ml_pipelines.modeling.estimators import build_estimator
@@ -26,8 +26,9 @@ from ml_pipelines.modeling.features import feature_dtypes, feature_frame, frame_
 from ml_pipelines.modeling.preprocessing import build_preprocessor
 from ml_pipelines.modeling.serialization import TRUSTED_TYPES
 from ml_pipelines.modeling.target import extract_target
+from ml_pipelines.pipeline.facts import FactsForTraining
 from ml_pipelines.pipeline.parameters import TrainParameters
-from ml_pipelines.pipeline.step import Publication, StepOutput
+from ml_pipelines.pipeline.step import Publication, StepOutput, one_artifact
 from ml_pipelines.ports import Services, Training
 
 __all__ = ["publish", "train"]
@@ -85,10 +86,10 @@ def train(*, table: pl.LazyFrame, parameters: TrainParameters, seed: int) -> Ste
     return StepOutput(outputs={"model": model, "training": training}, values=values)
 
 
-def publish(work: Publication, services: Services) -> dict[str, JsonValue]:
+def publish(work: Publication[TrainParameters, FactsForTraining], services: Services) -> dict[str, JsonValue]:
     """Write the training down with the tracking server, the model as the very bytes that are stored."""
-    parameters = cast(TrainParameters, work.parameters)
-    model, record = (cast(ArtifactRef, work.references[name]) for name in ("model", "training"))
+    parameters = work.parameters
+    model, record = (one_artifact(work.references, name) for name in ("model", "training"))
     training = load_json(services.read(record))
     tracked = services.tracking.log_training(
         work.identity,
@@ -98,7 +99,7 @@ def publish(work: Publication, services: Services) -> dict[str, JsonValue]:
             key=work.key,
             params={"estimator": training["estimator"], **training["params"]},
             metrics={"train_rows": float(training["rows"])},
-            pin=DataPin.model_validate(cast("dict[str, Any]", work.facts["ingest"])["pin"]),
+            pin=work.facts.ingest.pin,
             model_ref=model,
             model_bytes=services.read(model),
             requirements=training["requirements"],
@@ -109,9 +110,9 @@ def publish(work: Publication, services: Services) -> dict[str, JsonValue]:
     )
     return {
         "key": work.key,
-        "mlflow_run_id": tracked.run_id,
+        "tracking_run_id": tracked.run_id,
         "model_uri": tracked.model_uri,
-        "mlflow_url": tracked.url,
+        "tracking_url": tracked.url,
     }
 
 

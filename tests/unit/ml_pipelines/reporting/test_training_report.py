@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from tests.step_values import step_values
 
 from ml_pipelines.contracts import (
     Comparison,
@@ -56,7 +57,12 @@ def evidence(name: str = "linear", outcome: Outcome = "promoted", **changes: Any
     best = candidate(name)
     identity = Identity(pipeline=name, run_id=name, task_id=name, run_url="https://airflow.example/dags/a/runs/b")
     result = StepResult(
-        step="train", key="0" * 64, status="cached", reason=name, values={"candidate": name}, seconds=61
+        step="train",
+        key="0" * 64,
+        status="cached",
+        reason=name,
+        values=step_values("train", candidate=name),
+        seconds=61,
     )
     told: dict[str, Any] = {
         "identity": identity,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tests.step_values import step_values
 
 from ml_pipelines.contracts import Decision, Identity, StepResult
 from ml_pipelines.errors import RequestError
@@ -27,7 +28,12 @@ def store(tmp_path: Path, ledger: FakeLedger) -> str:
     artifacts = ArtifactStore(str(tmp_path))
     for task, index, step in (("train_model", 0, "train"), ("record_decision", -1, "record_decision")):
         result = StepResult(
-            step=step, key="a" * 64, status="cached", reason="", values={"candidate": "tree"}, seconds=1.5
+            step=step,
+            key="a" * 64,
+            status="cached",
+            reason="",
+            values=step_values(step, candidate="tree") if step == "train" else {},
+            seconds=1.5,
         )
         artifacts.record(identity(task, index), result)
     decision = Decision(outcome="stopped", model="shop-model", reason="the gate stopped it")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.step_values import step_values
 
 from ml_pipelines.contracts import StepRequest, StepResult
 from ml_pipelines.errors import RequestError
@@ -49,7 +50,12 @@ def walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Walk:
                 check(request)
             kinds = TRAINING_STEPS[request.step].outputs.items()
             outputs = {name: store.put_bytes(json.dumps(request.step).encode(), kind=kind) for name, kind in kinds}
-            values = {"verdict": compared if request.step == "compare_with_champion" else verdict, "outcome": outcome}
+            changes = {
+                "compare_with_champion": {"verdict": compared},
+                "check_quality": {"verdict": verdict},
+                "decide": {"outcome": outcome},
+            }
+            values = step_values(request.step, **changes.get(request.step, {}))
             return StepResult(
                 step=request.step, key="a" * 64, status="computed", reason="", outputs=outputs, values=values
             )
@@ -134,10 +140,8 @@ def test_whoever_runs_the_steps_is_given_at_once_what_may_run_side_by_side(tmp_p
 
     def run(requests: Sequence[StepRequest]) -> list[StepResult]:
         given.append([request_label(each) for each in requests])
-        values = {
-            "verdict": "go_on" if requests[0].step == "compare_with_champion" else "passed",
-            "outcome": "rejected",
-        }
+        step = requests[0].step
+        values = step_values(step, **({"outcome": "rejected"} if step == "decide" else {}))
         made = [dict.fromkeys(TRAINING_STEPS[each.step].outputs, ref) for each in requests]
         return [
             StepResult(step=each.step, key="a" * 64, status="computed", reason="", outputs=outputs, values=values)

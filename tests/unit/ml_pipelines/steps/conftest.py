@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,13 @@ import pytest
 from ml_pipelines._utils.canonical_json import dump_json, load_json
 from ml_pipelines.contracts import ArtifactRef, DataPin, Decision, Identity
 from ml_pipelines.modeling.serialization import dump_model, load_model
+from ml_pipelines.pipeline.facts import (
+    DecideFacts,
+    FactsForRecord,
+    FactsForTraining,
+    IngestFacts,
+    TrainFacts,
+)
 from ml_pipelines.pipeline.parameters import EvaluateParameters, Parameters, TrainParameters
 from ml_pipelines.pipeline.step import Publication, References, StepOutput
 from ml_pipelines.spec.training import Candidate, Features, Slices
@@ -23,6 +30,7 @@ from ml_pipelines.testing import FakeServices
 
 MODEL = "churn"
 PIN = DataPin(source="dvc", location="data.csv", revision="abc123", digest="md5:1f")
+INGESTED = IngestFacts(pin=PIN, columns=4, empty_rows=0)
 CANDIDATES = {
     "classification": ("sklearn.linear_model.LogisticRegression", "sklearn.tree.DecisionTreeClassifier"),
     "regression": ("sklearn.linear_model.Ridge", "sklearn.tree.DecisionTreeRegressor"),
@@ -49,7 +57,7 @@ class Run:
     services: FakeServices
     models: tuple[ArtifactRef, ...]
     trainings: tuple[ArtifactRef, ...]
-    facts: list[dict[str, Any]]
+    facts: list[TrainFacts]
     validation: pl.LazyFrame
     test: pl.LazyFrame
     identity: Identity = field(default_factory=lambda: Identity(pipeline=MODEL, run_id="monday", task_id="t"))
@@ -91,9 +99,9 @@ class Run:
     def json(self, document: dict[str, Any]) -> ArtifactRef:
         return self.services.put(dump_json(document), kind="json")
 
-    def decision(self, outcome: str = "promoted", index: int = 0, **changes: Any) -> ArtifactRef:
-        told = {"model": MODEL, "candidate": self.records[index]["candidate"], "candidate_index": index, "reason": "so"}
-        return self.json(Decision(outcome=outcome, **{**told, **changes}).model_dump(mode="json"))
+    def decision(self, outcome: str = "promoted", index: int = 0, **changes: Any) -> DecideFacts:
+        fields = {"model": MODEL, "candidate": self.records[index]["candidate"], "candidate_index": index}
+        return DecideFacts(decision=Decision(outcome=outcome, **{**fields, "reason": "so", **changes}))
 
     def work(
         self,
@@ -101,12 +109,15 @@ class Run:
         references: References,
         facts: dict[str, Any],
         values: dict[str, Any] | None = None,
-    ) -> Publication:
+        *,
+        reads: type[Any] = FactsForRecord,
+    ) -> Publication[Any, Any]:
+        earlier = {"ingest": INGESTED, "train": tuple(self.facts), **facts}
         return Publication(
             parameters=parameters,
             references=references,
             values=values or {},
-            facts={"ingest": {"pin": PIN.model_dump(mode="json")}, "train": self.facts, **facts},
+            facts=reads(**{each.name: earlier[each.name] for each in fields(reads) if each.name in earlier}),
             identity=self.identity,
             key="0" * 64,
         )
@@ -116,7 +127,7 @@ class Run:
         from ml_pipelines.ports import TrackedModel
 
         facts = self.facts[index]
-        tracked = TrackedModel(facts["mlflow_run_id"], facts["model_uri"])
+        tracked = TrackedModel(facts.tracking_run_id, facts.model_uri)
         earlier = self.identity.model_copy(update={"run_id": "an earlier run"})
         version = self.services.registry.register(MODEL, tracked, self.models[index], earlier, tags or {})
         self.services.registry.set_alias(MODEL, version.version, "champion")
@@ -173,10 +184,10 @@ def make_run(fitted: Callable[[str], list[StepOutput]]) -> Callable[..., Run]:
             model=MODEL,
         )
         for index, (model, training) in enumerate(zip(models, trainings, strict=True)):
-            work = run.work(parameters, {"model": model, "training": training}, {})
+            work = run.work(parameters, {"model": model, "training": training}, {}, reads=FactsForTraining)
             identity = Identity(pipeline=MODEL, run_id=run_id, task_id="train", map_index=index)
             work = Publication(**{name: getattr(work, name) for name in work.__slots__} | {"identity": identity})
-            run.facts.append(train_step.publish(work, services))
+            run.facts.append(TrainFacts(**fitted(kind)[index].values, **train_step.publish(work, services)))
         return run
 
     return make

@@ -31,7 +31,7 @@ def reported(run: Any, facts: dict[str, Any] | None = None, **references: Any) -
 
 def judged(run: Any, outcome: str = "rejected", **facts: Any) -> str:
     evaluation = run.json(run.evaluate().outputs["evaluation"])
-    return reported(run, facts, decision=run.decision(outcome, index=1), evaluation=evaluation)
+    return reported(run, {"decide": run.decision(outcome, index=1), **facts}, evaluation=evaluation)
 
 
 def test_it_is_kept_and_logged_with_the_best_candidate(run: Any) -> None:
@@ -39,8 +39,8 @@ def test_it_is_kept_and_logged_with_the_best_candidate(run: Any) -> None:
     assert "Promoted" in page
     assert "version 2" in page
     logged = run.services.tracking.runs
-    assert logged[run.facts[1]["mlflow_run_id"]].documents == {REPORT_FILE: page}
-    assert logged[run.facts[0]["mlflow_run_id"]].documents == {}
+    assert logged[run.facts[1].tracking_run_id].documents == {REPORT_FILE: page}
+    assert logged[run.facts[0].tracking_run_id].documents == {}
 
 
 def test_the_final_outcome_is_in_it_not_the_one_before_the_approval(run: Any) -> None:
@@ -59,7 +59,7 @@ def test_a_second_try_compares_with_the_champion_before_it(make_run: Any) -> Non
     own = run.services.registry
     from ml_pipelines.ports import TrackedModel
 
-    tracked = TrackedModel(run.facts[1]["mlflow_run_id"], run.facts[1]["model_uri"])
+    tracked = TrackedModel(run.facts[1].tracking_run_id, run.facts[1].model_uri)
     mine = own.register("churn", tracked, run.models[1], run.identity, {})
     own.set_alias("churn", mine.version, "champion")
     assert f"since version {old} was trained" in judged(run)
@@ -115,4 +115,4 @@ def test_a_tracking_server_that_is_down_is_worth_another_try(run: Any) -> None:
     evaluation = run.json(run.evaluate().outputs["evaluation"])
     run.services.tracking.down = True
     with pytest.raises(ServiceUnavailable, match="the tracking server does not answer"):
-        reported(run, decision=run.decision("rejected"), evaluation=evaluation)
+        reported(run, {"decide": run.decision("rejected")}, evaluation=evaluation)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ml_pipelines._utils.canonical_json import dump_json
 from ml_pipelines.contracts import Decision, StepResult
 from ml_pipelines.spec.training import PipelineSpec
-from ml_pipelines.store.artifact_store import ArtifactStore
 from ml_pipelines_airflow.dag_builders.callbacks import callbacks, decision_headline
 from ml_pipelines_airflow.notifications.events import Headline
 from ml_pipelines_airflow.notifications.slack import SlackRunNotifier
@@ -55,13 +52,11 @@ def test_slack_and_mail_stand_side_by_side() -> None:
 
 
 def a_context(
-    store: Path, decision: Decision | None, recorded: dict[str, Any] | None, task_id: str = "record_decision"
+    decision: Decision | None, recorded: dict[str, Any] | None, task_id: str = "record_decision"
 ) -> dict[str, Any]:
     results: dict[str, Any] = {}
     if decision is not None:
-        ref = ArtifactStore(f"file://{store}").put_bytes(dump_json(decision.model_dump(mode="json")), kind="json")
-        results["decide"] = a_result("decide", {}, {"decision": ref})
-        results["evaluate_model"] = a_result("evaluate", {})
+        results["decide"] = a_result("decide", {"decision": decision.model_dump(mode="json")})
     if recorded is not None:
         results["record_decision"] = a_result("record_decision", recorded)
 
@@ -72,8 +67,8 @@ def a_context(
     return {"ti": SimpleNamespace(task_id=task_id, xcom_pull=xcom_pull), "task": task}
 
 
-def a_result(step: str, values: dict[str, Any], outputs: dict[str, Any] | None = None) -> dict[str, Any]:
-    made = StepResult(step=step, key=KEY, status="computed", reason="first", outputs=outputs or {}, values=values)
+def a_result(step: str, values: dict[str, Any]) -> dict[str, Any]:
+    made = StepResult(step=step, key=KEY, status="computed", reason="first", values=values)
     return made.model_dump(mode="json")
 
 
@@ -90,12 +85,6 @@ def a_decision(**fields: Any) -> Decision:
     return Decision.model_validate(told | fields)
 
 
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("AIRFLOW__ML_PIPELINES__STORE", f"file://{tmp_path}")
-    return tmp_path
-
-
 def recorded(outcome: str, version: str | None = None) -> dict[str, Any]:
     return {"outcome": outcome, "reason": "all rules passed", "candidate": "linear", "version": version}
 
@@ -109,25 +98,25 @@ def recorded(outcome: str, version: str | None = None) -> dict[str, Any]:
         ("no_change", "no change: churn-model stays as it is", None),
     ],
 )
-def test_a_decision_makes_the_headline(store: Path, outcome: str, text: str, good: bool | None) -> None:
-    found = decision_headline(a_context(store, a_decision(), recorded(outcome, "18")))
+def test_a_decision_makes_the_headline(outcome: str, text: str, good: bool | None) -> None:
+    found = decision_headline(a_context(a_decision(), recorded(outcome, "18")))
     facts = "linear: roc_auc 0.9123, +0.0123 against the champion"
     assert found == Headline(text=text, detail="all rules passed", good=good, facts=facts)
 
 
-def test_a_first_model_has_nobody_to_differ_from(store: Path) -> None:
+def test_a_first_model_has_nobody_to_differ_from() -> None:
     decision = a_decision(champion_metrics={}, metric="log_loss", metrics={"log_loss": 0.25})
-    found = decision_headline(a_context(store, decision, recorded("promoted", "1")))
+    found = decision_headline(a_context(decision, recorded("promoted", "1")))
     assert found is not None
     assert found.facts == "linear: log_loss 0.2500 (lower is better)"
 
 
-def test_a_run_that_stopped_has_measured_nothing(store: Path) -> None:
-    found = decision_headline(a_context(store, None, recorded("stopped")))
+def test_a_run_that_stopped_has_measured_nothing() -> None:
+    found = decision_headline(a_context(None, recorded("stopped")))
     assert found is not None
     assert (found.text, found.facts, found.good) == ("stopped: churn-model stays as it is", "", False)
 
 
-def test_other_tasks_are_no_headline(store: Path) -> None:
-    assert decision_headline(a_context(store, a_decision(), recorded("promoted"), task_id="split_data")) is None
-    assert decision_headline(a_context(store, None, None)) is None
+def test_other_tasks_are_no_headline() -> None:
+    assert decision_headline(a_context(a_decision(), recorded("promoted"), task_id="split_data")) is None
+    assert decision_headline(a_context(None, None)) is None

@@ -9,6 +9,7 @@ from ml_pipelines._utils.canonical_json import dump_json
 from ml_pipelines.contracts import Decision, Identity
 from ml_pipelines.errors import RegistryError, ServiceUnavailable
 from ml_pipelines.evaluation.scorers import TargetSchema, compute_metrics, dummy_predictions
+from ml_pipelines.pipeline.facts import DecideFacts
 from ml_pipelines.pipeline.parameters import DecideParameters
 from ml_pipelines.ports import TrackedModel
 from ml_pipelines.spec.training import Gate
@@ -63,13 +64,9 @@ def decided(
     parameters = DecideParameters(model="churn", gate=Gate(**{"metric": document["metric"], **gate}), promote=promote)
     output = decide(evaluation=document, parameters=parameters, seed=1, champion=champion, guards=guards, **BY_HAND)
     decision = Decision.model_validate(output.outputs["decision"])
-    assert output.values == {
-        "outcome": decision.outcome,
-        "reason": decision.reason,
-        "candidate": "tree",
-        "candidate_index": 1,
-        "champion_version": champion["version"] if champion else None,
-    }
+    assert DecideFacts(**output.values).decision == decision
+    assert (decision.candidate, decision.candidate_index) == ("tree", 1)
+    assert decision.champion_version == (champion["version"] if champion else None)
     return decision
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from ml_pipelines.errors import ArtifactCorrupt, RegistryError, ServiceUnavailable, VerificationFailed
 from ml_pipelines.modeling.serialization import dump_model
+from ml_pipelines.pipeline.facts import FactsForDeployment, FactsForRegistration, RegisterFacts
 from ml_pipelines.pipeline.parameters import DeployParameters, RegisterParameters
 from ml_pipelines.steps.training import deploy, register
 
@@ -19,14 +20,20 @@ def any_run(request: Any, make_run: Any) -> Any:
 
 
 def registered(run: Any, index: int = 0) -> str:
-    references = {"decision": run.decision(index=index), "models": run.models, "trainings": run.trainings}
-    return register.publish(run.work(RegisterParameters(model="churn"), references, {}), run.services)["version"]
+    references = {"models": run.models, "trainings": run.trainings}
+    facts = {"decide": run.decision(index=index)}
+    work = run.work(RegisterParameters(model="churn"), references, facts, reads=FactsForRegistration)
+    return str(register.publish(work, run.services)["version"])
 
 
 def deployed(run: Any, version: str, *, index: int = 0, against: str | None = None) -> dict[str, Any]:
-    references = {"decision": run.decision(index=index), "trainings": run.trainings}
-    facts = {"decide": {"champion_version": against}, "register": {"version": version}}
-    return deploy.publish(run.work(DeployParameters(model="churn"), references, facts), run.services)
+    facts = {
+        "decide": run.decision(index=index, champion_version=against),
+        "register": RegisterFacts(version=version, model_uri="models:/m-1", url=None),
+    }
+    references = {"trainings": run.trainings}
+    work = run.work(DeployParameters(model="churn"), references, facts, reads=FactsForDeployment)
+    return deploy.publish(work, run.services)
 
 
 def aliases(run: Any) -> dict[str, str]:
@@ -85,7 +92,7 @@ def test_a_try_that_was_interrupted_anywhere_is_finished_by_the_next(run: Any, m
 
 def test_other_bytes_are_never_loaded(run: Any) -> None:
     version = registered(run)
-    run.services.tracking.files[run.facts[0]["model_uri"]] = b"forged"
+    run.services.tracking.files[run.facts[0].model_uri] = b"forged"
     with pytest.raises(ArtifactCorrupt) as caught:
         deployed(run, version)
     assert caught.value.what == "the registry serves another file than was registered"
@@ -108,7 +115,7 @@ def test_a_model_that_predicts_something_else_is_not_deployed(run: Any) -> None:
     model[-1].coef_ += 0.5
     changed = run.services.put(dump_model(model), kind="model")
     run.models = (changed, run.models[1])
-    run.services.tracking.files[run.facts[0]["model_uri"]] = run.services.read(changed)
+    run.services.tracking.files[run.facts[0].model_uri] = run.services.read(changed)
     version = registered(run)
     with pytest.raises(VerificationFailed) as caught:
         deployed(run, version)
@@ -135,7 +142,7 @@ def test_a_challenger_of_another_run_is_not_deployed(run: Any) -> None:
         deployed(run, version)
     assert caught.value.what == "version 1 is no longer the challenger"
     assert caught.value.got == "version 2"
-    assert caught.value.fix == "another run has registered its model since: start the run again"
+    assert caught.value.fix == "another run registered its model after this one: start the run again"
 
 
 def test_a_model_that_was_compared_with_an_older_champion_is_not_deployed(run: Any) -> None:
@@ -145,7 +152,7 @@ def test_a_model_that_was_compared_with_an_older_champion_is_not_deployed(run: A
         deployed(run, new, index=1, against=None)
     assert caught.value.what == "the champion changed after the decision"
     assert (caught.value.expected, caught.value.got) == ("no champion", "version 2")
-    assert caught.value.fix == "start the run again, so that the model is compared with today's champion"
+    assert caught.value.fix == "start the run again, so that the model is compared with the current champion"
 
 
 @pytest.mark.parametrize("alias", ["champion", "previous"])

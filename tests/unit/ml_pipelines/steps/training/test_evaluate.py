@@ -14,6 +14,7 @@ from ml_pipelines.contracts import ArtifactRef
 from ml_pipelines.errors import DataError, ModelError, RequestError, ServiceUnavailable, StoreUnavailable
 from ml_pipelines.modeling.features import feature_frame, predict
 from ml_pipelines.modeling.serialization import dump_model
+from ml_pipelines.pipeline.facts import FactsForEvaluation
 from ml_pipelines.ports import TrackedModel
 from ml_pipelines.spec.training import Slices
 from ml_pipelines.steps.training.evaluate_io import publish, resolve
@@ -381,7 +382,8 @@ def test_a_registry_that_is_down_is_worth_another_try(run: Any) -> None:
 def published(run: Any, **facts: Any) -> dict[str, Any]:
     output = run.evaluate()
     ref = run.json(output.outputs["evaluation"])
-    return publish(run.work(run.parameters(), {"evaluation": ref}, facts, output.values), run.services)
+    work = run.work(run.parameters(), {"evaluation": ref}, facts, output.values, reads=FactsForEvaluation)
+    return publish(work, run.services)
 
 
 def test_publishing_adds_to_each_candidates_run(run: Any) -> None:
@@ -390,7 +392,7 @@ def test_publishing_adds_to_each_candidates_run(run: Any) -> None:
     evaluation = run.evaluate().outputs["evaluation"]
     assert len(run.services.tracking.runs) == 2
     for facts, candidate in zip(run.facts, evaluation["candidates"], strict=True):
-        tracked = run.services.tracking.runs[facts["mlflow_run_id"]]
+        tracked = run.services.tracking.runs[facts.tracking_run_id]
         assert tracked.metrics["validation_roc_auc"] == candidate["validation"]["roc_auc"]
         assert tracked.metrics["test_brier"] == candidate["test"]["brier"]
         assert set(tracked.figures) == {"roc.svg", "precision_recall.svg", "calibration.svg", "confusion.svg"}

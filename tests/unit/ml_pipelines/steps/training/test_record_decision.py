@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.step_values import step_values
 
 from ml_pipelines.errors import RequestError, ServiceUnavailable
 from ml_pipelines.pipeline.parameters import RecordParameters
@@ -34,15 +35,16 @@ def recorded(run: Any, facts: dict[str, Any], **references: Any) -> tuple[dict[s
 def test_a_promoted_run_is_recorded_whole(run: Any) -> None:
     output = run.evaluate()
     evaluation = output.outputs["evaluation"]
-    champion = {"version": "1", "sha256": "a" * 64, "test": {"roc_auc": 0.5}, "error": None, "tags": {}}
+    champion = {"version": "1", "sha256": "a" * 64, "candidate_index": None, "error": None}
     counted = {"rows_in": 3, "kept": 2, "quarantined": 1, "quarantined_by_reason": {"amount is infinite": 1}}
     facts = {
         **DEPLOYED,
-        "preprocess": {**counted, "more": 1},
+        "preprocess": counted,
         "split": {"rows": {"train": 1}},
-        "evaluate": {"champion": champion},
+        "evaluate": step_values("evaluate", champion=champion),
+        "decide": run.decision(),
     }
-    values, entry = recorded(run, facts, decision=run.decision(), evaluation=run.json(evaluation))
+    values, entry = recorded(run, facts, evaluation=run.json(evaluation))
     assert values == {
         "outcome": "promoted",
         "reason": "so",
@@ -100,14 +102,14 @@ def test_a_stopped_run_names_the_checks_that_stopped_it(run: Any) -> None:
     ],
 )
 def test_a_held_run_is_what_the_person_said(run: Any, facts: Any, outcome: Any, reason: Any, version: Any) -> None:
-    values, entry = recorded(run, facts, decision=run.decision("held"))
+    values, entry = recorded(run, {"decide": run.decision("held"), **facts})
     assert (values["outcome"], values["reason"], values["version"]) == (outcome, reason, version)
     assert entry["decision"]["outcome"] == outcome
 
 
 def test_who_approved_is_written_down(run: Any) -> None:
     facts = {**DEPLOYED, "approval": {"approver": "ada"}}
-    _, entry = recorded(run, facts, decision=run.decision("held"))
+    _, entry = recorded(run, {"decide": run.decision("held"), **facts})
     assert entry["details"]["approver"] == "ada"
 
 
@@ -128,16 +130,15 @@ def test_a_run_on_nothing_new_is_recorded_with_the_reason(run: Any) -> None:
 
 @pytest.mark.parametrize("outcome", ["rejected", "no_change"])
 def test_a_run_that_changes_nothing_is_recorded_as_it_was_decided(run: Any, outcome: Any) -> None:
-    values, entry = recorded(run, {}, decision=run.decision(outcome))
+    values, entry = recorded(run, {"decide": run.decision(outcome)})
     assert (values["outcome"], values["reason"], values["version"]) == (outcome, "so", None)
     assert entry["decision"]["outcome"] == outcome
 
 
 def test_a_promotion_that_was_not_carried_out_is_not_recorded(run: Any) -> None:
     with pytest.raises(RequestError) as caught:
-        recorded(run, {}, decision=run.decision())
-    assert caught.value.what == "what was decided is not what was done"
-    assert caught.value.fix == "run the deploy step first"
+        recorded(run, {"decide": run.decision()})
+    assert caught.value.fix == "run the step deploy first"
     assert run.services.ledger.written == []
 
 
@@ -146,25 +147,24 @@ def test_a_run_without_an_end_is_not_recorded(run: Any, with_report: Any, got: A
     references = {"report": run.json(report())} if with_report else {}
     with pytest.raises(RequestError) as caught:
         publish(run.work(RecordParameters(model="churn"), references, {}), run.services)
-    assert caught.value.what == "there is nothing to record"
     assert caught.value.got == got
     assert caught.value.fix == "run the steps before this one"
 
 
 def test_a_retry_leaves_one_entry(run: Any) -> None:
     decision = run.decision("rejected")
-    first, second = (recorded(run, {}, decision=decision) for _ in range(2))
+    first, second = (recorded(run, {"decide": decision}) for _ in range(2))
     assert first == second
     assert len(run.services.ledger.written) == 1
 
 
 def test_runs_that_were_left_open_for_an_hour_are_closed(run: Any) -> None:
     run.services.tracking.open_seconds = {"churn": [10.0, 4000.0], "fraud": [4000.0]}
-    recorded(run, {}, decision=run.decision("rejected"))
+    recorded(run, {"decide": run.decision("rejected")})
     assert run.services.tracking.open_seconds == {"churn": [10.0], "fraud": [4000.0]}
 
 
 def test_a_ledger_that_is_down_is_worth_another_try(run: Any) -> None:
     run.services.ledger.down = True
     with pytest.raises(ServiceUnavailable, match="the ledger does not answer"):
-        recorded(run, {}, decision=run.decision("rejected"))
+        recorded(run, {"decide": run.decision("rejected")})

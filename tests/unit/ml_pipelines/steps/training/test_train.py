@@ -24,6 +24,7 @@ from ml_pipelines.errors import DataError, ModelError
 from ml_pipelines.modeling.features import feature_frame, frame_from_records, frame_to_records, predict
 from ml_pipelines.modeling.preprocessing import MISSING, DateFeatures, NumericConverter
 from ml_pipelines.modeling.serialization import dump_model, load_model
+from ml_pipelines.pipeline.facts import FactsForTraining, IngestFacts
 from ml_pipelines.pipeline.parameters import TrainParameters
 from ml_pipelines.pipeline.step import Publication, StepOutput
 from ml_pipelines.spec.training import Candidate, Features, Outliers
@@ -324,13 +325,13 @@ def test_publishing_writes_down_the_bytes_that_are_stored(output: StepOutput) ->
             "training": services.put(dump_json(output.outputs["training"]), kind="json"),
         },
         values=output.values,
-        facts={"ingest": {"pin": pin.model_dump(mode="json")}},
+        facts=FactsForTraining(ingest=IngestFacts(pin=pin, columns=2, empty_rows=0)),
         identity=Identity(pipeline="p", run_id="r", task_id="train"),
         key="0" * 64,
     )
     values = publish(work, services)
     assert publish(work, services) == values
-    assert set(values) == {"key", "mlflow_run_id", "model_uri", "mlflow_url"}
+    assert set(values) == {"key", "tracking_run_id", "model_uri", "tracking_url"}
     assert values["key"] == work.key
     (written,) = services.tracking.runs.values()
     training = written.training
