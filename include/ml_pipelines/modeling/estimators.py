@@ -11,8 +11,9 @@ from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 from ml_pipelines.errors import EstimatorError, MissingExtra, ModelError
+from ml_pipelines.spec.estimator_packages import allowed_packages, is_allowed_package
 from ml_pipelines.spec.metrics import Task
-from ml_pipelines.spec.training import ALLOWED_PACKAGES, Candidate
+from ml_pipelines.spec.training import Candidate
 
 if TYPE_CHECKING:
     from ml_pipelines.spec.training import PipelineSpec
@@ -89,11 +90,11 @@ def require_scikit_learn(*, where: str) -> None:
 def _estimator_class(candidate: Candidate, task: Task) -> Any:
     """The class behind an import path. Nothing is imported before the package is found to be allowed."""
     package, *rest = parts = candidate.estimator.split(".")
-    if package not in ALLOWED_PACKAGES:
+    if not is_allowed_package(package):
         raise EstimatorError(
             f"{candidate.estimator} is not from an allowed package",
             where=_where(candidate),
-            expected=f"an import path that starts with {' or '.join(ALLOWED_PACKAGES)}",
+            expected=f"an import path that starts with {' or '.join(allowed_packages())}",
             fix="name an estimator of such a package, as in sklearn.ensemble.RandomForestClassifier",
         )
     if not rest or any(not part.isidentifier() or part.startswith("_") for part in parts):

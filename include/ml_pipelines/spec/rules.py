@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from ml_pipelines.spec.batch import OUTPUT_COLUMNS
 from ml_pipelines.spec.cron import find_cron_error
+from ml_pipelines.spec.estimator_packages import PACKAGES_VARIABLE, allowed_packages, is_allowed_package
 from ml_pipelines.spec.metrics import METRICS, Task, metrics_of
 from ml_pipelines.spec.tasks import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS, extension_tasks
-from ml_pipelines.spec.training import ALLOWED_PACKAGES
 from ml_pipelines.spec.yaml_source import Loc, YamlIssue
 
 __all__ = ["check_drift", "check_scoring", "check_training", "closest_match", "did_you_mean", "format_value", "one_of"]
@@ -233,10 +233,12 @@ def _candidate_rules(data: Any) -> Iterator[YamlIssue]:
 
 def _estimator(path: str, loc: Loc) -> Iterator[YamlIssue]:
     package, _, rest = path.partition(".")
-    if package not in ALLOWED_PACKAGES:
-        message = f"expected an estimator from {' or '.join(ALLOWED_PACKAGES)}, got {format_value(path)}"
-        meant = closest_match(package, list(ALLOWED_PACKAGES))
-        yield YamlIssue(loc=loc, message=message, hint=f'did you mean "{meant}.{rest}"?' if meant else "")
+    if not is_allowed_package(package):
+        allowed = allowed_packages()
+        message = f"expected an estimator from {' or '.join(allowed)}, got {format_value(path)}"
+        match = closest_match(package, list(allowed))
+        other = f"a deployment allows other packages by the variable {PACKAGES_VARIABLE}"
+        yield YamlIssue(loc=loc, message=message, hint=f'did you mean "{match}.{rest}"?' if match else other)
     elif not rest or not all(part.isidentifier() for part in rest.split(".")):
         message = f"expected an import path such as sklearn.linear_model.LogisticRegression, got {format_value(path)}"
         yield YamlIssue(loc=loc, message=message)

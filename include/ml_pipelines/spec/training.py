@@ -17,7 +17,6 @@ from ml_pipelines.spec.metrics import METRICS, Task
 from ml_pipelines.spec.sources import Count, DataSection, DvcSource, FileSource, Section, SqlSource, Text
 
 __all__ = [
-    "ALLOWED_PACKAGES",
     "Alerts",
     "Approval",
     "Candidate",
@@ -42,8 +41,6 @@ __all__ = [
     "parse_duration",
 ]
 
-# The packages that an estimator may come from: importing one runs its code.
-ALLOWED_PACKAGES = ("sklearn", "lightgbm")
 Severity = Literal["error", "warn", "quarantine"]
 # Strict: a switch or a quoted number is a slip of the pen, not a number.
 Number = Annotated[float, Strict()]

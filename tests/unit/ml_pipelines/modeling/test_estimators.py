@@ -108,7 +108,7 @@ def test_a_classifier_must_give_probabilities(path: str) -> None:
 
 
 def test_an_allowed_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ml_pipelines.modeling.estimators.ALLOWED_PACKAGES", ("sklearn", "not_there"))
+    monkeypatch.setenv("ML_PIPELINES_ESTIMATOR_PACKAGES", "not_there")
     with pytest.raises(MissingExtra, match="the package 'not_there' is not installed") as caught:
         build("not_there.Classifier")
     assert "pip install not_there" in caught.value.fix

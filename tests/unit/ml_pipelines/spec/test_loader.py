@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_pipelines.errors import SpecError, SpecIssue
+from ml_pipelines.spec.estimator_packages import DEFAULT_PACKAGES
 from ml_pipelines.spec.loader import load_spec, parse_spec
-from ml_pipelines.spec.training import ALLOWED_PACKAGES, Column, PipelineSpec
+from ml_pipelines.spec.training import Column, PipelineSpec
 
 ROOT = Path(__file__).parents[4]
 DAGS = ROOT / "dags"
@@ -60,7 +61,7 @@ TOP_FIELDS = (
     "name, description, model, data, checks, split, features, candidates, gate, schedule, runtime, default_args, tags, "
     "alerts, seed"
 )
-PACKAGES = " or ".join(ALLOWED_PACKAGES)
+PACKAGES = " or ".join(DEFAULT_PACKAGES)
 COLUMN_FIELDS = "type, min, max, above, below, allowed, pattern, max_missing, on_fail"
 
 
@@ -243,7 +244,8 @@ RULE_MISTAKES: list[Case] = [
      f'expected an estimator from {PACKAGES}, got "sklern.linear_model.LogisticRegression"',
      'did you mean "sklearn.linear_model.LogisticRegression"?'),
     ("sklearn.linear_model.L", "os.L", "candidates[0].estimator", "os.LogisticRegression",
-     f'expected an estimator from {PACKAGES}, got "os.LogisticRegression"', ""),
+     f'expected an estimator from {PACKAGES}, got "os.LogisticRegression"',
+     "a deployment allows other packages by the variable ML_PIPELINES_ESTIMATOR_PACKAGES"),
     ("sklearn.linear_model.L", "sklearn.a-b.L", "candidates[0].estimator", "sklearn.a-b.LogisticRegression",
      "expected an import path such as sklearn.linear_model.LogisticRegression, "
      'got "sklearn.a-b.LogisticRegression"', ""),
@@ -562,7 +564,7 @@ def test_the_churn_pipeline_says_what_it_is_known_for() -> None:
 
 IMPORTS_AND_OPENS = """
 import sys
-from ml_pipelines.spec.training import ALLOWED_PACKAGES
+import ml_pipelines.spec.training
 from ml_pipelines.spec.loader import load_spec
 load_spec(sys.argv[1])
 opened = []
