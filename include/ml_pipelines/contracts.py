@@ -108,7 +108,6 @@ class StepRequest(Contract):
         store: URI of the artifact store.
         identity: whose work this is; not part of the key.
         force: compute even if the result is there.
-        max_age_seconds: a result older than this is not used.
     """
 
     step: str
@@ -120,7 +119,6 @@ class StepRequest(Contract):
     store: str
     identity: Identity
     force: bool = False
-    max_age_seconds: float | None = None
 
 
 class StepResult(Contract):

@@ -32,6 +32,7 @@ WORKERS = Path(__file__).parents[1] / "unit" / "ml_pipelines" / "store" / "store
 STEP = "split"
 COMPONENTS: Components = {"step": STEP, "seed": 1}
 KEY = components_key(COMPONENTS)
+TASK = Identity(pipeline="shop", run_id="r1", task_id=STEP)
 BUCKET = "artifacts"
 
 
@@ -142,17 +143,21 @@ def test_an_artifact_in_a_bucket_is_read_from_a_store_in_a_folder(store: Artifac
 
 def test_a_result_is_found_again_until_its_object_is_gone(store: ArtifactStore, s3: S3FileSystem) -> None:
     assert store.lookup(STEP, KEY) is None
-    assert store.explain(STEP, COMPONENTS) == "miss: first time"
+    assert store.explain_miss(STEP, COMPONENTS, TASK) == "miss: first time"
     made = commit(store)
     found = store.lookup(STEP, KEY)
     assert found
     assert found.outputs == made.outputs
-    assert store.explain(STEP, {**COMPONENTS, "seed": 2}) == "miss: seed changed from 1 to 2"
+    store.record(TASK, made)
+    assert store.explain_miss(STEP, {**COMPONENTS, "seed": 2}, TASK) == "miss: seed changed from 1 to 2"
     s3.pipe_file(made.outputs["train"].uri, b"r")
-    assert store.explain(STEP, COMPONENTS) == "miss: output train of the earlier result has 1 bytes instead of 4"
+    assert (
+        store.explain_miss(STEP, COMPONENTS, TASK)
+        == "miss: output train of the earlier result has 1 bytes instead of 4"
+    )
     s3.rm_file(made.outputs["train"].uri)
     assert store.lookup(STEP, KEY) is None
-    assert store.explain(STEP, COMPONENTS) == "miss: output train of the earlier result is gone"
+    assert store.explain_miss(STEP, COMPONENTS, TASK) == "miss: output train of the earlier result is gone"
 
 
 def test_a_run_is_listed(store: ArtifactStore) -> None:

@@ -18,8 +18,6 @@ SCORING_STEPS: dict[str, Step] = {
             resolve="ml_pipelines.steps.batch.ingest_batch:resolve",
             compute="ml_pipelines.steps.batch.ingest_batch:ingest_batch",
             outputs={"table": "table"},
-            modules=("ml_pipelines.data.type_inference", "ml_pipelines.data.streaming"),
-            packages=("polars",),
         ),
         Step(
             name="plan_shards",
@@ -27,8 +25,6 @@ SCORING_STEPS: dict[str, Step] = {
             compute="ml_pipelines.steps.batch.plan_shards:plan_shards",
             inputs={"table": "ingest_batch.table"},
             outputs={"shard_*": "table"},
-            modules=("ml_pipelines.data.duplicate_keys", "ml_pipelines.data.streaming"),
-            packages=("polars",),
         ),
         Step(
             name="score_shard",
@@ -36,13 +32,6 @@ SCORING_STEPS: dict[str, Step] = {
             resolve="ml_pipelines.steps.batch.score_shard:resolve",
             compute="ml_pipelines.steps.batch.score_shard:score_shard",
             outputs={"scores": "table", "quarantine": "table"},
-            modules=(
-                "ml_pipelines.evaluation.scorers",
-                "ml_pipelines.modeling.features",
-                "ml_pipelines.modeling.preprocessing",
-                "ml_pipelines.modeling.serialization",
-            ),
-            packages=("scikit-learn", "numpy", "scipy", "pandas", "polars", "skops"),
         ),
         Step(
             name="collect_scores",
@@ -50,7 +39,6 @@ SCORING_STEPS: dict[str, Step] = {
             resolve="ml_pipelines.steps.batch.collect_scores:resolve",
             compute="ml_pipelines.steps.batch.collect_scores:collect_scores",
             outputs={"scores": "table", "quarantine": "table"},
-            packages=("polars",),
         ),
     )
 }
@@ -62,14 +50,6 @@ DRIFT_STEPS: dict[str, Step] = {
         resolve="ml_pipelines.steps.batch.measure_drift:resolve",
         compute="ml_pipelines.steps.batch.measure_drift:measure_drift",
         outputs={"report": "html", "drift": "json"},
-        modules=(
-            "ml_pipelines.data.drift",
-            "ml_pipelines.modeling.features",
-            "ml_pipelines.data.profile",
-            "ml_pipelines.reporting.drift_report",
-            "ml_pipelines.reporting.training_report",
-        ),
-        packages=("numpy", "pandas", "polars"),
     )
 }
 

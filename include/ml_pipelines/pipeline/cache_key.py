@@ -1,24 +1,33 @@
-"""The recipe of a result: everything that it depends on, and the key that stands for it.
+"""The cache key of a result: a digest of everything that the result depends on.
 
-Same recipe, same result: the key is a digest of the recipe's components, which are kept beside the result so that a
-later miss can say what is different.
+The components of the key are stored beside the result, so that a later miss can name the component that changed.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
-from importlib import metadata, util
-from importlib.machinery import SourceFileLoader
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
 from platform import python_version_tuple
 
 from ml_pipelines._utils.canonical_json import Components, canonical_json, sha256_hex
-from ml_pipelines.contracts import ArtifactRef, JsonValue
-from ml_pipelines.errors import MissingExtra, RequestError
+from ml_pipelines.contracts import ArtifactKind, ArtifactRef, JsonValue
+from ml_pipelines.pipeline.import_closure import Closure, import_closure
 from ml_pipelines.pipeline.step import Step
 
 __all__ = ["cache_key", "code_digests", "package_versions"]
+
+# The modules that read and write an artifact are part of the code that computes it.
+_FORMATS: dict[ArtifactKind, str] = {
+    "table": "ml_pipelines.data.table_writer",
+    "json": "ml_pipelines._utils.canonical_json",
+    "model": "ml_pipelines.modeling.serialization",
+}
+# Distributions whose name is not that of their module. Others are searched for, which takes longer.
+_DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML", "dateutil": "python-dateutil", "skimage": "scikit-image"}
+# Numerical libraries that compute for a package although no module of the closure imports them.
+_BACKENDS = {"sklearn": ("scipy",)}
 
 
 def cache_key(
@@ -28,77 +37,80 @@ def cache_key(
     inputs: Mapping[str, ArtifactRef | tuple[ArtifactRef, ...]],
     key_facts: Mapping[str, JsonValue],
     seed: int,
+    estimators: Sequence[str] = (),
 ) -> tuple[str, Components]:
-    """The key of a step's result, and the components that it is the digest of.
+    """Return the cache key of a step's result and its components.
 
     Args:
-        step: row of the catalog. The code is that of the module that computes and of `step.modules`.
-        parameters: what the step is told, without what its model excludes from the key.
-        inputs: what it computes from; only the digests count, not where the artifacts are.
-        key_facts: what else the result depends on.
+        step: row of the step table. Its code is the import closure of the module of `compute`.
+        parameters: parameters of the step, without the fields that its model excludes from the key.
+        inputs: artifacts that the step reads; only their digests count, not their addresses.
+        key_facts: further values that the result depends on.
         seed: for everything random.
+        estimators: import paths of the estimators that the step fits or calls.
 
     Returns:
         64 hex digits, and the components as JSON values.
 
     Raises:
-        MissingExtra: a package that the step needs is not installed.
-        RequestError: a value is not JSON: NaN, infinity or some object.
+        RequestError: a value is not JSON (NaN, infinity or an object), or a module has no source.
     """
+    references = [ref for value in inputs.values() for ref in (value if isinstance(value, tuple) else (value,))]
+    closure = _closure(step, {ref.kind for ref in references}, estimators)
     components = {
         "step": step.name,
-        "code": code_digests(step),
+        "code": closure.digests,
         "parameters": parameters,
         "inputs": {name: _digests(value) for name, value in inputs.items()},
         "facts": key_facts,
         "seed": seed,
-        "environment": package_versions(step),
+        "environment": _environment((*closure.external, *map(_top_level, estimators))) if step.compute else {},
     }
     text = canonical_json(components)
     return sha256_hex(text), json.loads(text)
 
 
 def code_digests(step: Step) -> dict[str, str]:
-    """Digests of the source of the module that computes and of `step.modules`, by name."""
-    modules = {*step.modules, *([step.compute.partition(":")[0]] if step.compute else [])}
-    return {module: _source_digest(module) for module in sorted(modules)}
+    """Return the digests of the sources that a step computes with, by module; empty if it computes nothing."""
+    return _closure(step, (), ()).digests
 
 
-def package_versions(step: Step) -> dict[str, str]:
-    """Versions of Python and of the packages that a step computes with.
+def package_versions(step: Step, estimators: Sequence[str] = ()) -> dict[str, str]:
+    """Return the versions of Python and of the distributions that a step computes with, by name."""
+    return _environment((*_closure(step, (), estimators).external, *map(_top_level, estimators)))
 
-    Raises:
-        MissingExtra: one of them is not installed.
-    """
+
+def _closure(step: Step, input_kinds: Iterable[ArtifactKind], estimators: Sequence[str]) -> Closure:
+    if step.compute is None:
+        return Closure({}, ())
+    kinds = {*step.outputs.values(), *input_kinds}
+    # An estimator without a distribution has no version: its source stands for it.
+    own = [path.rpartition(".")[0] for path in estimators if _distribution(_top_level(path)) is None]
+    formats = [_FORMATS[kind] for kind in kinds & _FORMATS.keys()]
+    return import_closure((step.compute.partition(":")[0], *formats, *own))
+
+
+def _top_level(path: str) -> str:
+    return path.partition(".")[0]
+
+
+def _environment(modules: Iterable[str]) -> dict[str, str]:
     major, minor, _ = python_version_tuple()
-    return {"python": f"{major}.{minor}"} | {name: _version(name) for name in step.packages}
+    names = {name for module in modules for name in (module, *_BACKENDS.get(module, ()))}
+    found = dict(filter(None, map(_distribution, names)))
+    return {"python": f"{major}.{minor}"} | {name: found[name] for name in sorted(found)}
 
 
 def _digests(value: ArtifactRef | tuple[ArtifactRef, ...]) -> str | list[str]:
     return value.sha256 if isinstance(value, ArtifactRef) else [ref.sha256 for ref in value]
 
 
-@functools.cache  # as the module itself, which is imported once
-def _source_digest(module: str) -> str:
-    """Digest of a module's source, the same whatever its line endings; imports at most the packages above it."""
-    spec = util.find_spec(module)
-    if spec is None or not isinstance(spec.loader, SourceFileLoader):
-        raise RequestError(
-            f"the source of {module} can't be found",
-            expected="a Python file",
-            got=str(spec and spec.origin),
-            fix="install the package with its sources",
-        )
-    return sha256_hex(spec.loader.get_source(module) or "")
-
-
-@functools.cache
-def _version(distribution: str) -> str:
+@functools.cache  # the search reads the metadata of installed distributions
+def _distribution(module: str) -> tuple[str, str] | None:
+    """Return the name and version of the distribution of a top-level module; None if it has no distribution."""
+    name = _DISTRIBUTIONS.get(module, module)
     try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError as exc:
-        raise MissingExtra(
-            f"the package {distribution!r} is not installed",
-            expected="the packages that the step computes with",
-            fix='install the extra that brings it: pip install "airflow-provider-ml-pipelines[ml]"',
-        ) from exc
+        return name, metadata.version(name)
+    except metadata.PackageNotFoundError:
+        names = metadata.packages_distributions().get(module)
+        return (names[0], metadata.version(names[0])) if names else None

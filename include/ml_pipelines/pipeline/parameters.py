@@ -76,8 +76,13 @@ class Parameters(Section):
         raise NotImplementedError(f"{cls.__name__}.of")
 
     def for_run(self, options: RunOptions) -> Self:
-        """The same with what one run does differently; most steps take no notice."""
+        """Return the parameters with the options of one run; most steps have none."""
         return self
+
+    @property
+    def estimators(self) -> tuple[str, ...]:
+        """Import paths of the estimators that the step fits or calls; their versions are part of the key."""
+        return ()
 
 
 class IngestParameters(Parameters):
@@ -222,6 +227,10 @@ class TrainParameters(Parameters):
             model=spec.model.name,
         )
 
+    @property
+    def estimators(self) -> tuple[str, ...]:
+        return (self.candidate.estimator,)
+
 
 class EvaluateParameters(Parameters):
     """How candidates are ranked, which groups are measured on their own, and how sure an interval is to hold.
@@ -237,8 +246,9 @@ class EvaluateParameters(Parameters):
     confidence: float
     draws: int
     model: str
+    candidates: tuple[str, ...] = ()
 
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"model"})
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"model", "candidates"})
 
     @classmethod
     def of(cls, spec: PipelineSpec) -> Self:
@@ -252,7 +262,12 @@ class EvaluateParameters(Parameters):
             confidence=gate.confidence,
             draws=gate.draws,
             model=spec.model.name,
+            candidates=tuple(sorted({candidate.estimator for candidate in spec.effective_candidates})),
         )
+
+    @property
+    def estimators(self) -> tuple[str, ...]:
+        return self.candidates
 
 
 class DecideParameters(Parameters):

@@ -111,8 +111,7 @@ class Step:
         facts: contract of the values that the step hands on; None for values without a contract.
         reads: dataclass of the earlier facts that `publish` reads, with one field for each step; None for no facts.
         outputs: name -> kind. `shard_*` stands for as many as there are, `shard_0` and so on.
-        modules: own modules whose source is part of the key, beside that of `compute`.
-        packages: distributions whose versions are part of the key.
+        task: the task that runs the step after its built-in steps; only for a step of an installed extension.
     """
 
     name: str
@@ -125,5 +124,4 @@ class Step:
     facts: type[Facts] | None = None
     reads: type[Any] | None = None
     outputs: dict[str, ArtifactKind] = field(default_factory=dict)
-    modules: tuple[str, ...] = ()
-    packages: tuple[str, ...] = ()
+    task: str = ""

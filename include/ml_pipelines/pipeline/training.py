@@ -17,9 +17,6 @@ from ml_pipelines.pipeline.step import Step
 __all__ = ["TRAINING_STEPS"]
 
 
-_TABLES = ("polars",)
-_MODELS = ("scikit-learn", "numpy", "scipy", "pandas", "polars", "skops")
-
 TRAINING_STEPS: dict[str, Step] = {
     step.name: step
     for step in (
@@ -30,8 +27,6 @@ TRAINING_STEPS: dict[str, Step] = {
             compute="ml_pipelines.steps.training.ingest:ingest",
             facts=facts.IngestFacts,
             outputs={"table": "table"},
-            modules=("ml_pipelines.data.type_inference", "ml_pipelines.data.streaming"),
-            packages=_TABLES,
         ),
         Step(
             name="compare_with_champion",
@@ -48,14 +43,6 @@ TRAINING_STEPS: dict[str, Step] = {
             facts=facts.QualityFacts,
             inputs={"table": "ingest.table"},
             outputs={"report": "json", "flagged": "table"},
-            modules=(
-                "ml_pipelines.data.check_results",
-                "ml_pipelines.data.duplicate_keys",
-                "ml_pipelines.data.leakage",
-                "ml_pipelines.data.cell_checks",
-                "ml_pipelines.data.streaming",
-            ),
-            packages=(*_TABLES, "pandera"),
         ),
         Step(
             name="preprocess",
@@ -64,8 +51,6 @@ TRAINING_STEPS: dict[str, Step] = {
             facts=facts.PreprocessFacts,
             inputs={"table": "ingest.table", "flagged": "check_quality.flagged"},
             outputs={"clean": "table", "quarantine": "table"},
-            modules=("ml_pipelines.data.streaming",),
-            packages=_TABLES,
         ),
         Step(
             name="split",
@@ -74,8 +59,6 @@ TRAINING_STEPS: dict[str, Step] = {
             facts=facts.SplitFacts,
             inputs={"table": "preprocess.clean"},
             outputs={"train": "table", "validation": "table", "test": "table"},
-            modules=("ml_pipelines.data.row_hash", "ml_pipelines.data.streaming"),
-            packages=_TABLES,
         ),
         Step(
             name="train",
@@ -86,15 +69,6 @@ TRAINING_STEPS: dict[str, Step] = {
             facts=facts.TrainFacts,
             reads=facts.FactsForTraining,
             outputs={"model": "model", "training": "json"},
-            modules=(
-                "ml_pipelines.modeling.estimators",
-                "ml_pipelines.modeling.preprocessing",
-                "ml_pipelines.modeling.features",
-                "ml_pipelines.data.profile",
-                "ml_pipelines.modeling.target",
-                "ml_pipelines.modeling.serialization",
-            ),
-            packages=_MODELS,
         ),
         Step(
             name="evaluate",
@@ -111,16 +85,6 @@ TRAINING_STEPS: dict[str, Step] = {
                 "test": "split.test",
             },
             outputs={"evaluation": "json"},
-            modules=(
-                "ml_pipelines.evaluation.bootstrap",
-                "ml_pipelines.evaluation.comparison",
-                "ml_pipelines.spec.metrics",
-                "ml_pipelines.evaluation.scorers",
-                "ml_pipelines.modeling.features",
-                "ml_pipelines.modeling.preprocessing",
-                "ml_pipelines.modeling.serialization",
-            ),
-            packages=_MODELS,
         ),
         Step(
             name="decide",
@@ -134,7 +98,6 @@ TRAINING_STEPS: dict[str, Step] = {
                 "trainings": "train.training",
             },
             outputs={"decision": "json"},
-            modules=("ml_pipelines.promotion.gate", "ml_pipelines.promotion.history", "ml_pipelines.spec.metrics"),
         ),
         Step(
             name="register",

@@ -1,4 +1,4 @@
-"""From the results of earlier steps to what the next step is given, as the catalog says."""
+"""Wire the results of earlier steps into the request of the next step, as the step table says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from ml_pipelines.contracts import StepResult
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.step import References, Step
-from ml_pipelines.pipeline.training import TRAINING_STEPS
+from ml_pipelines.pipeline.step_table import find_step, training_steps
 
 __all__ = ["Results", "upstream_steps", "wire_inputs"]
 
@@ -17,22 +17,22 @@ Results = Mapping[str, "StepResult | list[StepResult] | None"]
 
 
 def upstream_steps(step: str) -> tuple[str, ...]:
-    """The steps whose results a step reads, in catalog order."""
-    row = TRAINING_STEPS[step]
+    """Return the names of the steps whose results a training step reads, in the order of the step table."""
+    row = find_step(step)
     sources = {source.partition(".")[0] for source in (*row.inputs.values(), *row.context.values())}
-    return tuple(name for name in TRAINING_STEPS if name in sources or name in _read_steps(row))
+    return tuple(name for name in training_steps() if name in sources or name in _read_steps(row))
 
 
 def wire_inputs(step: Step, results: Results) -> dict[str, Any]:
-    """The `inputs`, `context` and `facts` of a :class:`StepRequest`.
+    """Return the `inputs`, `context` and `facts` of a :class:`StepRequest`.
 
     Args:
-        step: the catalog's row.
-        results: by step name, a list for a mapped step; None or absent for a step that did not run. Only `context`
-            and `facts` may do without.
+        step: row of the step.
+        results: by step name, a list for a mapped step; None or absent for a step that did not run. Such a step is
+            left out of `context` and `facts`.
 
     Raises:
-        RequestError: a step that this one computes from did not run.
+        RequestError: a step that produces an input did not run.
     """
     return {
         "inputs": _references(step, step.inputs, results, required=True),
@@ -42,7 +42,7 @@ def wire_inputs(step: Step, results: Results) -> dict[str, Any]:
 
 
 def _references(step: Step, sources: Mapping[str, str], results: Results, *, required: bool) -> References:
-    found: References = {}
+    references: References = {}
     for argument, source in sources.items():
         producer, _, output = source.partition(".")
         result = results.get(producer)
@@ -56,10 +56,10 @@ def _references(step: Step, sources: Mapping[str, str], results: Results, *, req
                     fix=f"run step {producer} first",
                 )
             continue
-        found[argument] = (
-            tuple(each.outputs[output] for each in result) if isinstance(result, list) else result.outputs[output]
+        references[argument] = (
+            tuple(one.outputs[output] for one in result) if isinstance(result, list) else result.outputs[output]
         )
-    return found
+    return references
 
 
 def _read_steps(step: Step) -> tuple[str, ...]:
@@ -68,4 +68,4 @@ def _read_steps(step: Step) -> tuple[str, ...]:
 
 
 def _values(result: StepResult | list[StepResult]) -> Any:
-    return [each.values for each in result] if isinstance(result, list) else result.values
+    return [one.values for one in result] if isinstance(result, list) else result.values

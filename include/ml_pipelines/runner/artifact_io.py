@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ __all__ = ["bound_streaming", "encode_artifact", "input_rows", "output_kinds", "
 
 
 def output_kinds(step: Step, output: StepOutput) -> dict[str, ArtifactKind]:
-    """The kind of each output, by name; a name of the catalog that ends in `*` stands for as many as were made."""
+    """Return the kind of each output by name. A name in the row that ends in `*` matches any number of outputs."""
     kinds: dict[str, ArtifactKind] = {}
     for name, kind in step.outputs.items():
         names = fnmatch.filter(output.outputs, name) if name.endswith("*") else [name]
@@ -24,9 +24,9 @@ def output_kinds(step: Step, output: StepOutput) -> dict[str, ArtifactKind]:
 
 
 def read_input(value: ArtifactRef | tuple[ArtifactRef, ...], store: ArtifactStore, directory: str) -> Any:
-    """Read an input of a step: a lazy table, a JSON document, a function that loads a model, or bytes."""
+    """Read an input of a step: a LazyFrame, a JSON document, a function that loads a model, or bytes."""
     if isinstance(value, tuple):
-        return [read_input(each, store, directory) for each in value]
+        return [read_input(ref, store, directory) for ref in value]
     if value.kind == "table":
         import polars
 
@@ -38,13 +38,13 @@ def read_input(value: ArtifactRef | tuple[ArtifactRef, ...], store: ArtifactStor
     if value.kind == "model":
         from ml_pipelines.modeling.serialization import load_model
 
-        # Loaded when asked for: the evaluation holds one model at a time, and survives one that can't be loaded.
+        # Deferred: the evaluation holds one model at a time, and continues if one can't be loaded.
         return lambda: load_model(store.read(value))
     return store.read(value)
 
 
 def encode_artifact(kind: ArtifactKind, value: Any) -> bytes:
-    """The bytes of an output that is not a table."""
+    """Return the bytes of an output that is not a table."""
     from ml_pipelines._utils.canonical_json import dump_json
     from ml_pipelines.modeling.serialization import dump_model
 
@@ -55,10 +55,8 @@ def encode_artifact(kind: ArtifactKind, value: Any) -> bytes:
     return value.encode() if isinstance(value, str) else bytes(value)
 
 
-def bound_streaming(step: Step, arguments: dict[str, Any], cells_per_group: int) -> AbstractContextManager[None]:
-    """Bound what streams over tables, if the step has to do with any."""
-    if "polars" not in step.packages:
-        return nullcontext()
+def bound_streaming(arguments: dict[str, Any], cells_per_group: int) -> AbstractContextManager[None]:
+    """Limit the chunk size of streaming by the widest table among the arguments of a step."""
     from polars import LazyFrame
 
     from ml_pipelines.data.streaming import limit_chunk_size
@@ -71,40 +69,43 @@ def save_tables(
     tables: dict[str, Any],
     store: ArtifactStore,
     directory: str,
-    arguments: dict[str, Any],
-    total: int | None,
+    *,
+    source_path: str | None,
+    max_rows: int | None,
     cells_per_group: int,
 ) -> dict[str, ArtifactRef]:
-    """Stream all tables of a step to Parquet in one pass over what they share."""
+    """Stream tables to Parquet in one pass over the sources that they share, and store the files.
+
+    Args:
+        tables: LazyFrames by name.
+        store: the artifact store.
+        directory: local directory for the files before they are stored.
+        source_path: file that the tables are read from, for error messages; None if they are read from artifacts.
+        max_rows: upper bound of the number of rows, for progress messages.
+        cells_per_group: size of a row group, in cells.
+
+    Raises:
+        SourceUnreadable: the file at `source_path` can't be parsed.
+    """
     if not tables:
         return {}
-    import polars
+    from polars.exceptions import PolarsError
 
     from ml_pipelines._utils.progress import progress_logger
     from ml_pipelines.data.csv_checks import source_error
-    from ml_pipelines.data.streaming import report_progress
+    from ml_pipelines.data.table_writer import write_tables
 
     paths = {name: str(Path(directory, f"{name}.parquet")) for name in tables}
+    log = progress_logger(f"writing {', '.join(tables)}", "rows", max_rows)
     try:
-        tell = progress_logger(f"writing {', '.join(tables)}", "rows", total)
-        sinks = [_sink(report_progress(table, tell), paths[name], cells_per_group) for name, table in tables.items()]
-        polars.collect_all(sinks, engine="streaming")
-    except polars.exceptions.PolarsError as exc:
-        if (raw_path := arguments.get("raw_path")) is None:
+        rows = write_tables(tables, paths, cells_per_group=cells_per_group, log=log)
+    except PolarsError as exc:
+        if source_path is None:
             raise
-        raise source_error(exc, raw_path) from exc
-    return {
-        name: store.put_file(path, kind="table", rows=polars.scan_parquet(path).select(polars.len()).collect().item())
-        for name, path in paths.items()
-    }
+        raise source_error(exc, source_path) from exc
+    return {name: store.put_file(path, kind="table", rows=rows[name]) for name, path in paths.items()}
 
 
 def input_rows(request: StepRequest) -> int | None:
-    """Of the largest table that goes in, which is the most that the tables that come out have together."""
+    """Return the number of rows of the largest input table, an upper bound of the rows of all outputs together."""
     return max((ref.rows or 0 for ref in request.inputs.values() if isinstance(ref, ArtifactRef)), default=None)
-
-
-def _sink(table: Any, path: str, cells_per_group: int) -> Any:
-    rows = max(cells_per_group // max(len(table.collect_schema()), 1), 1)
-    # Not zstd, which takes a fifth less space and, of all steps up to the split, a tenth more time.
-    return table.sink_parquet(path, row_group_size=rows, compression="lz4", lazy=True)

@@ -1,30 +1,28 @@
-"""Run one step: the only place where a step, the store and the outside world meet.
+"""Run one step: the only module where a step, the store and the services meet.
 
 The same function runs in an Airflow task, in a container, on the command line and in a test. It decides from digests
-whether there is anything to do before it imports anything heavy.
+whether there is anything to compute before it imports a heavy library.
 """
 
 from __future__ import annotations
 
-import difflib
 import logging
 import time
 from contextlib import ExitStack
-from dataclasses import fields
-from datetime import UTC, datetime
+from dataclasses import dataclass, fields
 from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from ml_pipelines._utils.canonical_json import Components
 from ml_pipelines._utils.imports import import_object
-from ml_pipelines.contracts import ArtifactRef, StepRequest, StepResult, describe_validation_error
+from ml_pipelines.contracts import ArtifactRef, JsonValue, StepRequest, StepResult, describe_validation_error
 from ml_pipelines.errors import RequestError
-from ml_pipelines.pipeline.batch import BATCH_STEPS
 from ml_pipelines.pipeline.cache_key import cache_key
 from ml_pipelines.pipeline.facts import NoFacts
 from ml_pipelines.pipeline.parameters import Parameters
 from ml_pipelines.pipeline.step import Publication, Resolution, Step, StepOutput
-from ml_pipelines.pipeline.training import TRAINING_STEPS
+from ml_pipelines.pipeline.step_table import find_step
 from ml_pipelines.ports import Services
 from ml_pipelines.runner.artifact_io import (
     bound_streaming,
@@ -40,19 +38,51 @@ __all__ = ["run_step"]
 
 log = logging.getLogger(__name__)
 
+_Values = dict[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """One call of a step, resolved and with its key."""
+
+    step: Step
+    request: StepRequest
+    parameters: Parameters
+    resolution: Resolution
+    key: str
+    components: Components
+    store: ArtifactStore
+    services: Services
+
 
 def run_step(request: StepRequest, services: Services) -> StepResult:
-    """Run a step, or find its result.
+    """Run a step, or return its result from the cache.
 
     Args:
-        request: what to do.
-        services: what `resolve` and `publish` may use.
+        request: the step, its parameters and its inputs.
+        services: the services that `resolve` and `publish` may use.
 
     Raises:
-        PipelineError: with what is wrong and how to mend it. A TransientError is worth another try.
+        PipelineError: with the cause and the fix. A TransientError is worth a retry.
     """
     started = time.monotonic()
-    step = _step(request.step)
+    job = _resolve(request, services)
+    if job.step.compute is None:
+        reason = "has effects, so it always runs"
+        result = StepResult(step=job.step.name, key=job.key, status="published", reason=reason)
+    else:
+        result = _find_or_compute(job)
+    result = _publish(job, result)
+    _check_values(job.step, result)
+    result = result.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
+    job.store.record(request.identity, result)
+    log.info("%s %s: %s (%.2f s)", job.step.name, job.key[:12], result.reason, result.seconds)
+    return result
+
+
+def _resolve(request: StepRequest, services: Services) -> _Job:
+    """Validate a request, call the step's `resolve` and derive the key."""
+    step = find_step(request.step)
     parameters = _parameters(step, request)
     _check_inputs(step, request)
     resolution = Resolution()
@@ -65,34 +95,17 @@ def run_step(request: StepRequest, services: Services) -> StepResult:
         inputs=request.inputs,
         key_facts=resolution.key_facts,
         seed=request.seed,
+        estimators=parameters.estimators,
     )
-    store = ArtifactStore(request.store)
-    if step.compute is None:
-        result = StepResult(
-            step=step.name, key=key, status="published", reason="acts on the outside world, so it always runs"
-        )
-    else:
-        result = _find_or_compute(
-            step, request, parameters, resolution, key, components, store, services.cells_per_group
-        )
-    result = _publish(step, request, parameters, resolution, result, services)
-    _check_values(step, result)
-    result = result.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
-    store.record(request.identity, result)
-    log.info("%s %s: %s (%.2f s)", step.name, key[:12], result.reason, result.seconds)
-    return result
-
-
-def _step(name: str) -> Step:
-    known = TRAINING_STEPS | BATCH_STEPS
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(name, known, 1)
-    raise RequestError(
-        f"there is no step {name!r}",
-        expected=f"one of {', '.join(known)}",
-        got=name,
-        fix=f"did you mean {near[0]!r}?" if near else "name a step of the catalog",
+    return _Job(
+        step=step,
+        request=request,
+        parameters=parameters,
+        resolution=resolution,
+        key=key,
+        components=components,
+        store=ArtifactStore(request.store),
+        services=services,
     )
 
 
@@ -110,15 +123,26 @@ def _parameters(step: Step, request: StepRequest) -> Parameters:
         ) from exc
 
 
-def _facts(step: Step, request: StepRequest) -> Any:
+def _check_inputs(step: Step, request: StepRequest) -> None:
+    if missing := [name for name in step.inputs if name not in request.inputs]:
+        raise RequestError(
+            f"step {step.name} has no input {missing[0]!r}",
+            where=f"step {step.name}",
+            expected=", ".join(f"{name} (of {source})" for name, source in step.inputs.items()),
+            got=", ".join(request.inputs) or "no inputs",
+            fix="name the artifacts of the earlier steps in the request",
+        )
+
+
+def _facts(job: _Job) -> Any:
     """Return the facts of earlier steps that `publish` reads, validated once."""
-    contract = step.reads or NoFacts
+    contract = job.step.reads or NoFacts
     try:
-        return TypeAdapter(contract).validate_python(request.facts)
+        return TypeAdapter(contract).validate_python(job.request.facts)
     except ValidationError as exc:
         raise RequestError(
-            f"the facts for step {step.name} do not have the expected form",
-            where=f"step {step.name}",
+            f"the facts for step {job.step.name} do not have the expected form",
+            where=f"step {job.step.name}",
             expected=f"the facts of the steps {', '.join(field.name for field in fields(contract)) or 'none'}",
             got=describe_validation_error(exc),
             fix="run the earlier steps again with the same version of the package",
@@ -141,124 +165,112 @@ def _check_values(step: Step, result: StepResult) -> None:
         ) from exc
 
 
-def _check_inputs(step: Step, request: StepRequest) -> None:
-    if missing := [name for name in step.inputs if name not in request.inputs]:
-        raise RequestError(
-            f"step {step.name} has no input {missing[0]!r}",
-            where=f"step {step.name}",
-            expected=", ".join(f"{name} (of {source})" for name, source in step.inputs.items()),
-            got=", ".join(request.inputs) or "no inputs",
-            fix="name the artifacts of the earlier steps in the request",
-        )
-
-
-def _find_or_compute(
-    step: Step,
-    request: StepRequest,
-    parameters: Parameters,
-    resolution: Resolution,
-    key: str,
-    components: dict[str, Any],
-    store: ArtifactStore,
-    cells_per_group: int,
-) -> StepResult:
-    may_hit = resolution.cacheable and not request.force
-    if may_hit and (hit := _hit(store, step.name, key, request.max_age_seconds)):
+def _find_or_compute(job: _Job) -> StepResult:
+    may_hit = job.resolution.cacheable and not job.request.force
+    if may_hit and (hit := _hit(job)):
         return hit
-    with store.lease(step.name, key):
-        # Whoever held the lease before has probably done the work.
-        if may_hit and (hit := _hit(store, step.name, key, request.max_age_seconds)):
+    with job.store.lease(job.step.name, job.key):
+        # The process that held the lease before has probably computed the result.
+        if may_hit and (hit := _hit(job)):
             return hit
-        reason = _why_not(store, step, components, request, resolution)
-        log.info("%s %s: %s", step.name, key[:12], reason)
-        outputs, values = _compute(step, request, parameters, resolution, store, cells_per_group)
-        result = StepResult(step=step.name, key=key, status="computed", reason=reason, outputs=outputs, values=values)
-        store.commit(step.name, key, result, components)
+        reason = _miss_reason(job)
+        log.info("%s %s: %s", job.step.name, job.key[:12], reason)
+        outputs, values = _compute(job)
+        result = StepResult(
+            step=job.step.name, key=job.key, status="computed", reason=reason, outputs=outputs, values=values
+        )
+        job.store.commit(job.step.name, job.key, result, job.components)
     return result
 
 
-def _hit(store: ArtifactStore, step: str, key: str, max_age_seconds: float | None) -> StepResult | None:
-    manifest = store.lookup(step, key)
+def _hit(job: _Job) -> StepResult | None:
+    manifest = job.store.lookup(job.step.name, job.key)
     if manifest is None:
         return None
-    age_seconds = (datetime.now(UTC) - manifest.created_at).total_seconds()
-    if max_age_seconds is not None and age_seconds > max_age_seconds:
-        return None
-    reason = f"hit: made {manifest.created_at:%Y-%m-%d %H:%M} UTC from the same inputs, parameters and code"
+    reason = f"hit: computed {manifest.created_at:%Y-%m-%d %H:%M} UTC from the same inputs, parameters and code"
     return manifest.result.model_copy(update={"reason": reason})
 
 
-def _why_not(
-    store: ArtifactStore, step: Step, components: dict[str, Any], request: StepRequest, resolution: Resolution
-) -> str:
-    if request.force:
+def _miss_reason(job: _Job) -> str:
+    if job.request.force:
         return "miss: forced"
-    if not resolution.cacheable:
-        return "miss: only reading tells whether the source has changed"
-    return store.explain(step.name, components)
+    if not job.resolution.cacheable:
+        return "miss: the source has no version, so it is read again"
+    return job.store.explain_miss(job.step.name, job.components, job.request.identity)
 
 
-def _compute(
-    step: Step,
-    request: StepRequest,
-    parameters: Parameters,
-    resolution: Resolution,
-    store: ArtifactStore,
-    cells_per_group: int,
-) -> tuple[dict[str, ArtifactRef], dict[str, Any]]:
-    assert step.compute is not None
+def _compute(job: _Job) -> tuple[dict[str, ArtifactRef], _Values]:
+    """Read the inputs, call the step's function and store its outputs."""
+    assert job.step.compute is not None
     with ExitStack() as stack:
-        directory = stack.enter_context(store.scratch())
-        arguments: dict[str, Any] = {
-            name: read_input(value, store, directory) for name, value in request.inputs.items()
-        }
-        if resolution.prepare is not None:
-            arguments |= resolution.prepare(directory)
-        stack.enter_context(bound_streaming(step, arguments, cells_per_group))
-        output: StepOutput = import_object(step.compute)(parameters=parameters, seed=request.seed, **arguments)
-        kinds = output_kinds(step, output)
-        made = {name: (kind, output.outputs[name]) for name, kind in kinds.items() if kind != "table"}
-        refs = {name: store.put_bytes(encode_artifact(kind, value), kind=kind) for name, (kind, value) in made.items()}
-        tables = {name: output.outputs[name] for name, kind in kinds.items() if kind == "table"}
-        together = {name: table for name, table in tables.items() if name in step.outputs}
-        # Parts of one table are written one after the other: all at once they would be the whole table in memory.
-        alone = ({name: table} for name, table in tables.items() if name not in step.outputs)
-        for group in (together, *alone):
-            refs |= save_tables(group, store, directory, arguments, input_rows(request), cells_per_group)
-    return {name: refs[name] for name in kinds}, output.values
+        directory = stack.enter_context(job.store.scratch())
+        arguments = {name: read_input(value, job.store, directory) for name, value in job.request.inputs.items()}
+        if job.resolution.prepare is not None:
+            arguments |= job.resolution.prepare(directory)
+        if _reads_tables(job):
+            stack.enter_context(bound_streaming(arguments, job.services.cells_per_group))
+        compute = import_object(job.step.compute)
+        output: StepOutput = compute(parameters=job.parameters, seed=job.request.seed, **arguments)
+        return _store_outputs(job, output, directory, arguments.get("raw_path")), output.values
 
 
-def _publish(
-    step: Step,
-    request: StepRequest,
-    parameters: Parameters,
-    resolution: Resolution,
-    result: StepResult,
-    services: Services,
-) -> StepResult:
-    values = {**result.values, **resolution.values}
+def _reads_tables(job: _Job) -> bool:
+    """Return whether the step may stream over a table. Only such a step needs polars."""
+    values = job.request.inputs.values()
+    references = [ref for value in values for ref in (value if isinstance(value, tuple) else (value,))]
+    kinds = {*job.step.outputs.values(), *(ref.kind for ref in references)}
+    return "table" in kinds or job.resolution.prepare is not None
+
+
+def _store_outputs(job: _Job, output: StepOutput, directory: str, source_path: str | None) -> dict[str, ArtifactRef]:
+    kinds = output_kinds(job.step, output)
+    refs = {
+        name: job.store.put_bytes(encode_artifact(kind, output.outputs[name]), kind=kind)
+        for name, kind in kinds.items()
+        if kind != "table"
+    }
+    tables = {name: output.outputs[name] for name, kind in kinds.items() if kind == "table"}
+    shared = {name: table for name, table in tables.items() if name in job.step.outputs}
+    # Shards are written one after the other: all at once they would be the whole table in memory.
+    shards = ({name: table} for name, table in tables.items() if name not in job.step.outputs)
+    for group in (shared, *shards):
+        refs |= save_tables(
+            group,
+            job.store,
+            directory,
+            source_path=source_path,
+            max_rows=input_rows(job.request),
+            cells_per_group=job.services.cells_per_group,
+        )
+    return {name: refs[name] for name in kinds}
+
+
+def _publish(job: _Job, result: StepResult) -> StepResult:
+    """Call the step's `publish`, unless its result is cached and already published on the same server."""
+    step, store, server = job.step, job.store, job.services.server_id
+    values = {**result.values, **job.resolution.values}
     if step.publish is None:
         return result.model_copy(update={"values": values})
-    store = ArtifactStore(request.store)
-    if (
-        result.status == "cached"
-        and (told := store.load_publication(step.name, result.key, services.server_id)) is not None
-    ):
-        return result.model_copy(update={"values": values | told})
+    published = store.load_publication(step.name, job.key, server) if result.status == "cached" else None
+    if published is None:
+        published = _call_publish(job, result, values)
+        if result.status != "published":
+            store.save_publication(step.name, job.key, server, published)
+    return result.model_copy(update={"values": values | published})
+
+
+def _call_publish(job: _Job, result: StepResult, values: _Values) -> _Values:
     work: Publication[Parameters, Any] = Publication(
-        parameters=parameters,
-        references={**request.inputs, **request.context, **result.outputs},
+        parameters=job.parameters,
+        references={**job.request.inputs, **job.request.context, **result.outputs},
         values=values,
-        facts=_facts(step, request),
-        identity=request.identity,
-        key=result.key,
+        facts=_facts(job),
+        identity=job.request.identity,
+        key=job.key,
     )
-    publish = import_object(step.publish)
-    if result.status == "published":
-        # Runs that may change which version of a model serves take turns: what one has checked stays true meanwhile.
-        with services.ledger.lock(str(getattr(parameters, "model", step.name))):
-            told = publish(work, services)
-    else:
-        told = publish(work, services)
-        store.save_publication(step.name, result.key, services.server_id, told)
-    return result.model_copy(update={"values": values | told})
+    publish = import_object(str(job.step.publish))
+    if result.status != "published":
+        return cast("_Values", publish(work, job.services))
+    # Only one run at a time may change the aliases of a model, so that a checked state stays true until it is used.
+    with job.services.ledger.lock(str(getattr(job.parameters, "model", job.step.name))):
+        return cast("_Values", publish(work, job.services))

@@ -35,6 +35,7 @@ from ml_pipelines.store.layout import (
     record_name,
     run_folder,
     run_of,
+    task_of_record,
 )
 from ml_pipelines.store.lease import hold_lease
 
@@ -43,7 +44,7 @@ __all__ = ["GRACE_PERIOD", "ArtifactStore", "Manifest", "RunRecord"]
 GRACE_PERIOD = timedelta(days=1)
 """How long an object that nothing references yet is safe from retention."""
 
-_COMPARED = 50
+_COMPARED_RUNS = 20
 _CONNECTIONS = 8
 
 
@@ -146,24 +147,35 @@ class ArtifactStore:
         )
         self.files.write(manifest_name(step, key), manifest.model_dump_json(indent=1).encode(), durable=True)
 
-    def explain(self, step: str, components: Components) -> str:
-        """Why a recipe is a miss, as a sentence that begins with `miss:`.
+    def explain_miss(self, step: str, components: Components, identity: Identity) -> str:
+        """Return why a key is a miss, as a sentence that begins with `miss:`.
 
-        The recipe is compared with the nearest of the last 50 of the step.
+        The components are compared with those of the latest results that the same task of the same pipeline used. A
+        store holds the results of many pipelines, and a difference to another pipeline explains nothing.
+
+        Args:
+            step: name of the step.
+            components: components of the key.
+            identity: the task that runs the step.
         """
-        found = self._find(step, components_key(components))
-        if isinstance(found, Manifest):
-            return f"miss: the result of {found.created_at:%Y-%m-%d %H:%M} UTC is too old"
-        if found:
-            return f"miss: {found}"
-        entries = sorted(self.files.entries(f"manifests/{quote_name(step)}"), key=lambda entry: entry.modified)
-        names = [entry.name for entry in reversed(entries[-_COMPARED:])]
-        changes = [differences(earlier.components, components) for earlier in self.documents(names, Manifest)]
+        state = self._find(step, components_key(components))
+        if isinstance(state, str):
+            return f"miss: {state}"
+        changes = [differences(old.components, components) for old in self._past_manifests(step, identity)]
         if not changes:
             return "miss: first time"
         nearest = min(changes, key=len)
         more = f" and {len(nearest) - 3} more" if len(nearest) > 3 else ""
         return f"miss: {'; '.join(nearest[:3])}{more}"
+
+    def _past_manifests(self, step: str, identity: Identity) -> list[Manifest]:
+        """Return the manifests of a step that the latest runs of a task used, the latest first."""
+        entries = self.files.entries(f"runs/{quote_name(identity.pipeline)}")
+        task = [entry for entry in entries if task_of_record(entry.name) == identity.task_id]
+        latest = sorted(task, key=lambda entry: entry.modified, reverse=True)[:_COMPARED_RUNS]
+        records = self.documents([entry.name for entry in latest], RunRecord)
+        keys = dict.fromkeys(record.result.key for record in records if record.result.step == step)
+        return self.documents([manifest_name(step, key) for key in keys], Manifest)
 
     def load_publication(self, step: str, key: str, place: str) -> dict[str, JsonValue] | None:
         """What publishing a result somewhere told, None if it was not published there."""

@@ -43,6 +43,7 @@ __all__ = [
     "run_folder",
     "run_of",
     "run_state_folder",
+    "task_of_record",
     "unquote_name",
     "watch_name",
 ]
@@ -152,6 +153,11 @@ def record_name(identity: Identity) -> str:
     """Name of a run's record; a quoted task id has no dot of its own."""
     index = f".{identity.map_index}" if identity.map_index >= 0 else ""
     return f"{run_folder(identity.pipeline, identity.run_id)}/{quote_name(identity.task_id)}{index}.json"
+
+
+def task_of_record(name: str) -> str:
+    """Return the task id in the name of a run's record."""
+    return unquote_name(name.replace("%/", "").rpartition("/")[2].partition(".")[0])
 
 
 def run_of(name: str) -> tuple[str, str]:

@@ -57,6 +57,18 @@ def result(store: ArtifactStore, key: str = KEY, data: bytes = b"rows") -> StepR
     )
 
 
+def identity(pipeline: str = "shop", run_id: str = "r1", task_id: str = STEP) -> Identity:
+    return Identity(pipeline=pipeline, run_id=run_id, task_id=task_id)
+
+
+def commit_run(store: ArtifactStore, components: Components, task: Identity) -> None:
+    """Commit a result and record it as that of a task."""
+    key = components_key(components)
+    committed = result(store, key)
+    store.commit(STEP, key, committed, components)
+    store.record(task, committed)
+
+
 def files_below(store: ArtifactStore, folder: str) -> list[Path]:
     return [path for path in Path(store.uri.removeprefix("file://"), folder).rglob("*") if path.is_file()]
 
@@ -186,37 +198,52 @@ def test_the_last_commit_counts(store: ArtifactStore) -> None:
     assert len(files_below(store, "manifests")) == 1
 
 
-def test_a_miss_is_explained_by_the_nearest_recipe(store: ArtifactStore) -> None:
+def test_explain_miss_names_the_change_since_the_nearest_result(store: ArtifactStore) -> None:
     assert store.lookup(STEP, KEY) is None
-    assert store.explain(STEP, COMPONENTS) == "miss: first time"
+    assert store.explain_miss(STEP, COMPONENTS, identity()) == "miss: first time"
     far: Components = {**COMPONENTS, "seed": 2, "inputs": {"table": "b"}}
-    for components in (COMPONENTS, far):
-        store.commit(STEP, components_key(components), result(store, components_key(components)), components)
+    for number, components in enumerate((COMPONENTS, far)):
+        commit_run(store, components, identity(run_id=f"r{number}"))
     near: Components = {**COMPONENTS, "parameters": {"split": {"test": 0.3}}}
-    assert store.explain(STEP, near) == "miss: parameters.split.test changed from 0.2 to 0.3"
-    assert store.explain("train", near) == "miss: first time"
+    assert store.explain_miss(STEP, near, identity()) == "miss: parameters.split.test changed from 0.2 to 0.3"
+    assert store.explain_miss("train", near, identity(task_id="train")) == "miss: first time"
 
 
-def test_a_miss_of_many_changes_tells_three(store: ArtifactStore) -> None:
+def test_explain_miss_compares_with_the_same_pipeline_only(store: ArtifactStore) -> None:
+    other: Components = {**COMPONENTS, "parameters": {"target": "price"}}
+    commit_run(store, other, identity(pipeline="other"))
+    assert store.explain_miss(STEP, COMPONENTS, identity()) == "miss: first time"
+    commit_run(store, {**COMPONENTS, "seed": 3}, identity(run_id="r0"))
+    assert store.explain_miss(STEP, COMPONENTS, identity()) == "miss: seed changed from 3 to 1"
+
+
+def test_explain_miss_knows_a_result_that_another_pipeline_computed(store: ArtifactStore) -> None:
+    commit_run(store, COMPONENTS, identity(pipeline="other"))
+    found = store.lookup(STEP, KEY)
+    assert found
+    store.record(identity(run_id="r0"), found.result)
+    changed: Components = {**COMPONENTS, "seed": 4}
+    assert store.explain_miss(STEP, changed, identity()) == "miss: seed changed from 1 to 4"
+
+
+def test_explain_miss_names_three_of_many_changes(store: ArtifactStore) -> None:
     old: Components = {"facts": dict.fromkeys("abcde", 1)}
     new: Components = {"facts": dict.fromkeys("abcde", 2)}
-    store.commit(STEP, components_key(old), result(store, components_key(old)), old)
-    assert store.explain(STEP, new) == (
+    commit_run(store, old, identity())
+    assert store.explain_miss(STEP, new, identity()) == (
         "miss: fact a changed from 1 to 2; fact b changed from 1 to 2; fact c changed from 1 to 2 and 2 more"
     )
 
 
-def test_only_the_last_fifty_recipes_are_compared(store: ArtifactStore) -> None:
-    for seed in range(51):
-        components: Components = {"parameters": {"a": 1}, "seed": seed}
-        key = components_key(components)
-        store.commit(STEP, key, result(store, key), components)
-        os.utime(Path(store.uri.removeprefix("file://"), "manifests", STEP, f"{key}.json"), (seed, seed))
-    # Nearest to seed 0, had it been looked at; the newest of equals is told.
-    assert store.explain(STEP, {"parameters": {"a": 1}, "seed": 99}) == "miss: seed changed from 50 to 99"
-    assert store.explain(STEP, {"parameters": {"a": 2}, "seed": 0}).startswith(
-        "miss: parameters.a changed from 1 to 2;"
-    )
+def test_explain_miss_compares_with_the_latest_twenty_runs(store: ArtifactStore) -> None:
+    for seed in range(21):
+        commit_run(store, {"parameters": {"a": 1}, "seed": seed}, identity(run_id=f"r{seed}"))
+        os.utime(Path(store.uri.removeprefix("file://"), "runs", "shop", f"r{seed}", f"{STEP}.json"), (seed, seed))
+    # The run with seed 0 would be the nearest, but is too old; of equally near runs, the latest is named.
+    miss = store.explain_miss(STEP, {"parameters": {"a": 1}, "seed": 99}, identity())
+    assert miss == "miss: seed changed from 20 to 99"
+    miss = store.explain_miss(STEP, {"parameters": {"a": 2}, "seed": 0}, identity())
+    assert miss.startswith("miss: parameters.a changed from 1 to 2;")
 
 
 def test_a_result_whose_artifact_is_gone_is_a_miss(store: ArtifactStore) -> None:
@@ -224,7 +251,7 @@ def test_a_result_whose_artifact_is_gone_is_a_miss(store: ArtifactStore) -> None
     store.commit(STEP, KEY, made, COMPONENTS)
     path_of(made.outputs["train"]).unlink()
     assert store.lookup(STEP, KEY) is None
-    assert store.explain(STEP, COMPONENTS) == "miss: output train of the earlier result is gone"
+    assert store.explain_miss(STEP, COMPONENTS, identity()) == "miss: output train of the earlier result is gone"
 
 
 def test_a_result_whose_artifact_is_cut_off_is_a_miss(store: ArtifactStore) -> None:
@@ -232,7 +259,10 @@ def test_a_result_whose_artifact_is_cut_off_is_a_miss(store: ArtifactStore) -> N
     store.commit(STEP, KEY, made, COMPONENTS)
     path_of(made.outputs["train"]).write_bytes(b"r")
     assert store.lookup(STEP, KEY) is None
-    assert store.explain(STEP, COMPONENTS) == "miss: output train of the earlier result has 1 bytes instead of 4"
+    assert (
+        store.explain_miss(STEP, COMPONENTS, identity())
+        == "miss: output train of the earlier result has 1 bytes instead of 4"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"step": "split"}', "\xff"])
@@ -241,16 +271,9 @@ def test_a_manifest_that_cannot_be_read_is_a_miss(store: ArtifactStore, text: st
     (manifest,) = files_below(store, "manifests")
     manifest.write_text(text, encoding="latin-1")
     assert store.lookup(STEP, KEY) is None
-    assert store.explain(STEP, COMPONENTS) == "miss: the manifest of the earlier result can't be read"
+    assert store.explain_miss(STEP, COMPONENTS, identity()) == "miss: the manifest of the earlier result can't be read"
     other: Components = {**COMPONENTS, "seed": 2}
-    assert store.explain(STEP, other) == "miss: first time"
-
-
-def test_a_result_that_the_caller_finds_too_old_is_told(store: ArtifactStore) -> None:
-    store.commit(STEP, KEY, result(store), COMPONENTS)
-    found = store.lookup(STEP, KEY)
-    assert found
-    assert store.explain(STEP, COMPONENTS) == f"miss: the result of {found.created_at:%Y-%m-%d %H:%M} UTC is too old"
+    assert store.explain_miss(STEP, other, identity()) == "miss: first time"
 
 
 def test_a_hit_makes_old_artifacts_young_so_that_retention_leaves_them(store: ArtifactStore) -> None:
@@ -327,7 +350,7 @@ def test_a_process_killed_while_it_commits_leaves_no_result_and_no_lease(store: 
         pass
     assert len(files_below(store, "tmp")) == 1, "it was not in the middle of it"
     assert store.lookup(STEP, key) is None
-    assert store.explain(STEP, {"step": STEP, "seed": 1}) == "miss: first time"
+    assert store.explain_miss(STEP, {"step": STEP, "seed": 1}, identity()) == "miss: first time"
     started = time.monotonic()
     with store.lease(STEP, key) as held:
         assert held

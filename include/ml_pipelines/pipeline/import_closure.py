@@ -1,0 +1,167 @@
+"""Find the modules that a module imports, directly and indirectly, by parsing sources without importing them."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from ml_pipelines._utils.canonical_json import sha256_hex
+from ml_pipelines.errors import RequestError
+
+__all__ = ["Closure", "import_closure"]
+
+_CORE = "ml_pipelines"
+# A module that `import_object("package.module:name")` loads belongs to the closure as if it were imported.
+_LOADED_BY_NAME = re.compile(r"""\bimport_object\(\s*["']([\w.]+):""")
+
+
+@dataclass(frozen=True, slots=True)
+class Closure:
+    """The sources that a result depends on.
+
+    Attributes:
+        digests: module name -> SHA-256 of its source. Line endings do not matter.
+        external: top-level names of the imported third-party modules, sorted.
+    """
+
+    digests: dict[str, str]
+    external: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One parsed file: the digest of its text and the dotted names that it imports."""
+
+    digest: str
+    imports: frozenset[str]
+
+
+def import_closure(modules: Iterable[str]) -> Closure:
+    """Return the import closure of modules within their own top-level packages and the core package.
+
+    It contains the imports inside functions and the packages above each module. It does not contain the imports below
+    `if TYPE_CHECKING`.
+
+    Args:
+        modules: dotted names, such as `ml_pipelines.steps.training.split`.
+
+    Raises:
+        RequestError: a module has no source file, or its source is not valid Python.
+    """
+    queue = list(modules)
+    internal = {_CORE, *(name.partition(".")[0] for name in queue)}
+    digests: dict[str, str] = {}
+    external: set[str] = set()
+    for name in queue:
+        if _module_file(name) is None:
+            raise _no_source(name)
+    while queue:
+        name = queue.pop()
+        if name in digests or (file := _module_file(name)) is None:
+            continue
+        package = name if file.endswith("__init__.py") else name.rpartition(".")[0]
+        source = _parse(file, package, *_version_of(file))
+        digests[name] = source.digest
+        queue.append(name.rpartition(".")[0])
+        for imported in source.imports:
+            top = imported.partition(".")[0]
+            if top in internal:
+                queue.append(imported)
+            elif top not in sys.stdlib_module_names:
+                external.add(top)
+    return Closure({name: digests[name] for name in sorted(digests)}, tuple(sorted(external)))
+
+
+def _module_file(name: str) -> str | None:
+    """Return the path of a module's source; None for a name that is no module, such as an attribute."""
+    top, *rest = name.split(".")
+    for folder in _folders(top):
+        base = "/".join((folder, *rest))
+        for path in (f"{base}.py", f"{base}/__init__.py"):
+            if Path(path).is_file():
+                return path
+    if not rest and top and top != _CORE and (spec := find_spec(top)) and spec.origin and spec.origin.endswith(".py"):
+        return spec.origin  # a top-level module that is no package
+    return None
+
+
+def _folders(top: str) -> list[str]:
+    """Return the folders of a top-level package. The search imports nothing."""
+    if top == _CORE:
+        return list(import_module(_CORE).__path__)
+    spec = find_spec(top) if top else None
+    return list(spec.submodule_search_locations or ()) if spec else []
+
+
+def _version_of(file: str) -> tuple[int, int]:
+    stat = Path(file).stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
+@functools.cache  # by modification time and size: a worker that lives long sees a changed file
+def _parse(file: str, package: str, _modified: int, _size: int) -> _Source:
+    text = Path(file).read_text(encoding="utf-8")
+    try:
+        tree = ast.parse(text, file)
+    except (SyntaxError, ValueError) as exc:
+        raise RequestError(
+            "a module that a step imports is not valid Python",
+            where=file,
+            expected=f"source for Python {sys.version_info.major}.{sys.version_info.minor}",
+            got=str(exc),
+            fix="correct the module",
+        ) from exc
+    imports = frozenset((*_imports(tree.body, package), *_LOADED_BY_NAME.findall(text)))
+    return _Source(sha256_hex(text), imports)
+
+
+def _imports(body: Iterable[ast.stmt], package: str) -> Iterator[str]:
+    """Yield the dotted names that statements import. `from a import b` yields `a` and `a.b`, which may be a module."""
+    for statement in body:
+        if isinstance(statement, ast.Import):
+            yield from (alias.name for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom):
+            base = _absolute(statement, package)
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in statement.names)
+        else:
+            # Statements have statements in few fields: a walk over all expressions would take most of the time.
+            yield from _imports(_nested(statement), package)
+
+
+def _nested(statement: ast.stmt) -> Iterator[ast.stmt]:
+    if not (isinstance(statement, ast.If) and _is_type_checking(statement.test)):
+        yield from getattr(statement, "body", ())
+    yield from getattr(statement, "orelse", ())
+    yield from getattr(statement, "finalbody", ())
+    for block in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
+        yield from block.body
+
+
+def _is_type_checking(test: ast.expr) -> bool:
+    name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", "")
+    return name == "TYPE_CHECKING"
+
+
+def _absolute(statement: ast.ImportFrom, package: str) -> str:
+    if not statement.level:
+        return statement.module or ""
+    parts = package.split(".")
+    above = parts[: len(parts) - statement.level + 1]
+    return ".".join((*above, statement.module) if statement.module else above)
+
+
+def _no_source(module: str) -> RequestError:
+    return RequestError(
+        f"module {module} has no source file",
+        where=f"step code {module}",
+        expected="a Python file",
+        fix="install the package with its sources",
+    )
