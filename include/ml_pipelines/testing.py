@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Decision, Identity, JsonValue, LedgerEntry
+from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Decision, Identity, LedgerEntry, RunDetails
 from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, RegistryError, ServiceUnavailable, SourceNotFound
 from ml_pipelines.ports import CELLS_PER_GROUP, DataSource, ModelVersion, TaskRecord, TrackedModel, Training
 from ml_pipelines.promotion import hash_chain as chain
@@ -186,7 +186,7 @@ class FakeLedger:
         self.moment = datetime(2026, 1, 1, tzinfo=UTC)
         self._locked: set[str] = set()
 
-    def record(self, identity: Identity, decision: Decision, details: dict[str, JsonValue]) -> LedgerEntry:
+    def record(self, identity: Identity, decision: Decision, details: RunDetails) -> LedgerEntry:
         """Write to the end of the model's chain what is not there yet."""
         _answer("ledger", down=self.down)
         of_run = [entry for entry in self._of(decision.model) if _is_of(entry, identity.pipeline, identity.run_id)]

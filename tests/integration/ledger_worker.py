@@ -6,7 +6,7 @@ import sys
 import time
 
 from ml_pipelines.adapters.sql.ledger import SqlLedger
-from ml_pipelines.contracts import Decision, Identity
+from ml_pipelines.contracts import Decision, Identity, RunDetails
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     sys.stdin.readline()
     for number in range(count):
         identity = Identity(pipeline="p", run_id=f"{name}-{number}", task_id="t")
-        ledger.record(identity, Decision(outcome="held", model="m", reason="so"), {"by": name})
+        ledger.record(identity, Decision(outcome="held", model="m", reason="so"), RunDetails(approver=name))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from ml_pipelines.adapters.sql import ledger as sql_ledger
 from ml_pipelines.adapters.sql.ledger import SqlLedger
-from ml_pipelines.contracts import Decision, Identity, JsonValue, LedgerEntry
+from ml_pipelines.contracts import Decision, Identity, LedgerEntry, RunDetails
 from ml_pipelines.promotion import hash_chain as chain
 
 
@@ -20,7 +20,7 @@ def entries_of(url: str) -> list[LedgerEntry]:
     return [entry for model in models for entry in ledger.entries(model, limit=10_000)]
 
 
-def fill(url: str, told: Iterable[tuple[Identity, Decision, dict[str, JsonValue]]]) -> None:
+def fill(url: str, told: Iterable[tuple[Identity, Decision, RunDetails]]) -> None:
     """Write entries to an empty ledger as `record` would, all in one transaction."""
     assert SqlLedger(url).models() == ()
     heads: dict[str, chain.ChainHead] = {}

@@ -168,7 +168,7 @@ class Workspace:
         """The ledger by run, of which each has one entry: what is in it, as outcome and version."""
         found = entries_of(self.ledger)
         assert sorted(entry.seq for entry in found) == list(range(1, len(found) + 1))
-        entries = {entry.run_id: (entry.decision.outcome, entry.details.get("version")) for entry in reversed(found)}
+        entries = {entry.run_id: (entry.decision.outcome, entry.details.version) for entry in reversed(found)}
         assert len(entries) == len(found)
         return entries
 
@@ -585,9 +585,9 @@ def test_two_runs_that_promote_at_once_with_the_ledger_in_postgresql(
     assert set(entries) == set(options)
     assert {outcome for outcome, _ in entries.values()} == {"promoted"}
     earlier, later = entries_of(postgres)[::-1]
-    assert (earlier.seq, later.seq, later.decision.champion_version) == (1, 2, earlier.details["version"])
+    assert (earlier.seq, later.seq, later.decision.champion_version) == (1, 2, earlier.details.version)
     aliases = mlflow_picture(workspace.mlflow, "left")["aliases"]
-    assert aliases == {"champion": later.details["version"], "previous": earlier.details["version"]}
+    assert aliases == {"champion": later.details.version, "previous": earlier.details.version}
     ledger = SqlLedger(postgres)
     assert find_outside_move(MlflowRegistry(workspace.mlflow), ledger, MODEL) is None
 

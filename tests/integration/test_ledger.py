@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from ml_pipelines.adapters.sql.database import Database
 from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.adapters.sql.model_lock import model_lock
-from ml_pipelines.contracts import Decision, Identity
+from ml_pipelines.contracts import Decision, Identity, RunDetails
 from ml_pipelines.errors import LedgerError, ServiceUnavailable
 
 IDENTITY = Identity(pipeline="p", run_id="r", task_id="t")
@@ -80,9 +80,9 @@ def test_processes_that_write_first_and_at_once_make_one_chain(url: str) -> None
     ledger = SqlLedger(url)
     entries = ledger.entries("m", limit=100)
     assert [entry.seq for entry in entries] == list(range(40, 0, -1))
-    assert {entry.details["by"] for entry in entries} == {"left", "right"}
+    assert {entry.details.approver for entry in entries} == {"left", "right"}
     assert ledger.verify("m") == ()
-    assert ledger.record(IDENTITY, HELD, {}) == ledger.record(IDENTITY, HELD, {})
+    assert ledger.record(IDENTITY, HELD, RunDetails()) == ledger.record(IDENTITY, HELD, RunDetails())
 
 
 def test_a_turn_ends_with_the_process_that_has_it(url: str) -> None:
@@ -114,7 +114,7 @@ def test_a_turn_ends_with_the_process_that_has_it(url: str) -> None:
     ["DELETE FROM ml_ledger_entries", "UPDATE ml_ledger_entries SET seq = 7", "TRUNCATE ml_ledger_entries"],
 )
 def test_postgresql_keeps_entries_as_they_are(postgres: str, statement: str) -> None:
-    SqlLedger(postgres).record(IDENTITY, HELD, {})
+    SqlLedger(postgres).record(IDENTITY, HELD, RunDetails())
     with pytest.raises(psycopg2.Error, match="keeps every entry as it was written"):
         execute(postgres, statement)
 
@@ -122,7 +122,7 @@ def test_postgresql_keeps_entries_as_they_are(postgres: str, statement: str) -> 
 def test_what_the_owner_of_the_database_has_altered_is_found(postgres: str) -> None:
     ledger = SqlLedger(postgres)
     for number in range(3):
-        ledger.record(IDENTITY.model_copy(update={"run_id": str(number)}), HELD, {})
+        ledger.record(IDENTITY.model_copy(update={"run_id": str(number)}), HELD, RunDetails())
     execute(
         postgres,
         "ALTER TABLE ml_ledger_entries DISABLE TRIGGER ALL",
@@ -165,4 +165,4 @@ def test_a_connection_that_is_lost_is_worth_another_try(postgres: str) -> None:
     with pytest.raises(ServiceUnavailable, match="the ledger's database does not answer"), ledger.lock("m"):
         execute(postgres, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")  # noqa: S608 - of this file
     with ledger.lock("m"):
-        ledger.record(IDENTITY, HELD, {})
+        ledger.record(IDENTITY, HELD, RunDetails())

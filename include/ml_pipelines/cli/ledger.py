@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ml_pipelines.contracts import ArtifactRef, Identity, LedgerEntry
+from ml_pipelines.contracts import Identity, LedgerEntry
 from ml_pipelines.errors import PipelineError, RequestError
 from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines.services.settings import Settings
@@ -34,9 +34,9 @@ def why(
     """Show how a version came to serve: the decision card of its promotion, and what brought it back."""
     services = _services()
     model, number = _parsed(services, version)
-    found = [entry for entry in _changes(services, model) if entry.details.get("version") == number]
+    found = [entry for entry in _changes(services, model) if entry.details.version == number]
     if not found:
-        known = sorted({str(entry.details["version"]) for entry in _changes(services, model)})
+        known = sorted({entry.details.version for entry in _changes(services, model) if entry.details.version})
         raise RequestError(
             f"no entry tells how version {number} of {model} came to serve",
             where=f"model {model}",
@@ -62,7 +62,7 @@ def history(
     if at is not None:
         moment = _moment(at)
         entry = champion_at(services.ledger, model, moment)
-        number = entry.details.get("version") if entry else None
+        number = entry.details.version if entry else None
         if entry is None or number is None:
             out.print(f"{model}: nothing served on {moment:%Y-%m-%d %H:%M} UTC that the ledger knows of", markup=False)
             return
@@ -196,7 +196,7 @@ def _changes(services: ConnectedServices, model: str) -> list[LedgerEntry]:
     """The entries after which another version served, the newest first."""
     from ml_pipelines.promotion.history import iter_entries
 
-    return [entry for entry in iter_entries(services.ledger, model) if "version" in entry.details]
+    return [entry for entry in iter_entries(services.ledger, model) if entry.details.version]
 
 
 def _parsed(services: ConnectedServices, text: str) -> tuple[str, str]:
@@ -240,10 +240,10 @@ def _evaluation(services: ConnectedServices, entry: LedgerEntry) -> dict[str, An
     """The evaluation that a decision rests on; None if there was none, or it can't be had any more."""
     from ml_pipelines._utils.canonical_json import load_json
 
-    if "evaluation" not in entry.details:
+    if entry.details.evaluation is None:
         return None
     try:
-        return dict(load_json(services.read(ArtifactRef.model_validate(entry.details["evaluation"]))))
+        return dict(load_json(services.read(entry.details.evaluation)))
     except PipelineError as error:
         out.print(f"[yellow]the evaluation is not shown[/]: {escape(error.what)}", soft_wrap=True)
         return None
@@ -263,7 +263,7 @@ def _table(entries: tuple[LedgerEntry, ...]) -> Table:
             str(entry.seq),
             _when(entry),
             decision.outcome.replace("_", " "),
-            str(entry.details.get("version") or ""),
+            entry.details.version or "",
             f"{metric} {value:.3f}" if value is not None else "",
             escape(entry.run_id),
             escape(decision.reason),

@@ -11,7 +11,7 @@ from typing import Literal, Self
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from ml_pipelines.contracts import Contract, DataPin, Decision, JsonValue, Outcome, StepResult
+from ml_pipelines.contracts import Contract, DataPin, Decision, JsonValue, Outcome, RowCounts, StepResult
 
 __all__ = [
     "Approval",
@@ -113,20 +113,8 @@ class QualityFacts(Facts):
     warnings: tuple[str, ...]
 
 
-class PreprocessFacts(Facts):
-    """Facts of the step `preprocess`; `rows_in` is the sum of `kept` and `quarantined`.
-
-    Attributes:
-        rows_in: number of rows before the step.
-        kept: number of rows in the clean table.
-        quarantined: number of rows in the quarantine.
-        quarantined_by_reason: number of rows in the quarantine, by reason.
-    """
-
-    rows_in: int
-    kept: int
-    quarantined: int
-    quarantined_by_reason: dict[str, int]
+class PreprocessFacts(RowCounts, Facts):
+    """Facts of the step `preprocess`: where each row went."""
 
 
 class SplitFacts(Facts):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from ml_pipelines.contracts import Decision, Identity, JsonValue, LedgerEntry
+from ml_pipelines.contracts import Decision, Identity, LedgerEntry, RunDetails
 
 __all__ = ["Ledger"]
 
@@ -17,7 +17,7 @@ class Ledger(Protocol):
     this version of the package, or refuses access.
     """
 
-    def record(self, identity: Identity, decision: Decision, details: dict[str, JsonValue]) -> LedgerEntry:
+    def record(self, identity: Identity, decision: Decision, details: RunDetails) -> LedgerEntry:
         """Write what became of a run to the end of the model's chain.
 
         The same run with the same content finds the entry that is there; with other content it gets a new one, which

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ml_pipelines.contracts import Decision, Identity, JsonValue, LedgerEntry
+from ml_pipelines.contracts import Decision, Identity, JsonValue, LedgerEntry, RunDetails
 
 __all__ = [
     "START",
@@ -52,7 +52,7 @@ class StoredEntry:
 def next_entry(
     identity: Identity,
     decision: Decision,
-    details: dict[str, JsonValue],
+    details: RunDetails,
     *,
     after: ChainHead,
     supersedes: int | None,
@@ -93,7 +93,7 @@ def parse_entry(text: str, digest: str) -> LedgerEntry:
     return LedgerEntry.model_validate({**document, "hash": digest})
 
 
-def is_same_record(entry: LedgerEntry, decision: Decision, details: dict[str, JsonValue]) -> bool:
+def is_same_record(entry: LedgerEntry, decision: Decision, details: RunDetails) -> bool:
     """Whether an entry is of the same decision and details, so that there is nothing to write.
 
     Where an artifact is does not count, only what it is: a store may be moved, or be mounted elsewhere.

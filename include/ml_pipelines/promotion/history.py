@@ -42,7 +42,7 @@ class OutsideMove:
     def sentence(self) -> str:
         """What has happened, for people."""
         now = f"to version {self.champion.version}" if self.champion else "away"
-        return f"the alias champion was moved outside, from version {self.word.details['version']} {now}"
+        return f"the alias champion was moved outside, from version {self.word.details.version} {now}"
 
 
 def iter_entries(ledger: Ledger, model: str) -> Iterator[LedgerEntry]:
@@ -73,7 +73,7 @@ def find_outside_move(registry: Registry, ledger: Ledger, model: str) -> Outside
     if word is None:
         return None
     champion = registry.by_alias(model, "champion")
-    if (champion.version if champion else None) == word.details.get("version"):
+    if (champion.version if champion else None) == word.details.version:
         return None
     if champion is not None and _is_on_its_way(ledger, champion.tags):
         return None
@@ -94,12 +94,10 @@ def rolled_back_models(ledger: Ledger, model: str) -> dict[str, JsonValue]:
     for entry in iter_entries(ledger, model):
         if entry.decision.outcome not in CHANGES:
             continue
-        last.setdefault(str(entry.details.get("sha256")), None)
-        if isinstance(gone := entry.details.get("withdrawn"), dict):
-            told = (
-                f"it was rolled back as version {gone['version']} on {entry.recorded_at[:10]}: {entry.decision.reason}"
-            )
-            last.setdefault(str(gone["sha256"]), told)
+        last.setdefault(str(entry.details.sha256), None)
+        if withdrawn := entry.details.withdrawn:
+            reason = f"it was rolled back as version {withdrawn.version} on {entry.recorded_at[:10]}: "
+            last.setdefault(str(withdrawn.sha256), f"{reason}{entry.decision.reason}")
     return {digest: why for digest, why in sorted(last.items()) if why is not None}
 
 

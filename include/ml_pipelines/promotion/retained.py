@@ -17,7 +17,12 @@ def referenced_artifacts(ledger: Ledger) -> set[str]:
     A promoted version stays explained for good, and its training record is what a rollback verifies it with.
     """
     entries = (entry for model in ledger.models() for entry in iter_entries(ledger, model))
-    return {digest for entry in entries if "version" in entry.details for digest in _referenced(entry.details)}
+    return {
+        digest
+        for entry in entries
+        if entry.details.version
+        for digest in _referenced(entry.details.model_dump(mode="json"))
+    }
 
 
 def _referenced(value: JsonValue) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ml_pipelines.contracts import Decision, Identity, JsonValue, LedgerEntry
+from ml_pipelines.contracts import Decision, Identity, LedgerEntry, RolledBackVersion, RunDetails
 from ml_pipelines.errors import RegistryError
 from ml_pipelines.ports import ModelVersion, Registry, Services
 from ml_pipelines.promotion.deployment import move_aliases, training_record, verify_predictions
@@ -44,10 +44,12 @@ def promote(services: Services, model: str, choose: Choice, *, reason: str, iden
         if (
             old is None
             and (word := latest_transition(services.ledger, model))
-            and word.details["version"] == version.version
+            and word.details.version == version.version
         ):
             return word
-        return _change(services, version, Decision(outcome="promoted", model=model, reason=reason), {}, identity)
+        return _change(
+            services, version, Decision(outcome="promoted", model=model, reason=reason), RunDetails(), identity
+        )
 
 
 def roll_back(services: Services, model: str, choose: Choice, *, reason: str, identity: Identity) -> LedgerEntry:
@@ -64,7 +66,7 @@ def roll_back(services: Services, model: str, choose: Choice, *, reason: str, id
         champion = _champion(services, version)
         gone = champion or _withdrawn_before(services, version)
         if gone is None:
-            if before is not None and before.model == model and before.details.get("version") == version.version:
+            if before is not None and before.model == model and before.details.version == version.version:
                 return before
             raise RegistryError(
                 f"version {version.version} serves already",
@@ -73,7 +75,7 @@ def roll_back(services: Services, model: str, choose: Choice, *, reason: str, id
             )
         decision = Decision(outcome="rolled_back", model=model, reason=reason, champion_version=gone.version)
         digest = gone.artifact.sha256 if gone.artifact else None
-        details: dict[str, JsonValue] = {"withdrawn": {"version": gone.version, "sha256": digest}}
+        details = RunDetails(withdrawn=RolledBackVersion(version=gone.version, sha256=digest))
         return _change(services, version, decision, details, identity)
 
 
@@ -82,12 +84,11 @@ def record_outside_move(services: Services, model: str) -> OutsideMove | None:
     found = find_outside_move(services.registry, services.ledger, model)
     if found is not None:
         champion = found.champion
-        details: dict[str, JsonValue] = {
-            "version": champion.version if champion else None,
-            "previous_version": found.word.details["version"],
-        }
-        if champion and champion.artifact:
-            details["sha256"] = champion.artifact.sha256
+        details = RunDetails(
+            version=champion.version if champion else None,
+            previous_version=found.word.details.version,
+            sha256=champion.artifact.sha256 if champion and champion.artifact else None,
+        )
         identity = Identity(
             pipeline="registry", run_id=f"{model} after entry {found.word.seq}", task_id="champion_moved_outside"
         )
@@ -97,7 +98,7 @@ def record_outside_move(services: Services, model: str) -> OutsideMove | None:
                 outcome="external_change",
                 model=model,
                 reason=found.sentence,
-                champion_version=str(found.word.details["version"]),
+                champion_version=found.word.details.version,
             ),
             details,
         )
@@ -116,7 +117,7 @@ def rollback_version(services: Services, model: str, to: str) -> ModelVersion:
         raise RegistryError(
             "which version is the previous one is not certain",
             where=f"model {model}",
-            expected=f"the champion at version {found.word.details['version']}, as the ledger tells",
+            expected=f"the champion at version {found.word.details.version}, as the ledger tells",
             got=found.sentence,
             fix="name the version to go back to",
         )
@@ -161,21 +162,23 @@ def _champion(services: Services, version: ModelVersion) -> ModelVersion | None:
 def _withdrawn_before(services: Services, version: ModelVersion) -> ModelVersion | None:
     """What a try has replaced that was interrupted before it could write that down."""
     found = find_outside_move(services.registry, services.ledger, version.model)
-    if found is None or found.champion is None or found.word.details["version"] is None:
+    if found is None or found.champion is None or found.word.details.version is None:
         return None
-    return version_by_number(services.registry, version.model, str(found.word.details["version"]))
+    return version_by_number(services.registry, version.model, found.word.details.version)
 
 
 def _change(
     services: Services,
     version: ModelVersion,
     decision: Decision,
-    details: dict[str, JsonValue],
+    details: RunDetails,
     identity: Identity,
 ) -> LedgerEntry:
     verify_predictions(services, version, training_record(services, version))
     previous = move_aliases(services.registry, version, services.registry.by_alias(version.model, "champion"))
-    told: dict[str, JsonValue] = {"version": version.version, "previous_version": previous}
-    if version.artifact:
-        told["sha256"] = version.artifact.sha256
-    return services.ledger.record(identity, decision, told | details)
+    changes = {
+        "version": version.version,
+        "previous_version": previous,
+        "sha256": version.artifact.sha256 if version.artifact else None,
+    }
+    return services.ledger.record(identity, decision, details.model_copy(update=changes))

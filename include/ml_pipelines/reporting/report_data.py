@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ml_pipelines.contracts import Decision, Identity
+from ml_pipelines.contracts import Decision, Identity, RunDetails
 from ml_pipelines.ports import TaskRecord
 
 __all__ = ["ReportData"]
@@ -32,7 +32,7 @@ class ReportData:
 
     identity: Identity
     decision: Decision
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: RunDetails = field(default_factory=RunDetails)
     quality: Mapping[str, Any] | None = None
     evaluation: Mapping[str, Any] | None = None
     trainings: Sequence[Mapping[str, Any]] = ()

@@ -32,46 +32,44 @@ _SHOWN_TASKS = 100
 
 def data_section(evidence: ReportData) -> Html | None:
     """The version of the data."""
-    pin = evidence.details.get("pin")
+    pin = evidence.details.pin
     if not pin:
         return None
-    revision, told = pin.get("revision"), pin.get("digest")
+    revision, told = pin.revision, pin.digest
     return section(
         "data",
         "Data",
         facts(
             [
-                ("Source", {"dvc": "DVC", "file": "file", "sql": "SQL"}.get(pin["source"], pin["source"])),
-                ("Location", clipped(pin["location"], 300)),
+                ("Source", {"dvc": "DVC", "file": "file", "sql": "SQL"}.get(pin.source, pin.source)),
+                ("Location", clipped(pin.location, 300)),
                 ("Revision", element("code", clipped(revision)) if revision else None),
                 ("Digest", element("code", clipped(told)) if told else None),
-                ("Size", size(pin["bytes"]) if pin.get("bytes") is not None else None),
-                *_fingerprint(evidence.details.get("fingerprint")),
+                ("Size", size(pin.bytes) if pin.bytes is not None else None),
+                *_fingerprint(evidence.details.fingerprint),
             ],
             listed=True,
         ),
     )
 
 
-def _fingerprint(found: Any) -> list[tuple[str, Child]]:
-    if not isinstance(found, Mapping):
-        return []
-    told = ", ".join(f"{name} {digest(str(value))}" for name, value in found.items() if value)
+def _fingerprint(fingerprint: dict[str, str] | None) -> list[tuple[str, Child]]:
+    told = ", ".join(f"{name} {digest(value)}" for name, value in (fingerprint or {}).items())
     return [("Fingerprint", element("code", clipped(told, 300)))] if told else []
 
 
 def rows_section(evidence: ReportData) -> Html | None:
     """Where every row went."""
-    rows, parts = evidence.details.get("rows"), evidence.details.get("parts") or {}
+    rows, parts = evidence.details.rows, evidence.details.parts or {}
     if not rows:
         return None
-    total = rows["rows_in"] or 1
-    flow: list[tuple[Child, ...]] = [("Rows in", f"{rows['rows_in']:,}", percent(rows["rows_in"] / total))]
-    flow.append(("Set aside", f"{rows['quarantined']:,}", percent(rows["quarantined"] / total)))
-    flow.append(("Kept", f"{rows['kept']:,}", percent(rows["kept"] / total)))
+    total = rows.rows_in or 1
+    flow: list[tuple[Child, ...]] = [("Rows in", f"{rows.rows_in:,}", percent(rows.rows_in / total))]
+    flow.append(("Set aside", f"{rows.quarantined:,}", percent(rows.quarantined / total)))
+    flow.append(("Kept", f"{rows.kept:,}", percent(rows.kept / total)))
     uses = {"train": "of which to learn from", "validation": "of which to choose by", "test": "of which to judge on"}
     flow += [(uses.get(name, name), f"{count:,}", percent(count / total)) for name, count in parts.items()]
-    reasons = sorted((rows.get("quarantined_by_reason") or {}).items(), key=lambda each: (-each[1], each[0]))
+    reasons = sorted(rows.quarantined_by_reason.items(), key=lambda each: (-each[1], each[0]))
     aside = [(clipped(reason, 300), f"{count:,}") for reason, count in reasons[:_SHOWN_REASONS]]
     return section(
         "rows",

@@ -101,25 +101,19 @@ def _header(evidence: ReportData) -> Html:
 
 def _who(evidence: ReportData) -> list[tuple[str, Any]]:
     details, decision = evidence.details, evidence.decision
-    version, before = details.get("version"), details.get("previous_version")
+    version, before = details.version, details.previous_version
     served = f"version {version}" if version else None
-    kept = decision.champion_version or (details.get("champion") or {}).get("version")
+    kept = decision.champion_version or (details.champion.version if details.champion else None)
     ended = evidence.ended_at
     return [
         ("Candidate", clipped(decision.candidate) if decision.candidate else None),
         ("Serves now", served or (f"version {kept}, as before" if kept else "no model")),
         ("Before", f"version {before}" if version and before else None),
-        ("Approved by", _person(details.get("approver"))),
+        ("Approved by", clipped(details.approver) if details.approver else None),
         ("Pipeline", clipped(evidence.identity.pipeline)),
         ("Run", _run(evidence)),
         ("Ended", f"{ended:%Y-%m-%d %H:%M} UTC" if ended else None),
     ]
-
-
-def _person(approver: Any) -> str | None:
-    if isinstance(approver, dict):
-        approver = approver.get("name") or approver.get("id")
-    return clipped(approver) if approver else None
 
 
 def _run(evidence: ReportData) -> Html | str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ml_pipelines._utils.canonical_json import load_json
 from ml_pipelines.contracts import ArtifactRef
@@ -45,16 +45,16 @@ def run_card(
         entry.model_dump(mode="json"),
         evaluation=load_json(artifacts.read(evaluated)) if evaluated else None,
         steps=[(_label(each), each.result.status == "cached", each.result.seconds) for each in records],
-        where_next=[*_report(entry.details.get("report")), *where_next],
+        where_next=[*_report(entry.details.report), *where_next],
     )
     return entry.decision.outcome, card
 
 
-def _report(ref: Any) -> list[tuple[str, str]]:
+def _report(ref: ArtifactRef | None) -> list[tuple[str, str]]:
     """Where the run's report is: a path if the store is a folder."""
     if ref is None:
         return []
-    place = ArtifactRef.model_validate(ref).uri.removeprefix("file://")
+    place = ref.uri.removeprefix("file://")
     return [("report", place.removeprefix(f"{Path.cwd()}/"))]
 
 

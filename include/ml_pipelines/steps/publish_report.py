@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from ml_pipelines._utils.canonical_json import load_json
-from ml_pipelines.contracts import ArtifactRef, Decision, JsonValue
+from ml_pipelines.contracts import ArtifactRef, Decision, RunDetails
 from ml_pipelines.errors import PipelineError, TransientError
 from ml_pipelines.pipeline.facts import FactsForRecord
 from ml_pipelines.pipeline.parameters import RecordParameters
@@ -23,9 +22,7 @@ REPORT_FILE = "report.html"
 Recording = Publication[RecordParameters, FactsForRecord]
 
 
-def publish_report(
-    work: Recording, services: Services, decision: Decision, details: Mapping[str, JsonValue]
-) -> ArtifactRef:
+def publish_report(work: Recording, services: Services, decision: Decision, details: RunDetails) -> ArtifactRef:
     """Render the report, keep it in the store, and log it with the best candidate's training.
 
     Args:

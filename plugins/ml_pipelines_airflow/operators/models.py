@@ -74,7 +74,7 @@ class _ServeOperator(BaseOperator):
             return chosen[-1]
 
         details = self.change(services, choose, _identity(context)).details
-        told = {"model": self.model, **{name: details.get(name) for name in ("version", "previous_version")}}
+        told = {"model": self.model, **{name: getattr(details, name) for name in ("version", "previous_version")}}
         self.log.info("%(model)s: version %(version)s serves, the previous one is %(previous_version)s", told)
         if chosen[-1].url:
             context["ti"].xcom_push(key=ModelVersionLink.xcom_key, value=chosen[-1].url)

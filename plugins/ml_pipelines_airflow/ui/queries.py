@@ -153,7 +153,7 @@ def _may_see(version: ModelVersion, readable: Readable) -> bool:
 
 def _by_ledger(recent: Sequence[LedgerEntry]) -> list[Serving]:
     for entry in recent:
-        told = [("champion", entry.details.get("version")), ("previous", entry.details.get("previous_version"))]
+        told = [("champion", entry.details.version), ("previous", entry.details.previous_version)]
         if told[0][1]:
             return [
                 Serving(alias=alias, version=str(version), since=_since(recent, alias, str(version)))
@@ -166,7 +166,7 @@ def _by_ledger(recent: Sequence[LedgerEntry]) -> list[Serving]:
 def _since(recent: Sequence[LedgerEntry], alias: str, version: str) -> str | None:
     """When the newest entry was made that says so."""
     name = {"champion": "version", "previous": "previous_version"}.get(alias)
-    return next((entry.recorded_at for entry in recent if name and entry.details.get(name) == version), None)
+    return next((entry.recorded_at for entry in recent if name and getattr(entry.details, name) == version), None)
 
 
 def history_of(recent: Sequence[LedgerEntry], metric: str) -> list[HistoryPoint]:
@@ -188,5 +188,4 @@ def _moment(entry: LedgerEntry, metric: str) -> HistoryPoint | None:
 
 def report_of(entry: LedgerEntry) -> ArtifactRef | None:
     """Where a run's report is."""
-    told = entry.details.get("report")
-    return ArtifactRef.model_validate(told) if told else None
+    return entry.details.report

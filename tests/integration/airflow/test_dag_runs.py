@@ -18,7 +18,7 @@ from tests.integration.ledgers import entries_of
 from tests.integration.processes import find_free_port
 
 from ml_pipelines._utils.process import user_name
-from ml_pipelines.contracts import ArtifactRef, Decision, LedgerEntry, StepResult
+from ml_pipelines.contracts import Decision, LedgerEntry, StepResult
 from ml_pipelines_airflow.tasks.training import TASK_IDS
 
 pytestmark = [pytest.mark.xdist_group("airflow-runs"), pytest.mark.timeout(600)]
@@ -233,8 +233,8 @@ def test_nothing_new_ends_the_run_before_it_computes(runs: Runs) -> None:
     assert ran == {"ingest_data", "compare_with_champion", "keep_champion", "record_decision"}
     assert {state for task, state in runs.states("again").items() if task not in ran} == {"skipped"}
     (entry,), (first,) = runs.entries("again"), runs.entries("first")
-    assert entry.details["fingerprint"] == first.details["fingerprint"]
-    assert set(entry.details["fingerprint"]) == {"data", "code", "parameters", "environment", "gate"}
+    assert entry.details.fingerprint == first.details.fingerprint
+    assert set(entry.details.fingerprint) == {"data", "code", "parameters", "environment", "gate"}
 
 
 def test_another_gate_is_another_decision_and_no_training(runs: Runs) -> None:
@@ -253,9 +253,9 @@ def test_a_test_run_waits_for_nobody(runs: Runs) -> None:
     assert runs.states("held")["keep_champion"] == "success"
     assert "ML_PIPELINES_APPROVE=yes approves" in runs.printed
     (entry,) = runs.entries("approved")
-    assert (entry.decision.outcome, entry.details["version"]) == ("promoted", "1")
-    assert entry.details["approver"] == user_name()
-    assert "approver" not in runs.entries("held")[0].details
+    assert (entry.decision.outcome, entry.details.version) == ("promoted", "1")
+    assert entry.details.approver == user_name()
+    assert runs.entries("held")[0].details.approver is None
 
 
 def test_force_computes_everything_again_and_gets_the_same(runs: Runs) -> None:
@@ -356,7 +356,7 @@ def test_a_champion_that_can_not_be_compared_is_a_verdict_and_no_crash(
     if outcome == "held":
         assert rule.detail in decision.reason
         assert (runs.states(name)["register_model"], runs.states(name)["keep_champion"]) == ("skipped", "success")
-    report = ArtifactRef.model_validate(runs.entries(name)[0].details["report"])
+    report = runs.entries(name)[0].details.report
     assert html.escape(why, quote=False) in html.unescape(Path(urlsplit(report.uri).path).read_text())
 
 

@@ -16,7 +16,15 @@ from fastapi.testclient import TestClient
 from tests.integration.ledgers import fill
 
 from ml_pipelines.adapters.sql.ledger import SqlLedger
-from ml_pipelines.contracts import ArtifactRef, Comparison, Decision, Identity, Interval, JsonValue, RuleVerdict
+from ml_pipelines.contracts import (
+    ArtifactRef,
+    Comparison,
+    Decision,
+    Identity,
+    Interval,
+    RuleVerdict,
+    RunDetails,
+)
 from ml_pipelines.ports import TrackedModel
 from ml_pipelines.testing import FakeServices
 from ml_pipelines_airflow.ui import app as ui
@@ -45,7 +53,7 @@ ROUTES = (
 LARGEST_PAGE = 200_000  # bytes; twenty decisions have less than 100,000
 
 
-def decisions(report: ArtifactRef) -> Iterator[tuple[Identity, Decision, dict[str, JsonValue]]]:
+def decisions(report: ArtifactRef) -> Iterator[tuple[Identity, Decision, RunDetails]]:
     for number in range(ENTRIES):
         promoted = number % 10 < 2
         decision = Decision(
@@ -62,8 +70,8 @@ def decisions(report: ArtifactRef) -> Iterator[tuple[Identity, Decision, dict[st
             champion_intervals={"roc_auc": INTERVAL},
             comparison=Comparison(metric="roc_auc", difference=0.01, interval=INTERVAL, draws=1000, rows=1000),
         )
-        details: dict[str, JsonValue] = {"report": report.model_dump(mode="json"), "rows": {"train": 1000}}
-        details |= {"version": str(number // 10 + 1), "previous_version": str(number // 10)} if promoted else {}
+        versions = {"version": str(number // 10 + 1), "previous_version": str(number // 10)} if promoted else {}
+        details = RunDetails(report=report, parts={"train": 1000}, **versions)
         dag = DAGS[0] if number % 40 < 2 else DAGS[1]
         yield Identity(pipeline=dag, run_id=f"run-{number}", task_id="t"), decision, details
 

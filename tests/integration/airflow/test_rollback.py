@@ -103,7 +103,7 @@ def test_a_rollback_by_its_dag(place: Place) -> None:
         "complaints",
         "ml_model_rollback",
     )
-    assert (entry.details["version"], entry.details["previous_version"]) == ("1", "2")
+    assert (entry.details.version, entry.details.previous_version) == ("1", "2")
     assert len(place.entries) == 3
     (event,) = place.events()
     assert event == {

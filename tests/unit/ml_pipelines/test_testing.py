@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ml_pipelines.contracts import DataPin, Decision, Identity
+from ml_pipelines.contracts import DataPin, Decision, Identity, RunDetails
 from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, RegistryError, ServiceUnavailable, SourceNotFound
 from ml_pipelines.ports import Services, TrackedModel, Training
 from ml_pipelines.spec.training import FileSource
@@ -89,7 +89,7 @@ CALLS: list[Callable[[FakeServices], Any]] = [
     lambda s: s.registry.by_alias("churn", "champion"),
     lambda s: s.registry.set_alias("churn", "1", "champion"),
     lambda s: s.registry.drop_alias("churn", "champion"),
-    lambda s: s.ledger.record(IDENTITY, Decision(outcome="held", model="churn", reason="so"), {}),
+    lambda s: s.ledger.record(IDENTITY, Decision(outcome="held", model="churn", reason="so"), RunDetails()),
     lambda s: s.ledger.entry("churn", "r"),
     lambda s: s.ledger.entries("churn"),
     lambda s: s.ledger.models(),

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from ml_pipelines.adapters.sql.database import Database
 from ml_pipelines.adapters.sql.model_lock import model_lock
-from ml_pipelines.contracts import Decision, Identity, JsonValue, LedgerEntry
+from ml_pipelines.contracts import Decision, Identity, LedgerEntry, RunDetails
 from ml_pipelines.errors import LedgerError
 from ml_pipelines.promotion import hash_chain as chain
 
@@ -48,7 +48,7 @@ class SqlLedger:
         """The database, for people; without credentials."""
         return self._database.where
 
-    def record(self, identity: Identity, decision: Decision, details: dict[str, JsonValue]) -> LedgerEntry:
+    def record(self, identity: Identity, decision: Decision, details: RunDetails) -> LedgerEntry:
         """Write what became of a run, unless it is written down already."""
         with self._database.transaction(write=True) as connection:
             head = _locked_head(connection, decision.model)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from ml_pipelines._utils.canonical_json import load_json
-from ml_pipelines.contracts import Decision, JsonValue
+from ml_pipelines.contracts import (
+    ArtifactRef,
+    CandidateSummary,
+    ChampionSummary,
+    Decision,
+    JsonValue,
+    QualitySummary,
+    RowCounts,
+    RunDetails,
+)
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.facts import CompareFacts, DeployFacts, FactsForRecord, RecordFacts
 from ml_pipelines.pipeline.parameters import RecordParameters
@@ -42,10 +51,12 @@ def publish(work: Recording, services: Services) -> dict[str, JsonValue]:
     deployed = work.facts.deploy if decision.outcome == "promoted" else None
     if deployed is None:  # the step deploy does the same before it moves the alias itself
         record_outside_move(services, decision.model)
-    details = (_deployment(work, decision, deployed, documents) if deployed else {}) | _details(work, documents)
-    details["report"] = _earlier_report(work, services, decision, details) or publish_report(
-        work, services, decision, details
-    ).model_dump(mode="json")
+    details = _details(work, documents)
+    if deployed is not None:
+        details = _with_deployment(details, work, deployed, documents)
+    report = _earlier_report(work, services, decision, details)
+    report = report or publish_report(work, services, decision, details)
+    details = details.model_copy(update={"report": report})
     services.ledger.record(work.identity, decision, details)
     if decision.outcome != "no_change":  # keeps a run without a change free of requests to the tracking server
         services.tracking.close_abandoned(work.identity.pipeline, ABANDONED_SECONDS)
@@ -58,13 +69,13 @@ def publish(work: Recording, services: Services) -> dict[str, JsonValue]:
     ).as_values()
 
 
-def _earlier_report(
-    work: Recording, services: Services, decision: Decision, details: dict[str, JsonValue]
-) -> JsonValue:
+def _earlier_report(work: Recording, services: Services, decision: Decision, details: RunDetails) -> ArtifactRef | None:
     """Return the report of an earlier try with the same result; a new one would differ in its times only."""
     entry = services.ledger.entry(work.identity.pipeline, work.identity.run_id)
-    report = entry.details.get("report") if entry else None
-    return report if entry and is_same_record(entry, decision, {**details, "report": report}) else None
+    if entry is None:
+        return None
+    report = entry.details.report
+    return report if is_same_record(entry, decision, details.model_copy(update={"report": report})) else None
 
 
 def _final_decision(work: Recording, documents: dict[str, dict[str, Any]]) -> Decision:
@@ -110,43 +121,50 @@ def _stopped(model: str, report: dict[str, Any] | None) -> Decision:
     return Decision(outcome="stopped", model=model, reason=f"the quality checks failed: {'; '.join(texts)}")
 
 
-def _deployment(
-    work: Recording, decision: Decision, deployed: DeployFacts, documents: dict[str, dict[str, Any]]
-) -> dict[str, JsonValue]:
-    """Return the new champion, and references to the documents that explain its promotion."""
-    details: dict[str, JsonValue] = {"version": deployed.version, "previous_version": deployed.previous_version}
-    index = decision.candidate_index
-    assert index is not None, "only a candidate is promoted"
-    if evaluation := documents.get("evaluation"):
-        details["sha256"] = evaluation["candidates"][index]["sha256"]
-        details["evaluation"] = one_artifact(work.references, "evaluation").model_dump(mode="json")
-    if trainings := all_artifacts(work.references, "trainings"):
-        details["training"] = trainings[index].model_dump(mode="json")
-    return details
+def _with_deployment(
+    details: RunDetails, work: Recording, deployed: DeployFacts, documents: dict[str, dict[str, Any]]
+) -> RunDetails:
+    """Return the details with the new champion and the documents that explain its promotion."""
+    decided = work.facts.decide
+    index = decided.decision.candidate_index if decided else None
+    assert index is not None, "only a candidate is deployed"
+    evaluation = documents.get("evaluation")
+    trainings = all_artifacts(work.references, "trainings")
+    changes = {
+        "version": deployed.version,
+        "previous_version": deployed.previous_version,
+        "sha256": evaluation["candidates"][index]["sha256"] if evaluation else None,
+        "evaluation": one_artifact(work.references, "evaluation") if evaluation else None,
+        "training": trainings[index] if trainings else None,
+    }
+    return details.model_copy(update=changes)
 
 
-def _details(work: Recording, documents: dict[str, dict[str, Any]]) -> dict[str, JsonValue]:
-    """Return the details of the entry; steps that the run did not reach have none."""
-    facts = work.facts
-    details: dict[str, JsonValue] = {}
-    if facts.ingest:
-        details["pin"] = facts.ingest.pin.model_dump(mode="json")
-    if facts.compare_with_champion:
-        details |= facts.compare_with_champion.model_dump(mode="json", include={"fingerprint", "changed"})
-    if facts.approval:
-        details["approver"] = facts.approval.approver
-    if report := documents.get("report"):
-        failed = [check for check in report["checks"] if not check["passed"]]
-        details["quality"] = {**{name: report[name] for name in ("verdict", "rows", "quarantined")}, "failed": failed}
-    if facts.preprocess:
-        details["rows"] = facts.preprocess.as_values()
-    if facts.split:
-        details["parts"] = {**facts.split.rows}
-    if evaluation := documents.get("evaluation"):
-        details["candidates"] = [
-            {name: candidate[name] for name in ("candidate", "sha256", "validation", "test")}
-            for candidate in evaluation["candidates"]
-        ]
-    if facts.evaluate and (champion := facts.evaluate.champion):
-        details["champion"] = champion.model_dump(mode="json", include={"version", "sha256", "error"})
-    return details
+def _details(work: Recording, documents: dict[str, dict[str, Any]]) -> RunDetails:
+    """Return the details of the entry; those of steps that the run did not reach are None."""
+    facts, compared = work.facts, work.facts.compare_with_champion
+    report, evaluation = documents.get("report"), documents.get("evaluation")
+    champion = facts.evaluate.champion if facts.evaluate else None
+    return RunDetails(
+        pin=facts.ingest.pin if facts.ingest else None,
+        fingerprint=compared.fingerprint if compared else None,
+        changed=compared.changed if compared else None,
+        approver=facts.approval.approver if facts.approval else None,
+        quality=_quality(report) if report else None,
+        rows=RowCounts(**facts.preprocess.model_dump()) if facts.preprocess else None,
+        parts=facts.split.rows if facts.split else None,
+        candidates=_candidates(evaluation) if evaluation else None,
+        champion=ChampionSummary(**champion.model_dump(exclude={"candidate_index"})) if champion else None,
+    )
+
+
+def _quality(report: dict[str, Any]) -> QualitySummary:
+    failed = tuple(check for check in report["checks"] if not check["passed"])
+    return QualitySummary(
+        verdict=report["verdict"], rows=report["rows"], quarantined=report["quarantined"], failed=failed
+    )
+
+
+def _candidates(evaluation: dict[str, Any]) -> tuple[CandidateSummary, ...]:
+    names = CandidateSummary.model_fields
+    return tuple(CandidateSummary(**{name: row[name] for name in names}) for row in evaluation["candidates"])

@@ -13,7 +13,7 @@ import pytest
 from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.cli import ledger as cli_ledger
 from ml_pipelines.cli.app import main
-from ml_pipelines.contracts import Decision, Identity, RuleVerdict
+from ml_pipelines.contracts import Decision, Identity, RuleVerdict, RunDetails
 from ml_pipelines.errors import ServiceUnavailable
 from ml_pipelines.ports import ModelVersion
 from ml_pipelines.testing import FakeServices
@@ -51,7 +51,7 @@ def services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeServices:
             metrics={"roc_auc": 0.9},
             rules=(rule,),
         )
-        made.ledger.record(identity, decision, {"version": number})
+        made.ledger.record(identity, decision, RunDetails(version=number))
     monkeypatch.setattr(cli_ledger, "_services", lambda: made)
     monkeypatch.setattr(cli_ledger.out, "width", 200, raising=False)
     monkeypatch.setenv("COLUMNS", "200")
@@ -69,7 +69,7 @@ def test_the_champion_is_explained(services: Any, command: Command) -> None:
 def test_a_version_that_came_back_is_explained_twice(services: Any, command: Command) -> None:
     identity = Identity(pipeline="ops", run_id="back", task_id="t")
     services.ledger.record(
-        identity, Decision(outcome="rolled_back", model="churn", reason="complaints"), {"version": "1"}
+        identity, Decision(outcome="rolled_back", model="churn", reason="complaints"), RunDetails(version="1")
     )
     services.registry.set_alias("churn", "1", "champion")
     out = command("why", "churn@champion")[1]
@@ -192,9 +192,9 @@ def judged(services: Any) -> Any:
         "dummy_metrics": {"roc_auc": 0.5},
     }
     decision = Decision(outcome="promoted", model="other", reason="so", **evidence)
-    services.ledger.record(Identity(pipeline="p", run_id="monday", task_id="t"), decision, {"version": "1"})
+    services.ledger.record(Identity(pipeline="p", run_id="monday", task_id="t"), decision, RunDetails(version="1"))
     stopped = Decision(outcome="stopped", model="other", reason="poor data")
-    services.ledger.record(Identity(pipeline="p", run_id="tuesday", task_id="t"), stopped, {})
+    services.ledger.record(Identity(pipeline="p", run_id="tuesday", task_id="t"), stopped, RunDetails())
     return services
 
 

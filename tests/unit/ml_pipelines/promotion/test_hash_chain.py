@@ -10,17 +10,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ml_pipelines.contracts import Decision, Identity
+from ml_pipelines.contracts import ArtifactRef, Decision, Identity, RunDetails
 from ml_pipelines.promotion import hash_chain as chain
 
 # A busy machine is slow now and then, which is no fault of the chain.
 law = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 TEXTS = st.text(max_size=20)
-DETAILS = st.dictionaries(TEXTS, st.none() | st.integers() | st.floats(allow_nan=True) | TEXTS, max_size=3)
+DETAILS = st.builds(
+    RunDetails,
+    version=st.none() | TEXTS,
+    approver=st.none() | TEXTS,
+    changed=st.none() | st.lists(TEXTS, max_size=3).map(tuple),
+    fingerprint=st.none() | st.dictionaries(TEXTS, TEXTS, max_size=3),
+    parts=st.none() | st.dictionaries(TEXTS, st.integers(-(2**53), 2**53), max_size=3),
+)
 
 
-def chain_of(details: list[dict[str, Any]]) -> tuple[list[chain.StoredEntry], chain.ChainHead]:
+def chain_of(details: list[RunDetails]) -> tuple[list[chain.StoredEntry], chain.ChainHead]:
     head, stored = chain.START, []
     for number, each in enumerate(details):
         entry = chain.next_entry(
@@ -58,11 +65,15 @@ def test_a_chain_is_whole_as_it_is_written(made: Any) -> None:
 
 
 def test_a_store_that_was_moved_says_nothing_new() -> None:
-    report = {"uri": "file:///a", "sha256": "0" * 64}
-    (stored, *_), _ = chain_of([{"parts": [report]}])
+    report = ArtifactRef(uri="file:///a", sha256="0" * 64, bytes=1, kind="html")
+    (stored, *_), _ = chain_of([RunDetails(report=report)])
     entry = chain.parse_entry(stored.text, stored.hash)
-    assert chain.is_same_record(entry, entry.decision, {"parts": [{**report, "uri": "file:///b"}]})
-    assert not chain.is_same_record(entry, entry.decision, {"parts": [{**report, "sha256": "1" * 64}]})
+    assert chain.is_same_record(
+        entry, entry.decision, RunDetails(report=report.model_copy(update={"uri": "file:///b"}))
+    )
+    assert not chain.is_same_record(
+        entry, entry.decision, RunDetails(report=report.model_copy(update={"sha256": "1" * 64}))
+    )
 
 
 @law

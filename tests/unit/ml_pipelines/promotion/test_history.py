@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ml_pipelines.contracts import Decision, Identity, RuleVerdict
+from ml_pipelines.contracts import Decision, Identity, RuleVerdict, RunDetails
 from ml_pipelines.promotion.history import (
     champion_at,
     hold_rolled_back,
@@ -23,9 +23,10 @@ def ledger() -> FakeLedger:
 
 def record(ledger: FakeLedger, outcome: Any, version: str | None = None, **details: Any) -> None:
     """The next run's entry; the file of version N has the sha256 NNN..."""
-    told = {} if version is None else {"version": version, "sha256": version * 64}
+    versions = {} if version is None else {"version": version, "sha256": version * 64}
     identity = Identity(pipeline="p", run_id=f"run {len(ledger.written)}", task_id="t")
-    ledger.record(identity, Decision(outcome=outcome, model="m", reason="complaints"), told | details)
+    decision = Decision(outcome=outcome, model="m", reason="complaints")
+    ledger.record(identity, decision, RunDetails(**(versions | details)))
 
 
 def back(ledger: FakeLedger, gone: str, to: str) -> None:
@@ -44,9 +45,9 @@ def test_what_served_at_a_moment(ledger: FakeLedger) -> None:
     record(ledger, "promoted", "2")
     word = latest_transition(ledger, "m")
     assert word is not None
-    assert word.details["version"] == "2"
+    assert word.details.version == "2"
     found = [champion_at(ledger, "m", datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC)) for second in (0, 1, 2)]
-    assert [entry and entry.details["version"] for entry in found] == ["1", "1", "2"]
+    assert [entry and entry.details.version for entry in found] == ["1", "1", "2"]
     assert champion_at(ledger, "m", datetime(2025, 1, 1, tzinfo=UTC)) is None
     assert latest_transition(ledger, "other") is None
 

@@ -17,6 +17,7 @@ from ml_pipelines.contracts import (
     Interval,
     Outcome,
     RuleVerdict,
+    RunDetails,
     SliceMetrics,
     StepResult,
 )
@@ -84,15 +85,17 @@ def evidence(name: str = "linear", outcome: Outcome = "promoted", **changes: Any
             slices=(SliceMetrics(column=name, value=name, rows=60, metrics={"roc_auc": 0.9}),),
             guards={name: 12.5},
         ),
-        "details": {
-            "version": "4",
-            "previous_version": "3",
-            "approver": name,
-            "pin": {"source": "dvc", "location": name, "revision": name, "digest": f"md5:{name}", "bytes": 1234},
-            "fingerprint": {"data": name},
-            "rows": {"rows_in": 10, "kept": 8, "quarantined": 2, "quarantined_by_reason": {name: 2}},
-            "parts": {"train": 5, "validation": 1, "test": 2},
-        },
+        "details": RunDetails.model_validate(
+            {
+                "version": "4",
+                "previous_version": "3",
+                "approver": name,
+                "pin": {"source": "dvc", "location": name, "revision": name, "digest": f"md5:{name}", "bytes": 1234},
+                "fingerprint": {"data": name},
+                "rows": {"rows_in": 10, "kept": 8, "quarantined": 2, "quarantined_by_reason": {name: 2}},
+                "parts": {"train": 5, "validation": 1, "test": 2},
+            }
+        ),
         "quality": {
             "checks": [
                 {"check": name, "column": name, "severity": "warn", "passed": False, "detail": name},

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from tests.step_values import step_values
 
-from ml_pipelines.contracts import Decision, Identity, StepResult
+from ml_pipelines.contracts import Decision, Identity, RunDetails, StepResult
 from ml_pipelines.errors import RequestError
 from ml_pipelines.runner.run_summary import run_card
 from ml_pipelines.store.artifact_store import ArtifactStore
@@ -37,7 +37,7 @@ def store(tmp_path: Path, ledger: FakeLedger) -> str:
         )
         artifacts.record(identity(task, index), result)
     decision = Decision(outcome="stopped", model="shop-model", reason="the gate stopped it")
-    ledger.record(identity("record_decision"), decision, {})
+    ledger.record(identity("record_decision"), decision, RunDetails())
     return artifacts.uri
 
 

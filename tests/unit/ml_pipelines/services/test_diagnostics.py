@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ml_pipelines.adapters.sql.ledger import SqlLedger
-from ml_pipelines.contracts import Decision, Identity
+from ml_pipelines.contracts import Decision, Identity, RunDetails
 from ml_pipelines.services import diagnostics as doctor
 from ml_pipelines.services.diagnostics import Diagnostic, run_diagnostics
 from ml_pipelines.services.settings import Settings
@@ -36,7 +36,7 @@ def test_a_ledger_that_was_tampered_with(tmp_path: Path, monkeypatch: pytest.Mon
     ledger = SqlLedger(f"sqlite:///{tmp_path}/ledger.db")
     assert findings(tmp_path, monkeypatch)["ledger"].detail == "answers; 0 models, every chain is whole"
     decision = Decision(outcome="held", model="m", reason="so")
-    ledger.record(Identity(pipeline="p", run_id="r", task_id="t"), decision, {})
+    ledger.record(Identity(pipeline="p", run_id="r", task_id="t"), decision, RunDetails())
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection, connection:
         connection.execute("DELETE FROM ml_ledger_heads")
     found = findings(tmp_path, monkeypatch)["ledger"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ml_pipelines._utils.canonical_json import Components
-from ml_pipelines.contracts import ArtifactRef, Decision, Identity, StepResult
+from ml_pipelines.contracts import ArtifactRef, Decision, Identity, RunDetails, StepResult
 from ml_pipelines.errors import RequestError, StoreUnavailable
 from ml_pipelines.promotion.retained import referenced_artifacts
 from ml_pipelines.store.artifact_store import ArtifactStore
@@ -279,10 +279,9 @@ def test_what_was_handed_to_containers_goes_with_its_age(store: ArtifactStore, r
 
 def test_what_the_ledger_tells_of_a_version_that_served_stays(store: ArtifactStore, root: Path) -> None:
     refs = {name: store.put_bytes(name.encode(), kind="json") for name in ("evaluation", "part", "loose")}
-    told = {name: ref.model_dump(mode="json") for name, ref in refs.items()}
     ledger = FakeLedger()
-    promoted = {"version": "1", "evaluation": told["evaluation"], "more": [{"part": told["part"]}]}
-    for run_id, details in {"promoted": promoted, "rejected": {"evaluation": told["loose"]}}.items():
+    promoted = RunDetails(version="1", evaluation=refs["evaluation"], training=refs["part"])
+    for run_id, details in {"promoted": promoted, "rejected": RunDetails(evaluation=refs["loose"])}.items():
         identity = Identity(pipeline="p", run_id=run_id, task_id="t")
         ledger.record(identity, Decision(outcome="held", model="m", reason="so"), details)
     age(root, days=40)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
-from ml_pipelines.contracts import Decision, Identity
+from ml_pipelines.contracts import Decision, Identity, RolledBackVersion, RunDetails
 from ml_pipelines.errors import ArtifactCorrupt, RegistryError, ServiceUnavailable, VerificationFailed
 from ml_pipelines.ports import ModelVersion, TrackedModel
 from ml_pipelines.promotion.deployment import TRAINING_TAG, verified_model_bytes
@@ -112,7 +112,7 @@ def test_today_s_champion_is_promoted_without_a_change(services: Services) -> No
     for _ in range(2):
         assert promote(version="2").execute(a_context()) == {"model": "churn", "version": "2", "previous_version": "1"}
     assert aliases(services.registry) == before
-    assert [entry.details["version"] for entry in services.ledger.entries("churn")] == ["2"]
+    assert [entry.details.version for entry in services.ledger.entries("churn")] == ["2"]
 
 
 def test_a_change_is_written_down(services: Services) -> None:
@@ -127,15 +127,15 @@ def test_a_change_is_written_down(services: Services) -> None:
     assert promoted.decision.outcome == "promoted"
     assert promoted.decision.reason == "task t of ops promotes it without a gate"
     third, second = (services.registry.by_version("churn", number) for number in ("3", "2"))
-    assert promoted.details == {"version": "3", "previous_version": "2", "sha256": third.artifact.sha256}
+    assert promoted.details == RunDetails(version="3", previous_version="2", sha256=third.artifact.sha256)
     assert (rolled_back.decision.outcome, rolled_back.decision.reason) == ("rolled_back", "complaints")
     assert rolled_back.decision.champion_version == "3"
-    assert rolled_back.details == {
-        "version": "2",
-        "previous_version": "3",
-        "sha256": second.artifact.sha256,
-        "withdrawn": {"version": "3", "sha256": third.artifact.sha256},
-    }
+    assert rolled_back.details == RunDetails(
+        version="2",
+        previous_version="3",
+        sha256=second.artifact.sha256,
+        withdrawn=RolledBackVersion(version="3", sha256=third.artifact.sha256),
+    )
     assert list(rolled_back_models(services.ledger, "churn")) == [third.artifact.sha256]
     promote(version="3").execute(a_context(run_id="wednesday"))
     assert rolled_back_models(services.ledger, "churn") == {}
@@ -174,7 +174,7 @@ def test_a_champion_that_was_moved_outside_is_noted_once(services: Services) -> 
     assert watch.execute(a_context()) == {}
     promote().execute(a_context())
     assert watch.execute(a_context()) == {}
-    services.ledger.record(IDENTITY, Decision(outcome="held", model="churn", reason="so"), {})
+    services.ledger.record(IDENTITY, Decision(outcome="held", model="churn", reason="so"), RunDetails())
     services.registry.set_alias("churn", "1", "champion")
     context = a_context()
     sentence = "the alias champion was moved outside, from version 3 to version 1"
@@ -184,7 +184,7 @@ def test_a_champion_that_was_moved_outside_is_noted_once(services: Services) -> 
     assert watch.execute(a_context()) == {}
     note = services.ledger.entries("churn")[0]
     assert (note.decision.outcome, note.decision.reason, note.pipeline) == ("external_change", sentence, "registry")
-    assert (note.details["version"], note.details["previous_version"]) == ("1", "3")
+    assert (note.details.version, note.details.previous_version) == ("1", "3")
     services.registry.drop_alias("churn", "champion")
     assert watch.execute(a_context()) == {"churn": "the alias champion was moved outside, from version 1 away"}
     assert watch.execute(a_context()) == {}
@@ -198,7 +198,7 @@ def test_a_run_that_has_not_come_to_its_entry_is_nobody_outside(services: Servic
 
 def test_after_a_move_outside_the_previous_one_has_to_be_named(services: Services) -> None:
     promote(version="2").execute(a_context())
-    services.ledger.record(IDENTITY, Decision(outcome="held", model="churn", reason="so"), {})
+    services.ledger.record(IDENTITY, Decision(outcome="held", model="churn", reason="so"), RunDetails())
     services.registry.set_alias("churn", "3", "champion")
     with pytest.raises(RegistryError, match="which version is the previous one is not certain") as caught:
         rollback().execute(a_context(run_id="tuesday"))

@@ -9,7 +9,7 @@ import pytest
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi.testclient import TestClient
 
-from ml_pipelines.contracts import ArtifactRef, Decision, Identity, Interval, LedgerEntry, RuleVerdict
+from ml_pipelines.contracts import ArtifactRef, Decision, Identity, Interval, LedgerEntry, RuleVerdict, RunDetails
 from ml_pipelines.ports import TrackedModel
 from ml_pipelines.testing import FakeServices
 from ml_pipelines_airflow.ui import app as ui
@@ -44,7 +44,7 @@ class World:
             champion_intervals={"roc_auc": Interval(low=0.86, high=0.92, confidence=0.95)},
         )
         ref = self.services.put(REPORT, kind="html")
-        told = {"report": ref.model_dump(mode="json"), **details}
+        told = RunDetails(**{"report": ref, **details})
         return self.services.ledger.record(Identity(pipeline=dag, run_id=run_id, task_id="t"), decision, told)
 
     def serve(self, alias: str, *, dag: str = "churn_dag", model: str = "churn") -> str:

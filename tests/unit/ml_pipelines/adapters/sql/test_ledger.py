@@ -16,7 +16,7 @@ from ml_pipelines.adapters.sql import database as sql_database
 from ml_pipelines.adapters.sql.database import Database
 from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.adapters.sql.model_lock import model_lock
-from ml_pipelines.contracts import Decision, Identity, LedgerEntry
+from ml_pipelines.contracts import Decision, Identity, LedgerEntry, RunDetails
 from ml_pipelines.errors import LedgerError, MissingExtra, ServiceUnavailable
 from ml_pipelines.ports import Ledger
 from ml_pipelines.testing import FakeLedger
@@ -42,12 +42,12 @@ def ledger(request: pytest.FixtureRequest, file: Path) -> Ledger:
 
 
 def test_entries_form_a_chain(ledger: Ledger) -> None:
-    first = ledger.record(identity(), decision(metrics={"roc_auc": 0.5, "f1": None}), {"rows": {"kept": 3}})
-    second = ledger.record(identity("tuesday"), decision("promoted"), {"version": "2"})
+    first = ledger.record(identity(), decision(metrics={"roc_auc": 0.5, "f1": None}), RunDetails(approver="ada"))
+    second = ledger.record(identity("tuesday"), decision("promoted"), RunDetails(version="2"))
     assert (first.seq, second.seq, second.previous_hash) == (1, 2, first.hash)
     assert (first.run_url, first.details, first.previous_hash) == (
         "http://airflow/monday",
-        {"rows": {"kept": 3}},
+        RunDetails(approver="ada"),
         "0" * 64,
     )
     assert first.recorded_at.endswith("+00:00")
@@ -58,24 +58,24 @@ def test_entries_form_a_chain(ledger: Ledger) -> None:
 
 
 def test_the_same_run_with_the_same_content_is_found(ledger: Ledger) -> None:
-    first = ledger.record(identity(), decision(), {"a": 1.0})
-    assert ledger.record(identity(), decision(), {"a": 1.0}) == first
+    first = ledger.record(identity(), decision(), RunDetails(version="1"))
+    assert ledger.record(identity(), decision(), RunDetails(version="1")) == first
     assert ledger.entries("m") == (first,)
 
 
 def test_other_content_supersedes_what_the_run_said_before(ledger: Ledger) -> None:
-    first = ledger.record(identity(), decision(), {})
-    ledger.record(identity("tuesday"), decision(), {})
-    third = ledger.record(identity(), decision("rejected"), {})
+    first = ledger.record(identity(), decision(), RunDetails())
+    ledger.record(identity("tuesday"), decision(), RunDetails())
+    third = ledger.record(identity(), decision("rejected"), RunDetails())
     assert (third.seq, third.supersedes, first.supersedes) == (3, 1, None)
     assert ledger.entry("shop", "monday") == third
-    back = ledger.record(identity(), decision(), {})
+    back = ledger.record(identity(), decision(), RunDetails())
     assert (back.seq, back.supersedes) == (4, 3)
 
 
 def test_models_have_chains_of_their_own(ledger: Ledger) -> None:
-    first = ledger.record(identity(), decision(), {})
-    other = ledger.record(identity(), decision(model="other"), {})
+    first = ledger.record(identity(), decision(), RunDetails())
+    other = ledger.record(identity(), decision(model="other"), RunDetails())
     assert (first.seq, other.seq, other.supersedes) == (1, 1, None)
     assert ledger.entry("shop", "monday") == other
     assert ledger.models() == ("m", "other")
@@ -85,7 +85,7 @@ def test_models_have_chains_of_their_own(ledger: Ledger) -> None:
 
 def test_entries_come_by_pages(ledger: Ledger) -> None:
     for number in range(5):
-        ledger.record(identity(f"r{number}"), decision(), {})
+        ledger.record(identity(f"r{number}"), decision(), RunDetails())
     assert [entry.seq for entry in ledger.entries("m", limit=2)] == [5, 4]
     assert [entry.seq for entry in ledger.entries("m", limit=2, before=4)] == [3, 2]
     assert ledger.entries("m", before=1) == ()
@@ -94,7 +94,7 @@ def test_entries_come_by_pages(ledger: Ledger) -> None:
 def test_a_turn_can_be_had_again(ledger: Ledger) -> None:
     for _ in range(2):
         with ledger.lock("m"), ledger.lock("other"):
-            ledger.record(identity(), decision(), {})
+            ledger.record(identity(), decision(), RunDetails())
 
 
 # --- What is only of a database ---
@@ -113,7 +113,7 @@ def altered(file: Path, *statements: str) -> SqlLedger:
 @pytest.fixture
 def written(file: Path) -> list[LedgerEntry]:
     ledger = SqlLedger(f"sqlite:///{file}")
-    return [ledger.record(identity(f"r{number}"), decision(), {}) for number in range(1, 5)]
+    return [ledger.record(identity(f"r{number}"), decision(), RunDetails()) for number in range(1, 5)]
 
 
 @pytest.mark.parametrize("statement", ["DELETE FROM ml_ledger_entries", "UPDATE ml_ledger_entries SET text = '{}'"])
