@@ -32,7 +32,7 @@ from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
 from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.contracts import ArtifactRef
 from ml_pipelines.pipeline.training import TRAINING_STEPS
-from ml_pipelines.promotion.history import find_outside_move
+from ml_pipelines.promotion.history import find_external_change
 from ml_pipelines.store.artifact_store import ArtifactStore
 from ml_pipelines.store.layout import Manifest, RunRecord
 
@@ -589,7 +589,7 @@ def test_two_runs_that_promote_at_once_with_the_ledger_in_postgresql(
     aliases = mlflow_picture(workspace.mlflow, "left")["aliases"]
     assert aliases == {"champion": later.details.version, "previous": earlier.details.version}
     ledger = SqlLedger(postgres)
-    assert find_outside_move(MlflowRegistry(workspace.mlflow), ledger, MODEL) is None
+    assert find_external_change(MlflowRegistry(workspace.mlflow), ledger, MODEL) is None
 
 
 # --- Going back ---

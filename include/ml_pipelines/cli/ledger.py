@@ -176,10 +176,10 @@ def _verified(services: ConnectedServices, model: str) -> bool:
 
 def _warn_if_moved(services: ConnectedServices, model: str) -> bool:
     """Tell if the registry does not agree with the ledger. A registry that can't be asked is told and no finding."""
-    from ml_pipelines.promotion.history import find_outside_move
+    from ml_pipelines.promotion.history import find_external_change
 
     try:
-        found = find_outside_move(services.registry, services.ledger, model)
+        found = find_external_change(services.registry, services.ledger, model)
     except PipelineError as error:
         out.print(f"[yellow]{escape(model)}[/]: the registry could not be asked: {escape(error.what)}", soft_wrap=True)
         return False

@@ -11,9 +11,9 @@ from ml_pipelines.ports import Ledger, ModelVersion, Registry
 
 __all__ = [
     "ROLLED_BACK_RULE",
-    "OutsideMove",
+    "ExternalChange",
     "champion_at",
-    "find_outside_move",
+    "find_external_change",
     "hold_rolled_back",
     "iter_entries",
     "latest_transition",
@@ -27,7 +27,7 @@ CHANGES = ("promoted", "rolled_back", "external_change")
 
 
 @dataclass(frozen=True, slots=True)
-class OutsideMove:
+class ExternalChange:
     """The alias `champion` is not where the ledger's last word says.
 
     Attributes:
@@ -64,7 +64,7 @@ def champion_at(ledger: Ledger, model: str, moment: datetime) -> LedgerEntry | N
     return next((entry for entry in changes if datetime.fromisoformat(entry.recorded_at) <= moment), None)
 
 
-def find_outside_move(registry: Registry, ledger: Ledger, model: str) -> OutsideMove | None:
+def find_external_change(registry: Registry, ledger: Ledger, model: str) -> ExternalChange | None:
     """Whether somebody else has moved the alias `champion` since the ledger's last word.
 
     What a run has moved that has not come to its own entry yet was not moved by somebody else.
@@ -77,7 +77,7 @@ def find_outside_move(registry: Registry, ledger: Ledger, model: str) -> Outside
         return None
     if champion is not None and _is_on_its_way(ledger, champion.tags):
         return None
-    return OutsideMove(word, champion)
+    return ExternalChange(word, champion)
 
 
 def _is_on_its_way(ledger: Ledger, tags: Mapping[str, str]) -> bool:

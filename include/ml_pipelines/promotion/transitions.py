@@ -12,9 +12,16 @@ from ml_pipelines.contracts import Decision, Identity, LedgerEntry, RolledBackVe
 from ml_pipelines.errors import RegistryError
 from ml_pipelines.ports import ModelVersion, Registry, Services
 from ml_pipelines.promotion.deployment import move_aliases, training_record, verify_predictions
-from ml_pipelines.promotion.history import OutsideMove, find_outside_move, latest_transition
+from ml_pipelines.promotion.history import ExternalChange, find_external_change, latest_transition
 
-__all__ = ["promote", "record_outside_move", "roll_back", "rollback_version", "version_by_alias", "version_by_number"]
+__all__ = [
+    "promote",
+    "record_external_change",
+    "roll_back",
+    "rollback_version",
+    "version_by_alias",
+    "version_by_number",
+]
 
 Choice = Callable[[Registry], ModelVersion]
 
@@ -79,9 +86,9 @@ def roll_back(services: Services, model: str, choose: Choice, *, reason: str, id
         return _change(services, version, decision, details, identity)
 
 
-def record_outside_move(services: Services, model: str) -> OutsideMove | None:
+def record_external_change(services: Services, model: str) -> ExternalChange | None:
     """Write it down if somebody has moved the alias `champion` outside; whoever calls has the model's turn."""
-    found = find_outside_move(services.registry, services.ledger, model)
+    found = find_external_change(services.registry, services.ledger, model)
     if found is not None:
         champion = found.champion
         details = RunDetails(
@@ -113,7 +120,7 @@ def rollback_version(services: Services, model: str, to: str) -> ModelVersion:
     """
     if to != "previous":
         return version_by_number(services.registry, model, to)
-    if found := find_outside_move(services.registry, services.ledger, model):
+    if found := find_external_change(services.registry, services.ledger, model):
         raise RegistryError(
             "which version is the previous one is not certain",
             where=f"model {model}",
@@ -155,13 +162,13 @@ def _champion(services: Services, version: ModelVersion) -> ModelVersion | None:
     champion = services.registry.by_alias(version.model, "champion")
     if champion is None or champion.version == version.version:
         return None
-    record_outside_move(services, version.model)
+    record_external_change(services, version.model)
     return champion
 
 
 def _withdrawn_before(services: Services, version: ModelVersion) -> ModelVersion | None:
     """What a try has replaced that was interrupted before it could write that down."""
-    found = find_outside_move(services.registry, services.ledger, version.model)
+    found = find_external_change(services.registry, services.ledger, version.model)
     if found is None or found.champion is None or found.word.details.version is None:
         return None
     return version_by_number(services.registry, version.model, found.word.details.version)

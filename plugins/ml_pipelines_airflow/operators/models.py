@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import AssetAlias, BaseOperator, BaseOperatorLink
 
 from ml_pipelines.contracts import Identity, JsonValue, LedgerEntry
-from ml_pipelines.promotion.history import find_outside_move
+from ml_pipelines.promotion.history import find_external_change
 from ml_pipelines.promotion.transitions import (
     promote,
-    record_outside_move,
+    record_external_change,
     roll_back,
     rollback_version,
     version_by_alias,
@@ -185,10 +185,10 @@ class WatchRegistryOperator(BaseOperator):
         found: dict[str, str] = {}
         for model in services.ledger.models():
             # Without the turn first: a deployment that is on its way need not keep the watcher waiting.
-            if find_outside_move(services.registry, services.ledger, model) is None:
+            if find_external_change(services.registry, services.ledger, model) is None:
                 continue
             with services.ledger.lock(model):
-                note = record_outside_move(services, model)
+                note = record_external_change(services, model)
             if note is not None:
                 found[model] = note.sentence
                 self.log.warning("%s: %s", model, note.sentence)

@@ -10,7 +10,7 @@ from ml_pipelines.pipeline.parameters import DeployParameters
 from ml_pipelines.pipeline.step import Publication, all_artifacts
 from ml_pipelines.ports import ModelVersion, Registry, Services
 from ml_pipelines.promotion.deployment import move_aliases, verify_predictions
-from ml_pipelines.promotion.transitions import record_outside_move
+from ml_pipelines.promotion.transitions import record_external_change
 
 __all__ = ["publish"]
 
@@ -34,7 +34,7 @@ def publish(work: Publication[DeployParameters, FactsForDeployment], services: S
     champion = services.registry.by_alias(model, "champion")
     # A champion that is the new version comes from an earlier try of this step, not from outside.
     if champion is None or champion.version != version.version:
-        record_outside_move(services, model)
+        record_external_change(services, model)
     _check_champion(model, champion, (decision.champion_version, version.version))
     assert decision.candidate_index is not None, "the step register accepts no decision without a candidate"
     record = all_artifacts(work.references, "trainings")[decision.candidate_index]

@@ -21,7 +21,7 @@ from ml_pipelines.pipeline.parameters import RecordParameters
 from ml_pipelines.pipeline.step import Publication, all_artifacts, one_artifact
 from ml_pipelines.ports import Services
 from ml_pipelines.promotion.hash_chain import is_same_record
-from ml_pipelines.promotion.transitions import record_outside_move
+from ml_pipelines.promotion.transitions import record_external_change
 from ml_pipelines.steps.publish_report import publish_report
 
 __all__ = ["publish"]
@@ -50,7 +50,7 @@ def publish(work: Recording, services: Services) -> dict[str, JsonValue]:
     decision = _final_decision(work, documents)
     deployed = work.facts.deploy if decision.outcome == "promoted" else None
     if deployed is None:  # the step deploy does the same before it moves the alias itself
-        record_outside_move(services, decision.model)
+        record_external_change(services, decision.model)
     details = _details(work, documents)
     if deployed is not None:
         details = _with_deployment(details, work, deployed, documents)

@@ -19,7 +19,7 @@ from tests.integration.airflow.server import SECONDS, Server
 
 from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
 from ml_pipelines.adapters.sql.ledger import SqlLedger
-from ml_pipelines.promotion.history import find_outside_move
+from ml_pipelines.promotion.history import find_external_change
 from ml_pipelines_airflow.local.processes import ProcessGroup, stop_processes
 from ml_pipelines_airflow.local.servers import start_postgres, stop_postgres
 from ml_pipelines_airflow.local.stack import start_mlflow
@@ -183,7 +183,7 @@ def assert_one_champion(stack: Server, run: str, expected: dict[str, str]) -> No
     assert aliases(stack, model) == expected
     assert sorted(versions(stack, model)) == [str(number + 1) for number in range(int(expected["champion"]))]
     assert sorted(runs(stack, model)) == sorted(["forest", "large_forest"] * int(expected["champion"]))
-    assert find_outside_move(MlflowRegistry(stack.environment["MLFLOW_TRACKING_URI"]), ledger, model) is None
+    assert find_external_change(MlflowRegistry(stack.environment["MLFLOW_TRACKING_URI"]), ledger, model) is None
 
 
 def most_tries(stack: Server, run: str) -> int:
