@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import ast
 import sys
 from pathlib import Path
 
 import pytest
 
 from ml_pipelines.errors import RequestError
+from ml_pipelines.pipeline import import_closure as closures
 from ml_pipelines.pipeline.import_closure import import_closure
 
 FILES = {
@@ -116,3 +118,12 @@ def test_import_closure_names_a_module_that_is_not_python(package: Path) -> None
 def test_import_closure_requires_a_source_file(module: str) -> None:
     with pytest.raises(RequestError, match=f"module {module} has no source file"):
         import_closure([module])
+
+
+def test_import_closure_of_every_module_is_that_of_a_full_parse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quick search for import statements finds the same modules as a parse of the whole files."""
+    modules = ["ml_pipelines.steps.training.evaluate", "ml_pipelines.runner.step", "ml_pipelines.cli.app"]
+    quick = import_closure(modules)
+    monkeypatch.setattr(ast, "parse", lambda text, file=None, parse=ast.parse: parse(text) if file else parse("("))
+    closures.parse_source.cache_clear()
+    assert import_closure(modules) == quick
