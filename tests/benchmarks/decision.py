@@ -14,9 +14,10 @@ import numpy as np
 
 from ml_pipelines.contracts import Comparison, Decision
 from ml_pipelines.evaluation.bootstrap import bootstrap_metrics, percentile_interval
-from ml_pipelines.evaluation.scorers import TargetSchema, compute_metrics
+from ml_pipelines.evaluation.scorers import compute_metrics
+from ml_pipelines.evaluation.target_schema import TargetSchema
 from ml_pipelines.promotion.gate import apply_gate
-from ml_pipelines.spec.metrics import METRICS
+from ml_pipelines.spec.metrics import get_metric
 from ml_pipelines.spec.training import Gate
 
 BINARY = TargetSchema("classification", (0, 1), 1)
@@ -39,9 +40,9 @@ def holdout(rows: int, better: float, seed: int) -> tuple[Any, dict[str, Any]]:
 def outcome(metric: str, rows: int, better: float, seed: int, *, confidence: float = 0.95, draws: int = 1000) -> str:
     """What the gate says of one such holdout."""
     truth, scores = holdout(rows, better, seed)
-    drawn = bootstrap_metrics(BINARY, truth, scores, draws=draws, seed=seed, only=[metric])[metric]
+    drawn = bootstrap_metrics(BINARY, truth, scores, draws=draws, seed=seed, metrics=[metric])[metric]
     values = {name: compute_metrics(BINARY, truth, score)[metric] or 0.0 for name, score in scores.items()}
-    sign = 1 if METRICS[metric].greater_is_better else -1
+    sign = 1 if get_metric(metric).greater_is_better else -1
     compared = Comparison(
         metric=metric,
         difference=sign * (values["ours"] - values["theirs"]),
@@ -73,7 +74,7 @@ def costs(only: list[str] | None, rows: int = 100_000, draws: int = 10_000) -> t
     truth, scores = holdout(rows, 0.1, 1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     wall, cpu = time.perf_counter(), time.process_time()
-    bootstrap_metrics(BINARY, truth, scores, draws=draws, seed=1, only=only)
+    bootstrap_metrics(BINARY, truth, scores, draws=draws, seed=1, metrics=only)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return time.perf_counter() - wall, time.process_time() - cpu, (peak - before) / 1024
 

@@ -1,74 +1,93 @@
-"""How sure an evaluation is: intervals of the winner's and the champion's metrics, and of their difference."""
+"""Intervals of the winner's and the champion's metrics, and of their difference."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipelines.contracts import Comparison
+from ml_pipelines.contracts import Comparison, Interval
 from ml_pipelines.evaluation.bootstrap import bootstrap_metrics, percentile_interval
-from ml_pipelines.evaluation.scorers import MetricValues, TargetSchema
-from ml_pipelines.pipeline.parameters import EvaluateParameters
-from ml_pipelines.spec.metrics import METRICS
+from ml_pipelines.evaluation.schemes import Draws
+from ml_pipelines.evaluation.scorers import MetricValues
+from ml_pipelines.evaluation.target_schema import TargetSchema
+from ml_pipelines.spec.metrics import get_metric
 
-__all__ = ["estimate_intervals"]
+__all__ = ["Uncertainty", "compare_models"]
 
 Array = NDArray[Any]
 
 
-def estimate_intervals(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uncertainty:
+    """Intervals of an evaluation.
+
+    Attributes:
+        intervals: of the winner, by metric.
+        champion_intervals: of the champion, by metric.
+        comparison: of the primary metric; None without a champion, or if the rows do not define the metric.
+    """
+
+    intervals: dict[str, Interval]
+    champion_intervals: dict[str, Interval]
+    comparison: Comparison | None
+
+
+def compare_models(
     target: TargetSchema,
     truth: Array,
-    scores: Mapping[str, Array],
+    predictions: Mapping[str, Array],
     measured: Mapping[str, MetricValues],
-    parameters: EvaluateParameters,
+    *,
+    metric: str,
+    confidence: float,
+    draws: int,
     seed: int,
-) -> dict[str, Any]:
-    """What the document of an evaluation says about chance, as plain JSON.
+) -> Uncertainty:
+    """Return the intervals of all measured metrics, and the comparison by the primary one.
 
     Args:
-        target: kind and labels of what is predicted.
+        target: task and labels.
         truth: of the test rows, shape (rows,).
-        scores: on them, of `winner` and, if there is one that could be scored, `champion`.
-        measured: their metrics on them.
-        parameters: metric, confidence and number of draws.
-        seed: of the draws.
-
-    Returns:
-        `intervals` and `champion_intervals` by metric, and `comparison`, a :class:`Comparison` or None.
+        predictions: on them, of `winner` and, where it can be evaluated, `champion`.
+        measured: their metrics on the test rows.
+        metric: the primary metric.
+        confidence: of the intervals.
+        draws: number of resamples.
+        seed: of the resamples.
     """
-    drawn = bootstrap_metrics(target, truth, scores, draws=parameters.draws, seed=seed, measured=measured)
-    intervals: dict[str, dict[str, Any]] = {name: {} for name in ("winner", "champion")}
-    for metric, values in drawn.items():
-        for name, each in values.items():
-            if (found := percentile_interval(each, parameters.confidence)) is not None:
-                intervals[name][metric] = found.model_dump(mode="json")
-    comparison = _comparison(measured, drawn, len(truth), parameters) if "champion" in scores else None
-    return {
-        "intervals": intervals["winner"],
-        "champion_intervals": intervals["champion"],
-        "comparison": comparison and comparison.model_dump(mode="json"),
+    names = measured["winner"]
+    resampled = bootstrap_metrics(target, truth, predictions, draws=draws, seed=seed, metrics=names, measured=measured)
+    compared = "champion" in predictions and metric in resampled
+    return Uncertainty(
+        intervals=_intervals(resampled, "winner", confidence),
+        champion_intervals=_intervals(resampled, "champion", confidence),
+        comparison=_comparison(measured, resampled[metric], metric, confidence, len(truth)) if compared else None,
+    )
+
+
+def _intervals(resampled: Draws, model: str, confidence: float) -> dict[str, Interval]:
+    intervals = {
+        name: percentile_interval(values[model], confidence) for name, values in resampled.items() if model in values
     }
+    return {name: interval for name, interval in intervals.items() if interval is not None}
 
 
 def _comparison(
-    measured: Mapping[str, MetricValues], drawn: dict[str, dict[str, Array]], rows: int, parameters: EvaluateParameters
+    measured: Mapping[str, MetricValues], resampled: Mapping[str, Array], metric: str, confidence: float, rows: int
 ) -> Comparison | None:
-    metric = parameters.metric
-    if metric not in drawn:
+    sign = 1 if get_metric(metric).greater_is_better else -1
+    winner, champion = measured["winner"][metric], measured["champion"][metric]
+    if winner is None or champion is None:
         return None
-    sign = 1 if METRICS[metric].greater_is_better else -1
-    ours, theirs = (measured[name][metric] for name in ("winner", "champion"))
-    assert ours is not None
-    assert theirs is not None
-    draws = sign * (drawn[metric]["winner"] - drawn[metric]["champion"])
+    differences = sign * (resampled["winner"] - resampled["champion"])
     return Comparison(
         metric=metric,
-        difference=sign * (ours - theirs),
-        interval=percentile_interval(draws, parameters.confidence),
-        draws=int(np.isfinite(draws).sum()),
+        difference=sign * (winner - champion),
+        interval=percentile_interval(differences, confidence),
+        draws=int(np.isfinite(differences).sum()),
         rows=rows,
     )

@@ -1,9 +1,9 @@
-"""What each row adds to a metric of the ranking: its influence, to first order.
+r"""Influence of rows on metrics of a ranking, and resamples of sums along these influences.
 
-The row-by-row derivatives of ROC-AUC are DeLong's placement values (DeLong, DeLong and Clarke-Pearson 1988). Those of
-average precision follow from the same counts, of the rows that are at least as high as each hit. A metric that moves
-along its derivatives is the linear bootstrap, or infinitesimal jackknife (Efron 1982); what it leaves out is of the
-order of one over the number of rows, where the noise is of the order of one over its square root.
+The derivatives of ROC-AUC by the weights of rows are DeLong's placement values (DeLong, DeLong and Clarke-Pearson
+1988, https://doi.org/10.2307/2531595). Those of average precision follow from the same counts. A metric that changes
+linearly along its derivatives is the infinitesimal jackknife (Efron 1982, *The Jackknife, the Bootstrap and Other
+Resampling Plans*, chapter 6). The approximation error is of order :math:`1/n`, the noise of order :math:`1/\sqrt n`.
 """
 
 from __future__ import annotations
@@ -16,92 +16,84 @@ from numpy.typing import NDArray
 
 from ml_pipelines.evaluation.resampling import BLOCK_CELLS, EXACT_ROWS, multinomial_weights, poisson_weights
 
-__all__ = ["RANKING_METRICS", "influence_values", "linear_resamples"]
+__all__ = ["average_precision_influence", "linear_resamples", "roc_auc_influence"]
 
 Array = NDArray[Any]
 
-RANKING_METRICS = ("roc_auc", "average_precision")
-HEAVY_ROWS = 1000  # of a class, drawn one by one whatever the number of rows
-BLOCK_ROWS = 2**13  # that are held at once
+HEAVY_ROWS = 1000  # rows of a class with weights of their own, whatever the number of rows
+BLOCK_ROWS = 2**13  # rows in memory at once
 
 
-def influence_values(hit: Array, score: Array, ranked: list[str]) -> Array:
-    """Columns whose sum is the metric, and whose differences within a class are the derivatives by the rows' weights.
+def roc_auc_influence(positives: Array, negatives: Array) -> tuple[Array, Array]:
+    """Return the placement values of DeLong et al. (1988), equations 4 and 5, centred for the negative rows.
 
     Args:
-        hit: is this row one of those that belong on top? Shape (rows,), some are and some are not.
-        score: shape (rows,).
-        ranked: of `RANKED`.
-
-    Returns:
-        Shape (rows, metrics).
+        positives: ascending scores of the positive rows.
+        negatives: ascending scores of the negative rows.
     """
-    hits, others = (rows[np.argsort(score[rows], kind="stable")] for rows in map(np.flatnonzero, (hit, ~hit)))
-    ours, theirs = score[hits], score[others]
-    found = np.empty((len(score), len(ranked)))
-    for column, metric in zip(found.T, ranked, strict=True):
-        column[hits], column[others] = (_roc_auc if metric == "roc_auc" else _average_precision)(ours, theirs)
-    return found
+    pairs = len(positives) * len(negatives)
+    negatives_below, positives_below = _below(negatives, positives), _below(positives, negatives)
+    return negatives_below / pairs, (positives_below.mean() - positives_below) / pairs
 
 
-def _roc_auc(hits: Array, others: Array) -> tuple[Array, Array]:
-    """From the scores of both, rising: the share of the others below a hit, and of the hits above one of the others."""
-    pairs = len(hits) * len(others)
-    below, beneath = _below(others, hits), _below(hits, others)
-    return below / pairs, (beneath.mean() - beneath) / pairs
-
-
-def _below(rising: Array, scores: Array) -> Array:
-    """How many are below each score, those of the same score by half."""
-    below: Array = np.searchsorted(rising, scores, side="left") + np.searchsorted(rising, scores, side="right")
+def _below(ascending: Array, scores: Array) -> Array:
+    """How many are below each score; equal ones count by half."""
+    below: Array = np.searchsorted(ascending, scores, side="left") + np.searchsorted(ascending, scores, side="right")
     return below / 2
 
 
-def _average_precision(hits: Array, others: Array) -> tuple[Array, Array]:
-    """The mean over hits of true / (true + false), the rows that are at least as high as it.
+def average_precision_influence(positives: Array, negatives: Array) -> tuple[Array, Array]:
+    """Return the influence of each row on the mean over positive rows of true / (true + false).
 
-    A further hit has a precision of its own and raises that of every hit below or beside it; another row lowers these.
+    `true` and `false` count the rows with at least the same score. A further positive row has a precision of its own
+    and raises that of every positive row with at most its score; a further negative row lowers these.
+
+    Args:
+        positives: ascending scores of the positive rows.
+        negatives: ascending scores of the negative rows.
     """
-    true = len(hits) - np.searchsorted(hits, hits, side="left")
-    false = len(others) - np.searchsorted(others, hits, side="left")
-    upto = np.searchsorted(hits, hits, side="right")
+    true = len(positives) - np.searchsorted(positives, positives, side="left")
+    false = len(negatives) - np.searchsorted(negatives, positives, side="left")
+    upto = np.searchsorted(positives, positives, side="right")
     raised, lowered = (np.concatenate([[0], np.cumsum(part / (true + false) ** 2)]) for part in (false, true))
-    ours = true / (true + false) + raised[upto]
-    return ours / len(hits), -lowered[np.searchsorted(hits, others, side="right")] / len(hits)
+    own = true / (true + false) + raised[upto]
+    return own / len(positives), -lowered[np.searchsorted(positives, negatives, side="right")] / len(positives)
 
 
 def linear_resamples(models: list[Array], bounds: list[tuple[int, int]], draws: int, rng: np.random.Generator) -> Array:
-    """How far the sums of all columns are from those of the whole in each draw.
+    """Return how far the sums of all columns are from those of all rows, in each draw.
+
+    The rows of the greatest influence get weights. The sum of all others is normal by the central limit theorem.
 
     Args:
-        models: the columns of each, shape (rows, sums).
-        bounds: where each class of rows begins and ends.
-        draws: how many.
-        rng: draws.
+        models: the columns of each model, shape (rows, sums).
+        bounds: first and last row of each class.
+        draws: number of resamples.
+        rng: random numbers.
 
     Returns:
         Shape (models, draws, sums).
     """
     width = models[0].shape[1]
-    moved = np.zeros((draws, len(models) * width))
+    shifts = np.zeros((draws, len(models) * width))
     for first, last in bounds:
         rows = _Rows([columns[first:last] for columns in models])
-        apart, draw = np.ones(last - first, dtype=bool), multinomial_weights
+        heavy, draw_weights = np.ones(last - first, dtype=bool), multinomial_weights
         if last - first > EXACT_ROWS:
-            apart, draw = rows.heavy(), poisson_weights
-            # Normal draws times this root have the covariance of the rows' sum.
-            root = rows.root(~apart)
-            moved += rng.normal(size=(draws, len(root))) @ root
-        each = rows.centred(np.flatnonzero(apart))
-        step = max(1, BLOCK_CELLS // max(1, len(each)))
-        for at in range(0, draws, step):
-            block = slice(at, min(at + step, draws))
-            moved[block] += (draw(block.stop - at, len(each), rng) - 1.0) @ each
-    return moved.reshape(draws, len(models), width).swapaxes(0, 1)
+            heavy, draw_weights = rows.heavy(), poisson_weights
+            # Standard normal draws times R have the covariance R'R of the sum of the rows.
+            root = rows.root(~heavy)
+            shifts += rng.normal(size=(draws, len(root))) @ root
+        columns = rows.centred(np.flatnonzero(heavy))
+        step = max(1, BLOCK_CELLS // max(1, len(columns)))
+        for start in range(0, draws, step):
+            block = slice(start, min(start + step, draws))
+            shifts[block] += (draw_weights(block.stop - start, len(columns), rng) - 1.0) @ columns
+    return shifts.reshape(draws, len(models), width).swapaxes(0, 1)
 
 
 class _Rows:
-    """The columns of all models side by side, less their means; never all rows at once, which would double them."""
+    """The columns of all models side by side, less their means; in blocks, since a copy would double the memory."""
 
     def __init__(self, models: list[Array]) -> None:
         self.models, self.means = models, [columns.mean(axis=0) for columns in models]
@@ -113,12 +105,12 @@ class _Rows:
         return (self.centred(at[first : first + BLOCK_ROWS]) for first in range(0, len(at), BLOCK_ROWS))
 
     def heavy(self) -> Array:
-        """Which rows move a sum the most, at most `HEAVY_ROWS` of them."""
+        """Mask of the rows of the greatest influence on any sum, at most `HEAVY_ROWS` of them."""
         every = np.arange(len(self.models[0]))
         spread = np.sqrt(sum((block**2).sum(axis=0) for block in self.blocks(every)))
         scale = np.where(spread > 0, spread, 1)
         size = np.concatenate([np.abs(block / scale).max(axis=1) for block in self.blocks(every)])
-        # Compared with a value, as which of equal rows a sort puts first depends on the processor.
+        # A comparison with a value, because the order of equal rows in a sort depends on the processor.
         heavy: Array = size > np.partition(size, -HEAVY_ROWS)[-HEAVY_ROWS]
         return heavy
 

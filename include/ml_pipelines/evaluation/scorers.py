@@ -1,274 +1,227 @@
-"""How good scores are: metrics, curves and confusion, computed by scikit-learn, as plain numbers.
+"""Compute the metrics of the table :data:`ml_pipelines.spec.metrics.METRICS`, with scikit-learn.
 
-*Predictions* are the output of :func:`ml_pipelines.modeling.features.predict`, *truth* that of :func:`encode_labels`.
+The arguments of a scorer depend on `needs`, see :class:`ml_pipelines.spec.metrics.Metric`.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics
-from sklearn.calibration import calibration_curve
 
-from ml_pipelines.contracts import JsonValue
-from ml_pipelines.errors import DataError, ModelError
-from ml_pipelines.spec.metrics import Task, metrics_of
+from ml_pipelines._utils.imports import import_object
+from ml_pipelines.errors import ExtensionError, PipelineError
+from ml_pipelines.evaluation.target_schema import TargetSchema, predicted_labels
+from ml_pipelines.spec.metrics import METRICS, Metric, metrics_of
 
 __all__ = [
-    "THRESHOLD",
     "MetricValues",
-    "TargetSchema",
+    "accuracy",
+    "average_precision",
+    "balanced_accuracy",
+    "brier",
     "compute_metrics",
-    "curves_and_confusion",
-    "dummy_predictions",
-    "encode_labels",
-    "validate_predictions",
+    "confusion_matrix",
+    "f1",
+    "log_loss",
+    "mae",
+    "median_ae",
+    "precision",
+    "r2",
+    "recall",
+    "rmse",
+    "roc_auc",
+    "sort_by_score",
 ]
 
 Array = NDArray[Any]
 MetricValues = dict[str, float | None]
 
-THRESHOLD = 0.5  # a probability from here on counts as a hit
-CURVE_POINTS = 200
-CALIBRATION_BINS = 10
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
+def compute_metrics(
+    target: TargetSchema, truth: Array, predictions: Array, metrics: Iterable[Metric] | None = None
+) -> MetricValues:
+    """Return the value of each metric by name; None for one that these rows do not define.
 
-@dataclass(frozen=True, slots=True)
-class TargetSchema:
-    """What is predicted.
-
-    Attributes:
-        task: classification or regression.
-        classes: the labels that the models tell apart, in the order of their scores; empty for a regression.
-        positive: the label that counts as a hit; None unless there are two classes.
-        unseen: labels that occur in the holdout alone; a model of three classes or more gives them no probability.
-    """
-
-    task: Task
-    classes: tuple[Any, ...] = ()
-    positive: Any = None
-    unseen: tuple[Any, ...] = ()
-
-    @classmethod
-    def of(cls, training: Mapping[str, Any], labels: Iterable[Any]) -> TargetSchema:
-        """From a training's record and all labels of the holdout.
-
-        Raises:
-            DataError: the models tell two classes apart and the holdout has a third.
-        """
-        classes = tuple(training["classes"] or ())
-        unseen = tuple(sorted(set(labels) - set(classes), key=str)) if classes else ()
-        if unseen and training["positive"] is not None:
-            raise DataError(
-                f"label {unseen[0]!r} occurs in the holdout but not among the training rows",
-                expected=f"one of {', '.join(map(repr, classes))}",
-                got=repr(unseen[0]),
-                fix="correct the label, or split so that every label occurs in training",
-            )
-        return cls(training["task"], classes, training["positive"], unseen)
-
-    @property
-    def labels(self) -> tuple[Any, ...]:
-        """All labels, those of the models first."""
-        return self.classes + self.unseen
-
-    @property
-    def binary(self) -> bool:
-        """Are there exactly two classes?"""
-        return self.positive is not None
-
-
-def encode_labels(target: TargetSchema, labels: Sequence[Any]) -> Array:
-    """Labels as numbers, shape (n,): 1 for a hit of two classes, an index into `problem.labels`, or the target itself.
+    Args:
+        target: task and labels.
+        truth: of :func:`ml_pipelines.evaluation.target_schema.encode_labels`, shape (rows,).
+        predictions: shape (rows,), or (rows, labels) with more than two labels.
+        metrics: default all metrics of this package for the task.
 
     Raises:
-        DataError: the target of a regression is not finite.
+        ExtensionError: the scorer of another package fails.
     """
-    if target.binary:
-        return np.array([label == target.positive for label in labels], dtype=np.int64)
-    if target.classes:
-        index = {label: position for position, label in enumerate(target.labels)}
-        return np.array([index[label] for label in labels], dtype=np.int64)
-    truth = np.array([math.nan if label is None else label for label in labels], dtype=np.float64)
-    if not np.isfinite(truth).all():
-        raise DataError(
-            "the target of the holdout has cells that are not finite numbers",
-            got=f"{int((~np.isfinite(truth)).sum())} of {len(truth)} rows",
-            fix="have the quality checks set such rows aside",
-        )
-    return truth
+    inputs = _ScorerInputs(target, truth, predictions)
+    wanted = metrics_of(target.task) if metrics is None else metrics
+    return {metric.name: _finite(_score(metric, inputs)) for metric in wanted}
 
 
-def validate_predictions(target: TargetSchema, score: Array, rows: int) -> Array:
-    """A model's score, with a column of zeros for each unseen label.
+class _ScorerInputs:
+    """The arguments of scorers, each computed once for all metrics that need it."""
 
-    Raises:
-        ModelError: it has the wrong shape, or is not finite.
-    """
-    shape = (rows, len(target.classes)) if target.classes and not target.binary else (rows,)
-    if score.shape != shape:
-        raise ModelError(
-            "the model's predictions have the wrong shape", expected=f"shape {shape}", got=f"shape {score.shape}"
-        )
-    if bad := int((~np.isfinite(score)).sum()):
-        raise ModelError(
-            "the model's predictions are not finite numbers",
-            expected="a finite number in every row",
-            got=f"{bad} of {score.size} are not",
-            fix="choose another estimator, or parameters that keep it from diverging",
-        )
-    return np.pad(score, ((0, 0), (0, len(target.unseen)))) if len(shape) == 2 else score
+    def __init__(self, target: TargetSchema, truth: Array, predictions: Array) -> None:
+        self.target, self.truth, self.predictions = target, truth, predictions
 
+    @functools.cached_property
+    def labels(self) -> Array:
+        return predicted_labels(self.target, self.predictions)
 
-def dummy_predictions(target: TargetSchema, training: Mapping[str, Any], rows: int) -> Array:
-    """The score of a model that has only learned how often each class occurs, or the mean of the target."""
-    summary = training["target_summary"]
-    if not target.classes:
-        return np.full(rows, float(summary["mean"]))
-    share = summary["share"]
-    if target.binary:
-        return np.full(rows, float(share[str(target.positive)]))
-    prior = [float(share[str(label)]) for label in target.classes] + [0.0] * len(target.unseen)
-    return np.tile(prior, (rows, 1))
+    @functools.cached_property
+    def confusion(self) -> Array:
+        return confusion_matrix(self.truth, self.labels, 2 if self.target.binary else len(self.target.labels))
+
+    @functools.cached_property
+    def rankings(self) -> list[tuple[Array, Array]]:
+        """One of each label that occurs, or of the positive label; none if all rows have the same label."""
+        present = np.unique(self.truth)
+        if len(present) < 2:
+            return []
+        if self.target.binary:
+            return [sort_by_score(self.truth, self.predictions)]
+        return [sort_by_score(self.truth == label, self.predictions[:, label]) for label in present]
 
 
-def compute_metrics(target: TargetSchema, truth: Array, score: Array) -> MetricValues:
-    """All metrics of the task; None for one that these rows can't tell, such as ROC-AUC of a single class."""
-    if target.binary:
-        found = _binary(truth, score)
-    elif target.classes:
-        found = _multiclass(truth, score)
-    else:
-        found = _regression(truth, score)
-    return {metric.name: _finite(found.get(metric.name)) for metric in metrics_of(target.task)}
-
-
-def curves_and_confusion(target: TargetSchema, truth: Array, score: Array) -> dict[str, JsonValue]:
-    """`curves` and `confusion` of the same rows. Of three classes or more there are no curves."""
-    if not target.classes:
-        return {"curves": {"residuals": _residuals(truth, score)}, "confusion": None}
-    if not target.binary:
-        return {"curves": {}, "confusion": _confusion(target.labels, truth, score.argmax(axis=1))}
-    negative = next(label for label in target.classes if label != target.positive)
-    confusion = _confusion((negative, target.positive), truth, (score >= THRESHOLD).astype(np.int64))
-    return {"curves": _curves(truth, score), "confusion": confusion}
+def _score(metric: Metric, inputs: _ScorerInputs) -> Any:
+    if metric.binary_only and not inputs.target.binary:
+        return None
+    scorer = import_object(metric.scorer)
+    try:
+        match metric.needs:
+            case "confusion":
+                return scorer(inputs.confusion, inputs.target.binary)
+            case "ranking":
+                values = [scorer(*ranking) for ranking in inputs.rankings]
+                return np.mean(values) if values else None
+            case "labels":
+                return scorer(inputs.truth, inputs.labels)
+            case "probabilities" | "values":
+                return scorer(inputs.truth, inputs.predictions)
+    except PipelineError:
+        raise
+    except Exception as exc:  # a scorer of another package may raise anything
+        if metric.name in METRICS:
+            raise
+        raise ExtensionError(
+            f"the scorer of metric {metric.name!r} fails",
+            where=metric.scorer,
+            expected="a float, or None or NaN where the rows do not define the metric",
+            got=f"{type(exc).__name__}: {exc}",
+            fix="correct the scorer",
+        ) from exc
+    raise ExtensionError(
+        f"metric {metric.name!r} declares unknown needs",
+        expected="labels, probabilities, values, confusion or ranking",
+        got=repr(metric.needs),
+        fix="correct the row of the metric",
+    )
 
 
 def _finite(value: Any) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def _binary(truth: Array, score: Array) -> dict[str, Any]:
-    told = _cells(truth, (score >= THRESHOLD).astype(np.int64), labels=2)
-    hits = bool(truth.any())
-    both = hits and not truth.all()
-    return {
-        **(_ranking(truth, score) if both else {}),
-        "accuracy": metrics.accuracy_score(**told),
-        "balanced_accuracy": metrics.balanced_accuracy_score(**told) if both else None,
-        "f1": metrics.f1_score(**told, zero_division=0.0) if hits else None,
-        "precision": metrics.precision_score(**told, zero_division=0.0),
-        "recall": metrics.recall_score(**told) if hits else None,
-        "log_loss": metrics.log_loss(truth, score, labels=[0, 1]),
-        "brier": metrics.brier_score_loss(truth, score, labels=[0, 1]),
-    }
+def sort_by_score(positive: Array, scores: Array) -> tuple[Array, Array]:
+    """Return both arrays from the highest score down. Sorted rows save time when scikit-learn sorts them again."""
+    order = np.argsort(-scores, kind="stable")
+    return positive[order], scores[order]
 
 
-def _multiclass(truth: Array, score: Array) -> dict[str, Any]:
-    """Each class against the rest, every class that occurs weighing the same."""
-    labels = score.shape[1]
-    told = _cells(truth, score.argmax(axis=1), labels)
-    present = np.unique(truth)
-    several = len(present) > 1
-    macro = {"average": "macro", "zero_division": 0.0}
-    ranked = [_ranking(truth == label, score[:, label]) for label in present] if several else []
-    return {
-        **{name: np.mean([each[name] for each in ranked]) for name in (ranked[0] if ranked else ())},
-        "accuracy": metrics.accuracy_score(**told),
-        "balanced_accuracy": metrics.recall_score(**told, labels=present, **macro) if several else None,
-        "f1": metrics.f1_score(**told, **macro),
-        "precision": metrics.precision_score(**told, **macro),
-        "recall": metrics.recall_score(**told, **macro),
-        # Rounding alone can keep a row from summing to one, which log_loss refuses.
-        "log_loss": metrics.log_loss(truth, score / score.sum(axis=1, keepdims=True), labels=range(labels)),
-    }
-
-
-def _ranking(hit: Array, score: Array) -> dict[str, Any]:
-    """Sorted once: scikit-learn sorts for each of them, which takes no time on what is in order."""
-    hit, score = _falling(hit, score)
-    false_rate, true_rate, _ = metrics.roc_curve(hit, score)
-    return {
-        "roc_auc": metrics.auc(false_rate, true_rate),  # as roc_auc_score does, after it has encoded the labels again
-        "average_precision": metrics.average_precision_score(hit, score),
-    }
-
-
-def _falling(hit: Array, score: Array) -> tuple[Array, Array]:
-    order = np.argsort(-score, kind="stable")
-    return hit[order], score[order]
-
-
-def _cells(truth: Array, predicted: Array, labels: int) -> dict[str, Array]:
-    """The rows of a confusion matrix, one a cell: what scikit-learn computes from them it would from all rows."""
-    matrix = _matrix(truth, predicted, labels)
-    true, told = np.nonzero(matrix)
-    return {"y_true": true, "y_pred": told, "sample_weight": matrix[true, told]}
-
-
-def _matrix(truth: Array, predicted: Array, labels: int) -> Array:
-    """How often each label, by row, was predicted as each."""
-    cells = (truth * labels + predicted).astype(np.int64)  # truth may be whole numbers of any type
+def confusion_matrix(truth: Array, predicted: Array, labels: int) -> Array:
+    """Return how often each label, by row, was predicted as each label, by column."""
+    cells = (truth * labels + predicted).astype(np.int64)  # truth may be of any integer type
     return np.bincount(cells, minlength=labels**2).reshape(labels, labels)
 
 
-def _regression(truth: Array, score: Array) -> dict[str, Any]:
-    return {
-        "r2": metrics.r2_score(truth, score) if np.ptp(truth) > 0 else None,
-        "rmse": metrics.root_mean_squared_error(truth, score),
-        "mae": metrics.mean_absolute_error(truth, score),
-        "median_ae": metrics.median_absolute_error(truth, score),
-    }
+def roc_auc(positive: Array, scores: Array) -> float:
+    """Return the area under the ROC curve."""
+    false_rate, true_rate, _ = metrics.roc_curve(positive, scores)
+    return float(metrics.auc(false_rate, true_rate))  # as roc_auc_score, without its second encoding of the labels
 
 
-def _curves(truth: Array, score: Array) -> dict[str, JsonValue]:
-    if not 0 < truth.sum() < len(truth):
-        return {}
-    falling = _falling(truth, score)
-    false_rate, true_rate, _ = metrics.roc_curve(*falling)
-    precision, recall, _ = metrics.precision_recall_curve(*falling)
-    observed, predicted = calibration_curve(truth, score, n_bins=CALIBRATION_BINS, strategy="quantile")
-    return {
-        "roc": _thinned(false_rate, true_rate),
-        "pr": _thinned(recall[::-1], precision[::-1]),
-        "calibration": _thinned(predicted, observed),
-    }
+def average_precision(positive: Array, scores: Array) -> float:
+    """Return the average precision."""
+    return float(metrics.average_precision_score(positive, scores))
 
 
-def _thinned(x: Array, y: Array) -> dict[str, JsonValue]:
-    """At most `CURVE_POINTS` points, the first and the last among them."""
-    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), CURVE_POINTS)).round().astype(np.int64))
-    return {"x": [float(value) for value in x[kept]], "y": [float(value) for value in y[kept]]}
+def accuracy(confusion: Array, binary: bool) -> float:
+    """Return the share of correct labels."""
+    return float(metrics.accuracy_score(**_cells(confusion)))
 
 
-def _confusion(labels: Sequence[Any], truth: Array, predicted: Array) -> dict[str, JsonValue]:
-    """Rows are the true labels, columns the predicted ones."""
-    return {"labels": list(labels), "matrix": _matrix(truth, predicted, len(labels)).tolist()}
+def balanced_accuracy(confusion: Array, binary: bool) -> float | None:
+    """Return the mean recall over the labels that occur; None if only one occurs."""
+    present = np.flatnonzero(confusion.sum(axis=1))
+    if len(present) < 2:
+        return None
+    if binary:
+        return float(metrics.balanced_accuracy_score(**_cells(confusion)))
+    return float(metrics.recall_score(**_cells(confusion), labels=present, average="macro", zero_division=0.0))
 
 
-def _residuals(truth: Array, score: Array) -> dict[str, JsonValue]:
-    """Truth minus prediction: summary, and some points of it over the prediction."""
-    residuals = truth - score
-    quantiles = np.quantile(residuals, QUANTILES)
-    return {
-        "mean": float(residuals.mean()),
-        "std": float(residuals.std()),
-        "quantiles": {str(q): float(value) for q, value in zip(QUANTILES, quantiles, strict=True)},
-        **_thinned(score, residuals),
-    }
+def f1(confusion: Array, binary: bool) -> float | None:
+    """Return F1 of the positive label, or the mean over all labels; None without a positive row."""
+    return float(metrics.f1_score(**_cells(confusion), **_average(binary))) if _defined(confusion, binary) else None
+
+
+def precision(confusion: Array, binary: bool) -> float:
+    """Return the precision of the positive label, or the mean over all labels."""
+    return float(metrics.precision_score(**_cells(confusion), **_average(binary)))
+
+
+def recall(confusion: Array, binary: bool) -> float | None:
+    """Return the recall of the positive label, or the mean over all labels; None without a positive row."""
+    return float(metrics.recall_score(**_cells(confusion), **_average(binary))) if _defined(confusion, binary) else None
+
+
+def _defined(confusion: Array, binary: bool) -> bool:
+    return not binary or bool(confusion[1].any())
+
+
+def _average(binary: bool) -> dict[str, Any]:
+    return {"average": "binary" if binary else "macro", "zero_division": 0.0}
+
+
+def _cells(confusion: Array) -> dict[str, Array]:
+    """Return one weighted row for each cell of a confusion matrix: scikit-learn computes the same from these rows."""
+    true, predicted = np.nonzero(confusion)
+    return {"y_true": true, "y_pred": predicted, "sample_weight": confusion[true, predicted]}
+
+
+def log_loss(truth: Array, probabilities: Array) -> float:
+    """Return the log loss."""
+    if probabilities.ndim == 1:
+        return float(metrics.log_loss(truth, probabilities, labels=[0, 1]))
+    # Rounding alone can keep a row from a sum of one, which scikit-learn refuses.
+    shares = probabilities / probabilities.sum(axis=1, keepdims=True)
+    return float(metrics.log_loss(truth, shares, labels=range(probabilities.shape[1])))
+
+
+def brier(truth: Array, probabilities: Array) -> float:
+    """Return the Brier score of two classes."""
+    return float(metrics.brier_score_loss(truth, probabilities, labels=[0, 1]))
+
+
+def r2(truth: Array, predictions: Array) -> float | None:
+    """Return the coefficient of determination; None if all true values are equal."""
+    return float(metrics.r2_score(truth, predictions)) if np.ptp(truth) > 0 else None
+
+
+def rmse(truth: Array, predictions: Array) -> float:
+    """Return the root mean squared error."""
+    return float(metrics.root_mean_squared_error(truth, predictions))
+
+
+def mae(truth: Array, predictions: Array) -> float:
+    """Return the mean absolute error."""
+    return float(metrics.mean_absolute_error(truth, predictions))
+
+
+def median_ae(truth: Array, predictions: Array) -> float:
+    """Return the median absolute error."""
+    return float(metrics.median_absolute_error(truth, predictions))

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ml_pipelines.contracts import Promote
 from ml_pipelines.errors import RequestError
-from ml_pipelines.spec.metrics import Task
+from ml_pipelines.spec.metrics import METRICS, Task
 from ml_pipelines.spec.sources import Source, SourceSection
 from ml_pipelines.spec.training import (
     Candidate,
@@ -235,13 +235,15 @@ class TrainParameters(Parameters):
 class EvaluateParameters(Parameters):
     """How candidates are ranked, which groups are measured on their own, and how sure an interval is to hold.
 
-    `model` finds today's champion. What the gate asks of all that is not told: another limit is no new evaluation.
+    `other_metrics` are the metrics that the gate names and this package does not declare. `model` finds the champion.
+    Limits of the gate are absent, because another limit needs no new evaluation.
     """
 
     task: Task
     key: str | None
     target: str
     metric: str
+    other_metrics: tuple[str, ...] = ()
     slices: Slices
     confidence: float
     draws: int
@@ -258,6 +260,7 @@ class EvaluateParameters(Parameters):
             key=data.key,
             target=data.target,
             metric=gate.metric,
+            other_metrics=tuple(sorted(name for name in gate.metrics if name not in METRICS)),
             slices=Slices(columns=gate.slices.columns, min_rows=gate.slices.min_rows),
             confidence=gate.confidence,
             draws=gate.draws,

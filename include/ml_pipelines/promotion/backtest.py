@@ -11,7 +11,7 @@ from ml_pipelines.ports import Ledger
 from ml_pipelines.promotion.gate import apply_gate
 from ml_pipelines.promotion.history import ROLLED_BACK_RULE, hold_rolled_back, iter_entries
 from ml_pipelines.spec.loader import load_spec
-from ml_pipelines.spec.metrics import METRICS
+from ml_pipelines.spec.metrics import get_metric
 from ml_pipelines.spec.training import Gate
 
 __all__ = ["ReplayedDecision", "backtest", "load_gate"]
@@ -52,7 +52,7 @@ def load_gate(file: str, ledger: Ledger, model: str) -> Gate:
             got=model,
             fix="name a model by its name in the registry; ML_PIPELINES_LEDGER names another ledger",
         )
-    task = METRICS[metric].task
+    task = get_metric(metric).task
     # What a declaration needs beside its gate; none of it is looked at here.
     others = {
         "model": {"name": model, "task": task},

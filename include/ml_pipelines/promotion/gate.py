@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from statistics import NormalDist
 
 from ml_pipelines.contracts import Comparison, Decision, Interval, Outcome, Promote, RuleVerdict, SliceMetrics
-from ml_pipelines.spec.metrics import METRICS
+from ml_pipelines.spec.metrics import get_metric
 from ml_pipelines.spec.training import Gate
 
 __all__ = ["RULES", "Rule", "RuleResult", "apply_gate", "metric_gain"]
@@ -45,7 +45,7 @@ def metric_gain(metric: str, ours: float | None, theirs: float | None) -> float 
     """By how much ours is better; negative if it is worse, None if one of them is not known."""
     if ours is None or theirs is None:
         return None
-    return ours - theirs if METRICS[metric].greater_is_better else theirs - ours
+    return ours - theirs if get_metric(metric).greater_is_better else theirs - ours
 
 
 def _outcome(found: list[RuleResult], gate: Gate, promote: Promote) -> tuple[Outcome, str]:
@@ -82,11 +82,11 @@ def _limit(rule: str, metric: str, value: float | None, limit: float) -> RuleVer
 
 
 def _reaches(metric: str, value: float, limit: float) -> bool:
-    return value >= limit if METRICS[metric].greater_is_better else value <= limit
+    return value >= limit if get_metric(metric).greater_is_better else value <= limit
 
 
 def _asked(metric: str, limit: float) -> str:
-    return f"at {'least' if METRICS[metric].greater_is_better else 'most'} {limit:.6g}"
+    return f"at {'least' if get_metric(metric).greater_is_better else 'most'} {limit:.6g}"
 
 
 def _unmeasured(metric: str) -> str:
@@ -135,7 +135,7 @@ def _slice_floors(evidence: Decision, gate: Gate) -> Iterator[RuleResult]:
         if not measured:
             yield _no_slice(rule, metric, limit), "rejected"
             continue
-        value, worst = _worst(measured, greater_is_better=METRICS[metric].greater_is_better)
+        value, worst = _worst(measured, greater_is_better=get_metric(metric).greater_is_better)
         passed = _reaches(metric, value, limit)
         detail = f"{metric} is {value:.6g} where {_named(worst)}, and must be {_asked(metric, limit)} in every group"
         yield RuleVerdict(rule=rule, passed=passed, value=value, limit=limit, detail=detail), "rejected"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ml_pipelines.spec.metrics import METRICS
+from ml_pipelines.spec.metrics import find_metric
 
 __all__ = [
     "NOTHING",
@@ -36,18 +36,6 @@ NOTHING = "\N{EN DASH}"
 """Stands where there is no figure."""
 
 _TONES = {"promoted": "good", "no_change": "calm", "held": "wait", "rejected": "wait", "stopped": "bad"}
-_NAMES = {
-    "average_precision": "Average precision",
-    "balanced_accuracy": "Balanced accuracy",
-    "brier": "Brier score",
-    "f1": "F1",
-    "log_loss": "Log loss",
-    "mae": "Mean absolute error",
-    "median_ae": "Median absolute error",
-    "r2": "R²",
-    "rmse": "Root mean squared error",
-    "roc_auc": "ROC-AUC",
-}
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -58,13 +46,14 @@ def tone(outcome: str) -> str:
 
 def metric_name(metric: str) -> str:
     """A metric's name in a sentence or a table."""
-    return _NAMES.get(metric) or metric.replace("_", " ").capitalize()
+    row = find_metric(metric)
+    return row.label if row else metric.replace("_", " ").capitalize()
 
 
 def direction(metric: str) -> str:
     """Which way is better; empty for a metric that is not known."""
-    known = METRICS.get(metric)
-    return "" if known is None else "higher is better" if known.greater_is_better else "lower is better"
+    row = find_metric(metric)
+    return "" if row is None else "higher is better" if row.greater_is_better else "lower is better"
 
 
 def number(value: float | None) -> str:

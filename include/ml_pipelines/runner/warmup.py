@@ -11,7 +11,9 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier
 
-from ml_pipelines.evaluation.scorers import TargetSchema, compute_metrics, curves_and_confusion
+from ml_pipelines.evaluation.curves import curves_and_confusion
+from ml_pipelines.evaluation.scorers import compute_metrics
+from ml_pipelines.evaluation.target_schema import TargetSchema
 from ml_pipelines.modeling.preprocessing import build_preprocessor
 from ml_pipelines.modeling.serialization import dump_model, load_model
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from ml_pipelines.spec.batch import OUTPUT_COLUMNS
 from ml_pipelines.spec.cron import find_cron_error
 from ml_pipelines.spec.estimator_packages import PACKAGES_VARIABLE, allowed_packages, is_allowed_package
-from ml_pipelines.spec.metrics import METRICS, Task, metrics_of
+from ml_pipelines.spec.metrics import Metric, Task, find_metric, metrics_of
 from ml_pipelines.spec.tasks import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS, extension_tasks
 from ml_pipelines.spec.yaml_source import Loc, YamlIssue
 
@@ -84,14 +84,14 @@ def _items(data: Any, *loc: str) -> list[tuple[Loc, Any]]:
 
 def _metric_rules(data: Any) -> Iterator[YamlIssue]:
     task = _at(data, "model", "task")
-    if isinstance(metric := _at(data, "gate", "metric"), str):
-        yield from _metric(metric, task, ("gate", "metric"), at_key=False)
+    if isinstance(primary := _at(data, "gate", "metric"), str):
+        yield from _metric(primary, task, ("gate", "metric"), at_key=False)
     limits = [*_items(data, "gate", "thresholds"), *_items(data, "gate", "slices", "floors")]
     for loc, limit in limits:
         name = str(loc[-1])
         yield from _metric(name, task, loc, at_key=True)
-        if name in METRICS and _is_number(limit):
-            yield from _threshold(name, limit, loc)
+        if (metric := find_metric(name)) is not None and _is_number(limit):
+            yield from _threshold(metric, limit, loc)
     for loc, _ in _items(data, "gate", "slices", "max_drop"):
         yield from _metric(str(loc[-1]), task, loc, at_key=True)
 
@@ -117,20 +117,23 @@ def _gate_rules(data: Any) -> Iterator[YamlIssue]:
 def _metric(name: str, task: Any, loc: Loc, *, at_key: bool) -> Iterator[YamlIssue]:
     tasks = [task] if task in get_args(Task) else list(get_args(Task))
     valid = [metric.name for each in tasks for metric in metrics_of(each)]
-    if name not in METRICS:
+    if (metric := find_metric(name)) is None:
         message = f"expected a metric, {one_of(valid)}, got {format_value(name)}"
         yield YamlIssue(loc=loc, message=message, hint=did_you_mean(name, valid), at_key=at_key)
-    elif name not in valid:
+    elif metric.task not in tasks:
         message = f"{name} does not judge {task}: expected {one_of(valid)}"
         yield YamlIssue(loc=loc, message=message, at_key=at_key)
 
 
-def _threshold(name: str, limit: float, loc: Loc) -> Iterator[YamlIssue]:
-    if METRICS[name].greater_is_better and limit > 1:
-        message = f"no model reaches it: {name} is at most 1, and the threshold is a minimum of {limit}"
-        yield YamlIssue(loc=loc, message=message, hint="write 85 % as 0.85")
-    elif not METRICS[name].greater_is_better and limit < 0:
-        message = f"no model reaches it: {name} is at least 0, and the threshold is a maximum of {limit}"
+def _threshold(metric: Metric, limit: float, loc: Loc) -> Iterator[YamlIssue]:
+    best = metric.best_value
+    if best is None:
+        return
+    if metric.greater_is_better and limit > best:
+        message = f"no model reaches it: {metric.name} is at most {best:g}, and the threshold is a minimum of {limit}"
+        yield YamlIssue(loc=loc, message=message, hint="write 85 % as 0.85" if best == 1 else "")
+    elif not metric.greater_is_better and limit < best:
+        message = f"no model reaches it: {metric.name} is at least {best:g}, and the threshold is a maximum of {limit}"
         yield YamlIssue(loc=loc, message=message)
 
 

@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue, SerializeAsAny, Strict, model_validator
 
 from ml_pipelines.spec.durations import Duration, PositiveDuration, parse_duration
 from ml_pipelines.spec.execution import Placement
-from ml_pipelines.spec.metrics import METRICS, Task
+from ml_pipelines.spec.metrics import Task, find_metric
 from ml_pipelines.spec.sources import Count, DataSection, DvcSource, FileSource, Section, SqlSource, Text
 
 __all__ = [
@@ -258,6 +258,12 @@ class Gate(Section):
     slices: Slices = Slices()
     approval: Approval = Approval()
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of all metrics in the gate, each once."""
+        names = (self.metric, *self.thresholds, *self.slices.floors, *self.slices.max_drop)
+        return tuple(dict.fromkeys(names))
+
 
 class Schedule(Section):
     """When it runs by itself: by the clock, when the data has changed (looked at this often), on a call for drift."""
@@ -331,8 +337,8 @@ class PipelineSpec(Section):
 
     @model_validator(mode="after")
     def _metrics_fit_the_task(self) -> PipelineSpec:
-        for name in (self.gate.metric, *self.gate.thresholds, *self.gate.slices.floors, *self.gate.slices.max_drop):
-            if name in METRICS and METRICS[name].task != self.model.task:
+        for name in self.gate.metrics:
+            if (metric := find_metric(name)) is not None and metric.task != self.model.task:
                 raise ValueError(f"{name} does not judge {self.model.task}")
         return self
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_pipelines.contracts import Decision
 from ml_pipelines.pipeline.facts import DecideFacts, RecordFacts
-from ml_pipelines.spec.metrics import METRICS
+from ml_pipelines.spec.metrics import get_metric
 from ml_pipelines_airflow.dag_builders.common import Spec
 from ml_pipelines_airflow.notifications.email import email_callback
 from ml_pipelines_airflow.notifications.events import Headline
@@ -72,5 +72,5 @@ def _measured(decision: Decision) -> str:
         return ""
     old = decision.champion_metrics.get(decision.metric)
     compared = f", {value - old:+.4f} against the champion" if old is not None else ""
-    better = "" if METRICS[decision.metric].greater_is_better else " (lower is better)"
+    better = "" if get_metric(decision.metric).greater_is_better else " (lower is better)"
     return f"{decision.candidate}: {decision.metric} {value:.4f}{compared}{better}"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ml_pipelines.contracts import Identity
 from ml_pipelines.data.streaming import BAD_CELLS, REASON, aggregate, missing_expr
 from ml_pipelines.errors import DataError, ModelError, PipelineError, RequestError
-from ml_pipelines.evaluation.scorers import THRESHOLD, TargetSchema, validate_predictions
+from ml_pipelines.evaluation.target_schema import THRESHOLD, TargetSchema, validate_predictions
 from ml_pipelines.modeling.features import feature_frame, predict
 from ml_pipelines.pipeline.batch_parameters import ScoreShardParameters
 from ml_pipelines.pipeline.step import References, Resolution, StepOutput

@@ -1,34 +1,37 @@
-"""Measure the candidates, today's champion and a model that learned nothing on rows that none of them has seen."""
+"""Evaluate the candidates, the champion and the dummy baseline on rows that no model was trained on."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import polars as pl
 from numpy.typing import NDArray
 
 from ml_pipelines.contracts import JsonValue
 from ml_pipelines.errors import DataError, ModelError, PipelineError, TransientError
-from ml_pipelines.evaluation.comparison import estimate_intervals
-from ml_pipelines.evaluation.scorers import (
-    TargetSchema,
-    compute_metrics,
-    curves_and_confusion,
-    dummy_predictions,
-    encode_labels,
-    validate_predictions,
+from ml_pipelines.evaluation.comparison import compare_models
+from ml_pipelines.evaluation.curves import curves_and_confusion
+from ml_pipelines.evaluation.records import (
+    CandidateEvaluation,
+    ChampionEvaluation,
+    DummyEvaluation,
+    Evaluation,
+    GroupEvaluation,
 )
+from ml_pipelines.evaluation.scorers import MetricValues, compute_metrics
+from ml_pipelines.evaluation.target_schema import TargetSchema, dummy_predictions, encode_labels, validate_predictions
 from ml_pipelines.modeling.features import feature_frame, predict
 from ml_pipelines.pipeline.parameters import EvaluateParameters
 from ml_pipelines.pipeline.step import StepOutput
-from ml_pipelines.spec.metrics import METRICS
+from ml_pipelines.spec.metrics import Metric, get_metric, metrics_of
 from ml_pipelines.spec.training import Slices
 
 __all__ = ["evaluate"]
 
+Array = NDArray[Any]
 Training = dict[str, Any]
 
 
@@ -42,70 +45,132 @@ def evaluate(
     seed: int,
     digests: Sequence[str | None] = (),
     champion: Callable[[], Any] | None = None,
-    champion_known: dict[str, JsonValue] | None = None,
+    champion_known: Mapping[str, str | None] | None = None,
 ) -> StepOutput:
-    """Measure all models. The winner is the best candidate on `validation`, the earliest one among equals.
+    """Evaluate all models. The winner is the best candidate on `validation`, the earliest one among equals.
 
     Args:
         models: each loads a candidate.
-        trainings: the candidates' records, in the same order.
+        trainings: the candidates' training records, in the same order.
         validation: rows to choose the winner on.
-        test: rows to judge on.
-        parameters: the metric, the groups of rows to measure on their own, and how intervals are drawn.
-        seed: of the draws.
+        test: rows to evaluate the winner, the champion and the dummy baseline on.
+        parameters: the metric, the groups of rows with metrics of their own, confidence and number of resamples.
+        seed: of the resamples.
         digests: the candidates' sha256, in the same order.
-        champion: loads today's champion, if it is not one of the candidates.
-        champion_known: `identity` of the champion, and `error` if it can't be had.
+        champion: loads the champion, unless it is one of the candidates.
+        champion_known: `identity` of the champion, and the `error` that keeps it from being loaded.
 
     Returns:
-        Output `evaluation`; values `winner`, `metric`, `value` (of the winner on `validation`) and `test`, the
-        winner's metrics there.
+        Output `evaluation`, an :class:`Evaluation`. Values `winner`, `metric`, `value` (of the winner on `validation`)
+        and `test`, the winner's metrics there.
 
     Raises:
         DataError: a part has no rows, or lacks a column.
         ModelError: a candidate fails to predict.
+        ExtensionError: a metric of another package fails.
     """
-    tables = {"validation": validation, "test": test}
-    labels = {part: _column(table, parameters.target, part).to_list() for part, table in tables.items()}
-    target = TargetSchema.of(trainings[0], [*labels["validation"], *labels["test"]])
-    parts = {name: _Part(name, table, encode_labels(target, labels[name])) for name, table in tables.items()}
-    slices = _slices(test, parameters.slices)
-    sha256s = digests or [None] * len(models)
-    candidates, scores = [], []
-    for load, training, digest in zip(models, trainings, sha256s, strict=True):
-        measured, found = _candidate(target, load, training, parts, slices)
-        candidates.append({"sha256": digest, **measured})
-        scores.append(found)
-    winner = _best(candidates, parameters.metric)
-    opponent, opposed = _champion(target, champion, champion_known, trainings[0], parts["test"], slices)
+    rows = _evaluation_rows(validation, test, trainings[0], parameters)
+    evaluated = [
+        _candidate(rows, load, training, digest)
+        for load, training, digest in zip(models, trainings, digests or [None] * len(models), strict=True)
+    ]
+    candidates = [candidate for candidate, _ in evaluated]
+    index = _best(candidates, parameters.metric)
+    winner, predictions = evaluated[index]
+    opponent, opponent_predictions = _champion(rows, champion, champion_known, trainings[0])
     if champion_known is not None and champion_known["identity"] in digests:
-        index = list(digests).index(cast("str", champion_known["identity"]))
-        opponent, opposed = {**_known(champion_known), **_measured(candidates[index])}, scores[index]
-    on_test, measured = {"winner": scores[candidates.index(winner)]}, {"winner": winner["test"]}
-    if opponent is not None and opposed is not None:
-        on_test["champion"], measured["champion"] = opposed, opponent["test"]
-    dummy = dummy_predictions(target, trainings[0], len(parts["test"].truth))
-    evaluation = {
-        "task": parameters.task,
+        same, opponent_predictions = evaluated[list(digests).index(champion_known["identity"])]
+        opponent = _unevaluated(champion_known).model_copy(update={"test": same.test, "slices": same.slices})
+    by_model, measured = {"winner": predictions}, {"winner": winner.test}
+    if opponent is not None and opponent_predictions is not None:
+        by_model["champion"], measured["champion"] = opponent_predictions, opponent.test
+    uncertainty = compare_models(
+        rows.target,
+        rows.test.truth,
+        by_model,
+        measured,
+        metric=parameters.metric,
+        confidence=parameters.confidence,
+        draws=parameters.draws,
+        seed=seed,
+    )
+    evaluation = Evaluation(
+        task=parameters.task,
+        metric=parameters.metric,
+        winner=winner.candidate,
+        candidates=tuple(candidates),
+        champion=opponent,
+        dummy=DummyEvaluation(
+            test=rows.metrics_on_test(dummy_predictions(rows.target, trainings[0], len(rows.test.truth)))
+        ),
+        rows={"validation": len(rows.validation.truth), "test": len(rows.test.truth)},
+        intervals=uncertainty.intervals,
+        champion_intervals=uncertainty.champion_intervals,
+        comparison=uncertainty.comparison,
+    )
+    values: dict[str, JsonValue] = {
+        "winner": winner.candidate,
         "metric": parameters.metric,
-        "winner": winner["candidate"],
-        "candidates": candidates,
-        "champion": opponent,
-        "dummy": {"test": compute_metrics(target, parts["test"].truth, dummy)},
-        "rows": {name: len(part.truth) for name, part in parts.items()},
-        **estimate_intervals(target, parts["test"].truth, on_test, measured, parameters, seed),
+        "value": winner.validation[parameters.metric],
+        "test": {**winner.test},
     }
-    values = {"metric": parameters.metric, "value": winner["validation"][parameters.metric], "test": winner["test"]}
-    return StepOutput(outputs={"evaluation": evaluation}, values={"winner": winner["candidate"], **values})
+    return StepOutput(outputs={"evaluation": evaluation.document()}, values=values)
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Rows to measure on, and their truth, shape (n,)."""
+    """Rows and their truth, shape (rows,)."""
 
     name: str
     table: pl.LazyFrame
-    truth: NDArray[Any]
+    truth: Array
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Positions of the rows with the same level in a column."""
+
+    column: str
+    level: Any
+    positions: Array
+
+
+@dataclass(frozen=True, slots=True)
+class _EvaluationRows:
+    """The rows of an evaluation, and the metrics to compute on them."""
+
+    target: TargetSchema
+    metrics: list[Metric]
+    validation: _Part
+    test: _Part
+    groups: list[_Group]
+
+    def metrics_on_test(self, predictions: Array) -> MetricValues:
+        return compute_metrics(self.target, self.test.truth, predictions, self.metrics)
+
+    def metrics_of_groups(self, predictions: Array) -> tuple[GroupEvaluation, ...]:
+        return tuple(
+            GroupEvaluation(
+                column=group.column,
+                level=_json_level(group.level),
+                rows=len(group.positions),
+                metrics=compute_metrics(
+                    self.target, self.test.truth[group.positions], predictions[group.positions], self.metrics
+                ),
+            )
+            for group in self.groups
+        )
+
+
+def _evaluation_rows(
+    validation: pl.LazyFrame, test: pl.LazyFrame, training: Training, parameters: EvaluateParameters
+) -> _EvaluationRows:
+    tables = {"validation": validation, "test": test}
+    labels = {part: _column(table, parameters.target, part).to_list() for part, table in tables.items()}
+    target = TargetSchema.of(training, [*labels["validation"], *labels["test"]])
+    parts = {name: _Part(name, table, encode_labels(target, labels[name])) for name, table in tables.items()}
+    metrics = metrics_of(parameters.task, parameters.other_metrics)
+    return _EvaluationRows(target, metrics, **parts, groups=_groups(test, parameters.slices))
 
 
 def _column(table: pl.LazyFrame, name: str, part: str) -> pl.Series:
@@ -124,57 +189,43 @@ def _column(table: pl.LazyFrame, name: str, part: str) -> pl.Series:
     return values
 
 
-def _slices(test: pl.LazyFrame, wanted: Slices) -> list[tuple[str, Any, NDArray[Any]]]:
-    """Column, level and the positions of its rows, for every group that is large enough."""
-    found = []
-    for column in wanted.columns:
+def _groups(test: pl.LazyFrame, slices: Slices) -> list[_Group]:
+    """Every group of rows that is large enough, in the order of its level."""
+    groups = []
+    for column in slices.columns:
         table = pl.DataFrame({"level": _column(test, column, "test")}).with_row_index("row")
-        groups = table.filter(pl.len().over("level") >= wanted.min_rows).group_by("level")
-        levels = sorted(((level, rows["row"].to_numpy()) for (level,), rows in groups), key=lambda group: str(group[0]))
-        found += [(column, level, rows) for level, rows in levels]
-    return found
+        large = table.filter(pl.len().over("level") >= slices.min_rows).group_by("level")
+        of_column = [_Group(column, level, rows["row"].to_numpy()) for (level,), rows in large]
+        groups += sorted(of_column, key=lambda group: str(group.level))
+    return groups
+
+
+def _json_level(value: Any) -> JsonValue:
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return str(value)
 
 
 def _candidate(
-    target: TargetSchema,
-    load: Callable[[], Any],
-    training: Training,
-    parts: dict[str, _Part],
-    slices: list[tuple[str, Any, NDArray[Any]]],
-) -> tuple[dict[str, Any], NDArray[Any]]:
-    """What is known of a candidate, and its scores on the test rows."""
+    rows: _EvaluationRows, load: Callable[[], Any], training: Training, digest: str | None
+) -> tuple[CandidateEvaluation, Array]:
+    """A candidate's evaluation, and its predictions on the test rows."""
     model = load()
-    scores = {name: _scores(target, model, training, part) for name, part in parts.items()}
-    truth, found = parts["test"].truth, scores["test"]
-    measured = {
-        "candidate": training["candidate"],
-        **{name: compute_metrics(target, part.truth, scores[name]) for name, part in parts.items()},
-        "slices": _sliced(target, truth, found, slices),
-        **curves_and_confusion(target, truth, found),
-    }
-    return measured, found
-
-
-def _sliced(
-    target: TargetSchema, truth: NDArray[Any], scores: NDArray[Any], slices: list[tuple[str, Any, NDArray[Any]]]
-) -> list[dict[str, Any]]:
-    return [
+    on_validation, on_test = (_predictions(rows.target, model, training, part) for part in (rows.validation, rows.test))
+    evaluation = CandidateEvaluation.model_validate(
         {
-            "column": name,
-            "level": _level(level),
-            "rows": len(at),
-            "metrics": compute_metrics(target, truth[at], scores[at]),
+            "candidate": training["candidate"],
+            "sha256": digest,
+            "validation": compute_metrics(rows.target, rows.validation.truth, on_validation, rows.metrics),
+            "test": rows.metrics_on_test(on_test),
+            "slices": rows.metrics_of_groups(on_test),
+            **curves_and_confusion(rows.target, rows.test.truth, on_test),
         }
-        for name, level, at in slices
-    ]
+    )
+    return evaluation, on_test
 
 
-def _level(value: Any) -> JsonValue:
-    plain = value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
-    return cast("JsonValue", value) if plain else str(value)
-
-
-def _scores(target: TargetSchema, model: Any, training: Training, part: _Part) -> NDArray[Any]:
+def _predictions(target: TargetSchema, model: Any, training: Training, part: _Part) -> Array:
     where = f"{training['candidate']} on the {part.name} rows"
     frame = feature_frame(part.table, training["features"])
     try:
@@ -187,57 +238,50 @@ def _scores(target: TargetSchema, model: Any, training: Training, part: _Part) -
         raise ModelError("the model fails to predict", where=where, got=got, fix=fix) from exc
 
 
-def _best(candidates: list[dict[str, Any]], metric: str) -> dict[str, Any]:
-    sign = 1.0 if METRICS[metric].greater_is_better else -1.0
-    values = [candidate["validation"][metric] for candidate in candidates]
+def _best(candidates: Sequence[CandidateEvaluation], metric: str) -> int:
+    """The index of the best candidate on the validation rows, the first one among equals."""
+    sign = 1.0 if get_metric(metric).greater_is_better else -1.0
+    values = [candidate.validation[metric] for candidate in candidates]
     ranks = [-math.inf if value is None else sign * value for value in values]
-    return candidates[ranks.index(max(ranks))]
+    return ranks.index(max(ranks))
 
 
 def _champion(
-    target: TargetSchema,
+    rows: _EvaluationRows,
     load: Callable[[], Any] | None,
-    known: dict[str, JsonValue] | None,
+    known: Mapping[str, str | None] | None,
     training: Training,
-    test: _Part,
-    slices: list[tuple[str, Any, NDArray[Any]]],
-) -> tuple[dict[str, Any] | None, NDArray[Any] | None]:
-    """The champion's metrics and scores, or what keeps it from being compared: no reason for this run to fail."""
-    if known is None or load is None:
-        return known and _known(known), None
+) -> tuple[ChampionEvaluation | None, Array | None]:
+    """The champion's evaluation and predictions, or the error that prevents them, which does not fail the run."""
+    if known is None:
+        return None, None
+    if load is None:
+        return _unevaluated(known), None
     try:
         model = load()
-        scores = _scores(target, model, _training_of(model, training), test)
+        predictions = _predictions(rows.target, model, _champion_training(model, training), rows.test)
     except TransientError:
         raise
-    except Exception as exc:  # a file from elsewhere may raise anything, and what it raises is recorded
-        return _known(known, error=_sentence(exc)), None
-    measured = {
-        "test": compute_metrics(target, test.truth, scores),
-        "slices": _sliced(target, test.truth, scores, slices),
-    }
-    return _known(known) | measured, scores
+    except Exception as exc:  # a model of another store may raise anything; the evaluation records it
+        error = exc.summary if isinstance(exc, PipelineError) else f"{type(exc).__name__}: {exc}"
+        return _unevaluated(known).model_copy(update={"error": error}), None
+    measured = {"test": rows.metrics_on_test(predictions), "slices": rows.metrics_of_groups(predictions)}
+    return _unevaluated(known).model_copy(update=measured), predictions
 
 
-def _known(known: dict[str, JsonValue], error: str | None = None) -> dict[str, Any]:
-    return {"identity": known["identity"], "test": {}, "slices": [], "error": error or known["error"]}
+def _unevaluated(known: Mapping[str, str | None]) -> ChampionEvaluation:
+    return ChampionEvaluation(identity=known["identity"] or "", error=known["error"])
 
 
-def _measured(candidate: dict[str, Any]) -> dict[str, Any]:
-    return {name: candidate[name] for name in ("test", "slices")}
-
-
-def _training_of(model: Any, training: Training) -> Training:
-    """What is needed to score a model of an earlier run: its own columns and classes, read as this run reads them."""
+def _champion_training(model: Any, training: Training) -> Training:
+    """The record that predicts with a model of an earlier run: its own columns and classes, with this run's types."""
     classes = [*model.classes_.tolist()] if hasattr(model, "classes_") else None
     if classes != training["classes"]:
-        raise ModelError("the champion tells other classes apart", expected=f"{training['classes']}", got=f"{classes}")
-    known = {feature["name"]: feature for feature in training["features"]}
-    names = [str(name) for name in getattr(model, "feature_names_in_", known)]
-    if missing := [name for name in names if name not in known]:
+        raise ModelError(
+            "the champion has other classes than this run", expected=f"{training['classes']}", got=f"{classes}"
+        )
+    features = {feature["name"]: feature for feature in training["features"]}
+    names = [str(name) for name in getattr(model, "feature_names_in_", features)]
+    if missing := [name for name in names if name not in features]:
         raise DataError(f"the champion needs column {missing[0]!r}, which is no longer among the features")
-    return {**training, "candidate": "champion", "features": [known[name] for name in names]}
-
-
-def _sentence(error: Exception) -> str:
-    return error.summary if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"
+    return {**training, "candidate": "champion", "features": [features[name] for name in names]}

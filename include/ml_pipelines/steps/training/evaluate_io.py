@@ -1,4 +1,4 @@
-"""What the evaluation asks of the outside world, and tells it; the computation, whose imports are slow, is apart."""
+"""Look-ups before an evaluation and effects after it. Importing this module does not import the ML libraries."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ml_pipelines.pipeline.parameters import EvaluateParameters
 from ml_pipelines.pipeline.step import Publication, References, Resolution, all_artifacts, one_artifact
 from ml_pipelines.ports import ModelVersion, Services, TrackedModel
 from ml_pipelines.promotion.champion import champion_before_run
+from ml_pipelines.spec.metrics import distributions_of
 
 __all__ = ["publish", "resolve"]
 
@@ -26,8 +27,10 @@ def resolve(parameters: EvaluateParameters, inputs: References, services: Servic
     """
     digests = [ref.sha256 for ref in all_artifacts(inputs, "models")]
     champion = champion_before_run(services.registry, parameters.model, identity)
+    others = distributions_of(parameters.other_metrics)
+    facts: dict[str, JsonValue] = {"metric_distributions": {**others}} if others else {}
     if champion is None:
-        return Resolution(values={"champion": None}, prepare=lambda _: {"digests": digests})
+        return Resolution(key_facts=facts, values={"champion": None}, prepare=lambda _: {"digests": digests})
     digest = champion.artifact.sha256 if champion.artifact else None
     index = digests.index(digest) if digest in digests else None
     ref, error = (None, None) if index is not None else _fetched(champion, services)
@@ -36,7 +39,7 @@ def resolve(parameters: EvaluateParameters, inputs: References, services: Servic
     known: dict[str, JsonValue] = {"identity": digest or f"version {champion.version}", "error": error}
     return Resolution(
         inputs={"champion": ref} if ref else {},
-        key_facts={} if ref else {"champion": known},
+        key_facts=facts if ref else {**facts, "champion": known},
         values={"champion": compared.model_dump(mode="json")},
         prepare=lambda _: {"digests": digests, "champion_known": known},
     )

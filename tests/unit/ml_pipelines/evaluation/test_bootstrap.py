@@ -8,10 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from ml_pipelines.evaluation import bootstrap
+from ml_pipelines.evaluation import confusion
 from ml_pipelines.evaluation import resampling as weights
-from ml_pipelines.evaluation.bootstrap import GENERIC_DRAWS, bootstrap_metrics, percentile_interval
-from ml_pipelines.evaluation.scorers import TargetSchema, compute_metrics
+from ml_pipelines.evaluation.bootstrap import bootstrap_metrics, percentile_interval
+from ml_pipelines.evaluation.schemes import GENERIC_DRAWS, Sample, weighted_estimator
+from ml_pipelines.evaluation.scorers import compute_metrics
+from ml_pipelines.evaluation.target_schema import TargetSchema
+from ml_pipelines.spec.metrics import metrics_of
 
 BINARY = TargetSchema("classification", (0, 1), 1)
 THREE = TargetSchema("classification", ("a", "b", "c"))
@@ -40,17 +43,14 @@ def three(rows: int, seed: int) -> tuple[Any, dict[str, Any]]:
     return truth, scores
 
 
-def weights_of(truth: Any, target: TargetSchema, draws: int, seed: int) -> tuple[Any, Any]:
-    order, bounds = bootstrap._strata(target, truth)
-    return order, np.concatenate([*weights.weight_blocks(bounds, draws, np.random.default_rng(seed))])
+def draw_weights(sample: Sample, draws: int, seed: int) -> Any:
+    return np.concatenate([*weights.weight_blocks(sample.bounds, draws, np.random.default_rng(seed))])
 
 
-def by_weights(target: TargetSchema, truth: Any, score: Any, weights: Any) -> dict[str, Any]:
-    wanted = [*(bootstrap.RANKING_METRICS if target.classes else ()), *bootstrap._MEANS]
-    found: dict[str, Any] = {}
-    for estimate in bootstrap._estimates(target, truth, score, wanted):
-        found |= estimate(weights)
-    return found
+def by_weights(sample: Sample, weights: Any) -> dict[str, Any]:
+    wanted = [metric for metric in metrics_of(sample.target.task) if metric.resampling in ("ranking", "row_sums")]
+    wanted = [metric for metric in wanted if sample.target.binary or not metric.binary_only]
+    return weighted_estimator(sample, "ours", wanted)(weights)
 
 
 @settings(deadline=None, max_examples=30)
@@ -61,9 +61,9 @@ def test_weighted_metrics_of_two_classes_are_those_of_scikit_learn(
     truth, scores = binary(rows, seed, decimals=decimals, share=share)
     if truth.all():
         truth[0] = 0
-    order, weights = weights_of(truth, BINARY, 3, seed)
-    truth, score = truth[order], scores["ours"][order]
-    found = by_weights(BINARY, truth, score, weights)
+    sample = Sample.of(BINARY, truth, scores)
+    weights, truth, score = draw_weights(sample, 3, seed), sample.truth, sample.predictions["ours"]
+    found = by_weights(sample, weights)
     for draw, weight in enumerate(weights):
         assert {name: values[draw] for name, values in found.items()} == pytest.approx(
             {
@@ -79,9 +79,9 @@ def test_weighted_metrics_of_two_classes_are_those_of_scikit_learn(
 @given(rows=st.integers(6, 60), seed=st.integers(0, 1000))
 def test_weighted_metrics_of_three_classes_are_those_of_scikit_learn(rows: Any, seed: Any) -> None:
     truth, scores = three(rows, seed)
-    order, weights = weights_of(truth, THREE, 2, seed)
-    truth, score = truth[order], scores["ours"][order]
-    found = by_weights(THREE, truth, score, weights)
+    sample = Sample.of(THREE, truth, scores)
+    weights, truth, score = draw_weights(sample, 2, seed), sample.truth, sample.predictions["ours"]
+    found = by_weights(sample, weights)
     for draw, weight in enumerate(weights):
         one = [(truth == label, score[:, label]) for label in range(3)]
         assert {name: values[draw] for name, values in found.items()} == pytest.approx(
@@ -99,8 +99,9 @@ def test_weighted_metrics_of_a_regression_are_those_of_scikit_learn(rows: Any, s
     rng = np.random.default_rng(seed)
     truth = offset + rng.normal(size=rows)
     score = truth + rng.normal(size=rows)
-    _, weights = weights_of(truth, REGRESSION, 3, seed)
-    found = by_weights(REGRESSION, truth, score, weights)
+    sample = Sample.of(REGRESSION, truth, {"ours": score})
+    weights = draw_weights(sample, 3, seed)
+    found = by_weights(sample, weights)
     for draw, weight in enumerate(weights):
         if np.count_nonzero(weight) < 2:
             continue
@@ -127,9 +128,10 @@ def test_metrics_of_counts_are_those_of_scikit_learn(truth: Any, seed: Any, targ
     predicted = np.random.default_rng(seed).integers(0, classes, len(true))
     right = np.array([[np.sum((true == label) & (predicted == label)) for label in range(classes)]], dtype=float)
     answers = np.array([np.bincount(predicted, minlength=classes)], dtype=float)
-    found = bootstrap._of_counts(target, right, answers, np.bincount(true, minlength=classes))
+    counts = confusion.LabelCounts(right, answers, np.bincount(true, minlength=classes), target.binary)
     average: dict[str, Any] = {"average": "binary" if target.binary else "macro", "zero_division": 0.0}
-    assert {name: values[0] for name, values in found.items()} == pytest.approx(
+    names = ("recall", "precision", "f1", "accuracy", "balanced_accuracy")
+    assert {name: getattr(confusion, name)(counts)[0] for name in names} == pytest.approx(
         {
             "recall": sk.recall_score(true, predicted, **average),
             "precision": sk.precision_score(true, predicted, **average),
@@ -181,18 +183,19 @@ def test_two_models_are_measured_on_the_same_resamples() -> None:
 @pytest.mark.parametrize("rows", [200, 5000])
 def test_weights_keep_the_size_of_every_class(rows: Any) -> None:
     truth, _ = binary(rows, 1)
-    order, weights = weights_of(truth, BINARY, 40, 5)
+    sample = Sample.of(BINARY, truth, {})
+    weights = draw_weights(sample, 40, 5)
     for label in (0, 1):
-        of_class = weights[:, truth[order] == label]
+        of_class = weights[:, sample.truth == label]
         assert of_class.sum(axis=1) == pytest.approx(np.full(40, (truth == label).sum()))
         assert of_class.var() == pytest.approx(1, abs=0.1)
 
 
 def test_large_classes_are_drawn_like_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, scores = binary(900, 2, decimals=4)
-    exact = bootstrap_metrics(BINARY, truth, scores, draws=4000, seed=1, only=["roc_auc", "log_loss"])
+    exact = bootstrap_metrics(BINARY, truth, scores, draws=4000, seed=1, metrics=["roc_auc", "log_loss"])
     monkeypatch.setattr(weights, "EXACT_ROWS", 0)
-    poisson = bootstrap_metrics(BINARY, truth, scores, draws=4000, seed=1, only=["roc_auc", "log_loss"])
+    poisson = bootstrap_metrics(BINARY, truth, scores, draws=4000, seed=1, metrics=["roc_auc", "log_loss"])
     for name in ("roc_auc", "log_loss"):
         one, two = (each[name]["ours"] - each[name]["theirs"] for each in (exact, poisson))
         assert two.std() == pytest.approx(one.std(), rel=0.08)
@@ -207,7 +210,7 @@ def test_what_all_rows_can_not_tell_is_left_out() -> None:
         "log_loss",
         "brier",
     ]
-    assert bootstrap_metrics(BINARY, truth, scores, draws=200, seed=1, only=["roc_auc"]) == {}
+    assert bootstrap_metrics(BINARY, truth, scores, draws=200, seed=1, metrics=["roc_auc"]) == {}
     constant = bootstrap_metrics(REGRESSION, np.ones(9), {"ours": np.zeros(9)}, draws=200, seed=1)
     assert [*constant] == ["rmse", "mae", "median_ae"]
 

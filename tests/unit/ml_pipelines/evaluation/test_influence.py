@@ -11,14 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from ml_pipelines.evaluation import bootstrap
+from ml_pipelines.evaluation import schemes
 from ml_pipelines.evaluation.bootstrap import bootstrap_metrics, percentile_interval
-from ml_pipelines.evaluation.influence import RANKING_METRICS, influence_values, linear_resamples
-from ml_pipelines.evaluation.scorers import TargetSchema, compute_metrics
+from ml_pipelines.evaluation.influence import linear_resamples
+from ml_pipelines.evaluation.ranking import AVERAGE_PRECISION, ROC_AUC, influence_values
+from ml_pipelines.evaluation.scorers import compute_metrics
+from ml_pipelines.evaluation.target_schema import TargetSchema
+from ml_pipelines.spec.metrics import metrics_of
 
 BINARY = TargetSchema("classification", (0, 1), 1)
 FOUR = TargetSchema("classification", ("a", "b", "c", "d"))
 REGRESSION = TargetSchema("regression")
+LINEAR = {
+    task: [metric.name for metric in metrics_of(task) if metric.resampling in ("ranking", "row_sums")]
+    for task in ("classification", "regression")
+}
+STATISTICS = [ROC_AUC, AVERAGE_PRECISION]
 SCORERS = {"roc_auc": sk.roc_auc_score, "average_precision": sk.average_precision_score}
 
 
@@ -57,12 +65,12 @@ def regression(rows: int, *, decimals: int = 9) -> Any:
 def test_influences_add_up_to_the_metric_and_are_its_derivatives(rows: Any, seed: Any, decimals: Any) -> None:
     rng = np.random.default_rng(seed)
     hit, score = rng.permutation(np.arange(rows) < rng.integers(1, rows)), rng.random(rows).round(decimals)
-    found = influence_values(hit, score, [*RANKING_METRICS])
+    found = influence_values(hit, score, STATISTICS)
     row, step = rng.integers(rows), 1e-5
     of_class = hit == hit[row]
     weight = np.ones(rows) + step * (np.arange(rows) == row)
     weight[of_class] *= of_class.sum() / weight[of_class].sum()
-    for name, column in zip(RANKING_METRICS, found.T, strict=True):
+    for name, column in zip(SCORERS, found.T, strict=True):
         value = SCORERS[name](hit, score)
         assert column.sum() == pytest.approx(value)
         slope = (SCORERS[name](hit, score, sample_weight=weight) - value) / step
@@ -72,8 +80,8 @@ def test_influences_add_up_to_the_metric_and_are_its_derivatives(rows: Any, seed
 def test_influences_are_those_of_the_ranks_alone() -> None:
     _, truth, scores = binary(300, 0.3)
     for order in (np.arange(300), np.random.default_rng(1).permutation(300)):
-        again = influence_values(truth[order] == 1, np.exp(5 * scores["ours"][order]), [*RANKING_METRICS])
-        assert again == pytest.approx(influence_values(truth == 1, scores["ours"], [*RANKING_METRICS])[order])
+        again = influence_values(truth[order] == 1, np.exp(5 * scores["ours"][order]), STATISTICS)
+        assert again == pytest.approx(influence_values(truth == 1, scores["ours"], STATISTICS)[order])
 
 
 def test_sums_move_as_far_as_poisson_weights_would_move_them() -> None:
@@ -132,9 +140,9 @@ def test_intervals_of_many_rows_are_those_of_weights_for_every_row(case: str, mo
     itself, which makes the draws of weights a little too good.
     """
     target, truth, scores = CASES[case]()
-    options: Any = {"draws": 4000, "seed": 1, "only": [*RANKING_METRICS, *bootstrap._MEANS]}
+    options: Any = {"draws": 4000, "seed": 1, "metrics": LINEAR[target.task]}
     linear = bootstrap_metrics(target, truth, scores, **options)
-    monkeypatch.setattr(bootstrap, "LINEAR_ROWS", sys.maxsize)
+    monkeypatch.setattr(schemes, "LINEAR_ROWS", sys.maxsize)
     weighted = bootstrap_metrics(target, truth, scores, **options)
     assert [*linear] == [*weighted]
     for metric, models in weighted.items():
@@ -154,11 +162,11 @@ def test_intervals_of_many_rows_are_those_of_weights_for_every_row(case: str, mo
 def test_a_median_error_of_many_rows_is_that_of_the_rows_themselves(
     decimals: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bootstrap, "GENERIC_DRAWS", 800)
+    monkeypatch.setattr(schemes, "GENERIC_DRAWS", 800)
     target, truth, scores = regression(3001, decimals=decimals)
-    options: Any = {"draws": 800, "seed": 1, "only": ["median_ae"]}
+    options: Any = {"draws": 800, "seed": 1, "metrics": ["median_ae"]}
     by_rows = bootstrap_metrics(target, truth, scores, **options)["median_ae"]
-    monkeypatch.setattr(bootstrap, "LINEAR_ROWS", 0)
+    monkeypatch.setattr(schemes, "LINEAR_ROWS", 0)
     found = bootstrap_metrics(target, truth, scores, **options)["median_ae"]
     for pick in (lambda each: each["ours"], lambda each: each["ours"] - each["theirs"]):
         one, two = pick(by_rows), pick(found)

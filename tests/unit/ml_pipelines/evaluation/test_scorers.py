@@ -10,14 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_pipelines.errors import ModelError
-from ml_pipelines.evaluation.scorers import (
-    TargetSchema,
-    compute_metrics,
-    curves_and_confusion,
-    dummy_predictions,
-    encode_labels,
-    validate_predictions,
-)
+from ml_pipelines.evaluation.curves import curves_and_confusion
+from ml_pipelines.evaluation.scorers import compute_metrics
+from ml_pipelines.evaluation.target_schema import TargetSchema, dummy_predictions, encode_labels, validate_predictions
 
 BINARY = TargetSchema("classification", ("no", "yes"), "yes")
 MANY = TargetSchema("classification", (0, 1, 2))

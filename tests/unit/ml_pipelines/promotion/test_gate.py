@@ -9,7 +9,7 @@ from tests.benchmarks.decision import rates
 
 from ml_pipelines.contracts import Comparison, Decision, Interval, SliceMetrics
 from ml_pipelines.promotion.gate import RULES, apply_gate
-from ml_pipelines.spec.metrics import METRICS
+from ml_pipelines.spec.metrics import get_metric
 from ml_pipelines.spec.training import Gate
 
 numbers = st.floats(0, 1)
@@ -17,7 +17,7 @@ numbers = st.floats(0, 1)
 
 def evidence(metrics: dict[str, float | None], metric: str = "roc_auc", **fields: Any) -> Decision:
     """What is known of a candidate that is much better than a dummy."""
-    dummy = {metric: 0.5 if METRICS[metric].greater_is_better else 5.0}
+    dummy = {metric: 0.5 if get_metric(metric).greater_is_better else 5.0}
     known = {"metric": metric, "metrics": metrics, "dummy_metrics": dummy, **fields}
     return Decision(outcome="held", model="churn", candidate="tree", reason="not judged yet", **known)
 
@@ -272,7 +272,7 @@ def test_a_better_model_never_fares_worse(
         return judged(given, improvement=improvement, non_inferiority=margin, **gate).outcome
 
     order = ["rejected", "held", "promoted"]
-    after = value + better if METRICS[metric].greater_is_better else value - better
+    after = value + better if get_metric(metric).greater_is_better else value - better
     assert order.index(outcome(after, middle + better)) >= order.index(outcome(value, middle))
 
 

@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from ml_pipelines.evaluation.scorers import TargetSchema, curves_and_confusion
+from ml_pipelines.evaluation.curves import curves_and_confusion
+from ml_pipelines.evaluation.target_schema import TargetSchema
 from ml_pipelines.reporting.figure_export import figures
 
 BINARY = TargetSchema("classification", ("good", "bad"), "bad")

@@ -21,7 +21,9 @@ from ml_pipelines.contracts import (
     SliceMetrics,
     StepResult,
 )
-from ml_pipelines.evaluation.scorers import TargetSchema, compute_metrics, curves_and_confusion
+from ml_pipelines.evaluation.curves import curves_and_confusion
+from ml_pipelines.evaluation.scorers import compute_metrics
+from ml_pipelines.evaluation.target_schema import TargetSchema
 from ml_pipelines.ports import TaskRecord
 from ml_pipelines.reporting.report_data import ReportData
 from ml_pipelines.reporting.training_report import policy, render, style

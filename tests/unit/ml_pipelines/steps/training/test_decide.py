@@ -8,7 +8,8 @@ import pytest
 from ml_pipelines._utils.canonical_json import dump_json
 from ml_pipelines.contracts import Decision, Identity
 from ml_pipelines.errors import RegistryError, ServiceUnavailable
-from ml_pipelines.evaluation.scorers import TargetSchema, compute_metrics, dummy_predictions
+from ml_pipelines.evaluation.scorers import compute_metrics
+from ml_pipelines.evaluation.target_schema import TargetSchema, dummy_predictions
 from ml_pipelines.pipeline.facts import DecideFacts
 from ml_pipelines.pipeline.parameters import DecideParameters
 from ml_pipelines.ports import TrackedModel

@@ -188,7 +188,7 @@ def test_a_part_without_rows_is_an_error(run: Any) -> None:
 def test_a_third_label_among_two_is_an_error(run: Any) -> None:
     with pytest.raises(DataError) as caught:
         run.evaluate(test=run.test.with_columns(label=pl.lit("ugly")))
-    assert caught.value.what == "label 'ugly' occurs in the holdout but not among the training rows"
+    assert caught.value.what == "label 'ugly' occurs in the test set but not among the training rows"
     assert caught.value.expected == "one of 'bad', 'good'"
 
 
@@ -204,7 +204,7 @@ def test_a_further_class_counts_as_given_no_probability(make_run: Any) -> None:
 
 def test_a_regression_target_must_be_finite(make_run: Any) -> None:
     run = make_run("regression")
-    with pytest.raises(DataError, match="the target of the holdout has cells that are not finite numbers") as caught:
+    with pytest.raises(DataError, match="the target of the test set has cells that are not finite numbers") as caught:
         run.evaluate(test=run.test.with_columns(label=pl.lit(float("nan"))))
     assert caught.value.got == "150 of 150 rows"
 
@@ -343,7 +343,7 @@ def test_a_champion_of_unknown_origin_is_told(run: Any) -> None:
         (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
         (lambda: Broken(ValueError("old")), "the model fails to predict (got ValueError: old)"),
         (lambda: Broken(float("inf")), "the model's predictions are not finite numbers (got 150 of 150 are not)"),
-        (lambda: Broken(0.5, ("no", "yes")), "the champion tells other classes apart (got ['no', 'yes'])"),
+        (lambda: Broken(0.5, ("no", "yes")), "the champion has other classes than this run (got ['no', 'yes'])"),
     ],
 )
 def test_a_champion_that_can_not_be_scored_is_told(run: Any, champion: Any, error: Any) -> None:
