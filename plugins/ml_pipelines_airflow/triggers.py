@@ -7,14 +7,13 @@ restart of the triggerer neither tells it again nor misses what moved meanwhile.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from abc import abstractmethod
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
+from ml_pipelines._utils.canonical_json import json_digest
 from ml_pipelines.contracts import JsonValue
 from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines.spec.training import DvcSource
@@ -104,7 +103,7 @@ class _Watch(BaseEventTrigger):
     def _file(self) -> str:
         arguments = {key: value for key, value in self.serialize()[1].items() if key != "name"}
         # As a digest: an address may hold a password.
-        unnamed = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()
+        unnamed = json_digest(arguments)
         return watch_name(self.kind, self.name or unnamed)
 
 

@@ -66,7 +66,16 @@ def cache_key(
         "seed": seed,
         "environment": _environment((*closure.external, *map(_top_level, estimators))) if step.compute else {},
     }
-    text = canonical_json(components)
+    try:
+        text = canonical_json(components)
+    except (ValueError, TypeError) as exc:
+        raise RequestError(
+            "a parameter or fact can't be part of a key",
+            where=f"step {step.name}",
+            expected="JSON values with finite numbers",
+            got=str(exc),
+            fix="remove NaN, infinity and objects from the step's parameters",
+        ) from exc
     return sha256_hex(text), json.loads(text)
 
 

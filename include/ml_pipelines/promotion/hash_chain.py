@@ -5,11 +5,11 @@ The hash is over the entry's text as it is stored. What the text means may gain 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from ml_pipelines._utils.canonical_json import canonical_json, sha256_hex
 from ml_pipelines.contracts import Decision, Identity, JsonValue, LedgerEntry, RunDetails
 
 __all__ = [
@@ -73,12 +73,12 @@ def next_entry(
         hash=_NOTHING,
     )
     text = entry_text(unsealed)
-    return parse_entry(text, _hash(text))
+    return parse_entry(text, sha256_hex(text))
 
 
 def entry_text(entry: LedgerEntry) -> str:
     """An entry without its hash, as canonical JSON: sorted names, no spaces, ASCII."""
-    return _canonical(entry.model_dump_json(exclude={"hash"}))
+    return canonical_json(json.loads(entry.model_dump_json(exclude={"hash"})))
 
 
 def parse_entry(text: str, digest: str) -> LedgerEntry:
@@ -127,7 +127,7 @@ def chain_errors(stored: Iterable[StoredEntry], head: ChainHead | None) -> Itera
 def _flaws_of(each: StoredEntry, before: ChainHead) -> Iterator[str]:
     if each.seq > before.seq + 1:
         yield f"{_entries(before.seq + 1, each.seq - 1)} missing"
-    if each.hash != _hash(each.text):
+    if each.hash != sha256_hex(each.text):
         yield f"entry {each.seq} was altered: its text has another hash than was noted with it"
         return
     try:
@@ -154,11 +154,3 @@ def _without_places(value: JsonValue) -> JsonValue:
         return value
     artifact = {"uri", "sha256"} <= value.keys()
     return {name: _without_places(each) for name, each in value.items() if not (artifact and name == "uri")}
-
-
-def _canonical(text: str) -> str:
-    return json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

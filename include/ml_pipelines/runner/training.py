@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
+from ml_pipelines._utils.canonical_json import json_digest
 from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import Identity, StepRequest, StepResult
 from ml_pipelines.errors import RequestError
@@ -168,7 +167,7 @@ def validate_candidates(spec: PipelineSpec, store: str) -> None:
         package_versions(TRAINING_STEPS["train"]),
         code_digests(TRAINING_STEPS["train"]),
     ]
-    key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    key = json_digest(told)
     memory = ArtifactStore(store)
     if memory.load_publication("train", key, _CHECKED) is None:
         import_object("ml_pipelines.modeling.estimators:validate_candidates")(spec)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from ml_pipelines._utils.canonical_json import Components, canonical_json, sha256_hex
+from ml_pipelines._utils.canonical_json import Components, json_digest
 
 __all__ = ["components_key", "differences"]
 
@@ -18,7 +18,7 @@ _NOTHING = object()
 
 def components_key(components: Components) -> str:
     """The key of a recipe."""
-    return sha256_hex(canonical_json(components))
+    return json_digest(components)
 
 
 def differences(old: Components, new: Components) -> list[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+from ml_pipelines._utils.canonical_json import json_digest
 from ml_pipelines_airflow.notifications.events import Destination
 from ml_pipelines_airflow.notifications.run_state import Delivery, RunState, same_events, status
 from ml_pipelines_airflow.notifications.slack_blocks import message, replies, section
@@ -111,7 +110,7 @@ class _Update:
     def send(self) -> tuple[Delivery, bool]:
         """Send what is missing. Return the delivery, and whether the message shows the whole state."""
         delivery, body = self.state.delivery, _body(self.state, self.destination)
-        digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        digest = json_digest(body)
         missing = {key: text for key, text in replies(self.state).items() if key not in delivery.replies}
         if digest == delivery.digest and not missing:
             return delivery, True

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import time
 from typing import TYPE_CHECKING, Any
 
+from ml_pipelines._utils.canonical_json import json_digest
 from ml_pipelines.contracts import DataPin, Identity
 from ml_pipelines.ports import Training
 
@@ -58,7 +58,7 @@ def run_tags(identity: Identity, training: Training) -> dict[str, str]:
 def identity_digest(identity: Identity, training: Training) -> str:
     """One hex text to search for: MLflow's filters have no way to write a quote inside a value."""
     whose = [identity.pipeline, identity.run_id, identity.task_id, identity.map_index, training.candidate]
-    return hashlib.sha256(json.dumps(whose).encode()).hexdigest()
+    return json_digest(whose)
 
 
 def run_params(training: Training) -> dict[str, str]:

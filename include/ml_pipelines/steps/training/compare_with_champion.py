@@ -6,11 +6,11 @@ A *fingerprint* holds one digest for each component of a decision: `data`, `code
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
 
+from ml_pipelines._utils.canonical_json import json_digest
 from ml_pipelines.contracts import ArtifactRef, DataPin, JsonValue
 from ml_pipelines.pipeline.cache_key import code_digests, package_versions
 from ml_pipelines.pipeline.facts import CompareFacts, FactsForComparison
@@ -65,11 +65,7 @@ def _fingerprint(parameters: CompareWithChampionParameters, pin: DataPin, table:
         "environment": [package_versions(step) for step in computing],
         "gate": parameters.gate.model_dump(mode="json", exclude={"approval"}),
     }
-    return {name: _sha256(components[name]) for name in COMPONENTS}
-
-
-def _sha256(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return {name: json_digest(components[name]) for name in COMPONENTS}
 
 
 def _stored_fingerprint(champion: ModelVersion | None) -> Fingerprint | None:
