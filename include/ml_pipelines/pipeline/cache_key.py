@@ -13,6 +13,7 @@ from platform import python_version_tuple
 
 from ml_pipelines._utils.canonical_json import Components, canonical_json, sha256_hex
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, JsonValue
+from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.import_closure import Closure, import_closure
 from ml_pipelines.pipeline.step import Step
 
