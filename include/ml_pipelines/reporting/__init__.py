@@ -1,1 +1,1 @@
-"""What people look at: figures of an evaluation."""
+"""Reports on training runs and on drift, figures of evaluations, and decision cards."""

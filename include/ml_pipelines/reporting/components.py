@@ -1,69 +1,201 @@
-"""Pieces that sections are made of."""
+"""The parts of a report as values. The templates turn them into HTML and escape all texts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
-from ml_pipelines.reporting.html import Child, Html, clipped, element
+from ml_pipelines.reporting.svg import Figure
 
-__all__ = ["facts", "mark", "more", "note", "section", "table"]
+__all__ = [
+    "Annotated",
+    "Badge",
+    "Block",
+    "Cell",
+    "Code",
+    "Details",
+    "Facts",
+    "Figures",
+    "Header",
+    "Link",
+    "Section",
+    "Table",
+    "Text",
+    "Tile",
+    "note",
+    "remaining",
+    "section",
+    "verdict_badge",
+]
 
-_LONGEST_CELL = 600
-_LONG_CELL = 28  # may be broken anywhere
+_BREAKABLE_CELL = 28  # from this length on a cell may break anywhere
 
 
-def section(name: str, title: str, *content: Child) -> Html:
-    """A titled part of the page that the contents link to."""
-    return element("section", element("h2", title), *content, id=name)
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """A coloured word, such as a verdict. `tone` is a class of the style sheet."""
+
+    text: str
+    tone: str
+    icon: str = ""
+    kind: ClassVar[str] = "badge"
 
 
-def facts(pairs: Iterable[tuple[str, Child]], *, listed: bool = False) -> Html:
-    """Labels and values, side by side or `listed` one below the other; pairs without a value are left out."""
-    told = [(label, value) for label, value in pairs if value not in (None, "")]
-    pieces = (element("div", element("dt", label), element("dd", value)) for label, value in told)
-    return element("dl", *pieces, class_="facts listed" if listed else "facts")
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Text in a monospaced font."""
+
+    text: str
+    kind: ClassVar[str] = "code"
 
 
-def table(
-    head: Sequence[str], rows: Iterable[Sequence[Child]], *, numbers: Sequence[int] = (), strong: int = -1
-) -> Html:
-    """A table that scrolls by itself on a small screen. The first cell of a row names it.
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link that opens a new tab."""
+
+    text: str
+    url: str
+    kind: ClassVar[str] = "link"
+
+
+@dataclass(frozen=True, slots=True)
+class Annotated:
+    """Text with notes below it. `style` is a class of the style sheet for the notes."""
+
+    text: str
+    notes: Sequence[str]
+    style: str
+    kind: ClassVar[str] = "annotated"
+
+
+Cell = str | Badge | Code | Link | Annotated
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+    style: str = ""
+    kind: ClassVar[str] = "text"
+
+
+class Facts:
+    """Labels with their values. Pairs without a value are left out.
 
     Args:
-        head: the columns' names.
-        rows: cells of each row.
-        numbers: positions of the columns that hold figures.
-        strong: position of a row that stands out.
+        pairs: label and value.
+        listed: one below the other instead of side by side.
     """
-    kinds = ["num" if position in numbers else None for position in range(len(head))]
-    names = (element("th", name, scope="col", class_=kind) for name, kind in zip(head, kinds, strict=True))
-    body = (
-        element("tr", *map(_cell, range(len(head)), row, kinds), class_="strong" if position == strong else None)
-        for position, row in enumerate(rows)
-    )
-    whole = element("table", element("thead", element("tr", *names)), element("tbody", *body))
-    small = len(numbers) >= len(head) - 2 and len(head) < 5
-    return element("div", whole, class_="scroll small" if small else "scroll", tabindex=0)
+
+    kind: ClassVar[str] = "facts"
+
+    def __init__(self, pairs: Sequence[tuple[str, Cell | None]], *, listed: bool = False) -> None:
+        self.pairs = [(label, value) for label, value in pairs if value not in (None, "")]
+        self.listed = listed
 
 
-def _cell(place: int, content: Child, kind: str | None) -> Html:
-    shown = content if isinstance(content, Html) or content is None else clipped(content, _LONGEST_CELL)
-    if kind is None and not isinstance(shown, Html) and len(str(shown or "")) > _LONG_CELL:
-        kind = "long"
-    return element("td", shown, class_=kind) if place else element("th", shown, scope="row", class_=kind)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table that scrolls on a small screen. The first cell names its row.
+
+    Attributes:
+        head: names of the columns.
+        rows: cells of each row.
+        numeric: positions of the numeric columns.
+        highlighted: position of the highlighted row; -1: none.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    numeric: Sequence[int] = ()
+    highlighted: int = -1
+    kind: ClassVar[str] = "table"
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the table is narrower than the page."""
+        return len(self.numeric) >= len(self.head) - 2 and len(self.head) < 5
+
+    def column_style(self, position: int) -> str:
+        """Return the style class of a column."""
+        return "num" if position in self.numeric else ""
+
+    def cell_style(self, position: int, content: Cell) -> str:
+        """Return the style class of a cell: that of its column, or that of a long text."""
+        is_long = isinstance(content, str) and len(content) > _BREAKABLE_CELL
+        return self.column_style(position) or ("long" if is_long else "")
 
 
-def mark(passed: bool, *, warning: bool = False) -> Html:
-    """The verdict of a rule or a check, in colour, sign and word."""
-    kind, sign, word = ("good", "✓", "pass") if passed else ("wait", "!", "warn") if warning else ("bad", "✕", "fail")
-    return element("span", element("span", sign, aria_hidden="true"), f" {word}", class_=f"mark {kind}")
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Figures side by side."""
+
+    figures: Sequence[Figure]
+    kind: ClassVar[str] = "figures"
 
 
-def note(*content: Child) -> Html:
-    """A remark in small type."""
-    return element("p", *content, class_="note")
+@dataclass(frozen=True, slots=True)
+class Details:
+    """Blocks that are hidden until the reader opens them."""
+
+    summary: str
+    blocks: Sequence[Block]
+    kind: ClassVar[str] = "details"
 
 
-def more(shown: int, all_of_them: int, what: str) -> Html | None:
-    """Says how many are not shown."""
-    return note(f"{all_of_them - shown:,} more {what} are not shown.") if all_of_them > shown else None
+Block = Text | Facts | Table | Figure | Figures | Details
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A titled part of a report; `id` is its anchor."""
+
+    id: str
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A figure in large type. `series` is a class of the style sheet: `candidate`, `champion`, `dummy` or empty."""
+
+    label: str
+    value: str
+    note: str
+    series: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The top of a report: the verdict with its reason, the main figures, and the facts of the run."""
+
+    model: str
+    verdict: str
+    tone: str
+    reason: str
+    facts: Facts
+    tiles: Sequence[Tile] = ()
+
+
+def section(name: str, title: str, *blocks: Block | None) -> Section:
+    """Return a section of the blocks that are not None."""
+    return Section(name, title, [block for block in blocks if block is not None])
+
+
+def verdict_badge(passed: bool, *, warning: bool = False) -> Badge:
+    """Return the verdict of a rule or a check, with colour, icon and word."""
+    if passed:
+        return Badge("pass", "good", "✓")
+    return Badge("warn", "wait", "!") if warning else Badge("fail", "bad", "✕")
+
+
+def note(text: str) -> Text:
+    """Return a paragraph in small type."""
+    return Text(text, "note")
+
+
+def remaining(shown: int, total: int, noun: str) -> Text | None:
+    """Return a note on the number of entries that are not shown, None if there are none."""
+    return note(f"{total - shown:,} more {noun} are not shown.") if total > shown else None

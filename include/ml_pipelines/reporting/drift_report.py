@@ -1,4 +1,4 @@
-"""The report on drift: one HTML file, as that of a run."""
+"""The report on drift as one HTML file."""
 
 from __future__ import annotations
 
@@ -6,31 +6,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ml_pipelines.data.drift import LARGE_DRIFT, MODERATE_DRIFT, FeatureDrift
-from ml_pipelines.reporting import plots
-from ml_pipelines.reporting.components import facts, more, note, section, table
-from ml_pipelines.reporting.html import Html, clipped, element
-from ml_pipelines.reporting.run_sections import moved_row
-from ml_pipelines.reporting.training_report import document
+from ml_pipelines.data.drift import FeatureDrift
+from ml_pipelines.reporting.components import Facts, Figures, Header, Section, Table, Text, note, section
+from ml_pipelines.reporting.formatting import clip, format_count
+from ml_pipelines.reporting.plots import distribution_plot, drift_plot
+from ml_pipelines.reporting.rendering import render_page
+from ml_pipelines.reporting.run_sections import DRIFT_HEAD, drift_blocks, drift_row
 
 __all__ = ["DriftReportData", "render_drift_report"]
 
-_SHOWN_FEATURES = 100
-_DRAWN_FEATURES = 6
-_COLOURS = "Orange is then, blue is now."
-_HEAD = ("", "Stability index", "Verdict", "Then", "Now")
+_MAX_DISTRIBUTIONS = 6
+_COLOUR_NOTE = "Orange: reference data. Blue: current data."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftReportData:
-    """What was measured.
+    """The result of a drift measurement.
 
     Attributes:
         about: `model`, `version`, `watch`, `batch`, `first` and `scored_with`.
-        values: of the step.
-        limit: the index from which on something has drifted.
-        features: each one, the one that has moved most first.
-        predictions: None if there is nothing to compare them with.
+        values: values of the step.
+        limit: index from which on a feature has drifted.
+        features: drift of each feature, the largest first.
+        predictions: drift of the predictions; None without an earlier batch.
     """
 
     about: Mapping[str, Any]
@@ -40,68 +38,69 @@ class DriftReportData:
     predictions: FeatureDrift | None
 
 
-def render_drift_report(found: DriftReportData) -> str:
-    """The report as one HTML document. The same measurement gives the same bytes."""
-    drifted = found.values["features"] or found.values["predictions"]
-    word, tone = ("drifted", "bad") if drifted else ("stable", "good") if found.values["judged"] else ("not judged", "")
-    about = found.about
-    header = element(
-        "header",
-        element("p", clipped(about["model"]), class_="eyebrow"),
-        element("h1", element("span", word, class_=f"verdict {tone}".strip())),
-        element("p", clipped(found.values["reason"], 1000), class_="reason"),
-        facts(
-            [
-                ("Compared with", f"the training of version {about['version']}"),
-                ("Batch", clipped(f"{about['watch']}, run {about['batch']}")),
-                ("Scored with", f"version {about['scored_with']}"),
-                ("Rows", f"{found.values['rows']:,}"),
-                ("DriftReportData from", f"an index of {found.limit:g} on"),
-            ]
-        ),
+def render_drift_report(data: DriftReportData) -> str:
+    """Return the report as one HTML document. Equal data gives equal bytes."""
+    verdict, tone = _verdict(data.values)
+    model = clip(data.about["model"])
+    header = Header(
+        model=model,
+        verdict=verdict,
+        tone=tone,
+        reason=clip(data.values["reason"], 1000),
+        facts=_facts(data),
     )
-    title = f"{clipped(about['model'])}: {word}"
-    return document(title, header, _features(found), _distributions(found), _predictions(found))
+    sections = [_features_section(data), _distributions_section(data), _predictions_section(data)]
+    return render_page(f"{model}: {verdict}", header, [entry for entry in sections if entry is not None])
 
 
-def _features(found: DriftReportData) -> Html:
-    shown = found.features[:_SHOWN_FEATURES]
-    measured = {each.feature: each.index for each in found.features if each.index is not None}
-    return section(
-        "features",
-        "Features",
-        plots.stability(measured, found.limit) if measured else None,
-        table(("Feature", *_HEAD[1:]), map(moved_row, shown), numbers=(1,)),
-        more(len(shown), len(found.features), "features"),
-        note(
-            f"Population stability index against the rows of the training: below {MODERATE_DRIFT} is stable, "
-            f"from {LARGE_DRIFT} on it has shifted. Missing cells count as a value of their own."
-        ),
+def _verdict(values: Mapping[str, Any]) -> tuple[str, str]:
+    if values["features"] or values["predictions"]:
+        return "Drifted", "bad"
+    return ("Stable", "good") if values["judged"] else ("Too few rows", "")
+
+
+def _facts(data: DriftReportData) -> Facts:
+    about = data.about
+    return Facts(
+        [
+            ("Reference", f"training data of version {about['version']}"),
+            ("Batch", clip(f"{about['watch']}, run {about['batch']}")),
+            ("Scored with", f"version {about['scored_with']}"),
+            ("Rows", format_count(data.values["rows"])),
+            ("Limit of the index", f"{data.limit:g}"),
+        ]
     )
 
 
-def _distributions(found: DriftReportData) -> Html | None:
-    """The features that have moved most, then and now."""
-    drawn = [each for each in found.features if each.index and each.reference and each.current][:_DRAWN_FEATURES]
-    made = [plots.then_and_now(f"then-and-now-{place}", each) for place, each in enumerate(drawn)]
-    made = [each for each in made if each is not None]
-    if not made:
+def _features_section(data: DriftReportData) -> Section:
+    indexes = {drift.feature: drift.index for drift in data.features if drift.index is not None}
+    figure = drift_plot(indexes, data.limit) if indexes else None
+    return section("features", "Feature drift", figure, *drift_blocks(data.features))
+
+
+def _distributions_section(data: DriftReportData) -> Section | None:
+    """Return the distributions of the features with the largest drift."""
+    comparable = [drift for drift in data.features if drift.index and drift.reference and drift.current]
+    figures = [
+        figure
+        for position, drift in enumerate(comparable[:_MAX_DISTRIBUTIONS])
+        if (figure := distribution_plot(f"distribution-{position}", drift)) is not None
+    ]
+    if not figures:
         return None
-    return section("distributions", "What has moved most", element("div", *made, class_="plots"), note(_COLOURS))
+    return section("distributions", "Largest drifts", Figures(figures), note(_COLOUR_NOTE))
 
 
-def _predictions(found: DriftReportData) -> Html:
-    if found.predictions is None:
-        told = f"Not measured: no earlier batch that version {found.about['scored_with']} has scored is on record."
-        return section("predictions", "Predictions", element("p", told))
-    drawn = plots.then_and_now("predictions-then-and-now", found.predictions)
+def _predictions_section(data: DriftReportData) -> Section:
+    if data.predictions is None:
+        reason = f"Not measured: no earlier batch of version {data.about['scored_with']} is on record."
+        return section("predictions", "Prediction drift", Text(reason))
+    figure = distribution_plot("distribution-predictions", data.predictions)
     return section(
         "predictions",
-        "Predictions",
-        table(_HEAD, [moved_row(found.predictions)], numbers=(1,)),
-        element("div", drawn, class_="plots"),
-        note(
-            f"Compared with the first batch of the same version that is on record: run {clipped(found.about['first'])}."
-        ),
-        note(_COLOURS),
+        "Prediction drift",
+        Table(head=("", *DRIFT_HEAD[1:]), rows=[drift_row(data.predictions)], numeric=(1,)),
+        Figures([figure]) if figure else None,
+        note(f"Reference: the first batch of the same version on record, run {clip(data.about['first'])}."),
+        note(_COLOUR_NOTE) if figure else None,
     )

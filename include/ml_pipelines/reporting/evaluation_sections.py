@@ -1,196 +1,228 @@
-"""The report's sections on the verdict and the evaluation."""
+"""The sections of a report on the decision and on the evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ml_pipelines.contracts import Decision
-from ml_pipelines.reporting import plots
-from ml_pipelines.reporting.components import mark, more, note, section, table
-from ml_pipelines.reporting.formatting import NOTHING, direction, interval, metric_name, number
-from ml_pipelines.reporting.html import Child, Html, clipped, element, join
+from ml_pipelines.contracts import Decision, Interval
+from ml_pipelines.reporting.components import (
+    Annotated,
+    Cell,
+    Figures,
+    Section,
+    Table,
+    Text,
+    note,
+    remaining,
+    section,
+    verdict_badge,
+)
+from ml_pipelines.reporting.formatting import (
+    NO_VALUE,
+    clip,
+    format_count,
+    format_interval,
+    format_number,
+    metric_direction,
+    metric_name,
+)
+from ml_pipelines.reporting.plots import ModelInterval, evaluation_figures, interval_plot
 from ml_pipelines.reporting.report_data import ReportData
+from ml_pipelines.reporting.svg import Figure
 
-__all__ = ["candidates_section", "metrics_section", "plots_section", "slices_section", "verdict_section"]
+__all__ = ["candidates_section", "metrics_section", "plots_section", "rules_section", "slices_section"]
 
-_SHOWN_RULES = 200
-_SHOWN_CANDIDATES = 50
-_SHOWN_SLICES = 200
+_MAX_RULES = 200
+_MAX_CANDIDATES = 50
+_MAX_SLICES = 200
+_MAX_WARNINGS = 3
 
 
-def verdict_section(evidence: ReportData) -> Html | None:
-    """Each rule of the gate, with what it asked for and found."""
-    decision = evidence.decision
+def rules_section(data: ReportData) -> Section | None:
+    """Return the section on the rules of the gate, with limits and measured values."""
+    decision = data.decision
     if not decision.rules:
         return None
-    rules = decision.rules[:_SHOWN_RULES]
-    rows = [(rule.rule, mark(rule.passed), number(rule.value), number(rule.limit), rule.detail) for rule in rules]
-    head = ("Rule", "Verdict", "Value", "Limit", "In words")
-    guards = [note(f"Guard {name}: {number(value)}") for name, value in sorted(decision.guards.items())]
-    return section(
-        "rules", "Rules", table(head, rows, numbers=(2, 3)), more(len(rules), len(decision.rules), "rules"), *guards
-    )
+    rules = decision.rules[:_MAX_RULES]
+    rows: list[list[Cell]] = [
+        [rule.rule, verdict_badge(rule.passed), format_number(rule.value), format_number(rule.limit), rule.detail]
+        for rule in rules
+    ]
+    head = ("Rule", "Verdict", "Value", "Limit", "Explanation")
+    guards = [note(f"Guard {name}: {format_number(value)}") for name, value in sorted(decision.guards.items())]
+    hidden = remaining(len(rules), len(decision.rules), "rules")
+    return section("rules", "Rules", Table(head=head, rows=rows, numeric=(2, 3)), hidden, *guards)
 
 
-def candidates_section(evidence: ReportData) -> Html | None:
-    """What was trained, and which one was chosen on the validation rows."""
-    if not evidence.evaluation:
+def candidates_section(data: ReportData) -> Section | None:
+    """Return the section on the trained candidates and the choice among them."""
+    if not data.evaluation:
         return None
-    metric = evidence.evaluation["metric"]
-    every = evidence.evaluation["candidates"]
-    trainings = {training["candidate"]: training for training in evidence.trainings}
-    rows = [_candidate(each, metric, trainings.get(each["candidate"], {})) for each in every[:_SHOWN_CANDIDATES]]
-    strong = next((place for place, each in enumerate(every) if each is evidence.winner), -1)
-    head = (
-        "Candidate",
-        f"{metric_name(metric)}, validation",
-        f"{metric_name(metric)}, test",
-        "Estimator",
-        "Parameters",
+    metric, candidates = data.evaluation["metric"], data.evaluation["candidates"]
+    trainings = {training["candidate"]: training for training in data.trainings}
+    shown = candidates[:_MAX_CANDIDATES]
+    name = metric_name(metric)
+    table = Table(
+        head=("Candidate", f"{name}, validation", f"{name}, test", "Estimator", "Parameters"),
+        rows=[_candidate_row(entry, metric, trainings.get(entry["candidate"], {})) for entry in shown],
+        numeric=(1, 2),
+        highlighted=next((position for position, entry in enumerate(candidates) if entry is data.winner), -1),
     )
-    return section(
-        "candidates",
-        "Candidates",
-        table(head, rows, numbers=(1, 2), strong=strong),
-        note(
-            "The best one on the validation rows is chosen; the test rows judge it. ",
-            direction(metric).capitalize(),
-            ".",
-        ),
-        more(len(rows), len(every), "candidates"),
+    explanation = note(
+        "The candidate with the best validation metric is selected, and evaluated on the test set. "
+        f"{metric_direction(metric).capitalize()}."
     )
+    return section("candidates", "Candidates", table, explanation, remaining(len(shown), len(candidates), "candidates"))
 
 
-def _candidate(each: Mapping[str, Any], metric: str, training: Mapping[str, Any]) -> tuple[Child, ...]:
-    told = training.get("params") or {}
-    params = ", ".join(f"{name}={value}" for name, value in told.items())
-    warned = training.get("warnings") or []
-    cautions = [element("span", clipped(warning, 300), class_="caution") for warning in warned[:3]]
-    name = join([clipped(each["candidate"]), *cautions])
-    scores = (number(each["validation"].get(metric)), number(each["test"].get(metric)))
-    return name, *scores, clipped(training.get("estimator", NOTHING)), clipped(params or NOTHING, 200)
+def _candidate_row(entry: Mapping[str, Any], metric: str, training: Mapping[str, Any]) -> list[Cell]:
+    parameters = ", ".join(f"{name}={value}" for name, value in (training.get("params") or {}).items())
+    warnings = [clip(warning, 300) for warning in (training.get("warnings") or [])[:_MAX_WARNINGS]]
+    return [
+        Annotated(clip(entry["candidate"]), warnings, "caution"),
+        format_number(entry["validation"].get(metric)),
+        format_number(entry["test"].get(metric)),
+        clip(training.get("estimator", NO_VALUE)),
+        clip(parameters or NO_VALUE, 200),
+    ]
 
 
-def metrics_section(evidence: ReportData) -> Html | None:
-    """All metrics of the candidate beside the champion and a model that learned nothing."""
-    decision = evidence.decision
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A model in the comparison. `series` is a class of the style sheet."""
+
+    label: str
+    series: str
+    metrics: Mapping[str, float | None]
+    intervals: Mapping[str, Interval]
+
+    def cell(self, metric: str) -> Cell:
+        """Return a metric with its interval."""
+        value = format_number(self.metrics.get(metric))
+        interval = self.intervals.get(metric)
+        return Annotated(value, [format_interval(interval)], "range") if interval else value
+
+
+def _models(decision: Decision) -> list[_Model]:
+    candidate = _Model("Candidate", "candidate", decision.metrics, decision.intervals)
+    champion = _Model("Champion", "champion", decision.champion_metrics, decision.champion_intervals)
+    dummy = _Model("Dummy baseline", "dummy", decision.dummy_metrics, {})
+    return [candidate, *([champion] if decision.champion_metrics else []), dummy]
+
+
+def metrics_section(data: ReportData) -> Section | None:
+    """Return the section on all metrics of the candidate, the champion and the dummy baseline."""
+    decision = data.decision
     if not decision.metrics:
         return None
-    known = decision.champion_metrics
-    head = ["Metric", "Candidate", *(["Champion"] if known else []), "Learned nothing", "Better is"]
-    rows = [_metric(name, decision) for name in _ordered(decision)]
-    compared = None if known or evidence.champion_version is None else decision.champion_error
+    models = _models(decision)
+    rows = [
+        [metric_name(name), *(model.cell(name) for model in models), metric_direction(name).partition(" ")[0]]
+        for name in _primary_first(decision)
+    ]
+    head = ["Metric", *(model.label for model in models), "Better is"]
     return section(
         "metrics",
-        "Metrics on the test rows",
-        _intervals(decision),
-        table(head, rows, numbers=range(1, len(head) - 1), strong=0),
-        _compared(decision),
-        note(f"The champion could not be scored: {clipped(compared, 500)}") if compared else None,
+        "Metrics on the test set",
+        _interval_figure(decision, models),
+        Table(head=head, rows=rows, numeric=range(1, len(head) - 1), highlighted=0),
+        _comparison_note(decision),
+        _champion_error(data),
     )
 
 
-def _ordered(decision: Decision) -> list[str]:
-    first = [decision.metric] if decision.metric in decision.metrics else []
-    return list(dict.fromkeys([*filter(None, first), *decision.metrics]))
+def _primary_first(decision: Decision) -> list[str]:
+    primary = [decision.metric] if decision.metric and decision.metric in decision.metrics else []
+    return list(dict.fromkeys([*primary, *decision.metrics]))
 
 
-def _metric(name: str, decision: Decision) -> list[Child]:
-    ours = _with_interval(decision.metrics[name], decision.intervals.get(name))
-    theirs = _with_interval(decision.champion_metrics.get(name), decision.champion_intervals.get(name))
-    middle = [theirs] if decision.champion_metrics else []
-    return [
-        metric_name(name),
-        ours,
-        *middle,
-        number(decision.dummy_metrics.get(name)),
-        direction(name).partition(" ")[0],
-    ]
+def _champion_error(data: ReportData) -> Text | None:
+    decision = data.decision
+    if decision.champion_metrics or data.champion_version is None or not decision.champion_error:
+        return None
+    return note(f"The champion could not be evaluated: {clip(decision.champion_error, 500)}")
 
 
-def _with_interval(value: float | None, found: Any) -> Html:
-    below = [element("span", interval(found.model_dump()), class_="range")] if found else []
-    return join([number(value), *below])
-
-
-def _intervals(decision: Decision) -> Html | None:
-    """The primary metric as a picture, if there is an interval to show."""
+def _interval_figure(decision: Decision, models: Sequence[_Model]) -> Figure | None:
     metric = decision.metric
-    told = {"Candidate": ("candidate", decision.metrics, decision.intervals)}
-    told["Champion"] = ("champion", decision.champion_metrics, decision.champion_intervals)
-    told["Learned nothing"] = ("dummy", decision.dummy_metrics, {})
-    rows = [
-        (label, kind, value, of[metric].model_dump() if metric in of else None)
-        for label, (kind, values, of) in told.items()
-        if metric is not None and (value := values.get(metric)) is not None
-    ]
     if metric is None or metric not in decision.intervals:
         return None
-    return plots.intervals(metric, rows, decision.intervals[metric].confidence)
-
-
-def _compared(decision: Decision) -> Html | None:
-    compared = decision.comparison
-    if compared is None:
-        return None
-    lies = (
-        f", {compared.interval.confidence:.0%} interval {interval(compared.interval.model_dump())}"
-        if compared.interval
-        else ""
-    )
-    return note(
-        f"Candidate minus champion, signed so that positive is better: {compared.difference:+.4f}{lies}. "
-        f"Paired bootstrap of {compared.draws:,} draws over the {compared.rows:,} rows that both have scored."
-    )
-
-
-def plots_section(evidence: ReportData) -> Html | None:
-    """The winner's curves and confusion, or its residuals."""
-    winner = evidence.winner
-    if winner is None:
-        return None
-    drawn = plots.evaluated(winner, evidence.decision.dummy_metrics)
-    if not drawn:
-        return None
-    title = f"Plots of {clipped(winner['candidate'])} on the test rows"
-    return section("plots", title, element("div", *drawn.values(), class_="plots"))
-
-
-def slices_section(evidence: ReportData) -> Html | None:
-    """The primary metric on groups of rows."""
-    found = _slices(evidence)
-    metric = evidence.decision.metric or (evidence.evaluation or {}).get("metric")
-    if not found or metric is None:
-        return None
-    champion = any(each["champion"] for each in found)
-    head = ["Group", "Rows", metric_name(metric), *(["Champion"] if champion else [])]
     rows = [
+        ModelInterval(model.label, model.series, value, model.intervals.get(metric))
+        for model in models
+        if (value := model.metrics.get(metric)) is not None
+    ]
+    return interval_plot(metric, rows, decision.intervals[metric].confidence)
+
+
+def _comparison_note(decision: Decision) -> Text | None:
+    comparison = decision.comparison
+    if comparison is None:
+        return None
+    interval = comparison.interval
+    bounds = f" ({interval.confidence:.0%} interval {format_interval(interval)})" if interval else ""
+    return note(
+        f"Difference between candidate and champion, positive if the candidate is better: {comparison.difference:+.4f}"
+        f"{bounds}. Paired bootstrap with {format_count(comparison.draws)} draws over "
+        f"{format_count(comparison.rows)} rows."
+    )
+
+
+def plots_section(data: ReportData) -> Section | None:
+    """Return the section with the curves and the confusion matrix, or the residuals, of the best candidate."""
+    winner = data.winner
+    figures = evaluation_figures(winner, data.decision.dummy_metrics) if winner else {}
+    if not winner or not figures:
+        return None
+    title = f"Plots of {clip(winner['candidate'])} on the test set"
+    return section("plots", title, Figures(list(figures.values())))
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    label: str
+    rows: int
+    metrics: Mapping[str, float | None]
+    champion_metrics: Mapping[str, float | None]
+
+
+def slices_section(data: ReportData) -> Section | None:
+    """Return the section on the primary metric in groups of rows."""
+    slices = _slices(data)
+    metric = data.decision.metric or (data.evaluation or {}).get("metric")
+    if not slices or metric is None:
+        return None
+    with_champion = any(entry.champion_metrics for entry in slices)
+    shown = slices[:_MAX_SLICES]
+    head = ["Group", "Rows", metric_name(metric), *(["Champion"] if with_champion else [])]
+    rows: list[list[Cell]] = [
         [
-            f"{clipped(each['column'])} = {clipped(each['value'])}",
-            f"{each['rows']:,}",
-            number(each["metrics"].get(metric)),
-            *([number(each["champion"].get(metric))] if champion else []),
+            entry.label,
+            format_count(entry.rows),
+            format_number(entry.metrics.get(metric)),
+            *([format_number(entry.champion_metrics.get(metric))] if with_champion else []),
         ]
-        for each in found[:_SHOWN_SLICES]
+        for entry in shown
     ]
     return section(
         "slices",
-        "Groups of rows",
-        table(head, rows, numbers=range(1, len(head))),
-        note("Only groups with enough rows are measured. ", direction(metric).capitalize(), "."),
-        more(len(rows), len(found), "groups"),
+        "Metrics by group",
+        Table(head=head, rows=rows, numeric=range(1, len(head))),
+        note(f"Groups with too few rows are not evaluated. {metric_direction(metric).capitalize()}."),
+        remaining(len(shown), len(slices), "groups"),
     )
 
 
-def _slices(evidence: ReportData) -> list[dict[str, Any]]:
-    """Those of the decision, which has the champion's too; else those of the evaluation."""
-    if evidence.decision.slices:
-        decided = evidence.decision.slices
+def _slices(data: ReportData) -> list[_Slice]:
+    """Return the groups of the decision, which include the champion's metrics, or those of the evaluation."""
+    if data.decision.slices:
         return [
-            {"column": each.column, "value": each.value, "rows": each.rows}
-            | {"metrics": each.metrics, "champion": each.champion_metrics}
-            for each in decided
+            _Slice(f"{clip(entry.column)} = {clip(entry.value)}", entry.rows, entry.metrics, entry.champion_metrics)
+            for entry in data.decision.slices
         ]
-    evaluated = (evidence.winner or {}).get("slices") or []
-    return [{**each, "value": each["level"], "champion": {}} for each in evaluated]
+    return [
+        _Slice(f"{clip(entry['column'])} = {clip(entry['level'])}", entry["rows"], entry["metrics"], {})
+        for entry in (data.winner or {}).get("slices") or []
+    ]

@@ -1,24 +1,24 @@
-"""How outcomes, numbers, times and sizes are written for people; the same in the report and in the web pages."""
+"""Text of outcomes, numbers, times and sizes, used by the report and the web pages."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from ml_pipelines.contracts import Interval
 from ml_pipelines.spec.metrics import find_metric
 
 __all__ = [
-    "NOTHING",
+    "NO_VALUE",
     "OUTCOMES",
-    "digest",
-    "direction",
-    "duration",
-    "interval",
+    "clip",
+    "format_count",
+    "format_digest",
+    "format_duration",
+    "format_interval",
+    "format_number",
+    "format_percent",
+    "format_size",
+    "metric_direction",
     "metric_name",
-    "number",
-    "percent",
-    "size",
-    "tone",
+    "outcome_tone",
 ]
 
 OUTCOMES = {
@@ -30,36 +30,42 @@ OUTCOMES = {
     "rolled_back": "Rolled back",
     "external_change": "External change",
 }
-"""What an outcome is called."""
+"""Label of each outcome."""
 
-NOTHING = "\N{EN DASH}"
-"""Stands where there is no figure."""
+NO_VALUE = "\N{EN DASH}"
+"""Text of a missing value."""
 
 _TONES = {"promoted": "good", "no_change": "calm", "held": "wait", "rejected": "wait", "stopped": "bad"}
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
-def tone(outcome: str) -> str:
-    """The colour of an outcome, as a class of the style sheet."""
+def clip(value: object, limit: int = 120) -> str:
+    """Return a text of limited length, with an ellipsis for the rest."""
+    text = str(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def outcome_tone(outcome: str) -> str:
+    """Return the style class of an outcome's colour."""
     return _TONES.get(outcome, "calm")
 
 
 def metric_name(metric: str) -> str:
-    """A metric's name in a sentence or a table."""
-    row = find_metric(metric)
-    return row.label if row else metric.replace("_", " ").capitalize()
+    """Return the label of a metric."""
+    entry = find_metric(metric)
+    return entry.label if entry else metric.replace("_", " ").capitalize()
 
 
-def direction(metric: str) -> str:
-    """Which way is better; empty for a metric that is not known."""
-    row = find_metric(metric)
-    return "" if row is None else "higher is better" if row.greater_is_better else "lower is better"
+def metric_direction(metric: str) -> str:
+    """Return which values of a metric are better; empty for an unknown metric."""
+    entry = find_metric(metric)
+    return "" if entry is None else "higher is better" if entry.greater_is_better else "lower is better"
 
 
-def number(value: float | None) -> str:
-    """A figure with as many digits as tell something."""
+def format_number(value: float | None) -> str:
+    """Return a number with four significant decimals at most."""
     if value is None:
-        return NOTHING
+        return NO_VALUE
     size = abs(value)
     if isinstance(value, int) or size >= 1000:
         return f"{value:,.0f}"
@@ -68,20 +74,25 @@ def number(value: float | None) -> str:
     return f"{value:.4f}" if size >= 0.001 or not size else f"{value:.2g}"
 
 
-def percent(share: float | None, digits: int = 1) -> str:
-    """A share of the whole."""
-    return NOTHING if share is None else f"{share:.{digits}%}"
+def format_count(value: int) -> str:
+    """Return a count with separators of thousands."""
+    return f"{value:,}"
 
 
-def interval(found: Mapping[str, Any] | None) -> str:
-    """Lower and upper bound of a contract `Interval`; empty if there is none."""
-    return f"{number(found['low'])} to {number(found['high'])}" if found else ""
+def format_percent(share: float | None, digits: int = 1) -> str:
+    """Return a share between 0 and 1 in percent."""
+    return NO_VALUE if share is None else f"{share:.{digits}%}"
 
 
-def size(count: float | None) -> str:
-    """A number of bytes."""
+def format_interval(interval: Interval | None) -> str:
+    """Return the bounds of an interval; empty if there is none."""
+    return f"{format_number(interval.low)} to {format_number(interval.high)}" if interval else ""
+
+
+def format_size(count: float | None) -> str:
+    """Return a number of bytes with its unit."""
     if count is None:
-        return NOTHING
+        return NO_VALUE
     for unit in _UNITS[:-1]:
         if count < 1000:
             return f"{count:,.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -89,15 +100,15 @@ def size(count: float | None) -> str:
     return f"{count:,.1f} {_UNITS[-1]}"
 
 
-def duration(seconds: float) -> str:
-    """How long something took."""
+def format_duration(seconds: float) -> str:
+    """Return a duration in its two largest units."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def digest(value: str | None) -> str:
-    """The beginning of a digest such as `md5:0123...`, which is enough to tell it apart."""
+def format_digest(value: str | None) -> str:
+    """Return the first 12 digits of a digest such as `md5:0123...`, with its algorithm."""
     algorithm, _, digits = (value or "").rpartition(":")
     return f"{algorithm}:{digits[:12]}" if algorithm else digits[:12]

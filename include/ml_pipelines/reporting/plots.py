@@ -1,4 +1,4 @@
-"""The plots of the report and of the web pages: each from an evaluation's numbers."""
+"""The plots of the reports and of the web pages."""
 
 from __future__ import annotations
 
@@ -9,43 +9,68 @@ from typing import Any
 
 from ml_pipelines.contracts import Interval
 from ml_pipelines.data.drift import FeatureDrift
-from ml_pipelines.reporting.formatting import metric_name, number, percent
-from ml_pipelines.reporting.html import Html, clipped, element, join
+from ml_pipelines.reporting.formatting import (
+    clip,
+    format_count,
+    format_interval,
+    format_number,
+    format_percent,
+    metric_name,
+)
 from ml_pipelines.reporting.svg import (
     Axis,
+    Figure,
     Frame,
-    axis_over,
+    Shape,
+    axis_for,
     band,
     bars,
-    dots,
-    figure,
-    level_line,
+    error_bar,
     line,
+    points,
+    reference_line,
+    shape,
+    text,
     ticks,
-    whiskers,
 )
 
 __all__ = [
     "HistoryPoint",
-    "calibration",
-    "confusion",
-    "evaluated",
-    "history",
-    "importances",
-    "intervals",
-    "precision_recall",
-    "residuals",
-    "roc",
-    "stability",
-    "then_and_now",
+    "ModelInterval",
+    "calibration_plot",
+    "confusion_plot",
+    "distribution_plot",
+    "drift_plot",
+    "evaluation_figures",
+    "history_plot",
+    "importance_plot",
+    "interval_plot",
+    "precision_recall_plot",
+    "residual_plot",
+    "roc_plot",
 ]
 
 Curve = Mapping[str, Any]
+# Series of a comparison with a reference, and their classes in the style sheet.
+_REFERENCE, _CURRENT = "champion", "candidate"
+_SHARES = [(value / 5, f"{value / 5:.1f}") for value in range(6)]
+_MAX_CLASSES = 12
+_MAX_FEATURES = 20
+_TIME_MARKS = 5
+_ROW_HEIGHT = 22
+_DAY_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryPoint:
-    """What served after a run, measured on that run's rows; `new` if it came with the run."""
+    """The primary metric of the deployed model after a run, measured on the data of that run.
+
+    Attributes:
+        at: end of the run.
+        value: of the metric.
+        interval: of the metric, None if it was not computed.
+        new: whether the run deployed this model.
+    """
 
     at: datetime
     value: float
@@ -53,233 +78,255 @@ class HistoryPoint:
     new: bool = False
 
 
-_MOMENTS = 5  # marks on an axis of time
+@dataclass(frozen=True, slots=True)
+class ModelInterval:
+    """A metric of one model. `series` is a class of the style sheet."""
 
-_SHARES = [(value / 5, f"{value / 5:.1f}") for value in range(6)]
-_SHOWN_CLASSES = 12
-_SHOWN_FEATURES = 20
-_ROW = 22
+    label: str
+    series: str
+    value: float
+    interval: Interval | None = None
 
 
-def evaluated(candidate: Mapping[str, Any], dummy: Mapping[str, float | None]) -> dict[str, Html]:
-    """What there is to draw of an entry of the evaluation's `candidates`, by name.
+def evaluation_figures(candidate: Mapping[str, Any], dummy: Mapping[str, float | None]) -> dict[str, Figure]:
+    """Return the figures of an entry in the evaluation's `candidates`, by name.
 
     Args:
         candidate: the entry.
-        dummy: test metrics of a model that learned nothing.
+        dummy: test metrics of the dummy baseline.
     """
-    curves, metrics, drawn = candidate.get("curves") or {}, candidate["test"], {}
+    curves, metrics, figures = candidate.get("curves") or {}, candidate["test"], {}
     if curves.get("roc"):
-        drawn["roc"] = roc(curves["roc"], metrics.get("roc_auc"))
+        figures["roc"] = roc_plot(curves["roc"], metrics.get("roc_auc"))
     if curves.get("pr"):
         average, base = metrics.get("average_precision"), dummy.get("average_precision")
-        drawn["precision_recall"] = precision_recall(curves["pr"], average, base)
+        figures["precision_recall"] = precision_recall_plot(curves["pr"], average, base)
     if curves.get("calibration"):
-        drawn["calibration"] = calibration(curves["calibration"])
+        figures["calibration"] = calibration_plot(curves["calibration"])
     if curves.get("residuals"):
-        drawn["residuals"] = residuals(curves["residuals"])
-    if found := candidate.get("confusion"):
-        drawn["confusion"] = confusion(found["labels"], found["matrix"])
-    return drawn
+        figures["residuals"] = residual_plot(curves["residuals"])
+    if confusion := candidate.get("confusion"):
+        figures["confusion"] = confusion_plot(confusion["labels"], confusion["matrix"])
+    return figures
 
 
-def roc(curve: Curve, area: float | None) -> Html:
-    """True against false positive rate."""
-    frame = _unit_square("False positive rate (share of rows)", "True positive rate (share of rows)")
-    told = f"The curve rises from 0 to 1; the area under it is {number(area)}, where guessing gives 0.5."
-    diagonal = line(frame, (0, 1), (0, 1), "reference")
-    return figure("roc", "ROC curve", told, frame, [diagonal, line(frame, curve["x"], curve["y"], "candidate")])
+def roc_plot(curve: Curve, area: float | None) -> Figure:
+    """Return the true positive rate against the false positive rate."""
+    frame = _unit_square("False positive rate", "True positive rate")
+    summary = f"The area under the curve is {format_number(area)}; a random ranking has 0.5."
+    return Figure("roc", "ROC curve", summary, frame, [_diagonal(frame), line(frame, curve["x"], curve["y"], _CURRENT)])
 
 
-def precision_recall(curve: Curve, average: float | None, base: float | None) -> Html:
-    """Precision against recall."""
-    frame = _unit_square("Recall (share of hits)", "Precision (share of alarms)")
-    told = f"Average precision is {number(average)}; guessing gives {number(base)}, the share of hits."
-    reference = [level_line(frame, y=base)] if base is not None else []
-    marks = [*reference, line(frame, curve["x"], curve["y"], "candidate")]
-    return figure("pr", "Precision and recall", told, frame, marks)
-
-
-def calibration(curve: Curve) -> Html:
-    """Observed share of hits against predicted probability."""
-    frame = _unit_square("Predicted probability", "Observed share of hits")
-    worst = max((abs(x - y) for x, y in zip(curve["x"], curve["y"], strict=True)), default=0.0)
-    told = f"In {len(curve['x'])} groups of rows; prediction and observation are at most {number(worst)} apart."
-    marks = [line(frame, (0, 1), (0, 1), "reference"), line(frame, curve["x"], curve["y"], "candidate")]
-    return figure("calibration", "Calibration", told, frame, [*marks, dots(frame, curve["x"], curve["y"], "candidate")])
-
-
-def residuals(curve: Curve) -> Html:
-    """Truth minus prediction, over the prediction."""
-    x, y = axis_over(curve["x"], "Prediction"), axis_over([*curve["y"], 0.0], "Truth minus prediction")
-    told = (
-        f"{len(curve['x'])} rows; the mean is {number(curve['mean'])}, the standard deviation {number(curve['std'])}."
+def precision_recall_plot(curve: Curve, average: float | None, base: float | None) -> Figure:
+    """Return precision against recall."""
+    frame = _unit_square("Recall", "Precision")
+    summary = (
+        f"The average precision is {format_number(average)}; a random ranking has {format_number(base)}, the share of "
+        "positives."
     )
+    baseline = [reference_line(frame, y=base)] if base is not None else []
+    shapes = [*baseline, line(frame, curve["x"], curve["y"], _CURRENT)]
+    return Figure("pr", "Precision and recall", summary, frame, shapes)
+
+
+def calibration_plot(curve: Curve) -> Figure:
+    """Return the observed share of positives against the predicted probability."""
+    frame = _unit_square("Predicted probability", "Observed share of positives")
+    gap = max((abs(x - y) for x, y in zip(curve["x"], curve["y"], strict=True)), default=0.0)
+    summary = f"{len(curve['x'])} groups of rows; the largest gap is {format_number(gap)}."
+    curve_shapes = [
+        line(frame, curve["x"], curve["y"], _CURRENT),
+        *points(frame, curve["x"], curve["y"], _CURRENT),
+    ]
+    return Figure("calibration", "Calibration", summary, frame, [_diagonal(frame), *curve_shapes])
+
+
+def residual_plot(curve: Curve) -> Figure:
+    """Return truth minus prediction against the prediction."""
+    x, y = axis_for(curve["x"], "Prediction"), axis_for([*curve["y"], 0.0], "Truth minus prediction")
+    mean, deviation = format_number(curve["mean"]), format_number(curve["std"])
+    summary = f"{len(curve['x'])} rows; the mean is {mean}, the standard deviation {deviation}."
     frame = Frame(x=x, y=y, left=66)
-    return figure(
-        "residuals",
-        "Residuals",
-        told,
-        frame,
-        [level_line(frame, y=0.0), *[dots(frame, curve["x"], curve["y"], "candidate faint")]],
-    )
+    shapes = [reference_line(frame, y=0.0), *points(frame, curve["x"], curve["y"], f"{_CURRENT} faint")]
+    return Figure("residuals", "Residuals", summary, frame, shapes)
 
 
-def confusion(labels: Sequence[Any], matrix: Sequence[Sequence[int]]) -> Html:
-    """How many rows of each true class were taken for which; the colour is the share of the true class."""
-    classes = min(len(labels), _SHOWN_CLASSES)
-    marks = [(position + 0.5, str(label)) for position, label in enumerate(labels[:classes])]
-    x = Axis(low=0, high=classes, label="Predicted class (rows)", marks=marks)
-    y = Axis(low=classes, high=0, label="True class (rows)", marks=marks)
+def confusion_plot(labels: Sequence[Any], matrix: Sequence[Sequence[int]]) -> Figure:
+    """Return the rows of each true class by predicted class. The colour is the share of the true class."""
+    count = min(len(labels), _MAX_CLASSES)
+    marks = [(position + 0.5, str(label)) for position, label in enumerate(labels[:count])]
+    x = Axis(low=0, high=count, label="Predicted class", marks=marks)
+    y = Axis(low=count, high=0, label="True class", marks=marks)
     frame = Frame(x=x, y=y, left=90)
-    cells = join(_cell(frame, true, predicted, matrix[true]) for true in range(classes) for predicted in range(classes))
-    right, rows = sum(row[place] for place, row in enumerate(matrix)), sum(map(sum, matrix))
-    more = f" The first {classes} of {len(labels)} classes are shown." if len(labels) > classes else ""
-    told = f"{right:,} of {rows:,} rows are on the diagonal, where the prediction is right.{more}"
-    return figure("confusion", "Confusion", told, frame, [cells])
+    pairs = [(true, predicted) for true in range(count) for predicted in range(count)]
+    shapes = [cell for true, predicted in pairs for cell in _confusion_cell(frame, true, predicted, matrix[true])]
+    correct, rows = sum(row[position] for position, row in enumerate(matrix)), sum(map(sum, matrix))
+    rest = _first_shown(count, len(labels), "classes")
+    summary = f"{format_count(correct)} of {format_count(rows)} rows have the right prediction.{rest}"
+    return Figure("confusion", "Confusion matrix", summary, frame, shapes)
 
 
-def _cell(frame: Frame, true: int, predicted: int, row: Sequence[int]) -> Html:
+def _confusion_cell(frame: Frame, true: int, predicted: int, row: Sequence[int]) -> list[Shape]:
     (left, top), (right, bottom) = frame.at(predicted, true), frame.at(predicted + 1, true + 1)
     share = row[predicted] / (sum(row) or 1)
     place = {"x": left + 1, "y": top + 1, "width": round(right - left - 2, 2), "height": round(bottom - top - 2, 2)}
-    middle = {"x": round((left + right) / 2, 2), "y": round((top + bottom) / 2 + 4, 2)}
-    number_of_rows = element("text", f"{row[predicted]:,}", text_anchor="middle", class_="cell-text", **middle)
-    under = element("rect", class_="under", **place)
-    shade = element("rect", class_="cell", fill_opacity=round(0.08 + 0.62 * share, 3), rx=2, **place)
-    return join([under, shade, number_of_rows])
+    x, y = round((left + right) / 2, 2), round((top + bottom) / 2 + 4, 2)
+    return [
+        shape("rect", "under", **place),
+        shape("rect", "cell", fill_opacity=round(0.08 + 0.62 * share, 3), rx=2, **place),
+        text(format_count(row[predicted]), "cell-text", x=x, y=y),
+    ]
 
 
-def importances(found: Mapping[str, float]) -> Html:
-    """How much worse the predictions become without each feature."""
-    ranked = sorted(found.items(), key=lambda each: (-each[1], each[0]))[:_SHOWN_FEATURES]
-    names, values = [name for name, _ in ranked], [value for _, value in ranked]
-    frame = _rows(names, axis_over([0.0, *values], "Rise of the loss when the feature is shuffled"), left=190)
-    more = f" The first {len(names)} of {len(found)} features are shown." if len(found) > len(names) else ""
-    told = f"The most important feature is {clipped(names[0])}, with {number(values[0])}.{more}"
-    marks = [level_line(frame, x=0.0), bars(frame, values, "bar candidate")]
-    return figure("importances", "Importance of the features", told, frame, marks)
+def importance_plot(importances: Mapping[str, float]) -> Figure:
+    """Return the permutation importance of the features."""
+    names, values = _largest(importances)
+    frame = _row_frame(names, axis_for([0.0, *values], "Increase of the loss when the feature is shuffled"), left=190)
+    rest = _first_shown(len(names), len(importances), "features")
+    summary = f"The most important feature is {clip(names[0])}, with {format_number(values[0])}.{rest}"
+    shapes = [reference_line(frame, x=0.0), *bars(frame, values, "bar candidate")]
+    return Figure("importances", "Permutation importance", summary, frame, shapes)
 
 
-def stability(found: Mapping[str, float], limit: float) -> Html:
-    """The stability index of each feature, and the limit from which on one has drifted."""
-    ranked = sorted(found.items(), key=lambda each: (-each[1], each[0]))[:_SHOWN_FEATURES]
-    names, values = [name for name, _ in ranked], [value for _, value in ranked]
-    frame = _rows(names, axis_over([0.0, limit, *values], "Population stability index"), left=190)
-    more = f" The first {len(names)} of {len(found)} features are shown." if len(found) > len(names) else ""
-    told = f"{clipped(names[0])} has moved most, with {number(values[0])}; the limit is {number(limit)}.{more}"
-    marks = [level_line(frame, x=0.0), bars(frame, values, "bar candidate"), level_line(frame, x=limit)]
-    return figure("stability", "How far each feature has moved", told, frame, marks)
+def drift_plot(indexes: Mapping[str, float], limit: float) -> Figure:
+    """Return the population stability index of the features, and the limit of drift."""
+    names, values = _largest(indexes)
+    frame = _row_frame(names, axis_for([0.0, limit, *values], "Population stability index"), left=190)
+    rest = _first_shown(len(names), len(indexes), "features")
+    largest = f"{clip(names[0])} has the largest index, {format_number(values[0])}"
+    summary = f"{largest}; the limit is {format_number(limit)}.{rest}"
+    shapes = [reference_line(frame, x=0.0), *bars(frame, values, "bar candidate"), reference_line(frame, x=limit)]
+    return Figure("stability", "Population stability index by feature", summary, frame, shapes)
 
 
-def then_and_now(name: str, found: FeatureDrift) -> Html | None:
-    """The deciles of a feature then and now, or the shares of its commonest values; None if there are none."""
-    assert found.reference is not None
-    assert found.current is not None
-    title = f"{clipped(found.feature, 40)}, then and now"
-    if found.reference.get("quantiles") and found.current.get("quantiles"):
-        return _deciles(name, title, found.reference["quantiles"], found.current["quantiles"])
-    if found.reference.get("levels") and found.current.get("levels"):
-        return _levels(name, title, found.reference["levels"], found.current["levels"])
+def _largest(values: Mapping[str, float]) -> tuple[list[str], list[float]]:
+    ranked = sorted(values.items(), key=lambda item: (-item[1], item[0]))[:_MAX_FEATURES]
+    return [name for name, _ in ranked], [value for _, value in ranked]
+
+
+def _first_shown(shown: int, total: int, noun: str) -> str:
+    return f" The first {shown} of {total} {noun} are shown." if total > shown else ""
+
+
+def distribution_plot(name: str, drift: FeatureDrift) -> Figure | None:
+    """Return the deciles or the most frequent values of a feature in the reference and in the current data.
+
+    Args:
+        name: unique on the page.
+        drift: a feature that both data sets have.
+
+    Returns:
+        None if the profiles have nothing comparable.
+    """
+    assert drift.reference is not None
+    assert drift.current is not None
+    title = clip(drift.feature, 40)
+    if drift.reference.get("quantiles") and drift.current.get("quantiles"):
+        return _decile_plot(name, title, drift.reference["quantiles"], drift.current["quantiles"])
+    if drift.reference.get("levels") and drift.current.get("levels"):
+        return _level_plot(name, title, drift.reference["levels"], drift.current["levels"])
     return None
 
 
-def _deciles(name: str, title: str, then: Mapping[str, float], now: Mapping[str, float]) -> Html:
-    x = axis_over([*then.values(), *now.values()], "Value")
-    frame = Frame(x=x, y=Axis(low=0, high=1, label="Share of rows up to it", marks=_SHARES))
-    marks = [
-        line(frame, list(found.values()), [float(share) for share in found], kind)
-        for kind, found in (("champion", then), ("candidate", now))
+def _decile_plot(name: str, title: str, reference: Mapping[str, float], current: Mapping[str, float]) -> Figure:
+    x = axis_for([*reference.values(), *current.values()], "Value")
+    frame = Frame(x=x, y=Axis(low=0, high=1, label="Cumulative share of rows", marks=_SHARES))
+    shapes = [
+        line(frame, list(quantiles.values()), [float(share) for share in quantiles], series)
+        for series, quantiles in ((_REFERENCE, reference), (_CURRENT, current))
     ]
-    told = f"The median was {number(then['0.5'])} and is {number(now['0.5'])}."
-    return figure(name, title, told, frame, marks)
+    medians = f"reference {format_number(reference['0.5'])}, current {format_number(current['0.5'])}"
+    return Figure(name, title, f"Median: {medians}.", frame, shapes)
 
 
-def _levels(name: str, title: str, then: Mapping[str, float], now: Mapping[str, float]) -> Html:
-    levels = sorted({*then, *now}, key=lambda each: (-max(then.get(each, 0.0), now.get(each, 0.0)), each))[
-        :_SHOWN_CLASSES
+def _level_plot(name: str, title: str, reference: Mapping[str, float], current: Mapping[str, float]) -> Figure:
+    largest = {level: max(reference.get(level, 0.0), current.get(level, 0.0)) for level in {*reference, *current}}
+    levels = sorted(largest, key=lambda level: (-largest[level], level))[:_MAX_CLASSES]
+    frame = _row_frame(levels, axis_for([0.0, *largest.values()], "Share of rows"), left=130)
+    rows = range(len(levels))
+    shapes = [
+        dot
+        for series, shares in ((_REFERENCE, reference), (_CURRENT, current))
+        for dot in points(frame, [shares.get(level, 0.0) for level in levels], rows, series, radius=4.5)
     ]
-    frame = _rows(levels, axis_over([0.0, *then.values(), *now.values()], "Share of rows"), left=130)
-    marks = [
-        dots(frame, [found.get(level, 0.0) for level in levels], range(len(levels)), kind, radius=4.5)
-        for kind, found in (("champion", then), ("candidate", now))
-    ]
-    was, now_is = percent(then.get(levels[0], 0.0)), percent(now.get(levels[0], 0.0))
-    told = f"The share of {clipped(levels[0])} was {was} and is {now_is}."
-    return figure(name, title, told, frame, marks)
+    before, after = (format_percent(shares.get(levels[0], 0.0)) for shares in (reference, current))
+    summary = f"Share of {clip(levels[0])}: reference {before}, current {after}."
+    return Figure(name, title, summary, frame, shapes)
 
 
-def intervals(
-    metric: str, rows: Sequence[tuple[str, str, float, Mapping[str, float] | None]], confidence: float
-) -> Html:
-    """One metric of several models with its intervals.
+def interval_plot(metric: str, rows: Sequence[ModelInterval], confidence: float) -> Figure:
+    """Return one metric of several models, with its intervals.
 
     Args:
-        metric: which one.
-        rows: label, class of the style sheet, value and interval of each model.
+        metric: name of the metric.
+        rows: value and interval of each model.
         confidence: of the intervals, such as 0.95.
     """
-    ends = [end for _, _, _, found in rows if found for end in (found["low"], found["high"])]
-    axis = axis_over([*(value for _, _, value, _ in rows), *ends], f"{metric_name(metric)} on the test rows")
-    frame = _rows([label for label, _, _, _ in rows], axis, left=130, height=30)
-    marks = []
-    for position, (_, kind, value, found) in enumerate(rows):
-        if found:
-            marks.append(whiskers(frame, position, found["low"], found["high"], kind))
-        marks.append(dots(frame, [value], [position], kind, radius=4.5))
-    told = "; ".join(f"{label}: {number(value)}{_between(found)}" for label, _, value, found in rows)
-    return figure("intervals", f"{metric_name(metric)} with {percent(confidence, 0)} intervals", told, frame, marks)
+    bounds = [bound for row in rows if row.interval for bound in (row.interval.low, row.interval.high)]
+    axis = axis_for([*(row.value for row in rows), *bounds], f"{metric_name(metric)} on the test set")
+    frame = _row_frame([row.label for row in rows], axis, left=130, row_height=30)
+    shapes: list[Shape] = []
+    for position, row in enumerate(rows):
+        if row.interval:
+            shapes += error_bar(frame, position, row.interval.low, row.interval.high, row.series)
+        shapes += points(frame, [row.value], [position], row.series, radius=4.5)
+    title = f"{metric_name(metric)} with {format_percent(confidence, 0)} intervals"
+    return Figure("intervals", title, "; ".join(map(_interval_text, rows)), frame, shapes)
 
 
-def history(metric: str, moments: Sequence[HistoryPoint]) -> Html:
-    """A metric of what served over time, with its interval, and where a new model took over.
+def _interval_text(row: ModelInterval) -> str:
+    interval = f" (interval {format_interval(row.interval)})" if row.interval else ""
+    return f"{row.label}: {format_number(row.value)}{interval}"
+
+
+def history_plot(metric: str, history: Sequence[HistoryPoint]) -> Figure:
+    """Return a metric of the deployed model over time, with its interval and the deployments of new models.
 
     Args:
-        metric: which one.
-        moments: oldest first; at least one.
+        metric: name of the metric.
+        history: oldest first; at least one point.
     """
-    times, values = [each.at.timestamp() for each in moments], [each.value for each in moments]
-    known = [each for each in moments if each.interval]
-    ends = [end for each in known if each.interval for end in (each.interval.low, each.interval.high)]
-    y = axis_over([*values, *ends], metric_name(metric))
+    times, values = [point.at.timestamp() for point in history], [point.value for point in history]
+    intervals = [point.interval for point in history if point.interval]
+    bounds = [bound for interval in intervals for bound in (interval.low, interval.high)]
+    y = axis_for([*values, *bounds], metric_name(metric))
     frame = Frame(x=_time_axis(times), y=y, width=720, height=260, left=60, right=24)
-    marks = []
-    if len(known) == len(moments):
-        low, high = ([getattr(each.interval, end) for each in known] for end in ("low", "high"))
-        marks.append(band(frame, times, low, high, "champion"))
-    marks.append(line(frame, times, values, "champion"))
-    took_over = [each for each in moments if each.new]
-    marks.append(dots(frame, times, values, "champion", radius=2.5))
-    at, reached = [each.at.timestamp() for each in took_over], [each.value for each in took_over]
-    marks.append(dots(frame, at, reached, "candidate", radius=4.5))
-    told = (
-        f"{len(moments)} runs; a new model took over in {len(took_over)}. The last value is {number(values[-1])}, "
-        f"the lowest {number(min(values))}, the highest {number(max(values))}."
+    shapes: list[Shape] = []
+    if len(intervals) == len(history):
+        low, high = [interval.low for interval in intervals], [interval.high for interval in intervals]
+        shapes.append(band(frame, times, low, high, "champion"))
+    shapes += [line(frame, times, values, "champion"), *points(frame, times, values, "champion", radius=2.5)]
+    new = [point for point in history if point.new]
+    new_times = [point.at.timestamp() for point in new]
+    shapes += points(frame, new_times, [point.value for point in new], "candidate", radius=4.5)
+    summary = (
+        f"{len(history)} runs, {len(new)} of them deployed a new model. Latest value {format_number(values[-1])}, "
+        f"lowest {format_number(min(values))}, highest {format_number(max(values))}."
     )
-    return figure("history", f"{metric_name(metric)} of what served", told, frame, marks)
+    return Figure("history", f"{metric_name(metric)} of the deployed model", summary, frame, shapes)
 
 
 def _time_axis(times: Sequence[float]) -> Axis:
     low, high = min(times), max(times)
-    room = (high - low) * 0.02 or 43_200.0
-    low, high = low - room, high + room
-    shape = "%Y-%m-%d" if high - low > 3 * 86_400 else "%m-%d %H:%M"
-    places = [low + (high - low) * (position + 0.5) / _MOMENTS for position in range(_MOMENTS)]
-    marks = [(place, f"{datetime.fromtimestamp(place, UTC):{shape}}") for place in places]
+    margin = (high - low) * 0.02 or _DAY_SECONDS / 2
+    low, high = low - margin, high + margin
+    date_format = "%Y-%m-%d" if high - low > 3 * _DAY_SECONDS else "%m-%d %H:%M"
+    positions = [low + (high - low) * (index + 0.5) / _TIME_MARKS for index in range(_TIME_MARKS)]
+    marks = [(position, f"{datetime.fromtimestamp(position, UTC):{date_format}}") for position in positions]
     return Axis(low=low, high=high, label="End of the run (UTC)", marks=marks)
 
 
-def _between(found: Mapping[str, float] | None) -> str:
-    return f", between {number(found['low'])} and {number(found['high'])}" if found else ""
+def _diagonal(frame: Frame) -> Shape:
+    return line(frame, (0, 1), (0, 1), "reference")
 
 
 def _unit_square(x: str, y: str) -> Frame:
     return Frame(x=Axis(low=0, high=1, label=x, marks=_SHARES), y=Axis(low=0, high=1, label=y, marks=_SHARES))
 
 
-def _rows(names: Sequence[str], x: Axis, *, left: float, height: float = _ROW) -> Frame:
-    """A frame with one row a name, the first on top."""
+def _row_frame(names: Sequence[str], x: Axis, *, left: float, row_height: float = _ROW_HEIGHT) -> Frame:
+    """Return a frame with one row per name, the first on top."""
     marks = [(float(position), name) for position, name in enumerate(names)]
     y = Axis(low=len(names) - 0.5, high=-0.5, label="", marks=marks)
     x = Axis(low=x.low, high=x.high, label=x.label, marks=ticks(x.low, x.high, 4))
-    return Frame(x=x, y=y, width=560, height=10 + 44 + height * len(names), left=left)
+    return Frame(x=x, y=y, width=560, height=10 + 44 + row_height * len(names), left=left)

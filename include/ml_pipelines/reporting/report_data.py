@@ -1,4 +1,4 @@
-"""What a run's report is made from."""
+"""The data of a run's report."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["ReportData"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportData:
-    """All that is known at a run's end. A run that ended early has less, and its report says so.
+    """The results of a run. A run that ended early has fewer of them, and its report has fewer sections.
 
     Attributes:
-        identity: whose run it is.
-        decision: the final one.
-        details: of the ledger's entry.
-        quality: the document of the step check_quality.
-        evaluation: the document of the step evaluate.
-        trainings: the records of the trainings, in the order of the candidates.
-        champion_version: the version whose training today's features are compared with.
-        champion_training: its record.
-        champion_missing: why there is no such record, as a sentence.
-        tasks: what the tasks before got, in the order in which they ended.
+        identity: identity of the run.
+        decision: the final decision.
+        details: details of the ledger entry.
+        quality: document of the step check_quality.
+        evaluation: document of the step evaluate.
+        trainings: training records, in the order of the candidates.
+        champion_version: version of the champion before the run.
+        champion_training: training record of that version.
+        champion_missing: reason for a missing training record, as a clause.
+        tasks: results of the tasks, in the order of their ends.
     """
 
     identity: Identity
@@ -43,19 +43,19 @@ class ReportData:
 
     @property
     def winner(self) -> Mapping[str, Any] | None:
-        """The best candidate as it was evaluated."""
-        return self._of_winner(self.evaluation["candidates"]) if self.evaluation else None
+        """The evaluation of the best candidate."""
+        return self._best(self.evaluation["candidates"]) if self.evaluation else None
 
     @property
     def training(self) -> Mapping[str, Any] | None:
-        """The best candidate's training."""
-        return self._of_winner(self.trainings)
+        """The training record of the best candidate."""
+        return self._best(self.trainings)
 
     @property
     def ended_at(self) -> datetime | None:
-        """When the last task before the report ended."""
+        """The end of the last task."""
         return max((task.recorded_at for task in self.tasks), default=None)
 
-    def _of_winner(self, each: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    def _best(self, candidates: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
         index = self.decision.candidate_index
-        return each[index] if index is not None and index < len(each) else None
+        return candidates[index] if index is not None and index < len(candidates) else None

@@ -1,221 +1,246 @@
-"""The report's sections on what the run was given and how it went: data, rows, quality, drift, environment, time."""
+"""The sections of a report on the run: data, rows, quality, drift, feature importance, environment, steps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_pipelines.data.drift import LARGE_DRIFT, MODERATE_DRIFT, FeatureDrift, compare_profiles
 from ml_pipelines.pipeline.facts import TrainFacts
-from ml_pipelines.reporting import plots
-from ml_pipelines.reporting.components import facts, mark, more, note, section, table
-from ml_pipelines.reporting.formatting import NOTHING, digest, duration, number, percent, size
-from ml_pipelines.reporting.html import Child, Html, clipped, element
+from ml_pipelines.ports import TaskRecord
+from ml_pipelines.reporting.components import (
+    Badge,
+    Cell,
+    Code,
+    Details,
+    Facts,
+    Section,
+    Table,
+    Text,
+    note,
+    remaining,
+    section,
+    verdict_badge,
+)
+from ml_pipelines.reporting.formatting import (
+    NO_VALUE,
+    clip,
+    format_count,
+    format_digest,
+    format_duration,
+    format_number,
+    format_percent,
+    format_size,
+)
+from ml_pipelines.reporting.plots import importance_plot
 from ml_pipelines.reporting.report_data import ReportData
 
 __all__ = [
+    "DRIFT_HEAD",
+    "PSI_NOTE",
     "data_section",
+    "drift_blocks",
+    "drift_row",
     "drift_section",
     "environment_section",
-    "importances_section",
-    "moved_row",
+    "importance_section",
     "quality_section",
     "rows_section",
-    "timings_section",
+    "steps_section",
 ]
 
-_SHOWN_CHECKS = 200
-_SHOWN_FEATURES = 100
-_SHOWN_REASONS = 50
-_SHOWN_TASKS = 100
+DRIFT_HEAD = ("Feature", "Stability index", "Verdict", "Reference", "Current")
+PSI_NOTE = (
+    f"Population stability index: below {MODERATE_DRIFT} is stable, from {LARGE_DRIFT} on is a large shift. Missing "
+    "values count as a separate group."
+)
+
+_SOURCES = {"dvc": "DVC", "file": "file", "sql": "SQL"}
+_PARTS = {"train": "Used for training", "validation": "Used for the selection", "test": "Used for the evaluation"}
+_MAX_CHECKS = 200
+_MAX_FEATURES = 100
+_MAX_REASONS = 50
+_MAX_TASKS = 100
+_MAX_LEVELS = 3
 
 
-def data_section(evidence: ReportData) -> Html | None:
-    """The version of the data."""
-    pin = evidence.details.pin
-    if not pin:
+def data_section(data: ReportData) -> Section | None:
+    """Return the section on the version of the data."""
+    pin = data.details.pin
+    if pin is None:
         return None
-    revision, told = pin.revision, pin.digest
-    return section(
-        "data",
-        "Data",
-        facts(
-            [
-                ("Source", {"dvc": "DVC", "file": "file", "sql": "SQL"}.get(pin.source, pin.source)),
-                ("Location", clipped(pin.location, 300)),
-                ("Revision", element("code", clipped(revision)) if revision else None),
-                ("Digest", element("code", clipped(told)) if told else None),
-                ("Size", size(pin.bytes) if pin.bytes is not None else None),
-                *_fingerprint(evidence.details.fingerprint),
-            ],
-            listed=True,
-        ),
-    )
+    facts: list[tuple[str, Cell | None]] = [
+        ("Source", _SOURCES.get(pin.source, pin.source)),
+        ("Location", clip(pin.location, 300)),
+        ("Revision", Code(clip(pin.revision)) if pin.revision else None),
+        ("Digest", Code(clip(pin.digest)) if pin.digest else None),
+        ("Size", None if pin.bytes is None else format_size(pin.bytes)),
+        ("Fingerprint", _fingerprint(data.details.fingerprint or {})),
+    ]
+    return section("data", "Data", Facts(facts, listed=True))
 
 
-def _fingerprint(fingerprint: dict[str, str] | None) -> list[tuple[str, Child]]:
-    told = ", ".join(f"{name} {digest(value)}" for name, value in (fingerprint or {}).items())
-    return [("Fingerprint", element("code", clipped(told, 300)))] if told else []
+def _fingerprint(fingerprint: Mapping[str, str]) -> Code | None:
+    text = ", ".join(f"{name} {format_digest(value)}" for name, value in fingerprint.items())
+    return Code(clip(text, 300)) if text else None
 
 
-def rows_section(evidence: ReportData) -> Html | None:
-    """Where every row went."""
-    rows, parts = evidence.details.rows, evidence.details.parts or {}
+def rows_section(data: ReportData) -> Section | None:
+    """Return the section on the number of rows in each part of the data."""
+    rows, parts = data.details.rows, data.details.parts or {}
     if not rows:
         return None
+    counts = {"Rows in": rows.rows_in, "Quarantined": rows.quarantined, "Kept": rows.kept}
+    counts |= {_PARTS.get(name, name): count for name, count in parts.items()}
     total = rows.rows_in or 1
-    flow: list[tuple[Child, ...]] = [("Rows in", f"{rows.rows_in:,}", percent(rows.rows_in / total))]
-    flow.append(("Set aside", f"{rows.quarantined:,}", percent(rows.quarantined / total)))
-    flow.append(("Kept", f"{rows.kept:,}", percent(rows.kept / total)))
-    uses = {"train": "of which to learn from", "validation": "of which to choose by", "test": "of which to judge on"}
-    flow += [(uses.get(name, name), f"{count:,}", percent(count / total)) for name, count in parts.items()]
-    reasons = sorted(rows.quarantined_by_reason.items(), key=lambda each: (-each[1], each[0]))
-    aside = [(clipped(reason, 300), f"{count:,}") for reason, count in reasons[:_SHOWN_REASONS]]
+    flow = [[label, format_count(count), format_percent(count / total)] for label, count in counts.items()]
+    reasons = sorted(rows.quarantined_by_reason.items(), key=lambda item: (-item[1], item[0]))
+    shown = [[clip(reason, 300), format_count(count)] for reason, count in reasons[:_MAX_REASONS]]
     return section(
         "rows",
         "Rows",
-        table(("", "Rows", "Share"), flow, numbers=(1, 2)),
-        table(("Why a row was set aside", "Rows"), aside, numbers=(1,)) if aside else None,
-        more(len(aside), len(reasons), "reasons"),
+        Table(head=("", "Rows", "Share"), rows=flow, numeric=(1, 2)),
+        Table(head=("Quarantine reason", "Rows"), rows=shown, numeric=(1,)) if shown else None,
+        remaining(len(shown), len(reasons), "reasons"),
     )
 
 
-def quality_section(evidence: ReportData) -> Html | None:
-    """What failed or warned, and in a fold what passed."""
-    if not evidence.quality:
+def quality_section(data: ReportData) -> Section | None:
+    """Return the section on the data quality: failed checks and warnings, and the passed checks as details."""
+    if not data.quality:
         return None
-    checks = evidence.quality["checks"]
+    checks = data.quality["checks"]
     failed = sorted((check for check in checks if not check["passed"]), key=lambda check: check["severity"] != "error")
     passed = [check for check in checks if check["passed"]]
-    told = f"{len(passed):,} of {len(checks):,} checks passed"
-    shown, held = failed[:_SHOWN_CHECKS], passed[:_SHOWN_CHECKS]
     return section(
         "quality",
-        "Quality of the data",
-        element("p", f"{told}."),
-        _checks(shown) if shown else None,
-        more(len(shown), len(failed), "checks that failed"),
-        element("details", element("summary", "What passed"), _checks(held), more(len(held), len(passed), "checks"))
-        if held
-        else None,
+        "Data quality",
+        Text(f"{format_count(len(passed))} of {format_count(len(checks))} checks passed."),
+        *_check_blocks(failed, "failed checks"),
+        Details("Passed checks", _check_blocks(passed, "checks")) if passed else None,
     )
 
 
-def _checks(checks: list[dict[str, Any]]) -> Html:
-    rows = [
-        (
-            check["check"].replace("_", " "),
-            clipped(check["column"] or NOTHING),
-            mark(check["passed"], warning=check["severity"] != "error"),
-            clipped(check["detail"], 600),
-        )
-        for check in checks
+def _check_blocks(checks: Sequence[Mapping[str, Any]], noun: str) -> list[Table | Text]:
+    shown = checks[:_MAX_CHECKS]
+    head = ("Check", "Column", "Verdict", "Result")
+    table = Table(head=head, rows=[_check_row(check) for check in shown])
+    blocks = [table, remaining(len(shown), len(checks), noun)] if shown else []
+    return [block for block in blocks if block is not None]
+
+
+def _check_row(check: Mapping[str, Any]) -> list[Cell]:
+    return [
+        check["check"].replace("_", " "),
+        clip(check["column"] or NO_VALUE),
+        verdict_badge(check["passed"], warning=check["severity"] != "error"),
+        clip(check["detail"], 600),
     ]
-    return table(("Check", "Column", "Verdict", "What was found"), rows)
 
 
-def drift_section(evidence: ReportData) -> Html | None:
-    """How far the features have moved since the champion was trained."""
-    training = evidence.training
+def drift_section(data: ReportData) -> Section | None:
+    """Return the section on the drift of the features since the training of the champion."""
+    training = data.training
     if training is None:
         return None
-    if evidence.champion_training is None:
-        why = evidence.champion_missing or "there is no champion to compare with"
-        return section("drift", "Drift of the features", element("p", f"Not measured: {clipped(why, 500)}."))
-    found = compare_profiles(evidence.champion_training["profile"], training["profile"])
-    shown = found[:_SHOWN_FEATURES]
-    moved = sum(each.index is not None and each.index >= MODERATE_DRIFT for each in found)
+    if data.champion_training is None:
+        reason = data.champion_missing or "there is no champion to compare with"
+        return section("drift", "Feature drift", Text(f"Not measured: {clip(reason, 500)}."))
+    drifts = compare_profiles(data.champion_training["profile"], training["profile"])
+    shifted = sum(drift.index is not None and drift.index >= MODERATE_DRIFT for drift in drifts)
     return section(
         "drift",
-        "Drift of the features",
-        element(
-            "p",
-            f"{moved:,} of {len(found):,} features have moved since version {evidence.champion_version} was trained.",
+        "Feature drift",
+        Text(
+            f"{format_count(shifted)} of {format_count(len(drifts))} features have shifted since the training of "
+            f"version {data.champion_version}, the reference."
         ),
-        table(("Feature", "Stability index", "Verdict", "Then", "Now"), map(moved_row, shown), numbers=(1,)),
-        note(
-            f"Population stability index of the training rows: below {MODERATE_DRIFT} is stable, "
-            f"from {LARGE_DRIFT} on it has shifted. Missing cells count as a value of their own."
-        ),
-        more(len(shown), len(found), "features"),
+        *drift_blocks(drifts),
     )
 
 
-def moved_row(each: FeatureDrift) -> tuple[Child, ...]:
-    """A row of a table of drift: name, index, verdict, then and now."""
-    if each.index is None:
-        word = "new" if each.reference is None else "gone" if each.current is None else "another kind"
-        verdict = element("span", word, class_="mark wait")
-        return clipped(each.feature), NOTHING, verdict, _profile(each.reference), _profile(each.current)
-    kind, word = (
-        ("bad", "shifted")
-        if each.index >= LARGE_DRIFT
-        else ("wait", "moved")
-        if each.index >= MODERATE_DRIFT
-        else ("good", "stable")
-    )
-    verdict = element("span", word, class_=f"mark {kind}")
-    return clipped(each.feature), f"{each.index:.3f}", verdict, _profile(each.reference), _profile(each.current)
+def drift_blocks(drifts: Sequence[FeatureDrift]) -> list[Table | Text]:
+    """Return the table of the drift of each feature, with an explanation of the index."""
+    shown = drifts[:_MAX_FEATURES]
+    table = Table(head=DRIFT_HEAD, rows=[drift_row(drift) for drift in shown], numeric=(1,))
+    hidden = remaining(len(shown), len(drifts), "features")
+    return [table, *([hidden] if hidden else []), note(PSI_NOTE)]
+
+
+def drift_row(drift: FeatureDrift) -> list[Cell]:
+    """Return the name, the index, the verdict, and both profiles of a feature."""
+    index = NO_VALUE if drift.index is None else f"{drift.index:.3f}"
+    return [clip(drift.feature), index, _drift_badge(drift), _profile(drift.reference), _profile(drift.current)]
+
+
+def _drift_badge(drift: FeatureDrift) -> Badge:
+    if drift.index is None:
+        return Badge(
+            "new" if drift.reference is None else "removed" if drift.current is None else "type changed", "wait"
+        )
+    if drift.index >= LARGE_DRIFT:
+        return Badge("large shift", "bad")
+    return Badge("moderate shift", "wait") if drift.index >= MODERATE_DRIFT else Badge("stable", "good")
 
 
 def _profile(profile: Mapping[str, Any] | None) -> str:
-    """A feature in a few words: its middle and spread, or its commonest values."""
+    """Return mean and standard deviation of a feature, or its most frequent values."""
     if profile is None:
-        return NOTHING
-    missing = f"; {percent(profile['missing'])} missing" if profile["missing"] else ""
+        return NO_VALUE
+    missing = f"; {format_percent(profile['missing'])} missing" if profile["missing"] else ""
     if "levels" in profile:
-        top = sorted(profile["levels"].items(), key=lambda each: (-each[1], each[0]))[:3]
-        return (
-            f"{', '.join(f'{clipped(level, 24)} {percent(share, 0)}' for level, share in top) or 'no values'}{missing}"
-        )
+        return (_levels(profile["levels"]) or "no values") + missing
     if profile["mean"] is None:
         return "no values"
-    return f"{number(profile['mean'])} ± {number(profile['std'])}{missing}"
+    return f"{format_number(profile['mean'])} ± {format_number(profile['std'])}{missing}"
 
 
-def importances_section(evidence: ReportData) -> Html | None:
-    """Which features the winner needs."""
-    found = (evidence.training or {}).get("importances")
-    if not found:
+def _levels(levels: Mapping[str, float]) -> str:
+    largest = sorted(levels.items(), key=lambda item: (-item[1], item[0]))[:_MAX_LEVELS]
+    return ", ".join(f"{clip(level, 24)} {format_percent(share, 0)}" for level, share in largest)
+
+
+def importance_section(data: ReportData) -> Section | None:
+    """Return the section on the permutation importance of the features."""
+    importances = (data.training or {}).get("importances")
+    if not importances:
         return None
-    told = (
-        "A feature's values are shuffled among some of the training rows, and the loss (log loss, or mean squared "
-        "error) rises by so much."
+    explanation = note(
+        "Increase of the loss (log loss or mean squared error) after the values of one feature are shuffled in a "
+        "sample of the training rows."
     )
-    return section("importances", "Features that matter", plots.importances(found), note(told))
+    return section("importances", "Feature importance", importance_plot(importances), explanation)
 
 
-def environment_section(evidence: ReportData) -> Html | None:
-    """The packages that the winner was trained with."""
-    requirements = (evidence.training or {}).get("requirements")
+def environment_section(data: ReportData) -> Section | None:
+    """Return the section on the packages of the best candidate's training."""
+    requirements = (data.training or {}).get("requirements")
     if not requirements:
         return None
-    packages = [(name, version) for name, _, version in (each.partition("==") for each in requirements)]
-    rows = [(clipped(name), element("code", clipped(version))) for name, version in packages]
-    return section("environment", "Environment", table(("Package", "Version"), rows))
+    packages = [(name, version) for name, _, version in (entry.partition("==") for entry in requirements)]
+    rows: list[list[Cell]] = [[clip(name), Code(clip(version))] for name, version in packages]
+    return section("environment", "Environment", Table(head=("Package", "Version"), rows=rows))
 
 
-def timings_section(evidence: ReportData) -> Html | None:
-    """How long each task took, and what was there already."""
-    tasks = [task for task in evidence.tasks if task.result.step != "record_decision"]
+def steps_section(data: ReportData) -> Section | None:
+    """Return the section on the duration of each step, and on the results from the store."""
+    tasks = [task for task in data.tasks if task.result.step != "record_decision"]
     if not tasks:
         return None
-    shown = tasks[:_SHOWN_TASKS]
-    rows = [
-        (_label(task), task.result.status, duration(task.result.seconds), clipped(task.result.reason, 300))
-        for task in shown
-    ]
+    shown = tasks[:_MAX_TASKS]
     reused = sum(task.result.status == "cached" for task in tasks)
-    total = duration(sum(task.result.seconds for task in tasks))
+    total = format_duration(sum(task.result.seconds for task in tasks))
     return section(
         "timings",
         "Steps",
-        element("p", f"{len(tasks):,} tasks took {total}; {reused:,} found their result in the store."),
-        table(("Task", "How", "Time", "Why"), rows, numbers=(2,)),
-        more(len(shown), len(tasks), "tasks"),
+        Text(f"{format_count(len(tasks))} steps took {total}; {format_count(reused)} reused a result of the store."),
+        Table(head=("Step", "Result", "Time", "Reason"), rows=[_step_row(task) for task in shown], numeric=(2,)),
+        remaining(len(shown), len(tasks), "steps"),
     )
 
 
-def _label(task: Any) -> str:
-    candidate = TrainFacts.of(task.result).candidate if task.result.step == "train" else None
-    return clipped(f"{task.identity.task_id} · {candidate}" if candidate else task.identity.task_id)
+def _step_row(task: TaskRecord) -> list[Cell]:
+    result = task.result
+    candidate = TrainFacts.of(result).candidate if result.step == "train" else None
+    label = f"{task.identity.task_id} · {candidate}" if candidate else task.identity.task_id
+    return [clip(label), result.status, format_duration(result.seconds), clip(result.reason, 300)]

@@ -1,29 +1,54 @@
-"""Small plots as inline SVG: they follow the page's colours, say in words what they show, and need no script."""
+"""Small plots as SVG shapes. They follow the colours of the page, have a text alternative, and need no script."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
 
-from ml_pipelines.reporting.html import Html, clipped, element, join
+from ml_pipelines.reporting.formatting import clip
 
 __all__ = [
     "Axis",
+    "Figure",
     "Frame",
-    "axis_over",
+    "Shape",
+    "axes",
+    "axis_for",
     "band",
     "bars",
-    "dots",
-    "figure",
-    "framed",
-    "level_line",
+    "error_bar",
     "line",
+    "points",
+    "reference_line",
+    "shape",
+    "text",
     "ticks",
-    "whiskers",
 ]
 
 Numbers = Sequence[float]
+Attribute = str | float
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """An SVG element. The template escapes `text` and the values of `attributes`."""
+
+    tag: str
+    attributes: dict[str, Attribute] = field(default_factory=dict)
+    text: str | None = None
+
+
+def shape(tag: str, style: str, **attributes: Attribute) -> Shape:
+    """Return a shape with a class of the style sheet. An attribute `fill_opacity` becomes `fill-opacity`."""
+    named = {name.replace("_", "-"): value for name, value in attributes.items()}
+    return Shape(tag, {**named, "class": style})
+
+
+def text(content: str, style: str, *, anchor: str = "middle", **attributes: Attribute) -> Shape:
+    """Return a text with a class of the style sheet."""
+    return Shape("text", {**attributes, "text-anchor": anchor, "class": style}, content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +56,10 @@ class Axis:
     """One axis.
 
     Attributes:
-        low: where it begins.
-        high: where it ends, above `low`.
-        label: what is measured, with its unit.
-        marks: where it has a mark, and what that is called; none are made up if there are none.
+        low: value at the start.
+        high: value at the end.
+        label: the measured quantity, with its unit.
+        marks: positions and texts of the tick marks.
     """
 
     low: float
@@ -45,7 +70,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """A drawing area and its axes, in the units of the picture: about one pixel each."""
+    """A drawing area with its axes and margins, in units of about one pixel."""
 
     x: Axis
     y: Axis
@@ -57,127 +82,129 @@ class Frame:
     bottom: float = 44
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where a point is drawn; outside the axes, at their edge."""
-        across = _part(self.x, x) * (self.width - self.left - self.right)
-        up = _part(self.y, y) * (self.height - self.top - self.bottom)
+        """Return the position of a point, limited to the axes."""
+        across = _fraction(self.x, x) * (self.width - self.left - self.right)
+        up = _fraction(self.y, y) * (self.height - self.top - self.bottom)
         return round(self.left + across, 2), round(self.height - self.bottom - up, 2)
 
 
-def _part(axis: Axis, value: float) -> float:
+def _fraction(axis: Axis, value: float) -> float:
     return min(1.0, max(0.0, (value - axis.low) / (axis.high - axis.low)))
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[tuple[float, str]]:
-    """Round numbers between two bounds, about so many, and how they are written."""
-    rough = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * nice for nice in (1, 2, 5, 10) if power * nice >= rough * 0.999)
-    digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [(number * step, _written(number * step, digits)) for number in range(first, last + 1)]
-
-
-def _written(value: float, digits: int) -> str:
-    if abs(value) >= 1e6 or digits > 6:
-        return f"{value:.3g}"
-    return f"{value + 0.0:,.{digits}f}"
-
-
-def axis_over(values: Numbers, label: str, *, about: int = 5, margin: float = 0.04) -> Axis:
-    """An axis that shows all values, with a margin and marks at round numbers."""
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    room = (high - low) * margin or abs(high) * 0.1 or 1.0
-    low, high = low - room, high + room
-    return Axis(low=low, high=high, label=label, marks=ticks(low, high, about))
-
-
-def figure(name: str, title: str, summary: str, frame: Frame, marks: Sequence[Html]) -> Html:
+@dataclass(frozen=True, slots=True)
+class Figure:
     """A plot with its caption.
 
-    Args:
-        name: tells it apart from the others of the page, letters and digits.
-        title: what it shows.
-        summary: the same in a sentence, for who can't see it.
-        frame: the drawing area.
-        marks: what is drawn in it.
+    Attributes:
+        name: unique on the page; letters, digits and hyphens.
+        title: caption.
+        summary: the content in a sentence, for screen readers.
+        frame: drawing area.
+        shapes: the data, drawn above the axes.
     """
-    drawing = element(
-        "svg",
-        element("title", title, id=f"{name}-title"),
-        element("desc", summary, id=f"{name}-desc"),
-        framed(frame),
-        *marks,
-        viewBox=f"0 0 {frame.width:g} {frame.height:g}",
-        role="img",
-        aria_labelledby=f"{name}-title {name}-desc",
-        class_="plot",
-    )
-    return element("figure", element("figcaption", title), drawing)
+
+    name: str
+    title: str
+    summary: str
+    frame: Frame
+    shapes: Sequence[Shape]
+    kind: ClassVar[str] = "figure"
+
+    @property
+    def all_shapes(self) -> list[Shape]:
+        """The axes and the data."""
+        return [*axes(self.frame), *self.shapes]
 
 
-def framed(frame: Frame) -> Html:
-    """The axes, their marks and their labels."""
+def ticks(low: float, high: float, count: int = 5) -> list[tuple[float, str]]:
+    """Return about `count` round numbers between two bounds, with their texts."""
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [(number * step, _tick_text(number * step, digits)) for number in range(first, last + 1)]
+
+
+def _tick_text(value: float, digits: int) -> str:
+    if abs(value) >= 1e6 or digits > 6:
+        return f"{value:.3g}"
+    return f"{value + 0.0:,.{digits}f}"  # + 0.0 turns -0.0 into 0.0
+
+
+def axis_for(values: Numbers, label: str, *, count: int = 5, margin: float = 0.04) -> Axis:
+    """Return an axis that covers all values and a margin, with marks at round numbers."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    space = (high - low) * margin or abs(high) * 0.1 or 1.0
+    low, high = low - space, high + space
+    return Axis(low=low, high=high, label=label, marks=ticks(low, high, count))
+
+
+def axes(frame: Frame) -> list[Shape]:
+    """Return the axes of a frame, with tick marks and labels."""
     left, bottom = frame.at(frame.x.low, frame.y.low)
     right, top = frame.at(frame.x.high, frame.y.high)
-    pieces = [element("line", x1=left, x2=right, y1=bottom, y2=bottom, class_="axis")]
+    shapes = [_segment(left, right, bottom, bottom, "axis")]
     for value, name in frame.x.marks:
         x, _ = frame.at(value, frame.y.low)
-        pieces.append(element("line", x1=x, x2=x, y1=top, y2=bottom, class_="grid"))
-        pieces.append(element("text", clipped(name, 16), x=x, y=bottom + 15, text_anchor="middle", class_="tick"))
+        shapes += [_segment(x, x, top, bottom, "grid"), text(clip(name, 16), "tick", x=x, y=bottom + 15)]
     for value, name in frame.y.marks:
         _, y = frame.at(frame.x.low, value)
-        pieces.append(element("line", x1=left, x2=right, y1=y, y2=y, class_="grid"))
-        pieces.append(element("text", clipped(name, 24), x=left - 7, y=y + 4, text_anchor="end", class_="tick"))
-    place: dict[str, str | float] = {"x": round((left + right) / 2, 2), "y": frame.height - 6}
-    pieces.append(element("text", frame.x.label, text_anchor="middle", class_="label", **place))
+        mark = text(clip(name, 24), "tick", anchor="end", x=left - 7, y=y + 4)
+        shapes += [_segment(left, right, y, y, "grid"), mark]
+    shapes.append(text(frame.x.label, "label", x=round((left + right) / 2, 2), y=frame.height - 6))
     if frame.y.label:
         y = round((top + bottom) / 2, 2)
-        place = {"x": 12, "y": y, "transform": f"rotate(-90 12 {y})"}
-        pieces.append(element("text", frame.y.label, text_anchor="middle", class_="label", **place))
-    return join(pieces)
+        shapes.append(text(frame.y.label, "label", x=12, y=y, transform=f"rotate(-90 12 {y})"))
+    return shapes
 
 
-def line(frame: Frame, x: Numbers, y: Numbers, kind: str) -> Html:
-    """A line through points; `kind` is a class of the style sheet, such as `candidate`."""
-    points = " ".join(f"{across:g},{down:g}" for across, down in map(frame.at, x, y))
-    return element("polyline", points=points, class_=f"line {kind}")
+def _segment(x1: float, x2: float, y1: float, y2: float, style: str) -> Shape:
+    return shape("line", style, x1=x1, x2=x2, y1=y1, y2=y2)
 
 
-def level_line(frame: Frame, *, y: float | None = None, x: float | None = None, kind: str = "reference") -> Html:
-    """A line from edge to edge at one value."""
+def line(frame: Frame, x: Numbers, y: Numbers, style: str) -> Shape:
+    """Return a line through points; `style` is a class of the style sheet, such as `candidate`."""
+    return shape("polyline", f"line {style}", points=_points(map(frame.at, x, y)))
+
+
+def reference_line(frame: Frame, *, y: float | None = None, x: float | None = None) -> Shape:
+    """Return a dashed line across the frame at one value of `x` or `y`."""
     if y is not None:
-        return line(frame, (frame.x.low, frame.x.high), (y, y), kind)
+        return line(frame, (frame.x.low, frame.x.high), (y, y), "reference")
     assert x is not None
-    return line(frame, (x, x), (frame.y.low, frame.y.high), kind)
+    return line(frame, (x, x), (frame.y.low, frame.y.high), "reference")
 
 
-def dots(frame: Frame, x: Numbers, y: Numbers, kind: str, radius: float = 3) -> Html:
-    """A dot at each point."""
-    places = map(frame.at, x, y)
-    return join(element("circle", cx=across, cy=down, r=radius, class_=f"dot {kind}") for across, down in places)
+def points(frame: Frame, x: Numbers, y: Numbers, style: str, radius: float = 3) -> list[Shape]:
+    """Return a dot at each point."""
+    return [shape("circle", f"dot {style}", cx=cx, cy=cy, r=radius) for cx, cy in map(frame.at, x, y)]
 
 
-def whiskers(frame: Frame, y: float, low: float, high: float, kind: str) -> Html:
-    """A horizontal interval with ends."""
-    (x0, down), (x1, _) = frame.at(low, y), frame.at(high, y)
-    ends = (element("line", x1=x, x2=x, y1=down - 5, y2=down + 5, class_=f"whisker {kind}") for x in (x0, x1))
-    return join([element("line", x1=x0, x2=x1, y1=down, y2=down, class_=f"whisker {kind}"), *ends])
+def error_bar(frame: Frame, y: float, low: float, high: float, style: str) -> list[Shape]:
+    """Return a horizontal error bar."""
+    (x1, center), (x2, _) = frame.at(low, y), frame.at(high, y)
+    ends = (_segment(x, x, center - 5, center + 5, f"whisker {style}") for x in (x1, x2))
+    return [_segment(x1, x2, center, center, f"whisker {style}"), *ends]
 
 
-def bars(frame: Frame, values: Numbers, kind: str, thickness: float = 12) -> Html:
-    """Horizontal bars from zero, the first at the height 0, the next at 1 and so on."""
-    drawn = []
+def bars(frame: Frame, values: Numbers, style: str, thickness: float = 12) -> list[Shape]:
+    """Return horizontal bars from zero, the first at height 0, the next at height 1, and so on."""
+    shapes = []
     for position, value in enumerate(values):
-        (x0, down), (x1, _) = frame.at(0.0, position), frame.at(value, position)
-        width = max(round(abs(x1 - x0), 2), 1.0)
-        drawn.append(
-            element("rect", x=min(x0, x1), y=down - thickness / 2, width=width, height=thickness, rx=2, class_=kind)
-        )
-    return join(drawn)
+        (x1, center), (x2, _) = frame.at(0.0, position), frame.at(value, position)
+        width = max(round(abs(x2 - x1), 2), 1.0)
+        place = {"x": min(x1, x2), "y": center - thickness / 2, "width": width, "height": thickness}
+        shapes.append(shape("rect", style, rx=2, **place))
+    return shapes
 
 
-def band(frame: Frame, x: Numbers, low: Numbers, high: Numbers, kind: str) -> Html:
-    """The area between two lines."""
-    around = [*zip(x, low, strict=True), *reversed(list(zip(x, high, strict=True)))]
-    points = " ".join(f"{across:g},{down:g}" for across, down in (frame.at(*each) for each in around))
-    return element("polygon", points=points, class_=f"band {kind}")
+def band(frame: Frame, x: Numbers, low: Numbers, high: Numbers, style: str) -> Shape:
+    """Return the area between two lines."""
+    outline = [*zip(x, low, strict=True), *reversed(list(zip(x, high, strict=True)))]
+    return shape("polygon", f"band {style}", points=_points(frame.at(*point) for point in outline))
+
+
+def _points(positions: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{x:g},{y:g}" for x, y in positions)

@@ -1,4 +1,4 @@
-"""Make a run's report at its end: from what the steps left, into the store and to the tracking server."""
+"""Publish the report of a training run: in the artifact store and on the tracking server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ml_pipelines.ports import Services, TrackedModel
 from ml_pipelines.promotion.champion import champion_before_run
 from ml_pipelines.promotion.deployment import training_record
 from ml_pipelines.reporting.report_data import ReportData
-from ml_pipelines.reporting.training_report import render
+from ml_pipelines.reporting.training_report import render_training_report
 
 __all__ = ["REPORT_FILE", "publish_report"]
 
@@ -23,23 +23,23 @@ Recording = Publication[RecordParameters, FactsForRecord]
 
 
 def publish_report(work: Recording, services: Services, decision: Decision, details: RunDetails) -> ArtifactRef:
-    """Render the report, keep it in the store, and log it with the best candidate's training.
+    """Render the report, store it, and log it to the best candidate's run on the tracking server.
 
     Args:
-        work: of the step record_decision; with the references `report`, `evaluation` and `trainings`, as far as the
-            run came.
-        services: the outside world.
-        decision: the final one.
-        details: of the ledger's entry.
+        work: publication of the step record_decision, with the references `report`, `evaluation` and `trainings` if
+            the run has them.
+        services: store, registry and tracking server.
+        decision: the final decision.
+        details: details of the ledger entry.
 
     Returns:
-        Where the report is.
+        The reference of the report.
 
     Raises:
         ServiceUnavailable: the registry or the tracking server does not answer.
     """
     trainings = [load_json(services.read(ref)) for ref in all_artifacts(work.references, "trainings")]
-    evidence = ReportData(
+    data = ReportData(
         identity=work.identity,
         decision=decision,
         details=details,
@@ -47,12 +47,12 @@ def publish_report(work: Recording, services: Services, decision: Decision, deta
         evaluation=_document(work, services, "evaluation"),
         trainings=trainings,
         tasks=[task for task in services.tasks(work.identity) if task.result.step != "record_decision"],
-        **(_champion(work, services, decision.model) if trainings else {}),
+        **(_champion_fields(work, services, decision.model) if trainings else {}),
     )
-    page = render(evidence)
+    page = render_training_report(data)
     ref = services.save_artifact(page.encode(), "html")
-    if (tracked := _tracked(work, decision)) is not None:
-        services.tracking.log_evaluation(tracked, {}, {}, {REPORT_FILE: page})
+    if (model := _best_model(work, decision)) is not None:
+        services.tracking.log_evaluation(model, {}, {}, {REPORT_FILE: page})
     return ref
 
 
@@ -62,30 +62,31 @@ def _document(work: Recording, services: Services, name: str) -> dict[str, Any] 
     return load_json(services.read(one_artifact(work.references, name)))
 
 
-def _tracked(work: Recording, decision: Decision) -> TrackedModel | None:
-    """The training of the best candidate, where it was written down."""
+def _best_model(work: Recording, decision: Decision) -> TrackedModel | None:
+    """Return the best candidate on the tracking server, None if the run has none."""
     index = decision.candidate_index
     if index is None or index >= len(work.facts.train):
         return None
-    trained = work.facts.train[index]
-    return TrackedModel(trained.tracking_run_id, trained.model_uri, trained.tracking_url)
+    facts = work.facts.train[index]
+    return TrackedModel(facts.tracking_run_id, facts.model_uri, facts.tracking_url)
 
 
-def _champion(work: Recording, services: Services, model: str) -> dict[str, Any]:
-    """The record of the champion's training, or why it can't be had: never a reason for the run to fail."""
+def _champion_fields(work: Recording, services: Services, model: str) -> dict[str, Any]:
+    """Return the training record of the previous champion, or the reason why it is missing.
+
+    A missing record does not fail the run.
+    """
     version = champion_before_run(services.registry, model, work.identity)
     if version is None:
         return {}
-    told: dict[str, Any] = {"champion_version": version.version}
+    fields: dict[str, Any] = {"champion_version": version.version}
     try:
         record = training_record(services, version)
     except TransientError:
         raise
     except PipelineError as exc:
-        return {**told, "champion_missing": exc.what}
+        return {**fields, "champion_missing": exc.what}
     if "profile" not in record:
-        return {
-            **told,
-            "champion_missing": f"the training of version {version.version} holds no profile of its features",
-        }
-    return {**told, "champion_training": record}
+        reason = f"the training record of version {version.version} has no profile of its features"
+        return {**fields, "champion_missing": reason}
+    return {**fields, "champion_training": record}

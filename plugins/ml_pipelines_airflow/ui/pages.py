@@ -1,4 +1,4 @@
-"""From a template and what it shows to a page."""
+"""HTML pages from the templates."""
 
 from __future__ import annotations
 
@@ -11,49 +11,58 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ml_pipelines.contracts import LedgerEntry
-from ml_pipelines.reporting import formatting as words
-from ml_pipelines.reporting import plots
+from ml_pipelines.reporting import formatting
+from ml_pipelines.reporting.plots import history_plot
+from ml_pipelines.reporting.rendering import render_figure, replace_invalid_characters
 
 __all__ = ["page"]
 
 
-def page(request: Request, template: str, status: int = 200, **shown: Any) -> HTMLResponse:
-    """Fill a template.
+def page(request: Request, template: str, status: int = 200, **variables: Any) -> HTMLResponse:
+    """Return the response of a template.
 
     Args:
-        request: tells under which path this application and Airflow are found.
+        request: defines the paths of this application and of Airflow.
         template: name of a file in `templates/`.
-        status: of the answer.
-        shown: what the template names.
+        status: HTTP status.
+        variables: variables of the template.
     """
     root = str(request.scope.get("root_path", "")).rstrip("/")
 
     def url(path: str, **query: Any) -> str:
-        told = {name: value for name, value in query.items() if value is not None}
-        return f"{root}{path}{'?' + urlencode(told) if told else ''}"
+        parameters = {name: value for name, value in query.items() if value is not None}
+        return f"{root}{path}{'?' + urlencode(parameters) if parameters else ''}"
 
     def run_page(entry: LedgerEntry) -> str:
-        """Airflow's own page about a run; beside this application, wherever Airflow is mounted."""
+        """Return Airflow's page of a run. Airflow and this application have the same parent path."""
         airflow, _, _ = root.rpartition("/")
         return f"{airflow}/dags/{quote(entry.pipeline, safe='')}/runs/{quote(entry.run_id, safe='')}"
 
-    return HTMLResponse(_templates().get_template(template).render(url=url, run_page=run_page, **shown), status)
+    return HTMLResponse(_templates().get_template(template).render(url=url, run_page=run_page, **variables), status)
 
 
 @cache
 def _templates() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=PackageLoader("ml_pipelines_airflow.ui"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=replace_invalid_characters,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(words=words, history=plots.history)
-    made.filters.update(moment=_moment)
-    return made
+    environment.globals.update(
+        OUTCOMES=formatting.OUTCOMES,
+        history_plot=history_plot,
+        metric_direction=formatting.metric_direction,
+        metric_name=formatting.metric_name,
+        outcome_tone=formatting.outcome_tone,
+        render_figure=render_figure,
+    )
+    environment.filters.update(interval=formatting.format_interval, minute=_to_minute, number=formatting.format_number)
+    return environment
 
 
-def _moment(told: str | None) -> str:
-    """An ISO 8601 time to the minute."""
-    return f"{told[:16].replace('T', ' ')} UTC" if told else words.NOTHING
+def _to_minute(time: str | None) -> str:
+    """Return an ISO 8601 time without seconds."""
+    return f"{time[:16].replace('T', ' ')} UTC" if time else formatting.NO_VALUE

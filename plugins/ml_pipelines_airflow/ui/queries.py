@@ -1,4 +1,4 @@
-"""What the pages show, read from ledger and registry: only of pipelines that the user may see."""
+"""Queries of the pages to ledger and registry, limited to pipelines that the user may read."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ml_pipelines.reporting.plots import HistoryPoint
 
 __all__ = [
     "ALIASES",
+    "AliasedVersion",
     "ModelPage",
-    "Serving",
     "history_of",
     "model_page",
     "models_of",
@@ -26,23 +26,23 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 ALIASES = ("champion", "challenger", "previous")
-PER_PAGE = 20
-IN_HISTORY = 200
-MOST_READ = 2000  # entries read for a page, however few of them the user may see
-_CHUNK = 200
+PAGE_SIZE = 20
+HISTORY_SIZE = 200
+MAX_READ = 2000  # entries read for a page, even if the user may read few of them
+CHUNK_SIZE = 200
 
 Readable = Collection[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
-    """A version that an alias points to.
+class AliasedVersion:
+    """A version that has an alias.
 
     Attributes:
-        alias: which one.
-        version: its number.
-        since: when the run ended that made it so, None if no entry of the ledger tells.
-        url: its page in MLflow, if there is one.
+        alias: name of the alias.
+        version: number of the version.
+        since: end of the run that set the alias; None if the ledger has no entry of it.
+        url: page of the version in the model registry, if it has one.
     """
 
     alias: str
@@ -53,128 +53,131 @@ class Serving:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelPage:
-    """What is shown of a model.
+    """The content of a model's page.
 
     Attributes:
-        model: its name.
+        model: name of the model.
         latest: the newest entry.
         entries: a page of entries, the newest first.
         older: number below which the next page begins, None if there is none.
-        serving: what the aliases point to.
-        trouble: why the registry could not be asked.
-        metric: which the moments are of.
-        moments: oldest first.
+        aliases: versions that have an alias.
+        registry_error: reason why the registry could not be queried.
+        metric: metric of the history.
+        history: metric of the deployed model after each run, oldest first.
     """
 
     model: str
     latest: LedgerEntry
     entries: Sequence[LedgerEntry]
     older: int | None = None
-    serving: Sequence[Serving] = ()
-    trouble: str | None = None
+    aliases: Sequence[AliasedVersion] = ()
+    registry_error: str | None = None
     metric: str | None = None
-    moments: Sequence[HistoryPoint] = field(default=())
+    history: Sequence[HistoryPoint] = field(default=())
 
 
 def readable_entries(
     ledger: Ledger, model: str, readable: Readable, *, limit: int, before: int | None = None
 ) -> tuple[list[LedgerEntry], int | None]:
-    """Entries of pipelines that the user may see, the newest first, and below which number there are more."""
-    found: list[LedgerEntry] = []
+    """Return entries that the user may read, the newest first, and the number below which there are more."""
+    entries: list[LedgerEntry] = []
     for entry in _entries(ledger, model, before, first=limit + 1):
         if entry.pipeline in readable:
-            if len(found) == limit:
-                return found, found[-1].seq
-            found.append(entry)
-    return found, None
+            if len(entries) == limit:
+                return entries, entries[-1].seq
+            entries.append(entry)
+    return entries, None
 
 
 def _entries(ledger: Ledger, model: str, before: int | None, *, first: int) -> Iterator[LedgerEntry]:
     size, read = first, 0
-    while read < MOST_READ:
+    while read < MAX_READ:
         chunk = ledger.entries(model, limit=size, before=before)
         yield from chunk
         if len(chunk) < size:
             return
-        before, read, size = chunk[-1].seq, read + size, _CHUNK
+        before, read, size = chunk[-1].seq, read + size, CHUNK_SIZE
 
 
 def models_of(ledger: Ledger, readable: Readable) -> list[ModelPage]:
-    """The models that the user may see, by name: the newest decision on each, and what serves as the ledger tells."""
-    found = []
+    """Return the models that the user may see, by name, with the newest decision and the aliases of the ledger."""
+    summaries = []
     for model in ledger.models():
-        recent, _ = readable_entries(ledger, model, readable, limit=PER_PAGE)
+        recent, _ = readable_entries(ledger, model, readable, limit=PAGE_SIZE)
         if recent:
-            serving = _by_ledger(recent)
-            found.append(ModelPage(model=model, latest=recent[0], entries=recent, serving=serving))
-    return found
+            aliases = _by_ledger(recent)
+            summaries.append(ModelPage(model=model, latest=recent[0], entries=recent, aliases=aliases))
+    return summaries
 
 
 def model_page(services: Services, model: str, readable: Readable, *, before: int | None = None) -> ModelPage | None:
-    """What is shown of a model; None if the user may see nothing of it."""
-    recent, _ = readable_entries(services.ledger, model, readable, limit=IN_HISTORY)
+    """Return the content of a model's page; None if the user may read no decision on it."""
+    recent, _ = readable_entries(services.ledger, model, readable, limit=HISTORY_SIZE)
     if not recent:
         return None
-    entries, older = readable_entries(services.ledger, model, readable, limit=PER_PAGE, before=before)
-    serving, trouble = _by_registry(services, model, recent, readable)
+    entries, older = readable_entries(services.ledger, model, readable, limit=PAGE_SIZE, before=before)
+    aliases, registry_error = _by_registry(services, model, recent, readable)
     metric = next((entry.decision.metric for entry in recent if entry.decision.metric), None)
     return ModelPage(
         model=model,
         latest=recent[0],
         entries=entries,
         older=older,
-        serving=serving,
-        trouble=trouble,
+        aliases=aliases,
+        registry_error=registry_error,
         metric=metric,
-        moments=history_of(recent, metric) if metric else (),
+        history=history_of(recent, metric) if metric else (),
     )
 
 
 def _by_registry(
     services: Services, model: str, recent: Sequence[LedgerEntry], readable: Readable
-) -> tuple[list[Serving], str | None]:
-    """What a model's aliases point to, or what is known of it without the registry, and why that can't be asked."""
+) -> tuple[list[AliasedVersion], str | None]:
+    """Return the aliases of a model; if the registry fails, those of the ledger and the error."""
     try:
         versions = {alias: services.registry.by_alias(model, alias) for alias in ALIASES}
     except PipelineError as exc:
-        log.warning("the registry can't be asked about %s: %s", model, exc)
+        log.warning("the registry could not be queried for model %s: %s", model, exc)
         return _by_ledger(recent), exc.what
     return [
-        Serving(alias=alias, version=version.version, since=_since(recent, alias, version.version), url=version.url)
+        AliasedVersion(
+            alias=alias, version=version.version, since=_since(recent, alias, version.version), url=version.url
+        )
         for alias, version in versions.items()
-        if version is not None and _may_see(version, readable)
+        if version is not None and _is_readable(version, readable)
     ], None
 
 
-def _may_see(version: ModelVersion, readable: Readable) -> bool:
+def _is_readable(version: ModelVersion, readable: Readable) -> bool:
     pipeline = version.tags.get("ml_pipelines.pipeline")
     return pipeline is None or pipeline in readable
 
 
-def _by_ledger(recent: Sequence[LedgerEntry]) -> list[Serving]:
+def _by_ledger(recent: Sequence[LedgerEntry]) -> list[AliasedVersion]:
+    """Return the aliases that the newest deployment set."""
     for entry in recent:
-        told = [("champion", entry.details.version), ("previous", entry.details.previous_version)]
-        if told[0][1]:
+        versions = {"champion": entry.details.version, "previous": entry.details.previous_version}
+        if versions["champion"]:
             return [
-                Serving(alias=alias, version=str(version), since=_since(recent, alias, str(version)))
-                for alias, version in told
+                AliasedVersion(alias=alias, version=str(version), since=_since(recent, alias, str(version)))
+                for alias, version in versions.items()
                 if version
             ]
     return []
 
 
 def _since(recent: Sequence[LedgerEntry], alias: str, version: str) -> str | None:
-    """When the newest entry was made that says so."""
+    """Return the time of the newest entry that gave a version its alias."""
     name = {"champion": "version", "previous": "previous_version"}.get(alias)
     return next((entry.recorded_at for entry in recent if name and getattr(entry.details, name) == version), None)
 
 
 def history_of(recent: Sequence[LedgerEntry], metric: str) -> list[HistoryPoint]:
-    """The metric of what served after each run, on that run's rows; oldest first."""
-    return [moment for entry in reversed(recent) if (moment := _moment(entry, metric)) is not None]
+    """Return the metric of the deployed model after each run, on the rows of that run; oldest first."""
+    return [point for entry in reversed(recent) if (point := _history_point(entry, metric)) is not None]
 
 
-def _moment(entry: LedgerEntry, metric: str) -> HistoryPoint | None:
+def _history_point(entry: LedgerEntry, metric: str) -> HistoryPoint | None:
     decision = entry.decision
     new = decision.outcome == "promoted"
     values, intervals = (
@@ -187,5 +190,5 @@ def _moment(entry: LedgerEntry, metric: str) -> HistoryPoint | None:
 
 
 def report_of(entry: LedgerEntry) -> ArtifactRef | None:
-    """Where a run's report is."""
+    """Return the reference of a run's report."""
     return entry.details.report

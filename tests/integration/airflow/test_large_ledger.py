@@ -168,9 +168,9 @@ def test_every_page_is_tried_here() -> None:
 @pytest.mark.parametrize("path", ROUTES)
 def test_a_page_is_small_and_reads_little(url: str, client: TestClient, path: str, request: Any) -> None:
     few = "few" in request.node.callspec.id
-    most = 2 * queries.IN_HISTORY + 4 * queries.PER_PAGE
+    most = 2 * queries.HISTORY_SIZE + 4 * queries.PAGE_SIZE
     if few or path.startswith("/dag"):  # who may, or wants to, see few of the entries has more read, but never all
-        most = 2 * (queries.MOST_READ + queries._CHUNK)
+        most = 2 * (queries.MAX_READ + queries.CHUNK_SIZE)
     started = time.perf_counter()
     with statements() as asked:
         answer = client.get(path)
@@ -180,10 +180,10 @@ def test_a_page_is_small_and_reads_little(url: str, client: TestClient, path: st
     read = entries_read(url, asked)
     request.node.user_properties.append(("page", (path, len(answer.content), read, round(1000 * seconds, 1))))
     assert len(answer.content) < LARGEST_PAGE
-    assert answer.text.count("<article") <= queries.PER_PAGE
+    assert answer.text.count("<article") <= queries.PAGE_SIZE
     assert read <= most
     if path == "/model?model=churn&before=2500":
-        assert answer.text.count("<article") == queries.PER_PAGE
+        assert answer.text.count("<article") == queries.PAGE_SIZE
         assert ("#2499" in answer.text) is not few
     if "/static/" not in path and not forbidden:
         assert read > 0
@@ -200,7 +200,7 @@ def test_who_goes_on_to_the_older_ones_sees_every_decision_once(services: Any) -
     before: int | None = None
     for _ in range(5):
         entries, before = queries.readable_entries(
-            services.ledger, "churn", DAGS, limit=queries.PER_PAGE, before=before
+            services.ledger, "churn", DAGS, limit=queries.PAGE_SIZE, before=before
         )
         seen += [entry.seq for entry in entries]
-    assert seen == list(range(ENTRIES // 2, ENTRIES // 2 - 5 * queries.PER_PAGE, -1))
+    assert seen == list(range(ENTRIES // 2, ENTRIES // 2 - 5 * queries.PAGE_SIZE, -1))

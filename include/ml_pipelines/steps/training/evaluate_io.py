@@ -47,7 +47,7 @@ def resolve(parameters: EvaluateParameters, inputs: References, services: Servic
 
 def publish(work: Publication[EvaluateParameters, FactsForEvaluation], services: Services) -> dict[str, JsonValue]:
     """Add metrics, figures and the evaluation itself to each candidate's tracked run."""
-    from ml_pipelines.reporting.figure_export import figures
+    from ml_pipelines.reporting.figure_export import export_figures
 
     text = services.read(one_artifact(work.references, "evaluation"))
     evaluation = load_json(text)
@@ -67,7 +67,7 @@ def publish(work: Publication[EvaluateParameters, FactsForEvaluation], services:
             for name, value in candidate[part].items()
             if value is not None
         }
-        drawn = figures(candidate, evaluation["dummy"]["test"])
+        drawn = export_figures(candidate, evaluation["dummy"]["test"])
         services.tracking.log_evaluation(tracked, metrics, drawn, {"evaluation.json": text.decode()})
     return {}
 

@@ -1,44 +1,41 @@
-// Inside Airflow's frame: the theme that Airflow's page has, and links that leave the frame, which its sandbox forbids
-// to follow from within. Without this script the pages follow the system's theme.
+// Within Airflow's frame: use the theme of Airflow's page, and open links that leave the frame, which its sandbox
+// forbids. Without this script the pages use the theme of the system.
 "use strict";
 
 function parentDocument() {
   try {
     return window.parent === window ? null : window.parent.document;
   } catch {
-    return null; // of another origin
+    return null; // the parent has another origin
   }
 }
 
-function theme() {
-  const outside = parentDocument();
-  if (outside) {
-    const names = outside.documentElement.classList;
-    if (names.contains("dark")) return "dark";
-    if (names.contains("light")) return "light";
-  }
-  return null;
+function parentTheme(page) {
+  const names = page.documentElement.classList;
+  if (names.contains("dark")) return "dark";
+  return names.contains("light") ? "light" : null;
 }
 
-function follow() {
-  const told = theme();
-  if (told) document.documentElement.dataset.theme = told;
+const airflow = parentDocument();
+
+function applyTheme() {
+  const theme = airflow && parentTheme(airflow);
+  if (theme) document.documentElement.dataset.theme = theme;
 }
 
-follow();
-const outside = parentDocument();
-if (outside) {
-  new MutationObserver(follow).observe(outside.documentElement, { attributeFilter: ["class"], attributes: true });
+applyTheme();
+if (airflow) {
+  new MutationObserver(applyTheme).observe(airflow.documentElement, { attributeFilter: ["class"], attributes: true });
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[target]");
     if (!link) return;
     event.preventDefault();
-    const twin = outside.createElement("a");
-    twin.href = link.href;
-    twin.target = link.target;
-    twin.rel = link.rel;
-    outside.body.append(twin);
-    twin.click();
-    twin.remove();
+    const copy = airflow.createElement("a");
+    copy.href = link.href;
+    copy.target = link.target;
+    copy.rel = link.rel;
+    airflow.body.append(copy);
+    copy.click();
+    copy.remove();
   });
 }

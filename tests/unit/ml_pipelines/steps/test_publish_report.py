@@ -1,4 +1,4 @@
-"""The report as the step record_decision makes it."""
+"""The report as the step record_decision publishes it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ DEPLOYED = {"deploy": {"version": "2", "previous_version": "1"}}
 
 
 def reported(run: Any, facts: dict[str, Any] | None = None, **references: Any) -> str:
-    """The report's bytes, from where the ledger says that they are."""
-    told = {"trainings": run.trainings, **references}
-    publish(run.work(RecordParameters(model="churn"), told, facts or {}), run.services)
-    kept = run.services.ledger.entry("churn", run.identity.run_id)
-    entry = kept if isinstance(kept, dict) else kept.model_dump(mode="json")
-    ref = ArtifactRef.model_validate(entry["details"]["report"])
+    """Publish a report and return it, read by its reference in the ledger."""
+    all_references = {"trainings": run.trainings, **references}
+    publish(run.work(RecordParameters(model="churn"), all_references, facts or {}), run.services)
+    entry = run.services.ledger.entry("churn", run.identity.run_id)
+    assert entry is not None
+    ref = ArtifactRef.model_validate(entry.details.report)
     assert ref.kind == "html"
     return run.services.read(ref).decode()
 
@@ -34,7 +34,7 @@ def judged(run: Any, outcome: str = "rejected", **facts: Any) -> str:
     return reported(run, {"decide": run.decision(outcome, index=1), **facts}, evaluation=evaluation)
 
 
-def test_it_is_kept_and_logged_with_the_best_candidate(run: Any) -> None:
+def test_publish_report_stores_the_report_and_logs_it_to_the_best_candidate(run: Any) -> None:
     page = judged(run, "promoted", **DEPLOYED)
     assert "Promoted" in page
     assert "version 2" in page
@@ -43,16 +43,16 @@ def test_it_is_kept_and_logged_with_the_best_candidate(run: Any) -> None:
     assert logged[run.facts[0].tracking_run_id].documents == {}
 
 
-def test_the_final_outcome_is_in_it_not_the_one_before_the_approval(run: Any) -> None:
+def test_publish_report_shows_the_outcome_after_the_approval(run: Any) -> None:
     assert "a person approved" in judged(run, "held", **DEPLOYED)
 
 
-def test_features_are_compared_with_the_champions_training(run: Any) -> None:
+def test_publish_report_compares_features_with_the_champions_training(run: Any) -> None:
     run.champion(tags={TRAINING_TAG: run.trainings[0].model_dump_json()})
-    assert "0 of 2 features have moved since version 1 was trained" in judged(run)
+    assert "0 of 2 features have shifted since the training of version 1" in judged(run)
 
 
-def test_a_second_try_compares_with_the_champion_before_it(make_run: Any) -> None:
+def test_publish_report_of_a_retry_compares_with_the_previous_champion(make_run: Any) -> None:
     run = make_run()
     old = run.champion(tags={TRAINING_TAG: run.trainings[0].model_dump_json()})
     run.services.registry.set_alias("churn", old, "previous")
@@ -62,11 +62,11 @@ def test_a_second_try_compares_with_the_champion_before_it(make_run: Any) -> Non
     tracked = TrackedModel(run.facts[1].tracking_run_id, run.facts[1].model_uri)
     mine = own.register("churn", tracked, run.models[1], run.identity, {})
     own.set_alias("churn", mine.version, "champion")
-    assert f"since version {old} was trained" in judged(run)
+    assert f"since the training of version {old}" in judged(run)
 
 
 @pytest.mark.parametrize(
-    ("tags", "told"),
+    ("tags", "reason"),
     [
         ({}, "version 1 names no record of its training"),
         ({TRAINING_TAG: "no JSON"}, "version 1 names no record of its training"),
@@ -75,21 +75,23 @@ def test_a_second_try_compares_with_the_champion_before_it(make_run: Any) -> Non
             "there are no bytes at this address",
         ),
     ],
-    ids=["an earlier version", "a forged tag", "cleaned away"],
+    ids=["no tag", "invalid tag", "deleted artifact"],
 )
-def test_a_champion_without_its_record_is_told(run: Any, tags: dict[str, str], told: str) -> None:
+def test_publish_report_gives_the_reason_for_a_missing_training_record(
+    run: Any, tags: dict[str, str], reason: str
+) -> None:
     run.champion(tags=tags)
     page = judged(run)
     assert "Not measured" in page
-    assert told in page
+    assert reason in page
 
 
-def test_a_record_without_a_profile_is_told(run: Any) -> None:
+def test_publish_report_gives_the_reason_for_a_missing_profile(run: Any) -> None:
     run.champion(tags={TRAINING_TAG: run.json({"candidate": "old"}).model_dump_json()})
-    assert "the training of version 1 holds no profile of its features" in judged(run)
+    assert "the training record of version 1 has no profile" in judged(run)
 
 
-def test_a_run_that_stopped_has_a_short_report(run: Any) -> None:
+def test_publish_report_of_a_stopped_run_shows_the_failed_check(run: Any) -> None:
     check = {"check": "labels", "column": None, "severity": "error", "passed": False, "detail": "one class"}
     report = run.json({"verdict": "stopped", "rows": 1, "quarantined": 0, "checks": [check]})
     run.facts.clear()
@@ -98,7 +100,7 @@ def test_a_run_that_stopped_has_a_short_report(run: Any) -> None:
     assert "one class" in page
 
 
-def test_the_steps_before_are_in_it_and_this_one_is_not(run: Any) -> None:
+def test_publish_report_shows_the_previous_steps_only(run: Any) -> None:
     for step in ("ingest", "record_decision"):
         result = StepResult(step=step, key="0" * 64, status="cached", reason=f"hit of {step}", seconds=1.5)
         run.services.done.append(TaskRecord(run.identity, result, datetime(2026, 1, 1, tzinfo=UTC)))
@@ -107,12 +109,12 @@ def test_the_steps_before_are_in_it_and_this_one_is_not(run: Any) -> None:
     assert "hit of record_decision" not in page
 
 
-def test_a_retry_gives_the_same_bytes(run: Any) -> None:
+def test_publish_report_is_deterministic(run: Any) -> None:
     assert judged(run) == judged(run)
 
 
-def test_a_tracking_server_that_is_down_is_worth_another_try(run: Any) -> None:
+def test_publish_report_raises_a_transient_error_without_the_tracking_server(run: Any) -> None:
     evaluation = run.json(run.evaluate().outputs["evaluation"])
     run.services.tracking.down = True
-    with pytest.raises(ServiceUnavailable, match="the tracking server does not answer"):
+    with pytest.raises(ServiceUnavailable, match="tracking server"):
         reported(run, {"decide": run.decision("rejected")}, evaluation=evaluation)

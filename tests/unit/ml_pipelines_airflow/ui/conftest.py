@@ -1,4 +1,4 @@
-"""The web application over ports in memory, as a user who may read some DAGs."""
+"""The web application with services in memory, and a user who may read one DAG."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ml_pipelines.ports import TrackedModel
 from ml_pipelines.testing import FakeServices
 from ml_pipelines_airflow.ui import app as ui
 
-REPORT = b"<!DOCTYPE html><title>the secret report</title>"
+REPORT = b"<!DOCTYPE html><title>hidden report</title>"
 
 
-class World:
-    """What the pages show, and who looks."""
+class Site:
+    """The application with its services and the DAGs that the user may read."""
 
     def __init__(self) -> None:
         self.services = FakeServices()
@@ -29,7 +29,7 @@ class World:
     def record(
         self, run_id: str, outcome: Any = "promoted", *, dag: str = "churn_dag", model: str = "churn", **details: Any
     ) -> LedgerEntry:
-        """What became of a run, with a report."""
+        """Record the decision of a run with a report."""
         decision = Decision(
             outcome=outcome,
             model=model,
@@ -44,37 +44,37 @@ class World:
             champion_intervals={"roc_auc": Interval(low=0.86, high=0.92, confidence=0.95)},
         )
         ref = self.services.put(REPORT, kind="html")
-        told = RunDetails(**{"report": ref, **details})
-        return self.services.ledger.record(Identity(pipeline=dag, run_id=run_id, task_id="t"), decision, told)
+        stored = RunDetails(**{"report": ref, **details})
+        return self.services.ledger.record(Identity(pipeline=dag, run_id=run_id, task_id="t"), decision, stored)
 
-    def serve(self, alias: str, *, dag: str = "churn_dag", model: str = "churn") -> str:
-        """Register a version and point an alias at it."""
+    def deploy(self, alias: str, *, dag: str = "churn_dag", model: str = "churn") -> str:
+        """Register a version and set an alias on it."""
         registry = self.services.registry
         uri = f"models:/{alias}-{dag}"
         artifact = ArtifactRef(uri="memory://m", sha256="0" * 64, bytes=1, kind="model")
-        made = registry.register(
+        version = registry.register(
             model, TrackedModel("r", uri), artifact, Identity(pipeline=dag, run_id="r", task_id="t"), {}
         )
-        registry.set_alias(model, made.version, alias)
-        return made.version
+        registry.set_alias(model, version.version, alias)
+        return version.version
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World()
+def site(monkeypatch: pytest.MonkeyPatch) -> Site:
+    site = Site()
 
     class AuthManager:
         def get_authorized_dag_ids(self, *, user: Any, method: str) -> set[str]:
             assert (user, method) == ("somebody", "GET")
-            return made.readable
+            return site.readable
 
     monkeypatch.setattr(ui, "get_auth_manager", AuthManager)
-    # Importing it takes seconds, and these pages ask a registry in memory.
+    # The import of MLflow takes seconds, and the registry of these tests is in memory.
     monkeypatch.setattr(ui, "import_object", lambda name: None)
-    return made
+    return site
 
 
 @pytest.fixture
-def client(world: World) -> Iterator[TestClient]:
-    with TestClient(world.app, root_path="/ml-models", raise_server_exceptions=True) as made:
-        yield made
+def client(site: Site) -> Iterator[TestClient]:
+    with TestClient(site.app, root_path="/ml-models", raise_server_exceptions=True) as client:
+        yield client

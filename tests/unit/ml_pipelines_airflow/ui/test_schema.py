@@ -1,4 +1,4 @@
-"""What nobody would ask, made up from the application's own description: no answer is a fault of ours."""
+"""Requests generated from the OpenAPI description: none causes a server error."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from schemathesis import GenerationMode
 from ml_pipelines_airflow.ui.app import create_app
 
 OPERATIONS = {
-    found.ok().label: found.ok()
-    for found in schemathesis.openapi.from_dict(create_app().openapi()).get_all_operations()
+    result.ok().label: result.ok()
+    for result in schemathesis.openapi.from_dict(create_app().openapi()).get_all_operations()
 }
 EXAMPLES = 15
 
 
-@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["fitting", "unfit"])
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["valid", "invalid"])
 @pytest.mark.parametrize("label", OPERATIONS)
-def test_no_answer_is_a_fault_of_ours(world: Any, client: TestClient, label: str, mode: GenerationMode) -> None:
+def test_app_answers_generated_requests_without_a_server_error(
+    site: Any, client: TestClient, label: str, mode: GenerationMode
+) -> None:
     for name in ("churn_dag", "0"):
-        world.readable.add(name)
-        world.record("0", dag=name, model=name)
+        site.readable.add(name)
+        site.record("0", dag=name, model=name)
 
     @settings(
         max_examples=EXAMPLES,
@@ -35,9 +37,9 @@ def test_no_answer_is_a_fault_of_ours(world: Any, client: TestClient, label: str
         suppress_health_check=[*HealthCheck],
     )
     @given(case=OPERATIONS[label].as_strategy(generation_mode=mode))
-    def ask(case: schemathesis.Case) -> None:
+    def send(case: schemathesis.Case) -> None:
         answer = client.request(case.method, case.formatted_path, params=case.query, headers=case.headers)
         assert answer.status_code < 500, answer.text
         assert answer.headers["content-security-policy"]
 
-    ask()
+    send()

@@ -58,7 +58,7 @@ def test_rows_like_those_of_the_training_are_stable(measured):
     assert values["largest"] < 0.1
     assert values["prediction_index"] < 0.1
     assert values["reason"].startswith("0 of 2 features have drifted; the predictions have an index of 0.0")
-    assert '<span class="verdict good">stable</span>' in made.outputs["report"]
+    assert '<span class="verdict good">Stable</span>' in made.outputs["report"]
 
 
 def test_a_feature_that_has_moved_is_named_and_drawn_in_a_page_that_loads_nothing(measured):
@@ -67,9 +67,9 @@ def test_a_feature_that_has_moved_is_named_and_drawn_in_a_page_that_loads_nothin
     assert made.values["features"] is True
     assert made.values["largest"] == made.outputs["drift"]["features"][0]["index"]
     page = made.outputs["report"]
-    assert '<span class="verdict bad">drifted</span>' in page
+    assert '<span class="verdict bad">Drifted</span>' in page
     assert page.count("<svg") == 3  # the indices, and both features then and now
-    assert "Not measured: no earlier batch that version 1 has scored is on record." in page
+    assert "Not measured: no earlier batch of version 1 is on record." in page
     assert not [word for word in ("<script", "src=", "@import") if word in page]
 
 
@@ -83,7 +83,7 @@ def test_how_many_features_must_move_and_how_far_is_declared(measured):
 def test_predictions_are_compared_with_an_earlier_batch(measured):
     made = measured(rows(), now=scores(shift=0.3), then=scores(seed=7))
     assert (made.values["features"], made.values["predictions"]) == (False, True)
-    assert "Compared with the first batch of the same version that is on record: run a." in made.outputs["report"]
+    assert "the first batch of the same version on record, run a." in made.outputs["report"]
 
 
 @pytest.mark.parametrize(
