@@ -48,7 +48,7 @@ ROUTES = (
     "/model?model=credit&before=2",
     f"/run?{RUN}",
     f"/report?{RUN}",
-    *(f"/static/{name}" for name in ui.STATIC),
+    *(f"/static/{name}" for name in ui.STATIC_FILES),
 )
 LARGEST_PAGE = 200_000  # bytes; twenty decisions have less than 100,000
 
