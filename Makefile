@@ -16,7 +16,7 @@ NOT_WITH_PREFECT := packaging|python-slugify|sqlalchemy|websockets
 DELIVERY := $(BIN)/python -m ml_pipelines_airflow.release
 RELEASE ?= dist/release.json
 
-.PHONY: help demo ui env up down logs ps stack-native test system-test bench check prose dags smoke lock wheel registry-login \
+.PHONY: help demo ui env up down logs ps stack-native test system-test bench check prose docs dags smoke lock wheel registry-login \
 	publish deploy clean distclean
 
 help: ## list what there is
@@ -85,6 +85,9 @@ check: .venv/.stamp ## style, types, layers and workflows
 
 prose: .venv/.stamp ## the language of docs, docstrings, comments and messages (FILES=: only these)
 	@$(BIN)/python -m tests.prose $(FILES)
+
+docs: .venv/.stamp ## build the docs site into build/site (SERVE=1: serve it on 127.0.0.1:8000 while you write)
+	@NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs $(if $(SERVE),serve,build --quiet)
 
 dags: .venv/.stamp ## import every DAG as Airflow does; describe what a release of them offers in dist/release.json
 	@$(DELIVERY) dags --release $(RELEASE)

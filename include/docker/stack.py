@@ -107,7 +107,7 @@ def read_env(path: Path) -> dict[str, str]:
 
 
 def _check(name: str, value: str, path: Path) -> None:
-    fix = f"remove the line, and make env writes a good one; where data is there already, see docs/stack.md: {path}"
+    fix = f"remove the line, and make env writes a good one; where data is there already, see docs/how-to/stack.md: {path}"
     if not value or PLACEHOLDER.search(value):
         raise RequestError(f"{name} is a placeholder", where=str(path), expected="a secret of your own", fix=fix)
     if len(value) < SHORTEST_SECRET or not ALLOWED.fullmatch(value):
@@ -221,7 +221,7 @@ class Compose:
             "the stack does not get healthy",
             where=", ".join(services),
             got=said.strip(),
-            fix="mend what the log says; make logs shows all of it, and docs/stack.md what it may mean",
+            fix="mend what the log says; make logs shows all of it, and docs/how-to/stack.md what it may mean",
         )
 
 

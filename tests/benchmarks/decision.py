@@ -1,6 +1,6 @@
 """How often the gate is wrong, and what the bootstrap costs.
 
-Run it: `python tests/benchmarks/decision.py [holdouts]`. It prints the tables of docs/decision.md.
+Run it: `python tests/benchmarks/decision.py [holdouts]`. It prints the tables of docs/explanation/decision.md.
 """
 
 from __future__ import annotations
