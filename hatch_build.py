@@ -1,6 +1,6 @@
 """Add the project's addresses to the metadata of a build, and make the README's links absolute.
 
-The address of the repository is that of the environment variable `PROJECT_URL`, else that of the workflow run on GitHub.
+The address of the repository is the environment variable `PROJECT_URL`, else that of the workflow run on GitHub.
 A build without either, such as an editable install, has no addresses, and the README keeps its relative links.
 """
 

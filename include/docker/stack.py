@@ -107,7 +107,7 @@ def read_env(path: Path) -> dict[str, str]:
 
 
 def _check(name: str, value: str, path: Path) -> None:
-    fix = f"remove the line, and make env writes a good one; where data is there already, see docs/how-to/stack.md: {path}"
+    fix = f"remove the line from {path} and run `make env`; if data exists already, see docs/how-to/stack.md"
     if not value or PLACEHOLDER.search(value):
         raise RequestError(f"{name} is a placeholder", where=str(path), expected="a secret of your own", fix=fix)
     if len(value) < SHORTEST_SECRET or not ALLOWED.fullmatch(value):

@@ -1,7 +1,7 @@
 """Measure the sizes of packages: `python tests/benchmarks/sizes.py NAME=FOLDER ...`; prints a Markdown table.
 
-A file's size is its number of lines. A function's size is the number of its lines, signature included, without docstring.
-Tests and files that are templates are left out.
+A file's size is its number of lines. A function's size is its number of lines with the signature and without the
+docstring. Tests and templates are excluded.
 """
 
 from __future__ import annotations
