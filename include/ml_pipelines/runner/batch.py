@@ -1,4 +1,4 @@
-"""Score a batch, or measure its drift, in one process: the same steps as in Airflow, shard after shard."""
+"""Score a batch, or measure its drift, in one process, with the steps that an orchestrator would run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, cast
 
 from ml_pipelines.contracts import Identity, StepRequest, StepResult
 from ml_pipelines.errors import PipelineError
-from ml_pipelines.pipeline.batch import SCORING_STEPS
 from ml_pipelines.pipeline.batch_parameters import (
     CollectScoresParameters,
     IngestBatchParameters,
@@ -17,9 +16,9 @@ from ml_pipelines.pipeline.batch_parameters import (
     ScoreShardParameters,
 )
 from ml_pipelines.pipeline.parameters import Parameters, RunOptions
-from ml_pipelines.pipeline.wiring import wire_inputs
 from ml_pipelines.ports import Services
 from ml_pipelines.runner.step import run_step
+from ml_pipelines.runner.task import build_request
 from ml_pipelines.spec.batch import DriftSpec, ScoringSpec
 
 __all__ = ["run_drift", "run_scoring"]
@@ -37,16 +36,16 @@ def run_scoring(
     on_start: Callable[[str], None] = lambda task: None,
     on_done: Callable[[str, StepResult], None] = lambda task, result: None,
 ) -> StepResult:
-    """Run all steps of a batch scoring in order. A shard that fails is told, and the others are scored.
+    """Run all steps of a batch scoring in order. If a shard fails, its error is logged and the others are scored.
 
     Args:
         spec: the declaration.
-        services: the outside world.
+        services: the services that the steps use.
         store: URI of the artifact store.
         run_id: name of the run; the same name again is a retry.
-        options: what to do differently this time.
-        on_start: called with the task's label before a step.
-        on_done: called with the task's label and result after it.
+        options: options of the run.
+        on_start: called with the label of a step before it runs.
+        on_done: called with the label and the result of a step after it ran.
 
     Returns:
         The result of `collect_scores`.
@@ -59,14 +58,9 @@ def run_scoring(
     def run(step: str, parameters: Parameters, index: int = -1, **results: Any) -> StepResult:
         label = step if index < 0 else f"{step}[{index}]"
         on_start(label)
-        request = StepRequest(
-            step=step,
-            parameters=parameters.for_run(options).model_dump(mode="json"),
-            **wire_inputs(SCORING_STEPS[step], results),
-            seed=spec.seed,
-            store=store,
-            identity=Identity(pipeline=spec.name, run_id=run_id, task_id=step, map_index=index),
-            force=options.force,
+        identity = Identity(pipeline=spec.name, run_id=run_id, task_id=step, map_index=index)
+        request = build_request(
+            step, parameters, results, seed=spec.seed, store=store, identity=identity, options=options
         )
         result = run_step(request, services)
         on_done(label, result)
@@ -78,9 +72,9 @@ def run_scoring(
         log.warning("%s", warning)
     scored = []
     for index in range(len(plan.outputs)):
-        told = ScoreShardParameters.of(spec).for_shard(index, batch, plan)
+        parameters = ScoreShardParameters.of(spec).for_shard(index, batch, plan)
         try:
-            scored.append(run("score_shard", told, index))
+            scored.append(run("score_shard", parameters, index))
         except PipelineError as error:
             log.error("shard %d failed: %s", index, error)
     return run("collect_scores", CollectScoresParameters.of(spec).for_results(batch, plan, scored))

@@ -1,21 +1,22 @@
-"""A whole pipeline without Airflow: the same steps, the same artifacts, the same result."""
+"""Run a training in one process, with the steps, artifacts and results that an orchestrator would have."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from typing import cast
 
 from ml_pipelines._utils.canonical_json import json_digest
 from ml_pipelines._utils.imports import import_object
-from ml_pipelines.contracts import Identity, StepRequest, StepResult
+from ml_pipelines.contracts import Identity, JsonValue, StepRequest, StepResult
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.cache_key import code_digests, package_versions
-from ml_pipelines.pipeline.facts import Approval, CompareFacts, DecideFacts, Facts, QualityFacts
+from ml_pipelines.pipeline.facts import Approval, DecideFacts, QualityFacts
 from ml_pipelines.pipeline.parameters import Parameters, RunOptions, TrainParameters
+from ml_pipelines.pipeline.step_table import find_step, training_steps
 from ml_pipelines.pipeline.training import TRAINING_STEPS
-from ml_pipelines.pipeline.wiring import upstream_steps, wire_inputs
 from ml_pipelines.ports import Services
 from ml_pipelines.runner.step import run_step
+from ml_pipelines.runner.task import build_request, run_task
 from ml_pipelines.spec.training import Candidate, PipelineSpec
 from ml_pipelines.store.artifact_store import ArtifactStore
 
@@ -31,9 +32,9 @@ __all__ = [
     "validate_candidates",
 ]
 
-_CHECKED = "checked"  # where a list of candidates was "published" to
+# The "server" that validated candidates are recorded for.
+_VALIDATED = "validated"
 
-FactsT = TypeVar("FactsT", bound=Facts)
 RunResults = dict[str, StepResult | list[StepResult] | None]
 Runner = Callable[[Sequence[StepRequest]], Sequence[StepResult]]
 Approve = Callable[[StepResult], str | None]
@@ -54,16 +55,17 @@ def run_pipeline(
 
     Args:
         spec: the declaration.
-        services: the outside world.
+        services: the services that the steps use.
         store: URI of the artifact store.
         run_id: name of the run; the same name again is a retry.
-        options: what to do differently this time.
-        approve: asked if the gate holds the model; a name ships it, and is written down as who approved.
-        on_start: called with the task's label before a step.
-        on_done: called with the task's label and result after it.
+        options: options of the run.
+        approve: called with the result of `decide` if the gate holds the model; returns the name of the approver, or
+            None to keep the champion.
+        on_start: called with the label of a step before it runs.
+        on_done: called with the label and the result of a step after it ran.
 
     Returns:
-        Results by step; None for a step that was not reached.
+        Results by step; None for a step that did not run.
 
     Raises:
         PipelineError: from the step that failed.
@@ -91,120 +93,112 @@ def orchestrate(
     options: RunOptions | None = None,
     approve: Approve = lambda decision: None,
 ) -> RunResults:
-    """Go through a pipeline as its verdicts tell, whoever runs the steps: this process, or an orchestrator's tasks.
+    """Run the tasks of a training in order, and follow the branches that their verdicts select.
 
     Args:
         spec: the declaration.
-        run: runs the requests that it is given, which do not depend on each other, and gives their results in order.
+        run: runs requests that do not depend on each other, and returns their results in the same order.
         store: URI of the artifact store.
         run_id: name of the run; the same name again is a retry.
-        options: what to do differently this time.
-        approve: asked if the gate holds the model; a name ships it, and is written down as who approved.
+        options: options of the run.
+        approve: called with the result of `decide` if the gate holds the model; returns the name of the approver, or
+            None to keep the champion.
 
     Returns:
-        Results by step; None for a step that was not reached.
+        Results by step; None for a step that did not run.
 
     Raises:
-        RequestError: `options` name a candidate that there is not.
-        PipelineError: what `run` raises.
+        RequestError: `options` select a candidate that is not declared.
+        PipelineError: from `run`.
     """
     options = options or RunOptions()
-    chosen = selected_candidates(spec, options.candidates)
-    results: RunResults = dict.fromkeys(TRAINING_STEPS)
-    approval: list[Approval] = []
+    candidates = selected_candidates(spec, options.candidates)
+    results: RunResults = dict.fromkeys(training_steps())
+    facts: dict[str, JsonValue] = {}
 
     def request(step: str, map_index: int = -1, candidate: Candidate | None = None) -> StepRequest:
-        wired = wire_inputs(TRAINING_STEPS[step], {name: results[name] for name in upstream_steps(step)})
-        if step == "record_decision" and approval:
-            wired["facts"]["approval"] = approval[0].model_dump(mode="json")
-        return StepRequest(
-            step=step,
-            parameters=step_parameters(spec, step, candidate).for_run(options).model_dump(mode="json"),
-            **wired,
+        return build_request(
+            step,
+            step_parameters(spec, step, candidate),
+            results,
             seed=spec.seed,
             store=store,
             identity=Identity(pipeline=spec.name, run_id=run_id, task_id=step, map_index=map_index),
-            force=options.force,
+            options=options,
+            facts=facts if step == "record_decision" else None,
         )
 
-    def run_all(*steps: str) -> None:
-        for step in steps:
-            (results[step],) = run([request(step)])
+    def run_one(step: str) -> StepResult:
+        (result,) = run([request(step)])
+        results[step] = result
+        return result
 
     def train_and_decide() -> None:
-        run_all("preprocess", "split")
-        results["train"] = [*run([request("train", index, candidate) for index, candidate in enumerate(chosen)])]
-        run_all("evaluate", "decide")
-        decided = results["decide"]
-        assert isinstance(decided, StepResult)
+        run_task("preprocess_data", run_one)
+        results["train"] = [*run([request("train", index, candidate) for index, candidate in enumerate(candidates)])]
+        decided = run_task("evaluate_model", run_one)["decide"]
         outcome = DecideFacts.of(decided).decision.outcome
         if outcome == "held" and (approver := approve(decided)):
-            approval.append(Approval(approver=approver))
-        if outcome == "promoted" or approval:
-            run_all("register", "deploy")
+            facts["approval"] = Approval(approver=approver).model_dump(mode="json")
+        if outcome == "promoted" or facts:
+            run_task("register_and_deploy", run_one)
 
-    run_all("ingest", "compare_with_champion")
-    if _of(CompareFacts, results["compare_with_champion"]).verdict == "go_on":
-        run_all("check_quality")
-        if _of(QualityFacts, results["check_quality"]).verdict == "passed":
-            train_and_decide()
-    run_all("record_decision")
+    run_task("ingest_data", run_one)
+    checked = run_task("check_quality", run_one).get("check_quality")
+    if checked and QualityFacts.of(checked).verdict == "passed":
+        train_and_decide()
+    run_task("record_decision", run_one)
     return results
 
 
 def validate_candidates(spec: PipelineSpec, store: str) -> None:
-    """Build every candidate of a declaration, unless the store remembers that these were built with these packages.
+    """Build every candidate of a declaration, unless the store records that the same code has built the same ones.
 
     Raises:
-        ModelError: at least one can't be built; tells all mistakes.
-        MissingExtra: scikit-learn is not installed, so that nothing can be checked.
+        ModelError: at least one candidate can't be built; the message lists all mistakes.
+        MissingExtra: scikit-learn is not installed.
     """
-    trained = [candidate.model_dump(mode="json") for candidate in spec.effective_candidates]
-    told = [
-        spec.model.task,
-        spec.seed,
-        trained,
-        package_versions(TRAINING_STEPS["train"]),
-        code_digests(TRAINING_STEPS["train"]),
-    ]
-    key = json_digest(told)
-    memory = ArtifactStore(store)
-    if memory.load_publication("train", key, _CHECKED) is None:
+    step, candidates = TRAINING_STEPS["train"], spec.effective_candidates
+    components = {
+        "task": spec.model.task,
+        "seed": spec.seed,
+        "candidates": [candidate.model_dump(mode="json") for candidate in candidates],
+        "environment": package_versions(step, [candidate.estimator for candidate in candidates]),
+        "code": code_digests(step),
+    }
+    key = json_digest(components)
+    artifacts = ArtifactStore(store)
+    if artifacts.load_publication("train", key, _VALIDATED) is None:
         import_object("ml_pipelines.modeling.estimators:validate_candidates")(spec)
-        memory.save_publication("train", key, _CHECKED, {})
+        artifacts.save_publication("train", key, _VALIDATED, {})
 
 
 def request_label(request: StepRequest) -> str:
-    """What a request is called for people: its step, and which candidate it trains."""
+    """Return the label of a request for people: its step, with the candidate that it trains."""
     candidate = request.parameters.get("candidate")
     return f"{request.step}[{candidate['name']}]" if isinstance(candidate, dict) else request.step
 
 
 def selected_candidates(spec: PipelineSpec, names: tuple[str, ...]) -> tuple[Candidate, ...]:
-    """The candidates of these names, all if none are named.
+    """Return the candidates of these names, or all if there are no names.
 
     Raises:
         RequestError: no candidate has that name.
     """
-    known = {candidate.name: candidate for candidate in spec.effective_candidates}
-    if unknown := [name for name in names if name not in known]:
+    candidates = {candidate.name: candidate for candidate in spec.effective_candidates}
+    if unknown := [name for name in names if name not in candidates]:
         raise RequestError(
             f"there is no candidate {unknown[0]!r}",
             where=f"pipeline {spec.name}",
-            expected=f"some of {', '.join(known)}",
+            expected=f"some of {', '.join(candidates)}",
             got=", ".join(names),
             fix="name candidates of the declaration",
         )
-    return tuple(candidate for name, candidate in known.items() if not names or name in names)
+    return tuple(candidate for name, candidate in candidates.items() if not names or name in names)
 
 
 def step_parameters(spec: PipelineSpec, step: str, candidate: Candidate | None = None) -> Parameters:
-    """What the declaration tells a step; `candidate` is for `train` alone."""
+    """Return the parameters of a step from a declaration. Only `train` has a candidate."""
     if step == "train":
         return TrainParameters.of(spec, candidate)
-    return cast("Parameters", import_object(TRAINING_STEPS[step].parameters).of(spec))
-
-
-def _of(contract: type[FactsT], result: StepResult | list[StepResult] | None) -> FactsT:
-    assert isinstance(result, StepResult)
-    return contract.of(result)
+    return cast("Parameters", import_object(find_step(step).parameters).of(spec))
