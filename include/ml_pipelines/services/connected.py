@@ -1,17 +1,24 @@
-"""Which real systems stand behind the ports, and where they are."""
+"""Connect the ports to the real systems that the settings name.
+
+An installed package adds a tracking server or a model registry by an entry point in the group `ml_pipelines.tracking`
+or `ml_pipelines.registry`. The entry loads a callable with the signature `(address, *, ui_url, variables)`, which
+returns an implementation of the port. The setting `ML_PIPELINES_TRACKING` or `ML_PIPELINES_REGISTRY` names the entry.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import weakref
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+from ml_pipelines._utils.entry_points import find_entry_points, load_entry_point
 from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Identity
-from ml_pipelines.errors import ArtifactCorrupt
+from ml_pipelines.errors import ArtifactCorrupt, RequestError
 from ml_pipelines.promotion.deployment import verified_model_bytes
 from ml_pipelines.services.settings import Settings
 from ml_pipelines.spec.sources import SourceSection
@@ -26,50 +33,55 @@ __all__ = ["ConnectedServices"]
 
 log = logging.getLogger(__name__)
 
+_ADAPTERS = {
+    ("tracking", "mlflow"): "ml_pipelines.adapters.mlflow.tracking:MlflowTracking",
+    ("registry", "mlflow"): "ml_pipelines.adapters.mlflow.registry:MlflowRegistry",
+}
+
 
 class ConnectedServices:
-    """:class:`ml_pipelines.ports.Services` with MLflow, DVC, SQL and files behind it, each imported on first use.
+    """The implementation of :class:`ml_pipelines.ports.Services`. Each adapter is imported on first use.
 
     Args:
-        settings: where all that is.
-        forks: a model is rehearsed by a fork of this process, which has imported everything and computed nothing.
+        settings: kinds and addresses of the systems.
+        forks: run a smoke test in a fork of this process, which has imported the libraries and computed nothing.
     """
 
     def __init__(self, settings: Settings, *, forks: bool = False) -> None:
         self.settings = settings
         self.forks = forks
-        self._rehearsal: Popen[bytes] | None = None
+        self._smoke_test: Popen[bytes] | None = None
         self.store = ArtifactStore(settings.store)
 
     @property
     def server_id(self) -> str:
-        """A digest of MLflow's address, whoever one is there."""
-        address = import_object("ml_pipelines.adapters.mlflow.client:redact")(self.settings.tracking_uri)
-        return hashlib.sha256(address.encode()).hexdigest()[:16]
+        """A digest of the kind and the address of the tracking server. Credentials do not change it."""
+        address = re.sub(r"(?<=://)[^/\s]*@", "", self.settings.tracking_uri)
+        return hashlib.sha256(f"{self.settings.tracking} {address}".encode()).hexdigest()[:16]
 
     @property
     def cells_per_group(self) -> int:
-        """As it is set."""
+        """The setting of the same name."""
         return self.settings.cells_per_group
 
     @cached_property
     def tracking(self) -> Tracking:
-        """MLflow's tracking."""
-        return cast("Tracking", self._mlflow("tracking:MlflowTracking"))
+        """The tracking server of the kind `settings.tracking`."""
+        return cast("Tracking", self._connect("tracking", self.settings.tracking))
 
     @cached_property
     def registry(self) -> Registry:
-        """MLflow's registry."""
-        return cast("Registry", self._mlflow("registry:MlflowRegistry"))
+        """The model registry of the kind `settings.registry`."""
+        return cast("Registry", self._connect("registry", self.settings.registry))
 
-    def _mlflow(self, adapter: str) -> Any:
+    def _connect(self, port: str, kind: str) -> Any:
         settings = self.settings
-        made = import_object(f"ml_pipelines.adapters.mlflow.{adapter}")
-        return made(settings.tracking_uri, ui_url=settings.tracking_ui, variables=settings.tracking_variables)
+        adapter = _adapter_class(port, kind)
+        return adapter(settings.tracking_uri, ui_url=settings.tracking_ui, variables=settings.tracking_variables)
 
     @cached_property
     def ledger(self) -> Ledger:
-        """What became of every run, in SQLite or PostgreSQL."""
+        """The ledger, in SQLite or PostgreSQL."""
         return cast("Ledger", import_object("ml_pipelines.adapters.sql.ledger:SqlLedger")(self.settings.ledger))
 
     def source(self, declared: SourceSection) -> DataSource:
@@ -79,59 +91,83 @@ class ConnectedServices:
         return cast("DataSource", adapter(declared, environment=settings.environment, connections=settings.connections))
 
     def prepare_smoke_test(self) -> None:
-        """Start its process, which takes some seconds to import what a model needs; it ends with this object."""
-        if self._rehearsal is None and not self.forks:
-            self._rehearsal = import_object("ml_pipelines.adapters.smoke_test.client:start")()
-            weakref.finalize(self, _end, self._rehearsal)
+        """Start the process of the smoke test, which imports libraries for some seconds. It ends with this object."""
+        if self._smoke_test is None and not self.forks:
+            self._smoke_test = import_object("ml_pipelines.adapters.smoke_test.client:start")()
+            weakref.finalize(self, _end, self._smoke_test)
 
     def smoke_test(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
-        """What a version answers to the smoke rows of its training, in a process of its own."""
+        """Return the predictions of a version for the smoke rows of its training, from a process of its own."""
         data = verified_model_bytes(self.registry, version)
-        how = "a fork of this process" if self.forks else "a process of its own"
-        log.info("%s version %s is tried by %s", version.model, version.version, how)
+        process_kind = "a fork of this process" if self.forks else "a new process"
+        log.info("%s version %s: smoke test in %s", version.model, version.version, process_kind)
         if self.forks:
-            told = import_object("ml_pipelines.adapters.smoke_test.client:predict_in_fork")(version, data, training)
+            predictions = import_object("ml_pipelines.adapters.smoke_test.client:predict_in_fork")(
+                version, data, training
+            )
         else:
-            process, self._rehearsal = self._rehearsal, None
-            told = import_object("ml_pipelines.adapters.smoke_test.client:predict_in_process")(
+            process, self._smoke_test = self._smoke_test, None
+            predictions = import_object("ml_pipelines.adapters.smoke_test.client:predict_in_process")(
                 version, data, training, process=process
             )
-        return cast("list[Any]", told)
+        return cast("list[Any]", predictions)
 
     def read(self, ref: ArtifactRef) -> bytes:
-        """The verified bytes of an artifact."""
+        """Return the verified bytes of an artifact."""
         return self.store.read(ref)
 
     def copy_artifact(self, ref: ArtifactRef, data: bytes) -> ArtifactRef:
-        """Put bytes into this store; they must be those that `ref` promises."""
-        mine = self.store.put_bytes(data, kind=ref.kind, rows=ref.rows)
-        if mine.sha256 != ref.sha256:
+        """Store the bytes of an artifact of another store; they must have the digest of `ref`."""
+        stored = self.store.put_bytes(data, kind=ref.kind, rows=ref.rows)
+        if stored.sha256 != ref.sha256:
             raise ArtifactCorrupt(
-                "the bytes are not those that were promised",
+                "the bytes of an artifact do not have its digest",
                 where=ref.uri,
                 expected=f"sha256 {ref.sha256}",
-                got=f"sha256 {mine.sha256}",
+                got=f"sha256 {stored.sha256}",
                 fix="train the model again",
             )
-        return mine
+        return stored
 
     def save_artifact(self, data: bytes, kind: ArtifactKind) -> ArtifactRef:
-        """Put bytes into this store."""
+        """Store bytes as an artifact."""
         return self.store.put_bytes(data, kind=kind)
 
     def runs(self, pipeline: str) -> Sequence[str]:
-        """What the store has on record of a pipeline."""
+        """Return the ids of the runs of a pipeline that the store records, the latest first."""
         return self.store.runs(pipeline)
 
     def tasks(self, identity: Identity) -> Sequence[TaskRecord]:
-        """What the store has on record of a run."""
-        made = import_object("ml_pipelines.ports:TaskRecord")
+        """Return the records of the tasks of a run, in the order in which they ended."""
+        task_record = import_object("ml_pipelines.ports:TaskRecord")
         records = self.store.run(identity.pipeline, identity.run_id)
-        return [made(each.identity, each.result, each.recorded_at) for each in records]
+        return [task_record(record.identity, record.result, record.recorded_at) for record in records]
+
+
+def _adapter_class(port: str, kind: str) -> Any:
+    """Return the class that connects a port to a kind of server.
+
+    Raises:
+        RequestError: neither the core nor an installed package has this kind.
+    """
+    if (port, kind) in _ADAPTERS:
+        return import_object(_ADAPTERS[port, kind])
+    group = f"ml_pipelines.{port}"
+    extensions = find_entry_points(group)
+    if kind in extensions:
+        return load_entry_point(group, kind)
+    kinds = sorted({*(name for of, name in _ADAPTERS if of == port), *extensions})
+    raise RequestError(
+        f"there is no {port} of the kind {kind!r}",
+        where=f"ML_PIPELINES_{port.upper()}",
+        expected=f"one of {', '.join(kinds)}",
+        got=kind,
+        fix=f"correct the setting, or install the package that registers {kind!r} in the entry-point group {group}",
+    )
 
 
 def _end(process: Popen[bytes]) -> None:
-    """Of a process that may have been asked, and so have ended."""
+    """End a process that may have ended already."""
     process.kill()
     with process:
         pass

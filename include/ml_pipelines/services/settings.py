@@ -6,36 +6,35 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ml_pipelines.errors import RequestError
 from ml_pipelines.ports import CELLS_PER_GROUP
 
-if TYPE_CHECKING:
-    pass
+__all__ = ["DEFAULT_SERVER", "Settings", "cells_per_group"]
 
-__all__ = ["Settings", "cells_per_group"]
+DEFAULT_SERVER = "mlflow"
+"""Kind of the tracking server and of the model registry, unless a setting names another."""
 
 _CONNECTION = "ML_PIPELINES_CONNECTION_"
-
-
 _CELLS_PER_GROUP = "ML_PIPELINES_CELLS_PER_GROUP"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where the systems are. Addresses may hold credentials: never log or store them.
+    """Kinds and addresses of the systems. An address may hold credentials: never log or store it.
 
     Attributes:
         store: URI of the artifact store.
-        tracking_uri: of the MLflow server or database.
-        tracking_ui: where people's browsers find MLflow, if not at the tracking URI.
+        tracking_uri: address of the server or database of the tracking server and the model registry.
+        tracking_ui: address for browsers, if it is not `tracking_uri`.
         ledger: SQLAlchemy URL of the ledger: SQLite or PostgreSQL.
-        tracking_variables: MLflow's environment variables that hold while it is spoken to, such as a token.
-        connections: name -> SQLAlchemy URL of a database, or what a DVC source needs to know: the git repository's
-            address, or a JSON object, see :class:`ml_pipelines.adapters.dvc.connection.DvcConnection`.
-        environment: what `${NAME}` in a declaration stands for.
+        tracking_variables: environment variables for the calls to the tracking server, such as a token.
+        connections: name -> SQLAlchemy URL of a database, or the credentials of a DVC source: the address of the git
+            repository, or a JSON object, see :class:`ml_pipelines.adapters.dvc.connection.DvcConnection`.
+        environment: values of `${NAME}` in a declaration.
         cells_per_group: see :attr:`ml_pipelines.ports.Services.cells_per_group`.
+        tracking: kind of the tracking server; see :mod:`ml_pipelines.services.connected`.
+        registry: kind of the model registry.
     """
 
     store: str
@@ -46,16 +45,20 @@ class Settings:
     connections: Mapping[str, str] = field(default_factory=dict, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     cells_per_group: int = CELLS_PER_GROUP
+    tracking: str = DEFAULT_SERVER
+    registry: str = DEFAULT_SERVER
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Read `ML_PIPELINES_STORE`, `ML_PIPELINES_LEDGER`, `MLFLOW_TRACKING_URI` and `ML_PIPELINES_CONNECTION_<NAME>`.
+        """Read the settings from environment variables.
 
-        `ML_PIPELINES_TRACKING_UI` is where browsers find MLflow. Without the first three, everything is kept in the
-        folder `.ml-pipelines` of the working directory. `ML_PIPELINES_CELLS_PER_GROUP` bounds the memory.
+        `ML_PIPELINES_STORE`, `ML_PIPELINES_LEDGER` and `MLFLOW_TRACKING_URI` are addresses; without them, the systems
+        use the folder `.ml-pipelines` of the working directory. `ML_PIPELINES_TRACKING_UI` is the address for
+        browsers. `ML_PIPELINES_CONNECTION_<NAME>` is a connection. `ML_PIPELINES_TRACKING` and `ML_PIPELINES_REGISTRY`
+        are kinds of servers. `ML_PIPELINES_CELLS_PER_GROUP` bounds the memory.
 
         Raises:
-            RequestError: that is no number of cells.
+            RequestError: `ML_PIPELINES_CELLS_PER_GROUP` is not a positive integer.
         """
         home = Path.cwd() / ".ml-pipelines"
         return cls(
@@ -69,44 +72,53 @@ class Settings:
                 if name.startswith(_CONNECTION)
             },
             environment=environment,
+            tracking=environment.get("ML_PIPELINES_TRACKING") or DEFAULT_SERVER,
+            registry=environment.get("ML_PIPELINES_REGISTRY") or DEFAULT_SERVER,
             cells_per_group=cells_per_group(environment.get(_CELLS_PER_GROUP), _CELLS_PER_GROUP),
         )
 
     def at(self, store: str | None) -> Settings:
-        """The same with another artifact store, a URI or a folder; as it is if there is none."""
+        """Return the settings with another artifact store, a URI or a folder; unchanged without one."""
         if not store:
             return self
         return replace(self, store=store if "://" in store else f"file://{Path(store).resolve()}")
 
     def as_environment(self, *connections: str) -> dict[str, str]:
-        """The variables that :meth:`from_environment` reads the same from, for another process. Secret.
+        """Return the variables from which :meth:`from_environment` reads the same settings in another process. Secret.
 
         Args:
-            connections: names of those that it needs, in lower case; who uses one that is not there tells it.
+            connections: names of the connections that the process needs, in lower case. A name without a connection is
+                left out; the source that uses it raises the error.
         """
-        known = {name: self.connections[name] for name in connections if name in self.connections}
+        needed = {name: self.connections[name] for name in connections if name in self.connections}
         return {
-            **{f"{_CONNECTION}{name.upper()}": address for name, address in known.items()},
+            **{f"{_CONNECTION}{name.upper()}": address for name, address in needed.items()},
             **self.tracking_variables,
             "MLFLOW_TRACKING_URI": self.tracking_uri,
             _CELLS_PER_GROUP: str(self.cells_per_group),
             "ML_PIPELINES_LEDGER": self.ledger,
+            "ML_PIPELINES_REGISTRY": self.registry,
             "ML_PIPELINES_STORE": self.store,
+            "ML_PIPELINES_TRACKING": self.tracking,
             "ML_PIPELINES_TRACKING_UI": self.tracking_ui or "",
         }
 
 
 def cells_per_group(text: str | None, where: str) -> int:
-    """The number that a setting names; the usual one if it names none.
+    """Return the number of cells of a setting, or the default if the setting is empty.
+
+    Args:
+        text: value of the setting.
+        where: name of the setting, for the error.
 
     Raises:
-        RequestError: it is no number of cells.
+        RequestError: the value is not a positive integer.
     """
     if not text:
         return CELLS_PER_GROUP
     if not text.isdecimal() or int(text) == 0:
         fix = f"leave it empty for {CELLS_PER_GROUP}; a smaller number takes less memory"
         raise RequestError(
-            "this is no number of cells", where=where, expected="a whole number above 0", got=text, fix=fix
+            "this is not a number of cells", where=where, expected="an integer above 0", got=text, fix=fix
         )
     return int(text)

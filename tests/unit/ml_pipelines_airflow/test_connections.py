@@ -64,7 +64,7 @@ def test_the_bound_of_memory_is_the_configured_one(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("AIRFLOW__ML_PIPELINES__CELLS_PER_GROUP", "5000")
     assert airflow_settings().cells_per_group == 5000
     monkeypatch.setenv("AIRFLOW__ML_PIPELINES__CELLS_PER_GROUP", "none")
-    with pytest.raises(RequestError, match="this is no number of cells") as caught:
+    with pytest.raises(RequestError, match="this is not a number of cells") as caught:
         airflow_settings()
     assert caught.value.where == "[ml_pipelines] cells_per_group"
 
