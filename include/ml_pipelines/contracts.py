@@ -1,7 +1,7 @@
-"""What crosses a border between tasks, processes or machines: frozen, and the same after a JSON round trip.
+"""The messages between tasks, processes and machines: immutable, and unchanged by a JSON round trip.
 
-Paths and digests travel, never data. Nothing here holds a secret: an address that needs one is looked up by
-whoever runs the step.
+They hold references and digests, never data. They hold no secret: the process that runs a step reads credentials from
+its own settings.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ __all__ = [
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ArtifactKind = Literal["table", "json", "model", "image", "html"]
+Promote = Literal["auto", "hold", "never"]
 Outcome = Literal["promoted", "held", "rejected", "no_change", "stopped", "rolled_back", "external_change"]
 
 
@@ -56,14 +57,14 @@ class Contract(BaseModel):
 
 
 class ArtifactRef(Contract):
-    """Where an artifact is and what it must be; the only thing about data that travels.
+    """Reference to an artifact: its address, size and digest. Tasks exchange references instead of data.
 
     Attributes:
-        uri: absolute URI of one file, such as `file:///...` or `s3://...`.
-        sha256: hex digest of the bytes; a reader checks it before use.
+        uri: absolute URI of the file, such as `file:///...` or `s3://...`.
+        sha256: hex digest of the bytes; readers verify it before use.
         bytes: size in bytes.
         rows: number of rows, for tables.
-        kind: how to read the bytes.
+        kind: format of the bytes.
     """
 
     uri: str
@@ -74,13 +75,13 @@ class ArtifactRef(Contract):
 
 
 class DataPin(Contract):
-    """One version of the data, told apart from all others for good.
+    """Identity of one version of the data.
 
     Attributes:
-        source: kind of source.
-        location: where it came from, for people; without credentials.
+        source: kind of the source, such as `dvc`.
+        location: address of the data for display; without credentials.
         revision: git commit of the data repository, for DVC.
-        digest: `algorithm:value` of the content, known before it is read. None: only reading tells.
+        digest: `algorithm:value` of the content; None if the source provides none before the data is read.
         bytes: size in bytes, if known.
     """
 
@@ -92,14 +93,14 @@ class DataPin(Contract):
 
 
 class Identity(Contract):
-    """Whose work this is. The same identity tried again is a retry and must leave the same world.
+    """Identity of a task instance. A request with the same identity is a retry, and retries are idempotent.
 
     Attributes:
         pipeline: name of the pipeline (`dag_id`).
         run_id: name of the run.
         task_id: name of the task.
-        map_index: which of the mapped tasks, -1 for a task that is not mapped.
-        run_url: where a person can look at the run; not part of who it is.
+        map_index: index of a mapped task instance; -1 for a task that is not mapped.
+        run_url: address of the page of the run; not part of the identity.
     """
 
     pipeline: str
@@ -110,18 +111,18 @@ class Identity(Contract):
 
 
 class StepRequest(Contract):
-    """Everything that a step needs to know, whoever runs it.
+    """The input of a step; the same for every orchestrator.
 
     Attributes:
-        step: name in the catalog.
+        step: name in the step table.
         parameters: the step's parameter model as JSON.
-        inputs: artifacts that the step computes from; part of the key.
-        context: artifacts that only its publishing reads; not part of the key.
-        facts: small values from earlier steps that only its publishing reads; not part of the key.
-        seed: for everything random.
+        inputs: artifacts that the step computes from; part of the cache key.
+        context: artifacts that only the publish phase reads; not part of the cache key.
+        facts: values of earlier steps that only the publish phase reads; not part of the cache key.
+        seed: seed of all random numbers.
         store: URI of the artifact store.
-        identity: whose work this is; not part of the key.
-        force: compute even if the result is there.
+        identity: task instance that sends the request; not part of the cache key.
+        force: compute even if the store has the result.
     """
 
     step: str
@@ -136,16 +137,16 @@ class StepRequest(Contract):
 
 
 class StepResult(Contract):
-    """What a step made.
+    """The output of a step.
 
     Attributes:
-        step: name in the catalog.
-        key: hex digest of the recipe: step, code, parameters, input digests, seed, environment.
-        status: computed now, reused from the store, or acted on the outside world (which is never stored).
-        reason: why it was a hit or a miss, as a sentence.
+        step: name in the step table.
+        key: cache key: hex digest of step, code, parameters, input digests, seed and environment.
+        status: `computed` now, `cached` in the store, or `published`: the step has effects only and is never cached.
+        reason: why the cache was hit or missed.
         outputs: artifacts by name.
-        values: small results: counts, metrics, names. Never NaN.
-        seconds: wall time of this call.
+        values: small results such as counts, metrics and names; finite numbers only.
+        seconds: wall time of the call.
     """
 
     step: str
@@ -158,14 +159,14 @@ class StepResult(Contract):
 
 
 class RuleVerdict(Contract):
-    """One rule of the gate and what it found.
+    """The result of one rule of the gate.
 
     Attributes:
         rule: name, such as `threshold roc_auc` or `beats dummy`.
-        passed: the verdict.
-        value: what was measured, None if it could not be.
-        limit: what was asked for.
-        detail: a sentence for people.
+        passed: whether the model passed the rule.
+        value: the measured value; None if it is undefined.
+        limit: the limit of the rule.
+        detail: explanation for display.
     """
 
     rule: str
@@ -176,12 +177,12 @@ class RuleVerdict(Contract):
 
 
 class Interval(Contract):
-    """Where a figure lies, by a bootstrap over the holdout's rows.
+    """Confidence interval of a metric or a difference, by a bootstrap over the rows of the test set.
 
     Attributes:
         low: lower bound.
         high: upper bound.
-        confidence: share of such intervals that hold the true figure, such as 0.95.
+        confidence: confidence level, such as 0.95.
     """
 
     low: float
@@ -190,14 +191,14 @@ class Interval(Contract):
 
 
 class Comparison(Contract):
-    """The candidate beside the champion on the same rows, by a paired bootstrap of the primary metric.
+    """Comparison of candidate and champion on the same rows, by a paired bootstrap of the primary metric.
 
     Attributes:
         metric: the primary metric.
-        difference: candidate minus champion, signed so that positive is better.
-        interval: of the difference; None if it could not be drawn.
-        draws: how many resamples.
-        rows: how many rows both have scored.
+        difference: candidate minus champion; positive if the candidate is better.
+        interval: confidence interval of the difference; None if it is undefined.
+        draws: number of bootstrap samples.
+        rows: number of rows.
     """
 
     metric: str
@@ -208,14 +209,14 @@ class Comparison(Contract):
 
 
 class SliceMetrics(Contract):
-    """How candidate and champion do on one group of the holdout's rows.
+    """Metrics of candidate and champion on one group of rows of the test set.
 
     Attributes:
-        column: what the group has in common.
-        value: and its value there, as text.
-        rows: how many.
-        metrics: of the candidate, by name; None if one could not be measured on these rows.
-        champion_metrics: of the champion; empty if there is none.
+        column: column that defines the groups.
+        value: value of the column in this group, as text.
+        rows: number of rows in the group.
+        metrics: metrics of the candidate by name; None for an undefined metric.
+        champion_metrics: metrics of the champion by name; empty without a champion.
     """
 
     column: str
@@ -226,27 +227,27 @@ class SliceMetrics(Contract):
 
 
 class Decision(Contract):
-    """What became of a run, and why: the verdict, and all the evidence that it can be reached again from.
+    """The decision about a run, with the evidence that is needed to reproduce it.
 
     Attributes:
-        outcome: what became of it. `rolled_back` and `external_change` are no outcomes of trainings: a person went back
-            to an earlier version, or somebody moved an alias in the registry.
+        outcome: result of the run. Two outcomes do not come from training: `rolled_back` (a person restored an earlier
+            version) and `external_change` (an alias was moved in the registry outside of the pipeline).
         model: name in the registry.
-        candidate: name of the best candidate; None if the run stopped before training.
-        candidate_index: its place among the candidates that were trained.
-        reason: the rule that decided, as a sentence.
+        candidate: name of the best candidate; None if the run stopped before the training.
+        candidate_index: position of the best candidate among the trained candidates.
+        reason: the rule that determined the outcome.
         metric: the primary metric.
-        metrics: metrics of the best candidate on the holdout, by name.
-        champion_metrics: metrics of today's champion on the same rows.
-        dummy_metrics: metrics of a model that has learned nothing.
-        rules: each rule's verdict, in the order of the gate.
-        champion_version: the version that was compared with; None if there was none.
-        champion_error: what kept the champion from being compared, if something did.
-        intervals: of `metrics`, where they were drawn.
-        champion_intervals: of `champion_metrics`.
-        comparison: None without a champion that could be scored, or without a candidate.
-        slices: groups with enough rows.
-        guards: what else limits a model, by name: `model_bytes`, `seconds_per_row`.
+        metrics: metrics of the best candidate on the test set, by name.
+        champion_metrics: metrics of the current champion on the same rows.
+        dummy_metrics: metrics of the dummy baseline.
+        rules: verdicts of all rules, in the order of the gate.
+        champion_version: version of the champion; None without a champion.
+        champion_error: why the champion could not be compared; None if it was.
+        intervals: confidence intervals of `metrics`, by name.
+        champion_intervals: confidence intervals of `champion_metrics`, by name.
+        comparison: comparison with the champion; None without one that could be evaluated.
+        slices: metrics of the groups with enough rows.
+        guards: measured resources of the model by name: `model_bytes`, `seconds_per_row`.
     """
 
     outcome: Outcome
@@ -387,20 +388,20 @@ class RunDetails(Contract):
 
 
 class LedgerEntry(Contract):
-    """What is written down for good of one run. Entries of a model form a chain: each holds the hash of the one before.
+    """The permanent record of one run. The entries of a model form a hash chain.
 
     Attributes:
-        model: name in the registry; whose chain this is.
-        seq: place in the chain, from 1, without gaps.
+        model: name in the registry; every model has its own chain.
+        seq: position in the chain, from 1, without gaps.
         pipeline: name of the pipeline.
         run_id: name of the run.
-        run_url: where a person can look at the run.
+        run_url: address of the page of the run.
         recorded_at: ISO 8601, UTC.
-        decision: the verdict and its evidence.
+        decision: the decision and its evidence.
         details: data, champion, report and approver of the run.
-        supersedes: the entry that this one corrects, if the run was cleared and ended otherwise.
-        previous_hash: of the entry before; 64 zeros for the first.
-        hash: sha256 of all else here as canonical JSON.
+        supersedes: `seq` of the entry that this one corrects, if the run was cleared and had another outcome.
+        previous_hash: hash of the previous entry; 64 zeros for the first.
+        hash: SHA-256 of all other fields as canonical JSON.
     """
 
     model: str
@@ -417,11 +418,9 @@ class LedgerEntry(Contract):
 
 
 def describe_validation_error(error: ValidationError) -> str:
-    """What keeps a document from being a contract, in one line: each field and what is wrong with it."""
-    found = [
-        (".".join(map(str, each["loc"])), each["msg"]) for each in error.errors(include_url=False, include_input=False)
+    """Return the problems of a document in one line: the fields and their messages."""
+    problems = [
+        (".".join(map(str, problem["loc"])), problem["msg"])
+        for problem in error.errors(include_url=False, include_input=False)
     ]
-    return "; ".join(f"{place}: {message}" if place else message for place, message in found)
-
-
-Promote = Literal["auto", "hold", "never"]
+    return "; ".join(f"{field}: {message}" if field else message for field, message in problems)

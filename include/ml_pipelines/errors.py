@@ -1,32 +1,32 @@
-"""The errors of ML Pipelines. Each says what is wrong, where, what was expected and got, and how to mend it.
+"""The exceptions of ML Pipelines. A message says what happened, where, what was expected, what was found, and the fix.
 
 ::
 
     PipelineError
-    ├── SpecError             a declaration is wrong: all issues of the file, each with its line
-    ├── RequestError          a step was asked for something it does not know or can't do
-    ├── SourceError           the data can't be had
-    │   ├── SourceNotFound       no such file, revision, object or query result
-    │   └── SourceUnreadable     it is there, but is not a table: encoding, ragged lines, duplicate columns
-    ├── DataError             the rows are no use for the job: empty, a single class, a column is missing
-    │   └── NoRows               (also SourceUnreadable) there is not a single one
-    ├── ModelError            an estimator is unknown, not allowed, misconfigured, or can't be stored safely
-    │   └── EstimatorError       the first three: what a candidate declares is wrong
-    ├── StoreError            an artifact can't be had
-    │   ├── ArtifactMissing      no bytes where the reference says
-    │   ├── ArtifactCorrupt      the bytes are not those that the reference promises
-    │   └── StoreUnavailable     (also TransientError) the store can't be read or written: full, read-only, unreachable
-    ├── LedgerError           the ledger is damaged, newer than this version of the package, or refuses access
-    ├── RegistryError         no such model or version, or the registry holds something else than expected
-    ├── VerificationFailed    a deployed model does not predict what it predicted when it was trained
+    ├── SpecError             the declaration is invalid: all issues of the file, with their lines
+    ├── RequestError          an unknown step, option or model version, or invalid parameters
+    ├── SourceError           the data can't be read
+    │   ├── SourceNotFound       no such file, revision, object or table
+    │   └── SourceUnreadable     the data is not a table: encoding, ragged lines, duplicate columns
+    ├── DataError             the rows can't be used: too few, a single class, a missing column
+    │   └── NoRows               (also SourceUnreadable) the data has no rows
+    ├── ModelError            an estimator can't be built, or a model can't be stored safely
+    │   └── EstimatorError       an estimator or its parameters in the declaration are invalid
+    ├── StoreError            an artifact can't be read or written
+    │   ├── ArtifactMissing      no file at the address of the reference
+    │   ├── ArtifactCorrupt      the bytes do not match the digest of the reference
+    │   └── StoreUnavailable     (also TransientError) the store is full, read-only or unreachable
+    ├── LedgerError           the ledger is damaged, has a newer format, or refuses access
+    ├── RegistryError         no such model or version, or an unexpected state of the registry
+    ├── VerificationFailed    a deployed model predicts other values than after its training
     ├── ExtensionError        an installed extension (entry point) can't be loaded, or two have the same name
-    ├── MissingExtra          a package is not installed; names the extra that brings it
-    └── TransientError        worth another try as it is
+    ├── MissingExtra          a package is not installed; the message names the extra
+    └── TransientError        a retry may succeed
         ├── StoreUnavailable
-        └── ServiceUnavailable   a server does not answer or answers with a fault of its own
+        └── ServiceUnavailable   a server does not answer, or answers with a server error
 
-A scheduler retries :class:`TransientError` and what it does not know; every other :class:`PipelineError` would only
-fail again.
+Retry a :class:`TransientError` and any exception that is not a :class:`PipelineError`. A retry can't correct the
+others.
 """
 
 from __future__ import annotations
@@ -60,18 +60,18 @@ __all__ = [
 ]
 
 
-_ISSUES_SHOWN = 50
+_MAX_ISSUES = 50  # in the text of an error; `SpecError.issues` has all
 
 
 class PipelineError(Exception):
-    """Base of every error that this package raises on purpose.
+    """Base of all exceptions of this package.
 
     Args:
-        what: what is wrong, as one sentence without a full stop.
-        where: the file and line, URI, column or server concerned.
-        expected: what would have been right.
-        got: what was there instead.
-        fix: how to mend it, as an instruction.
+        what: what happened, as one sentence without a full stop.
+        where: file and line, URI, column or server.
+        expected: the valid values or state.
+        got: the actual value or state.
+        fix: how to correct it, as an instruction.
     """
 
     def __init__(self, what: str, *, where: str = "", expected: str = "", got: str = "", fix: str = "") -> None:
@@ -84,11 +84,11 @@ class PipelineError(Exception):
 
     @property
     def summary(self) -> str:
-        """What is wrong in one line."""
+        """The error in one line."""
         return f"{self.what} (got {self.got})" if self.got else self.what
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Exceptions are rebuilt from `args` alone; ours must survive a process boundary with all their facts.
+        # By default an exception is restored from `args` alone, which would lose the facts.
         return _rebuild, (type(self), dict(self.__dict__))
 
 
@@ -101,16 +101,16 @@ def _rebuild(kind: type[PipelineError], facts: dict[str, Any]) -> PipelineError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecIssue:
-    """One issue in a declaration; as text, what a person needs to mend it.
+    """One issue in a declaration. Its text shows the place, the line of the file, the message and the hint.
 
     Attributes:
-        file: the file as it was named.
-        line: from 1.
-        column: from 1.
-        path: dotted way to the field, such as `data.columns.amount.min`; empty for the file as a whole.
-        message: what is wrong: what was expected and what was given.
-        hint: how to mend it, if there is something to say.
-        excerpt: the source line with a marker under the place.
+        file: path of the file as the caller gave it.
+        line: line number, from 1.
+        column: column number, from 1.
+        path: dotted path of the field, such as `data.columns.amount.min`; empty for the file as a whole.
+        message: what was expected and what was found.
+        hint: how to correct it; may be empty.
+        excerpt: the line of the file with a marker under the place.
     """
 
     file: str
@@ -128,12 +128,12 @@ class SpecIssue:
 
 
 class SpecError(PipelineError):
-    """A declaration is wrong.
+    """The declaration is invalid.
 
     Args:
-        what: as for every error.
-        issues: all issues of the file, in its order; none if there was nothing to read.
-        facts: `where`, `expected`, `got` and `fix`, as for every error.
+        what: as for :class:`PipelineError`.
+        issues: all issues of the file, in the order of its lines; empty if the file could not be read.
+        facts: `where`, `expected`, `got` and `fix`, as for :class:`PipelineError`.
     """
 
     def __init__(self, what: str, *, issues: tuple[SpecIssue, ...] = (), **facts: str) -> None:
@@ -141,17 +141,17 @@ class SpecError(PipelineError):
         super().__init__(what, **facts)
 
     def __str__(self) -> str:
-        shown = [str(issue) for issue in self.issues[:_ISSUES_SHOWN]]
-        more = len(self.issues) - len(shown)
-        return "\n\n".join([super().__str__(), *shown, *([f"... and {more} more"] if more else [])])
+        texts = [str(issue) for issue in self.issues[:_MAX_ISSUES]]
+        more = len(self.issues) - len(texts)
+        return "\n\n".join([super().__str__(), *texts, *([f"... and {more} more"] if more else [])])
 
 
 class RequestError(PipelineError):
-    """A step was asked for something that it does not know or can't do."""
+    """A request names an unknown step, option or model version, or has invalid parameters."""
 
 
 class SourceError(PipelineError):
-    """The data can't be had."""
+    """The data can't be read."""
 
 
 class SourceNotFound(SourceError):
@@ -159,29 +159,29 @@ class SourceNotFound(SourceError):
 
 
 class SourceUnreadable(SourceError):
-    """The data is there, but is not a table."""
+    """The data exists but is not a valid table."""
 
 
 class DataError(PipelineError):
-    """The rows are no use for the job."""
+    """The rows can't be used: too few, a single class, or a missing column."""
 
 
 class NoRows(DataError, SourceUnreadable):
-    """There is not a single row."""
+    """The data has no rows."""
 
 
 class ModelError(PipelineError):
-    """An estimator is unknown, not allowed, misconfigured, or can't be stored safely."""
+    """An estimator can't be built, or a model can't be stored safely."""
 
 
 class EstimatorError(ModelError):
-    """What a candidate declares is wrong.
+    """An estimator or its parameters in the declaration are invalid.
 
     Args:
-        what: as for every error.
-        field: the way to it from the candidate, such as `("params", "max_depth")`.
-        at_key: the name of the parameter is wrong, not its value.
-        facts: `where`, `expected`, `got` and `fix`, as for every error.
+        what: as for :class:`PipelineError`.
+        field: path of the field below the candidate, such as `("params", "max_depth")`.
+        at_key: whether the key is invalid, and not its value.
+        facts: `where`, `expected`, `got` and `fix`, as for :class:`PipelineError`.
     """
 
     def __init__(
@@ -192,27 +192,27 @@ class EstimatorError(ModelError):
 
 
 class StoreError(PipelineError):
-    """An artifact can't be had."""
+    """An artifact can't be read or written."""
 
 
 class ArtifactMissing(StoreError):
-    """There are no bytes where the reference says."""
+    """There is no file at the address of the reference."""
 
 
 class ArtifactCorrupt(StoreError):
-    """The bytes are not those that the reference promises."""
+    """The bytes do not match the digest of the reference."""
 
 
 class LedgerError(PipelineError):
-    """The ledger is damaged, newer than this version of the package, or refuses access."""
+    """The ledger is damaged, has a newer format than this version reads, or refuses access."""
 
 
 class RegistryError(PipelineError):
-    """No such model or version, or the registry holds something else than expected."""
+    """No such model or version, or the registry is in an unexpected state."""
 
 
 class VerificationFailed(PipelineError):
-    """A model does not predict what it predicted when it was trained."""
+    """A model predicts other values than after its training."""
 
 
 class ExtensionError(PipelineError):
@@ -220,16 +220,16 @@ class ExtensionError(PipelineError):
 
 
 class MissingExtra(PipelineError):
-    """A package that the job needs is not installed."""
+    """A required package is not installed; the message names the extra that provides it."""
 
 
 class TransientError(PipelineError):
-    """Worth another try as it is."""
+    """The operation failed for a temporary reason; a retry may succeed."""
 
 
 class StoreUnavailable(StoreError, TransientError):
-    """The store can't be read or written at the moment: full, read-only, unreachable."""
+    """The store is full, read-only or unreachable."""
 
 
 class ServiceUnavailable(TransientError):
-    """A server does not answer, or answers with a fault of its own."""
+    """A server does not answer, or answers with a server error."""

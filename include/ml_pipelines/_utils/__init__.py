@@ -1,1 +1,1 @@
-"""Helpers without knowledge of machine learning."""
+"""General helpers without any machine learning."""

@@ -1,4 +1,4 @@
-"""A process that imports much and ends soon has no use for collecting garbage."""
+"""Garbage collection settings for short processes that import many modules."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import gc
 
 __all__ = ["limit_garbage_collection", "skip_final_collection"]
 
-_COLLECT_AFTER = 200_000  # objects
+_THRESHOLD = 200_000
+"""New objects until a collection; Python's default is a few hundred."""
 
 
 def limit_garbage_collection() -> None:
-    """Look for garbage seldom, and at the end not at all; for a process of our own.
+    """Collect garbage rarely, and not at exit. Only for a process that belongs to this package.
 
-    Imports make millions of objects that stay. The collector would look at them again and again.
+    Imports create millions of objects that live until the end. Each collection would traverse them again.
     """
-    gc.set_threshold(_COLLECT_AFTER)
+    gc.set_threshold(_THRESHOLD)
     skip_final_collection()
 
 
 def skip_final_collection() -> None:
-    """Spare the interpreter its last look, which takes longer than a second; until then nothing changes."""
+    """Skip the collection at exit, which takes more than a second after large imports."""
     atexit.register(gc.freeze)

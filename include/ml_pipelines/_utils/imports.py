@@ -1,4 +1,4 @@
-"""Import by name what may not be installed or is too heavy to import before it is needed."""
+"""Import an object by its path, when it is needed: for optional and heavy packages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["import_object"]
 
 
 def import_object(path: str) -> Any:
-    """The object at `module:name`, imported now.
+    """Import and return the object at `module:name`.
 
     Raises:
         MissingExtra: a third-party package that the module needs is not installed.
@@ -26,5 +26,5 @@ def import_object(path: str) -> Any:
         raise MissingExtra(
             f"the package {missing!r} is not installed",
             where=module,
-            fix='install the extra that brings it: pip install "airflow-provider-ml-pipelines[ml]"',
+            fix='install the extra that provides it: pip install "airflow-provider-ml-pipelines[ml]"',
         ) from exc

@@ -1,4 +1,4 @@
-"""Which process something belongs to, and whether that process is still there."""
+"""The identity of a process, and whether a process with an identity still runs."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ __all__ = ["has_ended", "is_local_process", "process_identity", "user_name"]
 
 
 def process_identity() -> str:
-    """This process as `host~pid~start`; told apart from a later one with the same pid by its start time."""
-    return f"{_host()}~{os.getpid()}~{_started(os.getpid())}"
+    """Return the identity of this process: `host~pid~start`. The start time distinguishes reused pids."""
+    return f"{_host()}~{os.getpid()}~{_start_time(os.getpid())}"
 
 
 def user_name() -> str:
-    """Who runs this process, for people to read."""
+    """Return the name of the user that runs this process, for display."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a number that has no name
+    except (KeyError, OSError):  # the user id of a container may have no name
         return f"user {os.getuid()}"
 
 
-def is_local_process(name: str) -> bool:
+def is_local_process(identity: str) -> bool:
     """Return whether a process identity belongs to this host and this process namespace."""
-    return name.partition("~")[0] == _host()
+    return identity.partition("~")[0] == _host()
 
 
-def has_ended(name: str) -> bool:
-    """Return whether a process identity belongs to a process that has certainly ended."""
-    host, _, process = name.partition("~")
+def has_ended(identity: str) -> bool:
+    """Return whether the process with an identity has certainly ended; False if this host can't determine it."""
+    host, _, process = identity.partition("~")
     pid, _, started = process.partition("~")
-    return host == _host() and pid.isdecimal() and _started(int(pid)) != started
+    return host == _host() and pid.isdecimal() and _start_time(int(pid)) != started
 
 
 @functools.cache
 def _host() -> str:
-    # Containers may share a host name and yet not see each other's processes.
+    # Containers can share a host name without sharing a process namespace.
     namespace = Path("/proc/self/ns/pid")
     inode = namespace.stat().st_ino if namespace.exists() else 0
     return f"{quote(socket.gethostname(), safe='').replace('~', '-')}-{inode}"
 
 
-def _started(pid: int) -> str | None:
-    """When a process started, in clock ticks since boot; "0" where that isn't told; None if it doesn't run."""
+def _start_time(pid: int) -> str | None:
+    """Return the start of a process in clock ticks since boot, "0" without /proc, or None if it does not run."""
     if not Path("/proc/self/stat").exists():
-        return _answers(pid)
+        return _signal(pid)
     try:
-        # Fields after the name, which may hold anything, even spaces and parentheses.
+        # The fields follow the name in parentheses, which can contain spaces and parentheses itself.
         state, *fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if state in "ZX" else fields[18]
 
 
-def _answers(pid: int) -> str | None:
+def _signal(pid: int) -> str | None:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

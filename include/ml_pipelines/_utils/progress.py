@@ -1,4 +1,4 @@
-"""A line in the log every few seconds, for work that takes longer: how much is done, and how fast it goes."""
+"""Progress of long operations in the log: the completed amount and the rate, every few seconds."""
 
 from __future__ import annotations
 
@@ -13,28 +13,33 @@ log = logging.getLogger(__name__)
 
 
 def progress_logger(
-    doing: str, unit: str, total: int | None = None, *, clock: Callable[[], float] = time.monotonic, every: float = 5.0
+    activity: str,
+    unit: str,
+    total: int | None = None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    every: float = 5.0,
 ) -> Callable[[int], None]:
-    """A function that is told how much more has been done, by any thread, and now and then logs it.
+    """Return a thread-safe function that adds completed units and logs the progress at intervals.
 
     Args:
-        doing: what is being done.
-        unit: of what is counted, in the plural.
-        total: how much there is to do; None if that is not known.
-        clock: seconds that only grow.
-        every: seconds between two lines. Work that is done sooner logs nothing.
+        activity: description of the operation, such as "writing table".
+        unit: plural name of the counted units, such as "rows".
+        total: expected number of units; None if it is unknown.
+        clock: monotonic clock in seconds.
+        every: seconds between two log lines. A shorter operation logs nothing.
     """
-    started = told = clock()
+    started = last_logged = clock()
     done, lock = 0, threading.Lock()
 
-    def tell(more: int) -> None:
-        nonlocal done, told
+    def add(count: int) -> None:
+        nonlocal done, last_logged
         with lock:
-            done, now = done + more, clock()
-            if now - told < every:
+            done, now = done + count, clock()
+            if now - last_logged < every:
                 return
-            told = now
+            last_logged = now
             share = f" of {total:,} ({done / total:.0%})" if total else ""
-            log.info("%s: %s%s %s, %s a second", doing, f"{done:,}", share, unit, f"{done / (now - started):,.0f}")
+            log.info("%s: %s%s %s, %s per second", activity, f"{done:,}", share, unit, f"{done / (now - started):,.0f}")
 
-    return tell
+    return add

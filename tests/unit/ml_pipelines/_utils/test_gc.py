@@ -20,6 +20,6 @@ print(gc.get_threshold()[0], gc.get_freeze_count() == frozen)
 @pytest.mark.parametrize(
     ("call", "threshold"), [("limit_garbage_collection", "200000"), ("skip_final_collection", "700")]
 )
-def test_the_end_of_a_process_has_no_garbage_to_look_for(call: str, threshold: str) -> None:
+def test_gc_settings_skip_the_final_collection(call: str, threshold: str) -> None:
     done = subprocess.run([sys.executable, "-c", PROCESS.format(call=call)], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [threshold, "True", "True"]

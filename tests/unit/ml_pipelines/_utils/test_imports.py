@@ -9,13 +9,11 @@ from ml_pipelines._utils.imports import import_object
 from ml_pipelines.errors import MissingExtra
 
 
-def test_a_function_is_found_by_name() -> None:
+def test_import_object_returns_the_object() -> None:
     assert import_object("ml_pipelines._utils.imports:import_object") is import_object
 
 
-def test_a_package_that_is_not_installed_is_named_with_the_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_import_object_names_a_missing_package_and_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "needs_it.py").write_text("import no_such_package.inner")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(MissingExtra) as caught:
@@ -26,6 +24,6 @@ def test_a_package_that_is_not_installed_is_named_with_the_extra(
     assert "needs_it" not in sys.modules
 
 
-def test_a_module_of_ours_that_is_not_there_is_a_defect_and_no_missing_extra() -> None:
+def test_import_object_propagates_a_missing_own_module() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"ml_pipelines\.nothing"):
         import_object("ml_pipelines.nothing:work")

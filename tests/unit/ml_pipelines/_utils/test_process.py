@@ -1,4 +1,4 @@
-"""Who owns a lease or a temporary file, and whether it is still there."""
+"""Process identities: locality and liveness."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ sys.stdin.read()
 """
 
 
-def test_this_process_is_alive_and_here() -> None:
+def test_current_process_is_local_and_running() -> None:
     assert is_local_process(process_identity())
     assert not has_ended(process_identity())
 
 
-def test_a_child_is_alive_until_it_is_killed_even_if_nobody_has_buried_it() -> None:
+def test_killed_child_has_ended_before_it_is_reaped() -> None:
     with subprocess.Popen([sys.executable, "-c", CHILD], stdin=-1, stdout=-1, text=True) as child:
         assert child.stdout
         name = child.stdout.readline().strip()
@@ -35,16 +35,16 @@ def test_a_child_is_alive_until_it_is_killed_even_if_nobody_has_buried_it() -> N
     assert has_ended(name)
 
 
-def test_another_process_with_the_same_pid_is_not_the_owner() -> None:
+def test_reused_pid_has_another_identity() -> None:
     host, pid, started = process_identity().split("~")
     assert has_ended(f"{host}~{pid}~{int(started) + 1}")
 
 
 @pytest.mark.parametrize("name", ["elsewhere-1~1~1", "", "~", "~~", "nonsense"])
-def test_nobody_can_tell_of_another_host(name: str) -> None:
+def test_foreign_identity_is_neither_local_nor_ended(name: str) -> None:
     assert not is_local_process(name)
     assert not has_ended(name)
 
 
-def test_a_name_that_was_cut_off_is_not_dead() -> None:
+def test_truncated_identity_has_not_ended() -> None:
     assert not has_ended(process_identity().partition("~")[0])
