@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from ml_pipelines.adapters.dvc.source import DvcDataSource
-from ml_pipelines.adapters.files.variables import expand_variables
 from ml_pipelines.errors import PipelineError, ServiceUnavailable, SourceError, SourceNotFound, SourceUnreadable
 from ml_pipelines.spec.training import DvcSource
 
@@ -352,14 +351,6 @@ def test_a_folder_of_another_user(two_versions, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(SourceError, match="belongs to another user") as error:
         source(two_versions.folder).pin()
     assert f"git config --global --add safe.directory {two_versions.folder}" in text_of(error)
-
-
-@pytest.mark.parametrize(
-    ("text", "expanded"),
-    [("${A}/x", "one/x"), ("${B:-two}", "two"), ("${EMPTY:-two}", "two"), ("${B:-}", ""), ("$A ${A", "$A ${A")],
-)
-def test_variables(text: str, expanded: str) -> None:
-    assert expand_variables(text, {"A": "one", "EMPTY": ""}, field="data.file.path") == expanded
 
 
 def test_a_variable_that_is_not_set() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 
-from ml_pipelines.adapters.files.download import redact
 from ml_pipelines.adapters.files.source import FileDataSource
 from ml_pipelines.errors import PipelineError, ServiceUnavailable, SourceError, SourceNotFound, SourceUnreadable
 from ml_pipelines.spec.training import FileSource
@@ -190,16 +189,3 @@ def test_an_object_without_an_etag_is_pinned_by_its_content(out: str) -> None:
     pin = adapter.pin()
     assert pin.digest == f"sha256:{hashlib.sha256(CUSTOMERS).hexdigest()}"
     assert Path(adapter.fetch(pin, out)).read_bytes() == CUSTOMERS
-
-
-@pytest.mark.parametrize(
-    ("address", "shown"),
-    [
-        ("https://user:pass@host/a.csv?sig=abc", "https://host/a.csv"),
-        ("git@github.com:org/data.git", "git@github.com:org/data.git"),
-        ("/data/a@b.csv", "/data/a@b.csv"),
-        ("fatal: 'https://token@host/x' not found", "fatal: 'https://host/x' not found"),
-    ],
-)
-def test_secrets_are_left_out(address: str, shown: str) -> None:
-    assert redact(address) == shown

@@ -26,7 +26,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ml_pipelines.adapters.mlflow.client import MlflowServer, redact
+from ml_pipelines.adapters.mlflow.client import MlflowServer
 from ml_pipelines.adapters.mlflow.model_format import example_frame
 from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
 from ml_pipelines.adapters.mlflow.tracking import MlflowTracking
@@ -394,19 +394,6 @@ def test_a_scheme_that_mlflow_does_not_know_is_not(tmp_path: Path) -> None:
         MlflowRegistry("gopher://host").by_alias("credit", "champion")
     assert not isinstance(caught.value, ServiceUnavailable)
     assert "gopher" in caught.value.got
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("at http://me:pa@ss@host:5000/x?y=1 now", "at http://host:5000/x?y=1 now"),
-        ("postgresql+psycopg2://me:secret@db/mlflow", "postgresql+psycopg2://db/mlflow"),
-        ("mysql://db/mlflow?user=me&password=secret&ssl=1", "mysql://db/mlflow?user=***&password=***&ssl=1"),
-        ("sqlite:////srv/a@b/mlflow.db", "sqlite:////srv/a@b/mlflow.db"),
-    ],
-)
-def test_credentials_are_taken_out_of_a_text(text: str, shown: str) -> None:
-    assert redact(text) == shown
 
 
 def test_pages_are_those_of_a_server_without_credentials() -> None:

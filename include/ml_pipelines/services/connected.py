@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import weakref
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -56,7 +55,7 @@ class ConnectedServices:
     @property
     def server_id(self) -> str:
         """A digest of the kind and the address of the tracking server. Credentials do not change it."""
-        address = re.sub(r"(?<=://)[^/\s]*@", "", self.settings.tracking_uri)
+        address = import_object("ml_pipelines.adapters.addresses:redact")(self.settings.tracking_uri)
         return hashlib.sha256(f"{self.settings.tracking} {address}".encode()).hexdigest()[:16]
 
     @property

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from ml_pipelines.adapters.addresses import expand_variables
 from ml_pipelines.adapters.files.download import did_you_mean
-from ml_pipelines.adapters.files.variables import expand_variables
 from ml_pipelines.errors import SourceError, SourceNotFound
 from ml_pipelines.spec.training import DvcSource
 

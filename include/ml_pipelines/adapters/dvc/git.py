@@ -14,7 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from urllib.parse import urljoin
 
-from ml_pipelines.adapters.files.download import did_you_mean, redact, split_credentials
+from ml_pipelines.adapters.addresses import redact, split_credentials
+from ml_pipelines.adapters.files.download import did_you_mean
 from ml_pipelines.errors import MissingExtra, PipelineError, ServiceUnavailable, SourceError, SourceNotFound
 
 __all__ = ["GitRepo", "blob", "commit", "default_branch", "exists", "opened"]

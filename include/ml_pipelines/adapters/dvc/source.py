@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from ml_pipelines.adapters.addresses import redact
 from ml_pipelines.adapters.dvc import git
 from ml_pipelines.adapters.dvc.connection import DvcConnection
 from ml_pipelines.adapters.files.download import (
@@ -27,7 +28,6 @@ from ml_pipelines.adapters.files.download import (
     check_suffix,
     copy_stream,
     did_you_mean,
-    redact,
     storage_error,
     storage_errors,
     unpack_table,

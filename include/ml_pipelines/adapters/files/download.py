@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import gzip
-import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
@@ -12,8 +11,8 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
-from urllib.parse import unquote, urlsplit
 
+from ml_pipelines.adapters.addresses import redact
 from ml_pipelines.errors import (
     MissingExtra,
     PipelineError,
@@ -28,8 +27,6 @@ __all__ = [
     "check_suffix",
     "copy_stream",
     "did_you_mean",
-    "redact",
-    "split_credentials",
     "storage_error",
     "storage_errors",
     "unpack_table",
@@ -42,22 +39,6 @@ _BLOCK_BYTES = 1 << 20
 _DENIED = {"PermissionError", "NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "NoAuthConfigured"}
 _UNREACHABLE = {"ConnectionError", "TimeoutError", "gaierror", "HTTPClientError", "ClientConnectionError"}
 _TRANSIENT_ERRNOS = {errno.EBUSY, errno.EIO, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
-
-
-def redact(address: str) -> str:
-    """An address without what may be secret: user and password, and the query of a web address."""
-    hidden = re.sub(r"(?<=://)[^/\s]*@", "", address)
-    return re.sub(r"(https?://[^\s?]+)\?\S*", r"\1", hidden)
-
-
-def split_credentials(address: str) -> tuple[str, tuple[str, str] | None]:
-    """A web address without user and password, and these, decoded; None for an address that has none."""
-    parts = urlsplit(address)
-    user, at, server = parts.netloc.rpartition("@")
-    if parts.scheme not in ("http", "https") or not at:
-        return address, None
-    name, _, password = user.partition(":")
-    return parts._replace(netloc=server).geturl(), (unquote(name), unquote(password))
 
 
 def did_you_mean(name: str, there: Iterable[str], *, otherwise: str) -> str:

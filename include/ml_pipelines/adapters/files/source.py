@@ -13,17 +13,16 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from ml_pipelines.adapters.addresses import expand_variables, redact
 from ml_pipelines.adapters.files.download import (
     check_digest,
     check_suffix,
     copy_stream,
     did_you_mean,
-    redact,
     storage_error,
     storage_errors,
     unpack_table,
 )
-from ml_pipelines.adapters.files.variables import expand_variables
 from ml_pipelines.contracts import DataPin
 from ml_pipelines.errors import SourceNotFound, SourceUnreadable
 from ml_pipelines.spec.training import FileSource

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from ml_pipelines._utils.imports import import_object
+from ml_pipelines.adapters.addresses import redact
 from ml_pipelines.adapters.mlflow.credentials import mlflow_environment, split_tracking_uri
 from ml_pipelines.errors import PipelineError, RegistryError, ServiceUnavailable
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 _Found = TypeVar("_Found")
 
-__all__ = ["MlflowServer", "all_pages", "first_or_create", "redact", "retry_on_conflict"]
+__all__ = ["MlflowServer", "all_pages", "first_or_create", "retry_on_conflict"]
 
 # Used where the environment says nothing. MLflow's own seven retries keep a task waiting for minutes when the server
 # is down; the scheduler's retries are better at that.
@@ -193,12 +194,6 @@ def _code(exc: Exception) -> str:
     if isinstance(exc, SQLAlchemyError) and not hasattr(exc, "orig"):
         return "INVALID_PARAMETER_VALUE"
     return "TEMPORARILY_UNAVAILABLE"
-
-
-def redact(text: str) -> str:
-    """A text in which no URI shows a user or password."""
-    text = re.sub(r"(?<=://)[^/\s'\"]*@", "", text)
-    return re.sub(r"(?i)(?<=[?&])(user|password|token)=[^&\s'\"]*", r"\1=***", text)
 
 
 def all_pages(search: Callable[[str | None], Any]) -> list[Any]:

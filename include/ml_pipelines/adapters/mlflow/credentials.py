@@ -14,7 +14,7 @@ from functools import lru_cache, wraps
 from threading import Condition
 from typing import TYPE_CHECKING, Any, cast
 
-from ml_pipelines.adapters.files.download import split_credentials
+from ml_pipelines.adapters.addresses import split_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

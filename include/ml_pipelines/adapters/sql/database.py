@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc as sa_errors
 
-from ml_pipelines.adapters.files.download import redact
+from ml_pipelines.adapters.addresses import redact
 from ml_pipelines.errors import LedgerError, MissingExtra, PipelineError, ServiceUnavailable
 
 __all__ = ["REVISION", "Database", "lock_number", "sqlstate"]

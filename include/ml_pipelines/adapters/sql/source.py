@@ -24,8 +24,8 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy import exc as sa_errors
 
-from ml_pipelines.adapters.files.download import did_you_mean, redact
-from ml_pipelines.adapters.files.variables import expand_variables
+from ml_pipelines.adapters.addresses import expand_variables, redact
+from ml_pipelines.adapters.files.download import did_you_mean
 from ml_pipelines.contracts import DataPin
 from ml_pipelines.errors import (
     MissingExtra,
