@@ -17,7 +17,7 @@ def dag_policy(dag: Any) -> None:
     """Give a DAG whose tasks have an `sla` the deadlines that watch over it.
 
     Raises:
-        AirflowClusterPolicyViolation: if an `sla` is no length of time; Airflow shows it as the file's import error.
+        AirflowClusterPolicyViolation: if an `sla` is not a valid duration; Airflow shows it as the file's import error.
     """
     from ml_pipelines_airflow.sla.argument import declared_slas
 

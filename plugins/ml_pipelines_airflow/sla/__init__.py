@@ -1,1 +1,1 @@
-"""SLAs of tasks as deadline alerts."""
+"""SLAs of tasks, implemented by Airflow's deadline alerts."""

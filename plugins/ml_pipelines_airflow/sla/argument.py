@@ -1,6 +1,6 @@
-"""The argument `sla`, which Airflow 3 takes and drops: what was given for it, and the warning about it.
+"""The argument `sla`, which Airflow 3 accepts and ignores: its declared values, and the warning about it.
 
-Apart from the rest, as every DAG file comes by here.
+A module of its own with few imports, as every DAG file imports it.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 __all__ = ["declared_slas", "ignore_removal_warning"]
 
-# Of a task; `DAG(sla_miss_callback=...)` has a text of its own, and still does nothing.
-REMOVED = "The SLA feature is removed in Airflow 3.0, replaced with Deadline Alerts in >=3.1"
+# The warning about a task. `DAG(sla_miss_callback=...)` has another text, and is still without effect.
+REMOVAL_WARNING = "The SLA feature is removed in Airflow 3.0, replaced with Deadline Alerts in >=3.1"
 
 
 def ignore_removal_warning() -> bool:
-    """Keep Airflow from saying of a task's `sla` that it does nothing, as long as we watch over it: do we?"""
-    watching = enabled("sla_deadlines")
-    if watching:
-        warnings.filterwarnings("ignore", message=REMOVED, category=UserWarning)
-    return watching
+    """Ignore Airflow's warning about `sla` if this package implements it. Return whether it does."""
+    active = enabled("sla_deadlines")
+    if active:
+        warnings.filterwarnings("ignore", message=REMOVAL_WARNING, category=UserWarning)
+    return active
 
 
 def declared_slas(dag: DAG) -> dict[str, Any]:
-    """The `sla` of every task that has one, its own or by `default_args`.
+    """Return the `sla` of each task that declares one, on the task or in `default_args`.
 
-    Airflow 3 drops the value and keeps only a record of what a task was made with; nowhere else we rely on that.
+    Airflow 3 keeps the value only among the arguments of the task's constructor.
     """
-    found = {}
+    slas = {}
     for task in dag.tasks:
-        made_with = getattr(task, "partial_kwargs", None) or getattr(task, "_BaseOperator__init_kwargs", {})
-        if made_with.get("sla") is not None:
-            found[task.task_id] = made_with["sla"]
-    return found
+        arguments = getattr(task, "partial_kwargs", None) or getattr(task, "_BaseOperator__init_kwargs", {})
+        if arguments.get("sla") is not None:
+            slas[task.task_id] = arguments["sla"]
+    return slas

@@ -1,8 +1,8 @@
-"""`sla` in `default_args`, or on a task, works again: a DAG gets a deadline for each length of time that is in use.
+"""Deadlines for `sla` in `default_args` or on a task: one deadline per distinct duration in a DAG.
 
-When a deadline has passed, Airflow's triggerer calls :func:`report_late_tasks`, which asks for the run's states and
-tells once a run what is late. Time is counted from when the run was queued. Deadlines are made with the run: a task
-that is cleared later gets no new one.
+When a deadline passes, Airflow's triggerer calls :func:`report_late_tasks`. It reads the states of the run and sends
+one alert per run, which lists the late tasks, their state and due time, and the upstream task that caused the delay.
+An SLA starts when the run is queued. Airflow creates deadlines with the run: a task that is cleared later has none.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from ml_pipelines_airflow.sla.argument import ignore_removal_warning
 from ml_pipelines_airflow.sla.lateness import (
     FAILED,
     FINISHED,
-    Instance,
-    Plan,
-    Timing,
-    apart,
-    blame,
-    instances,
-    late_instances,
-    sentence,
-    suspects,
+    SlaPlan,
+    TaskInstanceState,
+    TaskTiming,
+    alert_text,
+    delay_candidates,
+    delay_cause,
+    find_late_instances,
+    parse_instances,
+    unambiguous_groups,
 )
 
 if TYPE_CHECKING:
@@ -41,49 +41,50 @@ if TYPE_CHECKING:
 __all__ = ["install_deadlines", "report_late_tasks"]
 
 CALLBACKS = tuple(f"on_{event}_callback" for event in ("failure", "success", "retry", "execute", "skipped"))
-LONGEST = timedelta(days=36_500)  # a length of time near timedelta.max can't be stored, and no DAG is updated any more
-MOST_QUESTIONS = 50  # a report asks Airflow, each for the times of one task
+MAX_SLA = timedelta(days=36_500)  # Airflow cannot store a duration near timedelta.max, and then updates no DAG
+MAX_TIMINGS = 50  # requests to Airflow in one alert, each for the times of one instance
 
 log = logging.getLogger(__name__)
 
-# One report after the other: deadlines that pass together edit one message, and no other trigger waits for Slack.
-_REPORTER = ThreadPoolExecutor(1, thread_name_prefix="sla")
+# One thread: deadlines that pass together edit the same message, and other triggers do not wait for Slack.
+_EXECUTOR = ThreadPoolExecutor(1, thread_name_prefix="sla")
 
 
 def install_deadlines(dag: DAG, slas: dict[str, Any]) -> None:
-    """Give a DAG the deadlines that its tasks' `sla` asks for, after its own ones; twice is as good as once.
+    """Add the deadlines of the tasks' `sla` to those of a DAG. Idempotent.
 
     Args:
-        dag: to watch over.
-        slas: by task, as declared.
+        dag: the DAG.
+        slas: declared values by task.
 
     Raises:
-        AirflowClusterPolicyViolation: if an `sla` is no length of time.
+        AirflowClusterPolicyViolation: an `sla` is not a valid duration.
     """
-    if not ignore_removal_warning():  # A mapped task is made anew in each of its instances, with its `sla`.
+    if not ignore_removal_warning():  # also for the instances of a mapped task, which Airflow creates in the worker
         return
     _validate(dag, slas)
-    declared: Any = dag.deadline or []  # Airflow has made it a list
-    dag.deadline = [*(each for each in declared if not _is_ours(each)), *_deadlines(dag, slas)]
+    declared: Any = dag.deadline or []  # a list, also if the DAG declares one deadline
+    others = [deadline for deadline in declared if not _is_sla_deadline(deadline)]
+    dag.deadline = [*others, *_deadlines(dag, slas)]
     vars(dag)["test"] = partial(_test_without_deadlines, dag)
 
 
-def _is_ours(deadline: Any) -> bool:
+def _is_sla_deadline(deadline: Any) -> bool:
     return bool(deadline.callback.path == f"{__name__}.{report_late_tasks.__name__}")
 
 
 def _validate(dag: DAG, slas: dict[str, Any]) -> None:
-    wrong = [name for name, sla in slas.items() if not isinstance(sla, timedelta) or not timedelta() < sla <= LONGEST]
-    if not wrong:
+    invalid = [task for task, sla in slas.items() if not isinstance(sla, timedelta) or not timedelta() < sla <= MAX_SLA]
+    if not invalid:
         return
     from airflow.exceptions import AirflowClusterPolicyViolation
 
-    more = f" (and of {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+    more = f" (and of {len(invalid) - 1} more)" if len(invalid) > 1 else ""
     error = SpecError(
-        f"the sla of task {wrong[0]!r}{more} in DAG {dag.dag_id!r} is no length of time",
-        expected=f"a timedelta above zero, of at most {LONGEST.days} days",
-        got=repr(slas[wrong[0]]),
-        fix="write sla=timedelta(hours=4), on the task or in default_args; or sla=None for none",
+        f"the sla of task {invalid[0]!r}{more} in DAG {dag.dag_id!r} is not a valid duration",
+        expected=f"a timedelta above zero and of at most {MAX_SLA.days} days",
+        got=repr(slas[invalid[0]]),
+        fix="write sla=timedelta(hours=4) on the task or in default_args, or sla=None for no SLA",
     )
     raise AirflowClusterPolicyViolation(str(error))
 
@@ -96,8 +97,8 @@ def _deadlines(dag: DAG, slas: dict[str, timedelta]) -> list[Any]:
     )
 
     destination = _destination(dag)
-    common = {
-        "slas": {name: slas[name].total_seconds() for name in sorted(slas)},
+    arguments = {
+        "slas": {task: slas[task].total_seconds() for task in sorted(slas)},
         "upstream": _upstream(dag, slas),
         "destination": [destination.connection, destination.channel] if destination else None,
     }
@@ -106,44 +107,44 @@ def _deadlines(dag: DAG, slas: dict[str, timedelta]) -> list[Any]:
             name=f"SLA {sla}",
             reference=DeadlineReference.DAGRUN_QUEUED_AT,
             interval=sla,
-            callback=AsyncCallback(report_late_tasks, kwargs={"sla_seconds": sla.total_seconds(), **common}),
+            callback=AsyncCallback(report_late_tasks, kwargs={"sla_seconds": sla.total_seconds(), **arguments}),
         )
         for sla in sorted(set(slas.values()))
     ]
 
 
-def _upstream(dag: DAG, tasks: dict[str, Any]) -> dict[str, list[str]]:
-    """The tasks directly before each of the given ones, and before those, and so on."""
-    found: dict[str, list[str]] = {}
-    ahead = list(tasks)
-    while ahead:
-        name = ahead.pop()
-        if name not in found:
-            found[name] = sorted(dag.get_task(name).upstream_task_ids)
-            ahead.extend(found[name])
-    return {name: found[name] for name in sorted(found) if found[name]}
+def _upstream(dag: DAG, tasks: Iterable[str]) -> dict[str, list[str]]:
+    """Return the direct upstream tasks of the tasks and of all their ancestors."""
+    upstream: dict[str, list[str]] = {}
+    pending = list(tasks)
+    while pending:
+        task = pending.pop()
+        if task not in upstream:
+            upstream[task] = sorted(dag.get_task(task).upstream_task_ids)
+            pending.extend(upstream[task])
+    return {task: upstream[task] for task in sorted(upstream) if upstream[task]}
 
 
 def _destination(dag: DAG) -> Destination | None:
-    """Where the DAG's own notifier talks about a run, if it has one."""
-    told = (getattr(callback, "destination", None) for callback in _callbacks(dag))
-    return next((each for each in told if isinstance(each, Destination)), None)
+    """Return the destination of the DAG's own notifier, None without one."""
+    destinations = (getattr(callback, "destination", None) for callback in _callbacks(dag))
+    return next((destination for destination in destinations if isinstance(destination, Destination)), None)
 
 
 def _callbacks(dag: DAG) -> Iterator[Any]:
-    given = chain(
+    values = chain(
         (dag.default_args.get(name) for name in CALLBACKS),
         (getattr(owner, name, None) for owner in (dag, *dag.tasks) for name in CALLBACKS),
     )
-    for each in given:
-        yield from each if isinstance(each, list | tuple) else [each]
+    for value in values:
+        yield from value if isinstance(value, list | tuple) else [value]
 
 
 def _test_without_deadlines(dag: DAG, /, *args: Any, **kwargs: Any) -> Any:
-    """`DAG.test`, which in Airflow 3.3 ends with an error if the DAG has deadlines; nobody would watch over them."""
-    twin = copy.copy(dag)
-    twin.deadline = None
-    return type(dag).test(twin, *args, **kwargs)
+    """Run `DAG.test` on a copy without deadlines: Airflow 3.3 ends a test of a DAG with deadlines with an error."""
+    duplicate = copy.copy(dag)
+    duplicate.deadline = None
+    return type(dag).test(duplicate, *args, **kwargs)
 
 
 async def report_late_tasks(
@@ -154,57 +155,70 @@ async def report_late_tasks(
     destination: list[str] | None,
     context: dict[str, Any],
 ) -> str | None:
-    """Tell which tasks of a run are late. Called by Airflow's triggerer.
+    """Send an alert about the late tasks of a run. Airflow's triggerer calls this function.
 
     Args:
-        sla_seconds: the length of time that has passed.
-        slas: task -> its own, in seconds.
-        upstream: task -> the tasks directly before it.
+        sla_seconds: the duration that has passed.
+        slas: seconds by task.
+        upstream: direct upstream tasks by task.
         destination: connection and channel; None for those of the configuration.
         context: `dag_run`, and `deadline` with its `deadline_time`.
 
     Returns:
-        What was told. Airflow stores that, and its triggerer ends if it is anything but text.
+        The text of the alert, None without late tasks. Airflow stores the result, and its triggerer exits on anything
+        but text or None.
     """
-    told = Destination(*destination) if destination else None
-    work = partial(_report, Plan(slas, upstream), sla_seconds, context, told)
-    return await asyncio.get_running_loop().run_in_executor(_REPORTER, work)
+    channel = Destination(*destination) if destination else None
+    report = partial(_report, SlaPlan(slas, upstream), sla_seconds, context, channel)
+    return await asyncio.get_running_loop().run_in_executor(_EXECUTOR, report)
 
 
-def _report(plan: Plan, sla_seconds: float, context: dict[str, Any], told: Destination | None) -> str | None:
+def _report(plan: SlaPlan, sla_seconds: float, context: dict[str, Any], channel: Destination | None) -> str | None:
     run = context["dag_run"]
     finished = _finished_states(run)
     if finished is None:
         return None
-    # The clock of this machine may be behind that of the one that found the deadline passed.
-    passed = _moment(context["deadline"]["deadline_time"])
-    now = max(_now(), passed)
-    begun = passed - timedelta(seconds=sla_seconds)
-    known = _instances(run, plan)
-    late = late_instances(plan, known, elapsed=(now - begun).total_seconds(), finished=finished)
+    deadline = _as_datetime(context["deadline"]["deadline_time"])
+    # The clock of this host may be behind the clock of the scheduler.
+    now, start = max(_now(), deadline), deadline - timedelta(seconds=sla_seconds)
+    instances = _instances(run, plan)
+    late = find_late_instances(plan, instances, elapsed=(now - start).total_seconds(), finished=finished)
     if not late:
         return None
-    suspected = {each: suspects(plan, known, each, finished=finished) for each in late}
-    timings = _timings(run, chain.from_iterable((*suspected[each], each) for each in late))
+    causes = _delay_causes(run, plan, instances, late, now=now, finished=finished)
     tasks = [
         LateTask(
-            task=each.name,
-            state=each.state,
-            due=begun + timedelta(seconds=plan.slas[each.task]),
+            task=instance.name,
+            state=instance.state,
+            due=start + timedelta(seconds=plan.slas[instance.task]),
             seen=now,
-            sla_seconds=plan.slas[each.task],
-            cause=blame(each, suspected[each], timings, now, finished=finished),
+            sla_seconds=plan.slas[instance.task],
+            cause=causes[instance],
         )
-        for each in late
+        for instance in late
     ]
-    text = sentence(run, tasks, now)
+    text = alert_text(run, tasks, now)
     log.warning("%s", text)
-    _tell(told, run, tasks)
+    _notify(channel, run, tasks)
     return text
 
 
+def _delay_causes(
+    run: dict[str, Any],
+    plan: SlaPlan,
+    instances: list[TaskInstanceState],
+    late: list[TaskInstanceState],
+    *,
+    now: datetime,
+    finished: Collection[str],
+) -> dict[TaskInstanceState, str | None]:
+    candidates = {instance: delay_candidates(plan, instances, instance, finished=finished) for instance in late}
+    timings = _timings(run, chain.from_iterable((*candidates[instance], instance) for instance in late))
+    return {instance: delay_cause(instance, candidates[instance], timings, now, finished) for instance in late}
+
+
 def _finished_states(run: dict[str, Any]) -> Collection[str] | None:
-    """The states of a task that is not late, None if nothing in the run is."""
+    """Return the states of tasks that are not late, None if the run cannot have late tasks."""
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     state = RuntimeTaskInstance.get_dagrun_state(run["dag_id"], run["dag_run_id"])
@@ -213,62 +227,62 @@ def _finished_states(run: dict[str, Any]) -> Collection[str] | None:
     return None if state in ("success", "failed") else FINISHED
 
 
-def _instances(run: dict[str, Any], plan: Plan) -> list[Instance]:
+def _instances(run: dict[str, Any], plan: SlaPlan) -> list[TaskInstanceState]:
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-    found: list[Instance] = []
-    for tasks in apart(plan.tasks):
+    instances: list[TaskInstanceState] = []
+    for tasks in unambiguous_groups(plan.tasks):
         states = RuntimeTaskInstance.get_task_states(run["dag_id"], run_ids=[run["dag_run_id"]], task_ids=tasks)
-        found += instances(tasks, states.get(run["dag_run_id"], {}))
-    return found
+        instances += parse_instances(tasks, states.get(run["dag_run_id"], {}))
+    return instances
 
 
-def _timings(run: dict[str, Any], wanted: Iterable[Instance]) -> dict[Instance, Timing]:
-    begun = dict.fromkeys(each for each in wanted if each.state is not None)
+def _timings(run: dict[str, Any], instances: Iterable[TaskInstanceState]) -> dict[TaskInstanceState, TaskTiming]:
+    started = dict.fromkeys(instance for instance in instances if instance.state is not None)
     try:
-        ask = _asker()
-        found = {each: _timing(run, each, ask) for each in islice(begun, MOST_QUESTIONS)}
+        request = _previous_instance_request()
+        timings = {instance: _timing(run, instance, request) for instance in islice(started, MAX_TIMINGS)}
     except Exception:
-        # Whose fault it is, is worth less than that there is something to tell.
-        log.info("It is not known how long the tasks of %s ran", run["dag_run_id"], exc_info=True)
+        # The alert is useful without the cause of the delay.
+        log.info("the durations of the tasks of run %s are not available", run["dag_run_id"], exc_info=True)
         return {}
-    return {each: timing for each, timing in found.items() if timing}
+    return {instance: timing for instance, timing in timings.items() if timing}
 
 
-def _asker() -> Callable[[Any], Any]:
-    """Asks Airflow for an instance's times. The triggerer of 3.3 may ask that, but is not taught to read the answer."""
+def _previous_instance_request() -> Callable[[Any], Any]:
+    """Return a function that requests a task instance. The decoder of Airflow 3.3's triggerer lacks the response."""
     from airflow.sdk.execution_time import comms, task_runner
     from pydantic import TypeAdapter
 
-    taught: Any = copy.copy(task_runner.SUPERVISOR_COMMS)  # the same line, and what others read stays as it is
-    taught.body_decoder = TypeAdapter(comms.PreviousTIResult)
-    return lambda question: taught.send(question).task_instance
+    channel: Any = copy.copy(task_runner.SUPERVISOR_COMMS)  # the same connection; other readers keep their decoder
+    channel.body_decoder = TypeAdapter(comms.PreviousTIResult)
+    return lambda message: channel.send(message).task_instance
 
 
-def _timing(run: dict[str, Any], instance: Instance, ask: Callable[[Any], Any]) -> Timing | None:
-    """When an instance was at work. One may only ask for the instance before a date, of whichever run."""
+def _timing(run: dict[str, Any], instance: TaskInstanceState, request: Callable[[Any], Any]) -> TaskTiming | None:
+    """Return the timing of an instance. Airflow only offers the latest instance before a date, of any run."""
     from airflow.sdk.execution_time.comms import GetPreviousTI
 
-    date = _moment(run["logical_date"]) + timedelta(microseconds=1) if run.get("logical_date") else None
-    found = ask(
+    date = _as_datetime(run["logical_date"]) + timedelta(microseconds=1) if run.get("logical_date") else None
+    response = request(
         GetPreviousTI(dag_id=run["dag_id"], task_id=instance.task, map_index=instance.map_index, logical_date=date)
     )
-    if found is None or found.run_id != run["dag_run_id"]:
+    if response is None or response.run_id != run["dag_run_id"]:
         return None
-    return Timing(found.start_date, found.duration if found.end_date else None)
+    return TaskTiming(response.start_date, response.duration if response.end_date else None)
 
 
-def _tell(told: Destination | None, run: dict[str, Any], tasks: list[LateTask]) -> None:
-    if told is None and (channel := option("slack_channel")):
-        told = Destination(option("slack_conn_id"), channel)
-    if told:
+def _notify(destination: Destination | None, run: dict[str, Any], tasks: list[LateTask]) -> None:
+    if destination is None and (channel := option("slack_channel")):
+        destination = Destination(option("slack_conn_id"), channel)
+    if destination:
         from ml_pipelines_airflow.notifications.slack import notify_late_tasks
 
-        notify_late_tasks(told, run=run, late=tasks)
+        notify_late_tasks(destination, run=run, late=tasks)
 
 
-def _moment(value: datetime | str) -> datetime:
-    """A time in a callback's context, which is text where it was sent as JSON."""
+def _as_datetime(value: datetime | str) -> datetime:
+    """Return a time of a callback's context, which is text if Celery transferred it as JSON."""
     return value if isinstance(value, datetime) else datetime.fromisoformat(value)
 
 

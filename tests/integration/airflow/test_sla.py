@@ -252,7 +252,7 @@ def test_a_dag_written_by_hand_gets_its_one_alert(server: Server, runs: dict[str
 
 
 def test_the_alert_is_in_the_triggerer_s_log_too(server: Server, runs: dict[str, str]) -> None:
-    sentence = f"SLA missed in ml_training_pipeline, run {run_id_of(runs['ml_training_pipeline'])}: "
+    sentence = f"SLA missed in DAG ml_training_pipeline, run {run_id_of(runs['ml_training_pipeline'])}: "
     log = server.log(STANDALONE)
     assert server.until("line in the log", lambda: sentence in log.read_text(errors="replace"))
     ((output,),) = told(server, "ml_training_pipeline")
@@ -264,8 +264,8 @@ def test_two_lengths_of_time_make_one_message_where_the_dag_talks(server: Server
     message = server.message("team", "each_its_own", r"\*after\* late", r"\*fit\[1\]\* late")
     said = late_in(message)
     assert "SLA 1 s" in said["after"]
-    assert re.search(r": (branch|slow) (has not begun|is \w+|has been running for [\d.]+ m?i?[ns].*)$", said["after"])
-    assert re.match(r"\((running|queued|scheduled|not begun)\)", said["fit[1]"])
+    assert re.search(r": (branch|slow) (has not started|is \w+|has been running for [\d.]+ m?i?[ns].*)$", said["after"])
+    assert re.match(r"\((running|queued|scheduled|not started)\)", said["fit[1]"])
     assert ": " not in said["fit[1]"]  # nothing comes before it
     assert "slow" not in said  # it has no SLA
     assert len(told(server, "each_its_own")) == 2

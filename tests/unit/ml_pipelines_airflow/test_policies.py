@@ -79,7 +79,9 @@ def test_a_wrong_sla_is_the_import_error_of_its_file(tmp_path: Path) -> None:
     bag = bagged(tmp_path, "4")
     assert bag.dags == {}
     (error,) = bag.import_errors.values()
-    assert error.startswith("AirflowClusterPolicyViolation: the sla of task 'a' in DAG 'churn' is no length of time\n")
+    assert error.startswith(
+        "AirflowClusterPolicyViolation: the sla of task 'a' in DAG 'churn' is not a valid duration\n"
+    )
 
 
 def test_the_time_that_a_file_may_take_is_left_to_others() -> None:

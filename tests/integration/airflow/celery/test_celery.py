@@ -108,7 +108,7 @@ def test_a_late_run_is_told_once_and_in_its_message(stack: Server) -> None:
     due = f"due {queued + timedelta(seconds=5):%Y-%m-%d %H:%M} UTC, SLA 5 s"
     # A machine that is very busy may not have begun the first one by then.
     assert re.search(rf"\*wait\* late \([a-z ]+\), {due}\n", shown)
-    assert re.search(rf"\*after\* late \(not begun\), {due}: wait ", shown)
+    assert re.search(rf"\*after\* late \(not started\), {due}: wait ", shown)
     let_go(stack, "slow")
     assert stack.end_of(run) == "success"
     message = stack.message("slow", "succeeded in")

@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 from ml_pipelines_airflow.notifications.events import Destination, LateTask
 from ml_pipelines_airflow.policies import dag_policy
 from ml_pipelines_airflow.sla import deadlines as sla
-from ml_pipelines_airflow.sla.argument import REMOVED, declared_slas, ignore_removal_warning
+from ml_pipelines_airflow.sla.argument import REMOVAL_WARNING, declared_slas, ignore_removal_warning
 
 HOUR = timedelta(hours=1)
 BEGUN = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -70,11 +70,11 @@ def installed(**options: Any) -> DAG:
     return dag
 
 
-def told_of(dag: DAG) -> list[tuple[str | None, Any]]:
+def deadlines_of(dag: DAG) -> list[tuple[str | None, Any]]:
     return [(each.name, each.interval) for each in dag.deadline or []]
 
 
-def test_airflow_keeps_what_a_task_was_made_with() -> None:
+def test_declared_slas_reads_the_arguments_that_airflow_keeps() -> None:
     """The contract with the installed Airflow: if this fails, `declared_slas` has to look elsewhere."""
     with DAG("every_way", schedule=None, default_args={"sla": 4 * HOUR}) as dag:
         PythonOperator(task_id="default", python_callable=work)
@@ -103,14 +103,14 @@ def test_airflow_keeps_what_a_task_was_made_with() -> None:
     }
 
 
-def test_airflow_still_says_that_an_sla_does_nothing_in_the_words_that_are_silenced() -> None:
-    with pytest.warns(UserWarning, match=REMOVED):
+def test_removal_warning_matches_that_of_airflow() -> None:
+    with pytest.warns(UserWarning, match=REMOVAL_WARNING):
         EmptyOperator(task_id="a", sla=HOUR)
 
 
-def test_each_length_of_time_has_one_deadline() -> None:
+def test_install_deadlines_adds_one_deadline_per_duration() -> None:
     dag = installed()
-    assert told_of(dag) == [("SLA 1:00:00", HOUR), ("SLA 4:00:00", 4 * HOUR)]
+    assert deadlines_of(dag) == [("SLA 1:00:00", HOUR), ("SLA 4:00:00", 4 * HOUR)]
     first, second = dag.deadline
     assert first.reference == DeadlineReference.DAGRUN_QUEUED_AT
     assert first.callback.path == "ml_pipelines_airflow.sla.deadlines.report_late_tasks"
@@ -123,12 +123,12 @@ def test_each_length_of_time_has_one_deadline() -> None:
     assert second.callback.kwargs == {**first.callback.kwargs, "sla_seconds": 14400.0}
 
 
-def test_what_the_callback_is_given_is_what_it_takes() -> None:
+def test_install_deadlines_passes_the_arguments_of_the_callback() -> None:
     (alert, _) = installed().deadline
     assert set(inspect.signature(sla.report_late_tasks).parameters) == {*alert.callback.kwargs, "context"}
 
 
-def test_a_dag_without_an_sla_is_left_alone() -> None:
+def test_install_deadlines_does_not_change_a_dag_without_an_sla() -> None:
     own = DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, HOUR, AsyncCallback("team.tell"))
     with DAG("plain", schedule=None, deadline=own) as dag:
         EmptyOperator(task_id="a")
@@ -137,23 +137,23 @@ def test_a_dag_without_an_sla_is_left_alone() -> None:
     assert vars(dag) == before
 
 
-def test_a_dag_s_own_deadlines_stay_and_twice_is_as_good_as_once() -> None:
+def test_install_deadlines_keeps_other_deadlines_and_is_idempotent() -> None:
     own = DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, HOUR, AsyncCallback("team.tell"), "own")
     dag = installed(deadline=own)
-    assert told_of(dag) == [("own", HOUR), ("SLA 1:00:00", HOUR), ("SLA 4:00:00", 4 * HOUR)]
+    assert deadlines_of(dag) == [("own", HOUR), ("SLA 1:00:00", HOUR), ("SLA 4:00:00", 4 * HOUR)]
     once = DagSerialization.serialize_dag(dag)
     dag_policy(dag)
     assert DagSerialization.serialize_dag(dag) == once
 
 
-def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_install_deadlines_can_be_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__ML_PIPELINES__SLA_DEADLINES", "False")
     dag = installed()
     assert dag.deadline is None
     assert "test" not in vars(dag)
 
 
-def test_switched_off_airflow_says_again_that_it_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ignore_removal_warning_has_no_effect_if_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__ML_PIPELINES__SLA_DEADLINES", "False")
     ignore_removal_warning()
     with pytest.warns(UserWarning, match="The SLA feature is removed"):
@@ -161,28 +161,25 @@ def test_switched_off_airflow_says_again_that_it_does_nothing(monkeypatch: pytes
 
 
 @pytest.mark.filterwarnings("error")
-def test_only_that_warning_is_silenced() -> None:
+def test_ignore_removal_warning_keeps_other_warnings() -> None:
     ignore_removal_warning()
     EmptyOperator(task_id="a", sla=HOUR)
     with pytest.raises(UserWarning, match=r"The SLA feature is removed in Airflow 3\.0, and replaced"):
         DAG("old", schedule=None, sla_miss_callback=work)
 
 
-@pytest.mark.parametrize("wrong", [4, "4h", timedelta(0), -HOUR, timedelta.max, True, {"hours": 4}], ids=repr)
-def test_an_sla_that_is_no_length_of_time_is_an_error(wrong: Any) -> None:
+@pytest.mark.parametrize("value", [4, "4h", timedelta(0), -HOUR, timedelta.max, True, {"hours": 4}], ids=repr)
+def test_install_deadlines_rejects_an_invalid_sla(value: Any) -> None:
     from airflow.exceptions import AirflowClusterPolicyViolation
 
-    with pytest.raises(AirflowClusterPolicyViolation) as caught:
-        installed(default_args={"sla": wrong})
-    assert str(caught.value) == (
-        "the sla of task 'first' (and of 1 more) in DAG 'churn' is no length of time\n"
-        "  expected: a timedelta above zero, of at most 36500 days\n"
-        f"  got: {wrong!r}\n"
-        "  fix: write sla=timedelta(hours=4), on the task or in default_args; or sla=None for none"
-    )
+    with pytest.raises(AirflowClusterPolicyViolation) as error:
+        installed(default_args={"sla": value})
+    message = str(error.value)
+    for fact in ("task 'first' (and of 1 more)", "DAG 'churn'", f"got: {value!r}", "36500 days", "fix: "):
+        assert fact in message
 
 
-def test_an_error_about_one_task_names_that_one() -> None:
+def test_install_deadlines_names_the_only_task_with_an_invalid_sla() -> None:
     from airflow.exceptions import AirflowClusterPolicyViolation
 
     with DAG("one", schedule=None) as dag:
@@ -200,13 +197,13 @@ def test_an_error_about_one_task_names_that_one() -> None:
         {"on_failure_callback": [work, Notifier()]},
     ],
 )
-def test_the_dag_s_own_notifier_says_where_to_tell(options: dict[str, Any]) -> None:
+def test_install_deadlines_uses_the_destination_of_the_dags_notifier(options: dict[str, Any]) -> None:
     assert {tuple(each.callback.kwargs["destination"]) for each in installed(**options).deadline} == {
         ("slack_of_the_team", "#team")
     }
 
 
-def test_a_task_s_notifier_says_where_to_tell() -> None:
+def test_install_deadlines_uses_the_destination_of_a_tasks_notifier() -> None:
     for make in (
         lambda: EmptyOperator(task_id="a", sla=HOUR, on_skipped_callback=Notifier()),
         lambda: PythonOperator.partial(
@@ -220,14 +217,14 @@ def test_a_task_s_notifier_says_where_to_tell() -> None:
         assert deadline.callback.kwargs["destination"] == ["slack_of_the_team", "#team"]
 
 
-def test_a_destination_of_another_kind_is_none() -> None:
+def test_install_deadlines_ignores_other_destinations() -> None:
     other = Notifier()
     other.destination = "#team"  # type: ignore[assignment]
     (deadline, _) = installed(on_failure_callback=other).deadline
     assert deadline.callback.kwargs["destination"] is None
 
 
-def test_the_deadlines_survive_serialisation_and_the_version_s_hash_is_stable() -> None:
+def test_install_deadlines_survives_serialisation_with_a_stable_hash() -> None:
     data = DagSerialization.serialize_dag(installed())
     assert [each["interval"]["__data__"] for each in data["deadline"]] == [3600.0, 14400.0]
     hashes = {SerializedDagModel.hash(LazyDeserializedDAG.from_dag(installed()).data) for _ in range(3)}
@@ -243,7 +240,7 @@ COPIES = {
 
 
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
-def test_a_copy_tests_itself(copied: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dag_test_of_a_copy_runs_the_copy(copied: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     dag = installed()
     twin = copied(dag)
     seen = []
@@ -291,12 +288,12 @@ class Comms:
         return comms.PreviousTIResult(task_instance=PreviousTIResponse(**given))
 
 
-Told = list[tuple[Destination, dict[str, Any], list[LateTask]]]
+Notifications = list[tuple[Destination, dict[str, Any], list[LateTask]]]
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Told:
-    found: Told = []
+def notifications(monkeypatch: pytest.MonkeyPatch) -> Notifications:
+    found: Notifications = []
     monkeypatch.setattr(
         "ml_pipelines_airflow.notifications.slack.notify_late_tasks",
         lambda destination, *, run, late: found.append((destination, run, list(late))),
@@ -322,60 +319,62 @@ def report(monkeypatch: pytest.MonkeyPatch) -> Any:
     return call
 
 
-def test_late_tasks_are_told_and_logged(report: Any, told: Told, caplog: pytest.LogCaptureFixture) -> None:
+def test_report_late_tasks_notifies_and_logs(
+    report: Any, notifications: Notifications, caplog: pytest.LogCaptureFixture
+) -> None:
     answers = Comms(first="success", mapped_0="running", mapped_1="success", last=None)
     answers.times["first"] = {"start_date": BEGUN, "end_date": BEGUN + HOUR, "duration": 3600.0}
     answers.times["mapped"] = {"start_date": NOW - timedelta(seconds=30)}
     with caplog.at_level(logging.WARNING, "ml_pipelines_airflow.sla.deadlines"):
         text = report(answers)
-    ((destination, run, late),) = told
+    ((destination, run, late),) = notifications
     assert (destination, run) == (Destination("slack_of_the_team", "#team"), RUN)
     due = BEGUN + timedelta(seconds=60)
     (each,) = late
     assert due < each.seen == NOW
     assert each == LateTask(
-        task="mapped[0]", state="running", due=due, seen=each.seen, sla_seconds=60.0, blame="first took 1 h"
+        task="mapped[0]", state="running", due=due, seen=each.seen, sla_seconds=60.0, cause="first took 1 h"
     )
-    assert text.startswith("SLA missed in churn, run manual__1: 1 task is late: mapped[0] (running; due at ")
+    assert text.startswith("SLA missed in DAG churn, run manual__1: 1 task is late: mapped[0] (running; due at ")
     assert caplog.messages == [text]
 
 
-def test_without_a_channel_late_tasks_are_only_logged(
-    report: Any, told: Told, caplog: pytest.LogCaptureFixture
+def test_report_late_tasks_only_logs_without_a_channel(
+    report: Any, notifications: Notifications, caplog: pytest.LogCaptureFixture
 ) -> None:
     text = report(Comms(first="running", mapped=None, last=None), destination=None)
-    assert told == []
+    assert notifications == []
     assert caplog.messages == [text]
     assert caplog.records[0].levelname == "WARNING"
 
 
-def test_the_configured_channel_is_told_of_dags_without_their_own(
-    report: Any, told: Told, monkeypatch: pytest.MonkeyPatch
+def test_report_late_tasks_uses_the_configured_channel_by_default(
+    report: Any, notifications: Notifications, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW__ML_PIPELINES__SLACK_CHANNEL", "#everyone")
     report(Comms(first="running"), destination=None)
     monkeypatch.setenv("AIRFLOW__ML_PIPELINES__SLACK_CONN_ID", "slack_two")
     report(Comms(first="running"), destination=None)
-    assert [each[0] for each in told] == [
+    assert [each[0] for each in notifications] == [
         Destination("slack_api_default", "#everyone"),
         Destination("slack_two", "#everyone"),
     ]
 
 
-def test_a_webhook_of_the_dag_s_own_needs_no_channel(report: Any, told: Told) -> None:
+def test_report_late_tasks_accepts_a_webhook_without_a_channel(report: Any, notifications: Notifications) -> None:
     report(Comms(first="running"), destination=["webhook", ""])
-    assert [each[0] for each in told] == [Destination("webhook", "")]
+    assert [each[0] for each in notifications] == [Destination("webhook", "")]
 
 
-def test_another_deadline_tells_of_everything_that_is_late_by_then(report: Any, told: Told) -> None:
+def test_report_late_tasks_of_a_later_deadline_lists_all_late_tasks(report: Any, notifications: Notifications) -> None:
     context = {"dag_run": RUN, "deadline": {"deadline_time": (BEGUN + timedelta(seconds=200)).isoformat()}}
     report(Comms(first="success", mapped_0="running", last=None), sla_seconds=200.0, context=context)
-    ((_, _, late),) = told
+    ((_, _, late),) = notifications
     assert [each.task for each in late] == ["last", "mapped[0]"]
-    assert late[0].blame == "mapped[0] is running"
+    assert late[0].cause == "mapped[0] is running"
 
 
-def test_a_clock_that_is_behind_makes_nobody_punctual(report: Any, told: Told) -> None:
+def test_report_late_tasks_tolerates_a_slow_clock(report: Any, notifications: Notifications) -> None:
     ahead = NOW + timedelta(seconds=30)
     context = {"dag_run": RUN, "deadline": {"deadline_time": ahead}}
     assert "0 s late" in report(Comms(first="running"), context=context)
@@ -391,16 +390,20 @@ def test_a_clock_that_is_behind_makes_nobody_punctual(report: Any, told: Told) -
         Comms(),
     ],
 )
-def test_there_is_nothing_to_tell(report: Any, told: Told, answers: Comms, caplog: pytest.LogCaptureFixture) -> None:
+def test_report_late_tasks_sends_nothing_without_late_tasks(
+    report: Any, notifications: Notifications, answers: Comms, caplog: pytest.LogCaptureFixture
+) -> None:
     assert report(answers) is None
-    assert (told, caplog.messages) == ([], [])
+    assert (notifications, caplog.messages) == ([], [])
 
 
-def test_a_failed_run_is_told_if_asked(report: Any, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_late_tasks_reports_a_failed_run_on_request(
+    report: Any, notifications: Notifications, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AIRFLOW__ML_PIPELINES__SLA_ALERT_FAILED_RUNS", "True")
     report(Comms("failed", first="failed", mapped="upstream_failed", last="upstream_failed"))
-    ((_, _, late),) = told
-    assert [(each.task, each.state, each.blame) for each in late] == [
+    ((_, _, late),) = notifications
+    assert [(each.task, each.state, each.cause) for each in late] == [
         ("first", "failed", None),
         ("mapped", "upstream_failed", "first failed"),
     ]
@@ -416,15 +419,15 @@ def test_a_failed_run_is_told_if_asked(report: Any, told: Told, monkeypatch: pyt
     ],
     ids=["another run", "an error", "nothing"],
 )
-def test_times_that_are_not_known_are_not_told(report: Any, told: Told, unknown: Any) -> None:
+def test_report_late_tasks_works_without_timings(report: Any, notifications: Notifications, unknown: Any) -> None:
     answers = Comms(first="running", mapped=None)
     answers.times["first"] = unknown
     report(answers)
-    ((_, _, late),) = told
-    assert [(each.task, each.blame) for each in late] == [("first", None), ("mapped", "first is running")]
+    ((_, _, late),) = notifications
+    assert [(each.task, each.cause) for each in late] == [("first", None), ("mapped", "first is running")]
 
 
-def test_the_triggerer_s_line_can_be_taught_to_read_an_answer() -> None:
+def test_triggerer_channel_accepts_another_decoder() -> None:
     """The contract with the installed Airflow: a copy uses the same line, and decodes by itself."""
     decoder = TriggerCommsDecoder(socket=object(), async_writer=object(), async_reader=object())
     twin = copy.copy(decoder)
@@ -435,7 +438,9 @@ def test_the_triggerer_s_line_can_be_taught_to_read_an_answer() -> None:
 
 
 @pytest.mark.parametrize("date", [None, BEGUN, BEGUN.isoformat()], ids=["none", "datetime", "text"])
-def test_times_are_asked_for_the_run_s_own_instance(report: Any, told: Told, date: Any) -> None:
+def test_report_late_tasks_requests_the_timing_of_its_own_run(
+    report: Any, notifications: Notifications, date: Any
+) -> None:
     answers = Comms(first="success", mapped_3="running", last=None)
     answers.times["mapped"] = {"start_date": BEGUN}
     context = {"dag_run": {**RUN, "logical_date": date}, "deadline": {"deadline_time": BEGUN + timedelta(seconds=60)}}
@@ -445,8 +450,8 @@ def test_times_are_asked_for_the_run_s_own_instance(report: Any, told: Told, dat
     assert asked.logical_date == (BEGUN + timedelta(microseconds=1) if date else None)
 
 
-def test_the_number_of_questions_is_bounded(report: Any, told: Told) -> None:
+def test_report_late_tasks_limits_the_number_of_requests(report: Any, notifications: Notifications) -> None:
     answers = Comms(**{f"mapped_{number}": "running" for number in range(200)})
     report(answers)
-    assert len(told[0][2]) == 200
-    assert len([each for each in answers.asked if isinstance(each, comms.GetPreviousTI)]) == sla.MOST_QUESTIONS
+    assert len(notifications[0][2]) == 200
+    assert len([each for each in answers.asked if isinstance(each, comms.GetPreviousTI)]) == sla.MAX_TIMINGS
