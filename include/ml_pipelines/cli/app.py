@@ -126,7 +126,7 @@ def run_one_step(
     from pydantic import ValidationError
     from upath import UPath
 
-    from ml_pipelines.runner.failure import Failure
+    from ml_pipelines._utils.failure import Failure
     from ml_pipelines.runner.step import run_step
 
     logging.getLogger("ml_pipelines").setLevel(logging.INFO)

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ml_pipelines._utils.failure import parse_result
 from ml_pipelines.contracts import StepRequest, StepResult
 from ml_pipelines.errors import PipelineError, RequestError, ServiceUnavailable, StoreUnavailable, TransientError
-from ml_pipelines.runner.failure import parse_result
 from ml_pipelines.services.settings import Settings
 from ml_pipelines.spec.execution import Docker
 from ml_pipelines.store.filesystems.base import FileSystem

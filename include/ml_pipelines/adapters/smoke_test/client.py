@@ -17,8 +17,8 @@ import traceback
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from ml_pipelines import errors
-from ml_pipelines.errors import PipelineError, ServiceUnavailable, VerificationFailed
+from ml_pipelines._utils.failure import Failure
+from ml_pipelines.errors import ServiceUnavailable, VerificationFailed
 from ml_pipelines.ports import ModelVersion
 
 __all__ = ["SECONDS", "predict_in_fork", "predict_in_process", "start"]
@@ -166,10 +166,5 @@ def _predictions(answer: bytes, where: str, code: int | None, last_words: str) -
             fix="mend what it says; after a kill by the system give the worker more memory",
         ) from exc
     if "error" in told:
-        raise _rebuilt(told["error"])
+        raise Failure.model_validate(told["error"]).to_error()
     return list(told["predictions"])
-
-
-def _rebuilt(told: dict[str, str]) -> PipelineError:
-    kind: type[PipelineError] = getattr(errors, told.pop("kind"))
-    return kind(told.pop("what"), **told)

@@ -9,6 +9,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
+from ml_pipelines._utils.failure import Failure
 from ml_pipelines._utils.gc import limit_garbage_collection
 from ml_pipelines.errors import ArtifactCorrupt, PipelineError, VerificationFailed
 
@@ -29,12 +30,11 @@ def main() -> None:
 
 
 def respond(asked: dict[str, Any], data: bytes) -> dict[str, Any]:
-    """The answer to a question: `predictions`, or an `error` with its `kind` and what else it says."""
+    """Return the answer to a question: `predictions`, or an `error` as a failure."""
     try:
         return {"predictions": _predictions(data, **asked)}
     except PipelineError as error:
-        facts = ("what", "where", "expected", "got", "fix")
-        return {"error": {"kind": type(error).__name__, **{name: getattr(error, name) for name in facts}}}
+        return {"error": Failure.from_error(error).model_dump()}
 
 
 def _predictions(data: bytes, *, where: str, sha256: str | None, training: dict[str, Any]) -> list[Any]:

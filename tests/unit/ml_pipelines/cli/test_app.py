@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from s3fs import S3FileSystem
 
+from ml_pipelines._utils.failure import parse_result
 from ml_pipelines.cli.app import main
 from ml_pipelines.contracts import Identity, StepResult
 from ml_pipelines.errors import SourceNotFound
-from ml_pipelines.runner.failure import parse_result
 from ml_pipelines.store.artifact_store import ArtifactStore
 
 SPEC = {

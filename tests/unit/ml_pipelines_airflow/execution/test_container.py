@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ml_pipelines._utils.failure import Failure
 from ml_pipelines.contracts import Identity, StepRequest, StepResult
 from ml_pipelines.errors import (
     DataError,
@@ -20,7 +21,6 @@ from ml_pipelines.errors import (
     StoreUnavailable,
     TransientError,
 )
-from ml_pipelines.runner.failure import Failure
 from ml_pipelines.services.settings import Settings
 from ml_pipelines.spec.execution import Docker
 from ml_pipelines_airflow.execution import container as runtime

@@ -1,4 +1,4 @@
-"""What a step that ran elsewhere leaves behind: its result, or the error that it ended with, as one document."""
+"""Carry an error of this package across a process, as JSON."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["Failure", "parse_result"]
 
 
 class Failure(Contract):
-    """An error of ours on its way to another process.
+    """The JSON form of a PipelineError.
 
     Attributes:
-        error: name of its class.
-        what: as the error has it; `where`, `expected`, `got` and `fix` too.
+        error: name of the error's class.
+        what: the attribute of the same name of the error; also `where`, `expected`, `got` and `fix`.
     """
 
     error: str
@@ -28,7 +28,7 @@ class Failure(Contract):
 
     @classmethod
     def from_error(cls, error: PipelineError) -> Failure:
-        """What is to be written down of an error."""
+        """Return the JSON form of an error."""
         return cls(
             error=type(error).__name__,
             what=error.what,
@@ -39,17 +39,21 @@ class Failure(Contract):
         )
 
     def to_error(self) -> PipelineError:
-        """The same error once more; of the base class if this version does not know its own."""
-        found = getattr(errors, self.error, None) if self.error in errors.__all__ else None
-        kind = found if isinstance(found, type) and issubclass(found, PipelineError) else PipelineError
+        """Return the error; a PipelineError if this version of the package has no class of its name."""
+        kind = getattr(errors, self.error, None) if self.error in errors.__all__ else None
+        if not (isinstance(kind, type) and issubclass(kind, PipelineError)):
+            kind = PipelineError
         return kind(self.what, where=self.where, expected=self.expected, got=self.got, fix=self.fix)
 
 
 def parse_result(document: bytes) -> StepResult:
-    """The result that a step has left.
+    """Return the result of a step that ran in another process.
+
+    Args:
+        document: JSON of a :class:`~ml_pipelines.contracts.StepResult` or of a :class:`Failure`.
 
     Raises:
-        PipelineError: the error that it has left instead.
+        PipelineError: the document is a failure; its error.
         ValueError: the document is neither.
     """
     if "error" in json.loads(document):

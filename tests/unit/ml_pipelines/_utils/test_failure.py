@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from ml_pipelines import errors
+from ml_pipelines._utils.failure import Failure, parse_result
 from ml_pipelines.contracts import StepResult
 from ml_pipelines.errors import DataError, PipelineError
-from ml_pipelines.runner.failure import Failure, parse_result
 
 KINDS = [
     kind
