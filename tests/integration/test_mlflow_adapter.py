@@ -32,7 +32,8 @@ from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
 from ml_pipelines.adapters.mlflow.tracking import MlflowTracking
 from ml_pipelines.contracts import ArtifactRef, DataPin, Identity
 from ml_pipelines.errors import PipelineError, RegistryError, ServiceUnavailable
-from ml_pipelines.modeling.serialization import TRUSTED_TYPES, dump_model, load_model
+from ml_pipelines.modeling.serialization import dump_model, load_model
+from ml_pipelines.modeling.trusted_types import REVIEWED_TYPES
 from ml_pipelines.ports import ModelVersion, TrackedModel, Training
 
 pytestmark = [
@@ -78,7 +79,7 @@ def a_training(seed: int = 0) -> Training:
         model_ref=ArtifactRef(uri=f"file:///store/{digest}", sha256=digest, bytes=len(data), kind="model"),
         model_bytes=data,
         requirements=["pandas", "scikit-learn", "skops"],
-        trusted_types=list(TRUSTED_TYPES),
+        trusted_types=list(REVIEWED_TYPES),
         example=ROWS[:5],
         predictions=list(model.predict(frame.head(5))),
     )

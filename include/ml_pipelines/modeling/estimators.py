@@ -11,7 +11,7 @@ from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 from ml_pipelines.errors import EstimatorError, MissingExtra, ModelError
-from ml_pipelines.spec.estimator_packages import allowed_packages, is_allowed_package
+from ml_pipelines.spec.estimator_packages import PACKAGES_VARIABLE, allowed_packages, is_allowed_package
 from ml_pipelines.spec.metrics import Task
 from ml_pipelines.spec.training import Candidate
 
@@ -95,7 +95,8 @@ def _estimator_class(candidate: Candidate, task: Task) -> Any:
             f"{candidate.estimator} is not from an allowed package",
             where=_where(candidate),
             expected=f"an import path that starts with {' or '.join(allowed_packages())}",
-            fix="name an estimator of such a package, as in sklearn.ensemble.RandomForestClassifier",
+            fix="name an estimator of such a package, as in sklearn.ensemble.RandomForestClassifier, "
+            f"or allow {package!r} by {PACKAGES_VARIABLE}",
         )
     if not rest or any(not part.isidentifier() or part.startswith("_") for part in parts):
         raise _unknown(candidate, task)
@@ -111,7 +112,9 @@ def _of_task(kind: Any, candidate: Candidate, task: Task) -> Any:
     from sklearn import base
 
     package = candidate.estimator.partition(".")[0]
-    if not (isinstance(kind, type) and issubclass(kind, base.BaseEstimator) and kind.__module__.startswith(package)):
+    if not (isinstance(kind, type) and issubclass(kind, base.BaseEstimator)):
+        raise _unknown(candidate, task)
+    if kind.__module__.partition(".")[0] != package:
         raise _unknown(candidate, task)
     if not issubclass(kind, getattr(base, _MIXINS[task])):
         raise EstimatorError(

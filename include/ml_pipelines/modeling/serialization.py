@@ -1,7 +1,8 @@
-"""How models and documents become bytes: the same thing gives the same bytes, in any process.
+"""Models as bytes in the skops format: equal models give equal bytes, in any process.
 
-Models are stored in the skops format, which names types instead of running code as pickle does. What it may rebuild
-is a fixed, reviewed list. skops writes memory addresses and the time of day into its files; both are replaced here.
+The format names types instead of running code as pickle does, and rebuilds only trusted ones, see
+:mod:`ml_pipelines.modeling.trusted_types`. skops writes memory addresses and the time of day into its files; this
+module replaces both.
 """
 
 from __future__ import annotations
@@ -16,62 +17,26 @@ from contextlib import contextmanager
 from typing import Any
 
 from ml_pipelines.errors import ModelError
+from ml_pipelines.modeling.trusted_types import TYPES_VARIABLE, trusted_types
 
-__all__ = ["TRUSTED_TYPES", "dump_model", "load_model"]
-
-# Types that skops doesn't trust by itself and that this project has read: none of them runs code, opens files or
-# imports modules when it is rebuilt. Trees, neighbours and boosters index arrays without checking bounds, so a forged
-# file could crash the process that loads it; the digest of an artifact is verified before its bytes come here.
-TRUSTED_TYPES: tuple[str, ...] = (
-    "collections.OrderedDict",
-    "lightgbm.basic.Booster",
-    "lightgbm.sklearn.LGBMClassifier",
-    "lightgbm.sklearn.LGBMRegressor",
-    "ml_pipelines.modeling.preprocessing.QuantileClipper",
-    "ml_pipelines.modeling.preprocessing.DateFeatures",
-    "ml_pipelines.modeling.preprocessing.MedianImputer",
-    "ml_pipelines.modeling.preprocessing.CategoryEncoder",
-    "ml_pipelines.modeling.preprocessing.NumericConverter",
-    "numpy.asfortranarray",
-    "numpy.dtype",
-    "sklearn._loss.loss.HalfTweedieLoss",
-    "sklearn._loss.loss.HalfTweedieLossIdentity",
-    "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._SigmoidCalibration",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
-    "sklearn.gaussian_process.kernels.ConstantKernel",
-    "sklearn.gaussian_process.kernels.Product",
-    "sklearn.gaussian_process.kernels.RBF",
-    "sklearn.metrics._dist_metrics.ChebyshevDistance64",
-    "sklearn.metrics._dist_metrics.EuclideanDistance64",
-    "sklearn.metrics._dist_metrics.ManhattanDistance64",
-    "sklearn.metrics._dist_metrics.MinkowskiDistance64",
-    "sklearn.model_selection._split.KFold",
-    "sklearn.model_selection._split.StratifiedKFold",
-    "sklearn.neighbors._ball_tree.BallTree",
-    "sklearn.neighbors._kd_tree.KDTree",
-    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-    "sklearn.tree._tree.Tree",
-)
+__all__ = ["dump_model", "load_model"]
 
 _SCHEMA = "schema.json"
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can hold
 
 
 def dump_model(estimator: Any) -> bytes:
-    """A fitted estimator as a skops file; equal models give equal bytes.
+    """Return a fitted estimator as a skops file; equal models give equal bytes.
 
     Raises:
-        ModelError: it holds an object that skops can't store, or of a type that nobody reviewed.
+        ModelError: it holds an object that skops can't store, or whose type is not trusted.
     """
-    skops = _skops()
+    skops = _import_skops()
     try:
-        with _unmoved():
+        with _without_warnings():
             dumped = skops.dumps(estimator)
         data = _canonical(dumped)
-        unknown = _untrusted(skops, data)
+        untrusted = _untrusted(skops, data)
     except (TypeError, ValueError, AttributeError, RecursionError) as exc:
         raise ModelError(
             "the model can't be stored in the skops format",
@@ -79,22 +44,22 @@ def dump_model(estimator: Any) -> bytes:
             got=f"{type(exc).__name__}: {exc}",
             fix="choose another estimator, or parameters that are plain numbers and texts",
         ) from exc
-    if unknown:
-        raise _unreviewed(unknown, where=_name(estimator))
+    if untrusted:
+        raise _untrusted_error(untrusted, where=_name(estimator))
     return data
 
 
 def load_model(data: bytes) -> Any:
-    """The estimator in a skops file, whoever wrote it.
+    """Return the estimator in a skops file of any origin.
 
     Raises:
-        ModelError: the bytes are no skops file, or it names a type that nobody reviewed.
+        ModelError: the bytes are no skops file, or name a type that is not trusted.
     """
-    skops = _skops()
+    skops = _import_skops()
     try:
-        return skops.loads(data, trusted=list(TRUSTED_TYPES))
+        return skops.loads(data, trusted=list(trusted_types()))
     except skops.exceptions.UntrustedTypesFoundException as exc:
-        raise _unreviewed(_untrusted(skops, data), where="the model file") from exc
+        raise _untrusted_error(_untrusted(skops, data), where="the model file") from exc
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, AttributeError, ImportError) as exc:
         raise ModelError(
             "the model file can't be read",
@@ -105,32 +70,33 @@ def load_model(data: bytes) -> Any:
 
 
 def _untrusted(skops: Any, data: bytes) -> set[str]:
-    return set(skops.get_untrusted_types(data=data)) - set(TRUSTED_TYPES)
+    return set(skops.get_untrusted_types(data=data)) - set(trusted_types())
 
 
-def _skops() -> Any:
+def _import_skops() -> Any:
     from ml_pipelines.modeling.skops_io import skops_io
 
     return skops_io
 
 
 @contextmanager
-def _unmoved() -> Iterator[None]:
-    """Without the warnings of moved names: skops asks every loaded module for every function that it lists or stores.
+def _without_warnings() -> Iterator[None]:
+    """Silence warnings of moved names: skops looks up every function that it lists or stores in every loaded module.
 
-    Some modules, of Airflow for example, answer a question for a name that they never had with such a warning.
+    Some modules, of Airflow for example, warn about a name that they never had.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
 
 
-def _unreviewed(types: Iterable[str], *, where: str) -> ModelError:
+def _untrusted_error(types: Iterable[str], *, where: str) -> ModelError:
+    names = ",".join(sorted(types))
     return ModelError(
-        f"the model holds types that nobody has reviewed: {', '.join(sorted(types))}",
+        f"the model holds types that are not trusted: {', '.join(sorted(types))}",
         where=where,
-        expected="estimators of scikit-learn and types listed in ml_pipelines.modeling.serialization.TRUSTED_TYPES",
-        fix="choose another estimator, or have the types reviewed and add them to that list",
+        expected="types of scikit-learn, and those of ml_pipelines.modeling.trusted_types.trusted_types()",
+        fix=f"choose another estimator, or review the types and set {TYPES_VARIABLE}={names} on every worker",
     )
 
 
@@ -144,7 +110,7 @@ def _canonical(data: bytes) -> bytes:
     with zipfile.ZipFile(io.BytesIO(data)) as source:
         members = {name: source.read(name) for name in source.namelist()}
     schema = json.loads(members.pop(_SCHEMA))
-    contents = {name: _plain(name, content) for name, content in members.items()}
+    contents = {name: _without_gaps(name, content) for name, content in members.items()}
     names = {
         name: f"{hashlib.sha256(content).hexdigest()}{name[name.rindex('.') :]}" for name, content in contents.items()
     }
@@ -153,8 +119,8 @@ def _canonical(data: bytes) -> bytes:
     return _zip(files)
 
 
-def _plain(name: str, content: bytes) -> bytes:
-    """A member without what is not its content: the gaps between the fields of an array of records."""
+def _without_gaps(name: str, content: bytes) -> bytes:
+    """A member whose array of records has zeros in the gaps between its fields; these bytes are not its content."""
     if not name.endswith(".npy") or b"'descr': [" not in content[:64]:
         return content
     import numpy as np
@@ -181,8 +147,8 @@ def _zip(files: dict[str, bytes]) -> bytes:
 def _without_addresses(node: Any, names: dict[str, str]) -> Any:
     """A node of the schema without `__id__`.
 
-    skops marks objects with their addresses so that one that is met twice is rebuilt once. Without the mark it is
-    rebuilt twice, which is the same to an estimator that only predicts; the arrays in the file are still shared.
+    skops marks objects with their addresses, so that it rebuilds an object once that occurs twice. Without the mark it
+    rebuilds it twice, which does not matter to predictions; the arrays in the file are still shared.
     """
     if isinstance(node, list):
         return [_without_addresses(item, names) for item in node]

@@ -1,4 +1,4 @@
-"""The target column as an estimator takes it, and which label counts as a hit."""
+"""The target column as an estimator takes it, and its positive label."""
 
 from __future__ import annotations
 
@@ -9,40 +9,47 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ml_pipelines.errors import DataError
-from ml_pipelines.pipeline.parameters import TrainParameters
+from ml_pipelines.spec.metrics import Task
 
 __all__ = ["extract_target"]
 
 
-def extract_target(rows: pl.DataFrame, parameters: TrainParameters) -> tuple[NDArray[Any], Any]:
-    """What there is to learn.
+def extract_target(
+    rows: pl.DataFrame, name: str, *, task: Task, positive: str | int | bool | None
+) -> tuple[NDArray[Any], Any]:
+    """Return the target column and the positive label.
+
+    Args:
+        rows: with the target column.
+        name: of the target column.
+        task: classification or regression.
+        positive: the declared positive label; None if the declaration has none.
 
     Returns:
-        Shape (n,): float64 for a regression; booleans, whole numbers or texts for a classification. And the label
-        that counts as a hit, None unless there are two.
+        Shape (rows,): float64 for a regression; booleans, integers or texts for a classification. And the positive
+        label, None unless there are two classes.
 
     Raises:
-        DataError: the column is missing, incomplete, of one value, not of the task's type, or it is not known which
-            label counts as a hit.
+        DataError: the column is missing, incomplete, has one value or another type than the task needs, or the
+            positive label is ambiguous.
     """
-    name = parameters.target
     if name not in rows.columns:
         raise DataError(f"the target column {name!r} is missing", got=f"columns {', '.join(rows.columns)}")
     if rows.is_empty():
-        raise DataError("there are no rows to train on", expected="at least two rows of different targets")
+        raise DataError("there are no training rows", expected="at least two rows with different targets")
     target = rows[name]
     missing = target.null_count() + (int(target.is_nan().sum()) if target.dtype.is_float() else 0)
     if missing:
         raise DataError(f"the target {name!r} is missing in {missing} of {len(rows)} rows", fix="remove these rows")
-    y = _numbers(target) if parameters.task == "regression" else _labels(target)
+    y = _numbers(target) if task == "regression" else _labels(target)
     values = np.unique(y)
     if len(values) < 2:
         raise DataError(
             f"the target {name!r} has a single value", expected="at least two", got=str(values[0]), fix="add rows"
         )
-    if parameters.task == "regression" or len(values) > 2:
+    if task == "regression" or len(values) > 2:
         return y, None
-    return y, _positive(values.tolist(), parameters)
+    return y, _positive(values.tolist(), positive, name)
 
 
 def _numbers(target: pl.Series) -> NDArray[Any]:
@@ -71,15 +78,14 @@ def _labels(target: pl.Series) -> NDArray[Any]:
     return np.asarray(target.cast(pl.String).to_list(), dtype=str)
 
 
-def _positive(classes: list[Any], parameters: TrainParameters) -> Any:
-    declared = parameters.positive
+def _positive(classes: list[Any], declared: str | int | bool | None, name: str) -> Any:
     if declared is None and classes in ([0, 1], [False, True]):
         return classes[1]
     for label in classes:
         if declared is not None and str(label).lower() == str(declared).lower():
             return label
     raise DataError(
-        f"which label of {parameters.target!r} counts as a hit is not known",
+        f"the positive label of {name!r} is {'not declared' if declared is None else 'not among its labels'}",
         where="data.positive",
         expected=f"one of the labels {classes[0]!r} and {classes[1]!r}",
         got="nothing" if declared is None else repr(declared),

@@ -5,13 +5,12 @@ The components of the key are stored beside the result, so that a later miss can
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import metadata
 from platform import python_version_tuple
 
 from ml_pipelines._utils.canonical_json import Components, canonical_json, sha256_hex
+from ml_pipelines._utils.distributions import find_distribution
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, JsonValue
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.import_closure import Closure, import_closure
@@ -25,8 +24,6 @@ _FORMATS: dict[ArtifactKind, str] = {
     "json": "ml_pipelines._utils.canonical_json",
     "model": "ml_pipelines.modeling.serialization",
 }
-# Distributions whose name is not that of their module. Others are searched for, which takes longer.
-_DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML", "dateutil": "python-dateutil", "skimage": "scikit-image"}
 # Numerical libraries that compute for a package although no module of the closure imports them.
 _BACKENDS = {"sklearn": ("scipy",)}
 
@@ -95,7 +92,7 @@ def _closure(step: Step, input_kinds: Iterable[ArtifactKind], estimators: Sequen
         return Closure({}, ())
     kinds = {*step.outputs.values(), *input_kinds}
     # An estimator without a distribution has no version: its source stands for it.
-    own = [path.rpartition(".")[0] for path in estimators if _distribution(_top_level(path)) is None]
+    own = [path.rpartition(".")[0] for path in estimators if find_distribution(_top_level(path)) is None]
     formats = [_FORMATS[kind] for kind in kinds & _FORMATS.keys()]
     return import_closure((step.compute.partition(":")[0], *formats, *own))
 
@@ -107,20 +104,9 @@ def _top_level(path: str) -> str:
 def _environment(modules: Iterable[str]) -> dict[str, str]:
     major, minor, _ = python_version_tuple()
     names = {name for module in modules for name in (module, *_BACKENDS.get(module, ()))}
-    found = dict(filter(None, map(_distribution, names)))
+    found = dict(filter(None, map(find_distribution, names)))
     return {"python": f"{major}.{minor}"} | {name: found[name] for name in sorted(found)}
 
 
 def _digests(value: ArtifactRef | tuple[ArtifactRef, ...]) -> str | list[str]:
     return value.sha256 if isinstance(value, ArtifactRef) else [ref.sha256 for ref in value]
-
-
-@functools.cache  # the search reads the metadata of installed distributions
-def _distribution(module: str) -> tuple[str, str] | None:
-    """Return the name and version of the distribution of a top-level module; None if it has no distribution."""
-    name = _DISTRIBUTIONS.get(module, module)
-    try:
-        return name, metadata.version(name)
-    except metadata.PackageNotFoundError:
-        names = metadata.packages_distributions().get(module)
-        return (names[0], metadata.version(names[0])) if names else None

@@ -22,7 +22,8 @@ from threadpoolctl import threadpool_limits
 from ml_pipelines._utils.canonical_json import dump_json, load_json
 from ml_pipelines.errors import ModelError
 from ml_pipelines.modeling.estimators import build_estimator
-from ml_pipelines.modeling.serialization import TRUSTED_TYPES, dump_model, load_model
+from ml_pipelines.modeling.serialization import dump_model, load_model
+from ml_pipelines.modeling.trusted_types import REVIEWED_TYPES
 from ml_pipelines.spec.training import Candidate
 
 RNG = np.random.default_rng(0)
@@ -148,7 +149,7 @@ def test_the_order_of_a_set_does_not_matter() -> None:
 def test_skops_and_mlflow_read_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Ridge().fit(X, X[:, 0])
     data = dump_model(model)
-    assert skops.io.loads(data, trusted=list(TRUSTED_TYPES)).coef_.tolist() == model.coef_.tolist()
+    assert skops.io.loads(data, trusted=list(REVIEWED_TYPES)).coef_.tolist() == model.coef_.tolist()
     mlflow_sklearn = pytest.importorskip("mlflow.sklearn")
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
     mlflow_sklearn.save_model(
@@ -158,25 +159,25 @@ def test_skops_and_mlflow_read_the_files(tmp_path: Path, monkeypatch: pytest.Mon
     assert mlflow_sklearn.load_model(str(tmp_path / "m")).coef_.tolist() == model.coef_.tolist()
 
 
-class Unreviewed(BaseEstimator):
+class Untrusted(BaseEstimator):
     pass
 
 
-def test_a_type_that_nobody_reviewed_is_refused_on_writing_and_reading() -> None:
-    name = f"{Unreviewed.__module__}.Unreviewed"
-    with pytest.raises(ModelError, match="types that nobody has reviewed") as caught:
-        dump_model(Unreviewed())
+def test_untrusted_type_is_refused_on_writing_and_reading() -> None:
+    name = f"{Untrusted.__module__}.Untrusted"
+    with pytest.raises(ModelError, match="types that are not trusted") as caught:
+        dump_model(Untrusted())
     assert name in caught.value.what
-    assert caught.value.where == "Unreviewed"
+    assert caught.value.where == "Untrusted"
     assert "choose another estimator" in caught.value.fix
-    with pytest.raises(ModelError, match="types that nobody has reviewed") as caught:
-        load_model(skops.io.dumps(Unreviewed()))
+    with pytest.raises(ModelError, match="types that are not trusted") as caught:
+        load_model(skops.io.dumps(Untrusted()))
     assert name in caught.value.what
 
 
 @pytest.mark.parametrize("function", [os.system, builtins.eval, np.save])
 def test_a_file_that_names_a_function_is_refused(function: Any) -> None:
-    with pytest.raises(ModelError, match=f"nobody has reviewed.*{function.__name__}"):
+    with pytest.raises(ModelError, match=f"types that are not trusted.*{function.__name__}"):
         load_model(skops.io.dumps(FunctionTransformer(func=function)))
 
 
@@ -195,7 +196,7 @@ def test_damaged_files_are_told(damage: Any) -> None:
 
 
 def test_every_trusted_type_exists() -> None:
-    for path in TRUSTED_TYPES:
+    for path in REVIEWED_TYPES:
         module, _, name = path.rpartition(".")
         if not path.startswith("lightgbm"):
             assert callable(getattr(__import__(module, fromlist=[name]), name)), path

@@ -264,8 +264,8 @@ def test_which_label_counts_as_a_hit(labels: list[Any], declared: Any, positive:
 
 
 @pytest.mark.parametrize("declared", [None, "ugly"])
-def test_an_unknown_hit_is_asked_for(declared: str | None) -> None:
-    with pytest.raises(DataError, match="which label of 'label' counts as a hit is not known") as caught:
+def test_train_needs_the_positive_label_of_word_labels(declared: str | None) -> None:
+    with pytest.raises(DataError, match="the positive label of 'label' is not") as caught:
         fit(table(label=["bad", "good"] * 30), positive=declared)
     assert caught.value.where == "data.positive"
     assert caught.value.fix == "set data.positive to 'bad' or 'good'"
@@ -274,9 +274,9 @@ def test_an_unknown_hit_is_asked_for(declared: str | None) -> None:
 @pytest.mark.parametrize(
     ("rows", "told", "what"),
     [
-        (table().head(0), {}, "there are no rows to train on"),
+        (table().head(0), {}, "there are no training rows"),
         (table().drop("label"), {}, "the target column 'label' is missing"),
-        (table().select("id", "label"), {}, "there is no column to learn from"),
+        (table().select("id", "label"), {}, "the table has no feature column"),
         (table(label=[1] * 60), {}, "the target 'label' has a single value"),
         (table(label=[None, *[0, 1] * 29, 1]), {}, "the target 'label' is missing in 1 of 60 rows"),
         (table(label=[0.5] * 59 + [1.0]), {}, "the target 'label' does not hold labels"),
@@ -287,7 +287,7 @@ def test_an_unknown_hit_is_asked_for(declared: str | None) -> None:
         (table(), {"features": Features(outliers=Outliers(columns=("stadt",)))}, "features.outliers names 'stadt'"),
     ],
 )
-def test_rows_that_nothing_can_be_learned_from(rows: pl.LazyFrame, told: dict[str, Any], what: str) -> None:
+def test_train_refuses_unusable_rows(rows: pl.LazyFrame, told: dict[str, Any], what: str) -> None:
     with pytest.raises(DataError) as caught:
         fit(rows, **told)
     assert what in caught.value.what
