@@ -1,4 +1,4 @@
-"""Check a CSV file before it is read."""
+"""Check a CSV file before it is parsed."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ import polars as pl
 from ml_pipelines._utils.progress import progress_logger
 from ml_pipelines.errors import NoRows, SourceUnreadable
 
-__all__ = ["check_csv", "source_error"]
+__all__ = ["BLOCK_BYTES", "check_csv", "csv_header", "source_error"]
 
-_BLOCK_BYTES = 1 << 22
-
-
-_CELL_CHARACTERS = 1 << 24
+BLOCK_BYTES = 1 << 22
+"""How many bytes of a file are read at a time."""
+_MAX_CELL_CHARACTERS = 1 << 24
 
 
 def check_csv(path: str) -> None:
-    """Check the bytes of a CSV file before anything parses them. Memory is constant.
+    """Check the bytes of a CSV file, in constant memory.
 
     Args:
         path: local file, comma-separated, UTF-8 with or without a byte order mark, with a header.
 
     Raises:
-        NoRows: a header and nothing else.
-        SourceUnreadable: not UTF-8, NUL bytes, empty, a header with unnamed or repeated columns, or a line
-            with more or fewer cells than the header. Says the line and how to mend it.
+        NoRows: the file has a header only.
+        SourceUnreadable: the file is empty, not UTF-8 or has NUL bytes; the header has unnamed or repeated columns;
+            or a line has more or fewer cells than the header. The error has the line and the fix.
     """
     records, separators, balanced = _scan(path)
-    names = _header(path)
+    names = csv_header(path)
     if not _has_rows(path):
         raise NoRows("the file has a header and no rows", where=path, fix="deliver the rows as well")
     if not balanced or separators != records * (len(names) - 1):
@@ -42,10 +41,10 @@ def check_csv(path: str) -> None:
 
 
 def source_error(error: pl.exceptions.PolarsError, path: str) -> SourceUnreadable:
-    """Why polars could not read a source: in the words of :func:`check_csv` where that finds it.
+    """Return the error for a source that polars can't read: that of :func:`check_csv` if it raises one.
 
     Args:
-        error: what polars raised, at whatever stage of the query.
+        error: of polars, at any stage of the query.
         path: the local file, CSV or Parquet.
     """
     if path.endswith(".csv"):
@@ -65,7 +64,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _scan(path: str) -> tuple[int, int, bool]:
-    """Records, separators between cells, and whether all quotes are closed; raises on bytes that are not text."""
+    """Return the number of records and of separators between cells, and whether all quotes are closed."""
     records = separators = quotes = 0
     last = b""
     for block in _text_blocks(path):
@@ -83,28 +82,28 @@ def _scan(path: str) -> tuple[int, int, bool]:
 
 
 def _text_blocks(path: str) -> Iterator[bytes]:
-    """The blocks of a file, each known to be UTF-8 without NUL. A block may end within a character."""
+    """Yield the blocks of a file, checked to be UTF-8 without NUL. A block may end within a character."""
     decode = codecs.getincrementaldecoder("utf-8")().decode
     offset, in_character = 0, False
-    tell = progress_logger("checking the file", "bytes", Path(path).stat().st_size)
+    advance = progress_logger("checking the file", "bytes", Path(path).stat().st_size)
     with Path(path).open("rb") as file:
         while True:
-            block = file.read(_BLOCK_BYTES)
+            block = file.read(BLOCK_BYTES)
             if b"\0" in block:
                 raise _not_text(path, offset + block.index(b"\0"), "a NUL byte")
-            # Only what is not ASCII needs decoding, or follows a block that may have ended within a character.
+            # An ASCII block needs no decoding, unless the block before may have ended within a character.
             if in_character or not block.isascii():
                 try:
                     decode(block, final=not block)
                 except UnicodeDecodeError as exc:
-                    # The decoder's text begins with what it kept of the block before.
+                    # The decoder's input begins with the bytes that it kept of the block before.
                     at = offset + len(block) - len(exc.object) + exc.start
                     raise _not_text(path, at, f"byte 0x{exc.object[exc.start]:02X}") from exc
             if not block:
                 return
             in_character = block[-1] >= 0x80
             offset += len(block)
-            tell(len(block))
+            advance(len(block))
             yield block
 
 
@@ -112,7 +111,7 @@ def _not_text(path: str, offset: int, got: str) -> SourceUnreadable:
     with Path(path).open("rb") as file:
         encoding = "UTF-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "WINDOWS-1252"
         file.seek(0)
-        line = 1 + sum(file.read(min(_BLOCK_BYTES, offset - at)).count(b"\n") for at in range(0, offset, _BLOCK_BYTES))
+        line = 1 + sum(file.read(min(BLOCK_BYTES, offset - at)).count(b"\n") for at in range(0, offset, BLOCK_BYTES))
     return SourceUnreadable(
         f"line {line} is not UTF-8 text",
         where=f"{path}:{line}",
@@ -122,9 +121,14 @@ def _not_text(path: str, offset: int, got: str) -> SourceUnreadable:
     )
 
 
-def _header(path: str) -> list[str]:
+def csv_header(path: str) -> list[str]:
+    """Return the column names of a CSV file.
+
+    Raises:
+        SourceUnreadable: the file has no header, or the header has unnamed or repeated columns.
+    """
     with Path(path).open("rb") as file:
-        first = file.readline(_BLOCK_BYTES).rstrip(b"\r\n")
+        first = file.readline(BLOCK_BYTES).rstrip(b"\r\n")
     if b"\r" in first and b'"' not in first:
         raise SourceUnreadable(
             "the lines end with a carriage return alone",
@@ -137,11 +141,11 @@ def _header(path: str) -> list[str]:
         raise SourceUnreadable(
             "the file has no header", where=f"{path}:1", got="an empty line", fix="name the columns in the first line"
         )
-    if len(names) == 1 and (other := next((mark for mark in ";\t|" if mark in names[0]), None)):
+    if len(names) == 1 and (separator := next((mark for mark in ";\t|" if mark in names[0]), None)):
         raise SourceUnreadable(
             "the cells are not separated by commas",
             where=f"{path}:1",
-            got=repr(other),
+            got=repr(separator),
             fix="save the file with commas between the cells",
         )
     if unnamed := [position for position, name in enumerate(names, 1) if not name.strip()]:
@@ -153,14 +157,14 @@ def _header(path: str) -> list[str]:
             f"several columns are called {repeated[0]!r}",
             where=f"{path}:1",
             got=",".join(names),
-            fix="give each column a name of its own",
+            fix="give each column its own name",
         )
     return names
 
 
 def _records(path: str) -> Iterator[tuple[int, list[str]]]:
-    """Each record with the line that it begins on; lines without a character are left out."""
-    csv.field_size_limit(max(csv.field_size_limit(), _CELL_CHARACTERS))
+    """Yield each record with its first line; empty lines are left out."""
+    csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL_CHARACTERS))
     with Path(path).open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         line = 1

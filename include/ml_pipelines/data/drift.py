@@ -1,8 +1,9 @@
-"""How far the features of one training have moved from those of another, told from the stored profiles of both.
+"""Measure how far features have drifted between two trainings, or between a training and a batch.
 
 The measure is the population stability index: over the bins of a feature, the sum of
-`(now - then) * ln(now / then)`, where `now` and `then` are shares of the rows. Missing cells are a bin of their own.
-Below 0.1 a feature is commonly called stable; from 0.25 on, another one.
+`(current - reference) * ln(current / reference)`, of shares of the rows. Missing cells are a bin of their own.
+By convention an index below 0.1 is stable, and one from 0.25 on is a large drift (B. Yurdakul, "Statistical Properties
+of Population Stability Index", Western Michigan University, 2018).
 """
 
 from __future__ import annotations
@@ -10,106 +11,110 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+
+from ml_pipelines.contracts import Contract
+from ml_pipelines.data.feature_profile import CategoryProfile, FeatureProfile, NumberProfile
 
 __all__ = ["LARGE_DRIFT", "MODERATE_DRIFT", "FeatureDrift", "compare_profiles"]
 
 MODERATE_DRIFT = 0.1
 LARGE_DRIFT = 0.25
-_LEAST_SHARE = 1e-4  # stands for an empty bin, whose logarithm there is not
+_LEAST_SHARE = 1e-4  # in place of the share of an empty bin, because the logarithm of 0 is not finite
 _ROUNDING = 1e-9
 _BINS = tuple(position / 10 for position in range(1, 10))
 
-Profile = Mapping[str, Any]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeatureDrift:
-    """How far one feature has moved.
+class FeatureDrift(Contract):
+    """How far one feature has drifted.
 
     Attributes:
         feature: its name.
-        index: the population stability index; None if the feature was not there then, or is of another kind now.
-        reference: its profile in the earlier training, None if it was not there.
-        current: its profile in this one, None if it is no longer there.
+        index: the population stability index; None if a profile is missing, or if the two are of different kinds.
+        reference: its profile in the earlier data; None if the feature is new.
+        current: its profile in the later data; None if the feature is gone.
     """
 
     feature: str
     index: float | None
-    reference: Profile | None
-    current: Profile | None
+    reference: FeatureProfile | None
+    current: FeatureProfile | None
 
 
-def compare_profiles(then: Mapping[str, Profile], now: Mapping[str, Profile]) -> list[FeatureDrift]:
-    """Compare two profiles: features that came, went or changed their kind first, then the one that has moved most.
+def compare_profiles(
+    reference: Mapping[str, FeatureProfile], current: Mapping[str, FeatureProfile]
+) -> list[FeatureDrift]:
+    """Return the drift of each feature: those without an index first, then by falling index.
 
     Args:
-        then: profiles by feature, as a training's record holds them.
-        now: the same of a later training.
+        reference: profiles of the earlier data, by feature.
+        current: profiles of the later data, by feature.
     """
-    found = [_compared(name, then.get(name), now.get(name)) for name in dict.fromkeys([*now, *then])]
-    return sorted(found, key=lambda each: -math.inf if each.index is None else -each.index)
+    names = dict.fromkeys([*current, *reference])
+    drifts = [_feature_drift(name, reference.get(name), current.get(name)) for name in names]
+    return sorted(drifts, key=lambda drift: -math.inf if drift.index is None else -drift.index)
 
 
-def _compared(name: str, then: Profile | None, now: Profile | None) -> FeatureDrift:
+def _feature_drift(name: str, reference: FeatureProfile | None, current: FeatureProfile | None) -> FeatureDrift:
     index = None
-    if then is not None and now is not None and (shares := _shares(then, now)) is not None:
-        index = _index(*shares)
-    return FeatureDrift(feature=name, index=index, reference=then, current=now)
+    if reference is not None and current is not None and (shares := _shares(reference, current)) is not None:
+        index = _stability_index(*shares)
+    return FeatureDrift(feature=name, index=index, reference=reference, current=current)
 
 
-def _index(then: Sequence[float], now: Sequence[float]) -> float:
-    pairs = [(max(old, _LEAST_SHARE), max(new, _LEAST_SHARE)) for old, new in zip(then, now, strict=True)]
+def _stability_index(reference: Sequence[float], current: Sequence[float]) -> float:
+    pairs = [(max(old, _LEAST_SHARE), max(new, _LEAST_SHARE)) for old, new in zip(reference, current, strict=True)]
     return sum((new - old) * math.log(new / old) for old, new in pairs)
 
 
-def _shares(then: Profile, now: Profile) -> tuple[list[float], list[float]] | None:
-    """The shares of the same bins then and now, missing cells first; None if the two can't be compared."""
-    if "levels" in then and "levels" in now:
-        levels = _known_in_both(then, now)
-        return _of_levels(then, levels), _of_levels(now, levels)
-    if "quantiles" in then and "quantiles" in now:
-        # Without any value there are no edges: all that may have changed is how much is missing.
-        edges = sorted({float(then["quantiles"][str(share)]) for share in _BINS if str(share) in then["quantiles"]})
-        return _of_numbers(then, edges), _of_numbers(now, edges)
+def _shares(reference: FeatureProfile, current: FeatureProfile) -> tuple[list[float], list[float]] | None:
+    """Return the shares of the same bins in both profiles, missing cells first; None if the kinds differ."""
+    if isinstance(reference, CategoryProfile) and isinstance(current, CategoryProfile):
+        levels = _comparable_levels(reference, current)
+        return _level_shares(reference, levels), _level_shares(current, levels)
+    if isinstance(reference, NumberProfile) and isinstance(current, NumberProfile):
+        # Without values there are no edges: only the share of missing cells can differ.
+        quantiles = reference.quantiles
+        edges = sorted({quantiles[str(share)] for share in _BINS if str(share) in quantiles})
+        return _number_shares(reference, edges), _number_shares(current, edges)
     return None
 
 
-def _known_in_both(then: Profile, now: Profile) -> list[str]:
-    """The levels whose share is known then and now: one that a cut list leaves out may be anything but common."""
+def _comparable_levels(reference: CategoryProfile, current: CategoryProfile) -> list[str]:
+    """Return the levels whose share both profiles hold: a level that a cut list leaves out has an unknown share."""
     return [
         level
-        for level in dict.fromkeys([*then["levels"], *now["levels"]])
-        if all(level in profile["levels"] or _whole(profile) for profile in (then, now))
+        for level in dict.fromkeys([*reference.levels, *current.levels])
+        if all(level in profile.levels or _is_complete(profile) for profile in (reference, current))
     ]
 
 
-def _whole(profile: Profile) -> bool:
-    return float(sum(profile["levels"].values()) + profile["missing"]) > 1.0 - _ROUNDING
+def _is_complete(profile: CategoryProfile) -> bool:
+    return sum(profile.levels.values()) + profile.missing > 1.0 - _ROUNDING
 
 
-def _of_levels(profile: Profile, levels: Sequence[str]) -> list[float]:
-    known = [float(profile["levels"].get(level, 0.0)) for level in levels]
-    missing = float(profile["missing"])
-    return [missing, *known, max(0.0, 1.0 - missing - sum(known))]
+def _level_shares(profile: CategoryProfile, levels: Sequence[str]) -> list[float]:
+    shares = [profile.levels.get(level, 0.0) for level in levels]
+    return [profile.missing, *shares, max(0.0, 1.0 - profile.missing - sum(shares))]
 
 
-def _of_numbers(profile: Profile, edges: Sequence[float]) -> list[float]:
-    missing = float(profile["missing"])
-    if not profile["quantiles"]:
-        return [missing, *[0.0] * (len(edges) + 1)]
-    below = [0.0, *(_share_up_to(profile, edge) for edge in edges), 1.0]
-    return [missing, *((high - low) * (1.0 - missing) for low, high in pairwise(below))]
+def _number_shares(profile: NumberProfile, edges: Sequence[float]) -> list[float]:
+    if profile.min is None or profile.max is None:
+        return [profile.missing, *[0.0] * (len(edges) + 1)]
+    points = _distribution(profile, profile.min, profile.max)
+    below = [0.0, *(_share_up_to(points, edge) for edge in edges), 1.0]
+    return [profile.missing, *((high - low) * (1.0 - profile.missing) for low, high in pairwise(below))]
 
 
-def _share_up_to(profile: Profile, value: float) -> float:
-    """The share of the present cells that are at most `value`; between the stored quantiles on a straight line."""
-    exact = profile.get("up_to") or {}
-    known = [(float(at), float(exact.get(share, share))) for share, at in profile["quantiles"].items()]
-    points = sorted([(float(profile["min"]), 0.0), *known, (float(profile["max"]), 1.0)])
-    right = bisect_right(points, (value, math.inf))  # past all that equal it: they are at most `value` too
+def _distribution(profile: NumberProfile, low: float, high: float) -> list[tuple[float, float]]:
+    """Return the stored points of the cumulative distribution, as value and share, in ascending order."""
+    stored = [(value, profile.up_to.get(share, float(share))) for share, value in profile.quantiles.items()]
+    return sorted([(low, 0.0), *stored, (high, 1.0)])
+
+
+def _share_up_to(points: Sequence[tuple[float, float]], value: float) -> float:
+    """Return the share of the values that are at most `value`, by linear interpolation."""
+    right = bisect_right(points, (value, math.inf))  # after the points equal to the value, which count as well
     if right == 0:
         return 0.0
     if right == len(points):

@@ -1,4 +1,7 @@
-"""How well one column alone tells the label. A column that does so too well was probably not known beforehand."""
+"""Measure how well each single column predicts the target.
+
+A column that predicts it almost perfectly may be known only after the outcome: target leakage.
+"""
 
 from __future__ import annotations
 
@@ -19,30 +22,33 @@ _MIN_LEVEL_ROWS = 20
 
 
 def leakage_strengths(sample: pl.DataFrame, target: str, task: Task) -> dict[str, float]:
-    """How strongly each column of a sample tells the target, from 0.5 (not at all) or 0 to 1.
+    """Return how strongly each column of a sample predicts the target.
 
     Args:
         sample: rows with a target, at most :data:`MAX_SAMPLE_ROWS`.
         target: name of the target column.
-        task: for classification the strength is the ROC-AUC of the column, the best over the classes and over both
-            directions; for regression the absolute rank correlation.
+        task: in a classification the strength is the ROC-AUC of the column, from 0.5 to 1, the best over the classes
+            and over both directions; in a regression the absolute rank correlation, from 0 to 1.
 
     Returns:
-        By column, without those that are not judged: text with many levels, and text in regression. Empty if there are
-        too few rows to tell chance from knowledge.
+        The strength by column. Text with many levels, and text in a regression, is left out. Empty if there are too few
+        rows to distinguish a relation from chance.
     """
-    others = [name for name in sample.columns if name != target]
+    # Methods of a series read its name as a pattern, so the series get plain names.
+    columns = {name: sample[name].alias("column") for name in sample.columns if name != target}
+    labels = sample[target].alias("label")
     if task == "regression":
-        found = {name: _correlation(sample[name], sample[target]) for name in others}
+        strengths = {name: _correlation(column, labels) for name, column in columns.items()}
     else:
-        classes = _classes(sample[target])
-        found = {name: _auc(sample[name], classes) for name in others} if classes.max(initial=-1) > 0 else {}
-    return {name: strength for name, strength in found.items() if strength is not None}
+        classes = _classes(labels)
+        several = classes.max(initial=-1) > 0
+        strengths = {name: _auc(column, classes) for name, column in columns.items()} if several else {}
+    return {name: strength for name, strength in strengths.items() if strength is not None}
 
 
 def _classes(target: pl.Series) -> NDArray[np.int64]:
-    """The class of each row: 1, 2, ... for those with enough rows, 0 for the rest; all 0 if there is but one."""
-    labels = target.cast(pl.String).alias("label")
+    """Return the class of each row: 1, 2, ... for classes with enough rows, else 0; all 0 if there is one class."""
+    labels = target.cast(pl.String)
     counts = labels.value_counts(sort=True, name="rows")
     ample = counts.filter(pl.col("rows") >= _MIN_CLASS_ROWS)["label"].head(_MAX_CLASSES).sort()
     if counts.height < 2 or ample.is_empty():
@@ -57,16 +63,16 @@ def _auc(column: pl.Series, classes: NDArray[np.int64]) -> float | None:
         levels = int(np.count_nonzero(counts.sum(axis=1)))
         if levels > min(_MAX_LEVELS, len(column) // _MIN_LEVEL_ROWS):
             return None
-        # Text has no order, so for each class its levels are put in that of their share of the class.
+        # Text has no order, so the levels are sorted by their share of the class, for each class.
         orders = enumerate(np.argsort(_shares(counts)[:, 1:], axis=0, kind="stable").T)
         return max(float(_rank_auc(counts[order])[one]) for one, order in orders)
-    # Missing values may tell the label as well, so they are tried below and above all others.
+    # Missing values may predict the label as well, so they rank once below and once above all others.
     aucs = np.concatenate([_rank_auc(counts), _rank_auc(np.roll(counts, -1, axis=0))])
     return float(np.maximum(aucs, 1 - aucs).max())
 
 
 def _counts(column: pl.Series, classes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rows by level (ascending, the first for missing values) and class."""
+    """Count the rows by level (ascending, the first for missing values) and class."""
     if column.dtype.is_float():
         column = column.fill_nan(None)
     levels = column.rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
@@ -80,7 +86,10 @@ def _shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _rank_auc(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """ROC-AUC (Mann-Whitney, ties count half) of the order of the levels, for each class but the first against all."""
+    """Return the ROC-AUC of the order of the levels, for each class but the first against all others.
+
+    It is the share of pairs in the right order (Mann-Whitney U); ties count half.
+    """
     positive = counts[:, 1:].astype(float)
     negative = counts.sum(axis=1, keepdims=True) - positive
     below = np.cumsum(negative, axis=0) - negative

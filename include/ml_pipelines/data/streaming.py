@@ -1,47 +1,34 @@
-"""What the table steps share: checks of a CSV file's bytes, vendor errors as ours, and streaming aggregates."""
+"""Run polars queries by streaming: with a bound on memory, and with progress."""
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import polars as pl
 
-from ml_pipelines.errors import DataError
+__all__ = ["aggregate", "limit_chunk_size", "report_progress"]
 
-__all__ = [
-    "BAD_CELLS",
-    "REASON",
-    "ROW",
-    "aggregate",
-    "limit_chunk_size",
-    "missing_column_error",
-    "missing_expr",
-    "report_progress",
-]
-
-BAD_CELLS, ROW, REASON = "_bad_cells", "_row", "_reason"
-
-_CSV_BYTES, _BYTES_OF_CELL = "POLARS_CSV_CHUNK_SIZE", 16
+_CSV_BYTES = "POLARS_CSV_CHUNK_SIZE"
+_BYTES_PER_CELL = 16
 
 
 @contextmanager
 def limit_chunk_size(cells_per_group: int, columns: int) -> Iterator[None]:
-    """Let every thread that streams over a table hold a quarter of a row group at a time, and of a CSV file as much.
+    """Limit the chunks of each streaming thread to a quarter of a row group, and those of a CSV file to as many cells.
 
-    Polars buffers pieces where several files are written at once. Its own size, 100,000 rows, takes twice the memory,
+    Polars buffers chunks where a query writes several files. Its own chunk size, 100,000 rows, takes twice the memory
     and saves no time.
 
     Args:
-        cells_per_group: of the tables that are written.
-        columns: of the widest table that is read.
+        cells_per_group: cells of a row group in the files that the query writes.
+        columns: of the widest table that the query reads.
     """
     cells = max(cells_per_group // 4, 1)
     before = os.environ.get(_CSV_BYTES)
-    # Has no method of its own in polars; without it, the pieces are of up to 16 MB.
-    os.environ[_CSV_BYTES] = str(cells * _BYTES_OF_CELL)
+    # Polars has no function for this limit; without it, a chunk of a CSV file is up to 16 MB.
+    os.environ[_CSV_BYTES] = str(cells * _BYTES_PER_CELL)
     try:
         with pl.Config(streaming_chunk_size=max(cells // columns, 1)):
             yield
@@ -53,35 +40,18 @@ def limit_chunk_size(cells_per_group: int, columns: int) -> Iterator[None]:
 
 
 def aggregate(frame: pl.LazyFrame) -> pl.DataFrame:
-    """Collect a few rows by streaming: the table behind them need not fit in memory."""
+    """Collect a small result by streaming: the table behind it need not fit in memory."""
     return frame.collect(engine="streaming")
 
 
-def report_progress(frame: pl.LazyFrame, tell: Callable[[int], None]) -> pl.LazyFrame:
-    """The same table; `tell` learns how many rows there are of each piece that streams by, from any thread."""
-    name, dtype = next(iter(frame.collect_schema().items()))
+def report_progress(frame: pl.LazyFrame, advance: Callable[[int], None]) -> pl.LazyFrame:
+    """Return the same frame; its collection calls `advance` with the number of rows of each chunk, from any thread."""
+    schema = frame.collect_schema()
+    name, dtype = next(iter(schema.items()))
 
-    def passed(cells: pl.Series) -> pl.Series:
-        tell(len(cells))
+    def count(cells: pl.Series) -> pl.Series:
+        advance(len(cells))
         return cells
 
-    return frame.with_columns(pl.col(name).map_batches(passed, return_dtype=dtype, is_elementwise=True))
-
-
-def missing_expr(name: str, dtype: pl.DataType) -> pl.Expr:
-    """Whether a cell is null or, in a float column, not a number."""
-    column = pl.col(name)
-    return column.is_null() | column.is_nan().fill_null(True) if dtype.is_float() else column.is_null()
-
-
-def missing_column_error(name: str, role: str, there: Iterable[str], *, where: str = "") -> DataError:
-    """The error for a column that should be there: with those that are, and the one that may be meant."""
-    names = list(there)
-    near = difflib.get_close_matches(name, names, 1)
-    return DataError(
-        f"the {role} {name!r} is not in the data",
-        where=where,
-        expected=f"a column called {name!r}",
-        got=", ".join(names),
-        fix=f"did you mean {near[0]!r}?" if near else "correct the name in the declaration, or add it to the data",
-    )
+    first = pl.nth(0).map_batches(count, return_dtype=dtype, is_elementwise=True)
+    return frame.with_columns(first.alias(name))

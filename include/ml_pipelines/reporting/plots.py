@@ -9,6 +9,7 @@ from typing import Any
 
 from ml_pipelines.contracts import Interval
 from ml_pipelines.data.drift import FeatureDrift
+from ml_pipelines.data.feature_profile import CategoryProfile, NumberProfile
 from ml_pipelines.reporting.formatting import (
     clip,
     format_count,
@@ -218,13 +219,12 @@ def distribution_plot(name: str, drift: FeatureDrift) -> Figure | None:
     Returns:
         None if the profiles have nothing comparable.
     """
-    assert drift.reference is not None
-    assert drift.current is not None
     title = clip(drift.feature, 40)
-    if drift.reference.get("quantiles") and drift.current.get("quantiles"):
-        return _decile_plot(name, title, drift.reference["quantiles"], drift.current["quantiles"])
-    if drift.reference.get("levels") and drift.current.get("levels"):
-        return _level_plot(name, title, drift.reference["levels"], drift.current["levels"])
+    match drift.reference, drift.current:
+        case NumberProfile(quantiles=reference), NumberProfile(quantiles=current) if reference and current:
+            return _decile_plot(name, title, reference, current)
+        case CategoryProfile(levels=reference), CategoryProfile(levels=current) if reference and current:
+            return _level_plot(name, title, reference, current)
     return None
 
 

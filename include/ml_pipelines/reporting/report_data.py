@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ml_pipelines.contracts import Decision, Identity, RunDetails
+from ml_pipelines.data.check_results import QualityReport
 from ml_pipelines.ports import TaskRecord
 
 __all__ = ["ReportData"]
@@ -33,7 +34,7 @@ class ReportData:
     identity: Identity
     decision: Decision
     details: RunDetails = field(default_factory=RunDetails)
-    quality: Mapping[str, Any] | None = None
+    quality: QualityReport | None = None
     evaluation: Mapping[str, Any] | None = None
     trainings: Sequence[Mapping[str, Any]] = ()
     champion_version: str | None = None

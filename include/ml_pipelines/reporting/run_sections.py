@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from ml_pipelines.data.check_results import CheckResult
 from ml_pipelines.data.drift import LARGE_DRIFT, MODERATE_DRIFT, FeatureDrift, compare_profiles
+from ml_pipelines.data.feature_profile import CategoryProfile, FeatureProfile, parse_profiles
 from ml_pipelines.pipeline.facts import TrainFacts
 from ml_pipelines.ports import TaskRecord
 from ml_pipelines.reporting.components import (
@@ -109,9 +110,9 @@ def quality_section(data: ReportData) -> Section | None:
     """Return the section on the data quality: failed checks and warnings, and the passed checks as details."""
     if not data.quality:
         return None
-    checks = data.quality["checks"]
-    failed = sorted((check for check in checks if not check["passed"]), key=lambda check: check["severity"] != "error")
-    passed = [check for check in checks if check["passed"]]
+    checks = data.quality.checks
+    failed = sorted((check for check in checks if not check.passed), key=lambda check: check.severity != "error")
+    passed = [check for check in checks if check.passed]
     return section(
         "quality",
         "Data quality",
@@ -121,7 +122,7 @@ def quality_section(data: ReportData) -> Section | None:
     )
 
 
-def _check_blocks(checks: Sequence[Mapping[str, Any]], noun: str) -> list[Table | Text]:
+def _check_blocks(checks: Sequence[CheckResult], noun: str) -> list[Table | Text]:
     shown = checks[:_MAX_CHECKS]
     head = ("Check", "Column", "Verdict", "Result")
     table = Table(head=head, rows=[_check_row(check) for check in shown])
@@ -129,12 +130,12 @@ def _check_blocks(checks: Sequence[Mapping[str, Any]], noun: str) -> list[Table 
     return [block for block in blocks if block is not None]
 
 
-def _check_row(check: Mapping[str, Any]) -> list[Cell]:
+def _check_row(check: CheckResult) -> list[Cell]:
     return [
-        check["check"].replace("_", " "),
-        clip(check["column"] or NO_VALUE),
-        verdict_badge(check["passed"], warning=check["severity"] != "error"),
-        clip(check["detail"], 600),
+        check.check.replace("_", " "),
+        clip(check.column or NO_VALUE),
+        verdict_badge(check.passed, warning=check.severity != "error"),
+        clip(check.detail, 600),
     ]
 
 
@@ -146,7 +147,7 @@ def drift_section(data: ReportData) -> Section | None:
     if data.champion_training is None:
         reason = data.champion_missing or "there is no champion to compare with"
         return section("drift", "Feature drift", Text(f"Not measured: {clip(reason, 500)}."))
-    drifts = compare_profiles(data.champion_training["profile"], training["profile"])
+    drifts = compare_profiles(parse_profiles(data.champion_training["profile"]), parse_profiles(training["profile"]))
     shifted = sum(drift.index is not None and drift.index >= MODERATE_DRIFT for drift in drifts)
     return section(
         "drift",
@@ -183,16 +184,16 @@ def _drift_badge(drift: FeatureDrift) -> Badge:
     return Badge("moderate shift", "wait") if drift.index >= MODERATE_DRIFT else Badge("stable", "good")
 
 
-def _profile(profile: Mapping[str, Any] | None) -> str:
+def _profile(profile: FeatureProfile | None) -> str:
     """Return mean and standard deviation of a feature, or its most frequent values."""
     if profile is None:
         return NO_VALUE
-    missing = f"; {format_percent(profile['missing'])} missing" if profile["missing"] else ""
-    if "levels" in profile:
-        return (_levels(profile["levels"]) or "no values") + missing
-    if profile["mean"] is None:
+    missing = f"; {format_percent(profile.missing)} missing" if profile.missing else ""
+    if isinstance(profile, CategoryProfile):
+        return (_levels(profile.levels) or "no values") + missing
+    if profile.mean is None or profile.std is None:
         return "no values"
-    return f"{format_number(profile['mean'])} ± {format_number(profile['std'])}{missing}"
+    return f"{format_number(profile.mean)} ± {format_number(profile.std)}{missing}"
 
 
 def _levels(levels: Mapping[str, float]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_pipelines._utils.canonical_json import load_json
 from ml_pipelines.contracts import ArtifactRef, Decision, RunDetails
+from ml_pipelines.data.check_results import QualityReport
 from ml_pipelines.errors import PipelineError, TransientError
 from ml_pipelines.pipeline.facts import FactsForRecord
 from ml_pipelines.pipeline.parameters import RecordParameters
@@ -39,11 +40,12 @@ def publish_report(work: Recording, services: Services, decision: Decision, deta
         ServiceUnavailable: the registry or the tracking server does not answer.
     """
     trainings = [load_json(services.read(ref)) for ref in all_artifacts(work.references, "trainings")]
+    quality = _document(work, services, "report")
     data = ReportData(
         identity=work.identity,
         decision=decision,
         details=details,
-        quality=_document(work, services, "report"),
+        quality=QualityReport.model_validate(quality) if quality else None,
         evaluation=_document(work, services, "evaluation"),
         trainings=trainings,
         tasks=[task for task in services.tasks(work.identity) if task.result.step != "record_decision"],

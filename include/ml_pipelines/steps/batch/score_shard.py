@@ -1,8 +1,8 @@
-"""Score the rows of one shard with the pinned model. The same shard and the same model are scored once."""
+"""Score the rows of one shard with the pinned model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ml_pipelines.contracts import Identity
-from ml_pipelines.data.streaming import BAD_CELLS, REASON, aggregate, missing_expr
+from ml_pipelines.data.bad_cells import row_reason
+from ml_pipelines.data.columns import BAD_CELLS, REASON, column, missing_cell
+from ml_pipelines.data.streaming import aggregate
 from ml_pipelines.errors import DataError, ModelError, PipelineError, RequestError
 from ml_pipelines.evaluation.target_schema import THRESHOLD, TargetSchema, validate_predictions
 from ml_pipelines.modeling.features import feature_frame, predict
@@ -22,22 +24,22 @@ __all__ = ["resolve", "score_shard"]
 
 
 def resolve(parameters: ScoreShardParameters, inputs: References, services: Services, identity: Identity) -> Resolution:
-    """The shard and the model, by their digests.
+    """Return the references of the shard, the model and its training.
 
     Raises:
-        RequestError: the request does not say which.
+        RequestError: the parameters lack one of them.
     """
-    named = {"shard": parameters.shard, "model": parameters.model, "training": parameters.training}
-    known: References = {name: ref for name, ref in named.items() if ref is not None}
-    if missing := [name for name in named if name not in known]:
+    candidates = {"shard": parameters.shard, "model": parameters.model, "training": parameters.training}
+    references: References = {name: ref for name, ref in candidates.items() if ref is not None}
+    if missing := [name for name in candidates if name not in references]:
         raise RequestError(
-            f"step score_shard is not told which {missing[0]}",
+            f"the parameters of score_shard have no {missing[0]}",
             where="step score_shard",
             expected="references of shard, model and training",
-            got=", ".join(known) or "none",
-            fix="make the parameters with for_shard",
+            got=", ".join(references) or "none",
+            fix="create the parameters with for_shard",
         )
-    return Resolution(inputs=known, values={"shard": parameters.index})
+    return Resolution(inputs=references, values={"shard": parameters.index})
 
 
 def score_shard(
@@ -48,35 +50,31 @@ def score_shard(
     parameters: ScoreShardParameters,
     seed: int,
 ) -> StepOutput:
-    """Score the rows that can be, and set the others aside. Every row is in exactly one of the two.
+    """Score the valid rows and send the others to quarantine. Every row is in exactly one of the two outputs.
 
     Args:
         shard: the rows.
         model: loads the model, whose bytes are verified.
-        training: its record; the model gets the columns that it was trained with.
+        training: record of its training, with the columns that the model needs.
         parameters: the key, and the columns to keep.
         seed: not used.
 
     Returns:
-        `scores`: key, columns to keep, `prediction`, and of a classification `probability` (of the label that counts as
-        a hit) or one `probability_<label>` each. `quarantine`: the other rows as they came, with their `_reason`.
+        `scores`: key, columns to keep, `prediction`, and in a classification `probability` (of the positive class) or
+        one `probability_<label>` for each class. `quarantine`: the other rows, unchanged, with their `_reason`.
         Values: `rows`, `scored`, `quarantined`, `quarantined_by_reason`.
 
     Raises:
         DataError: a column is of another type than in training.
         ModelError: the model fails to predict.
     """
-    schema = shard.collect_schema()
-    no_key = pl.when(missing_expr(parameters.key, schema[parameters.key])).then(pl.lit("key is missing"))
-    told = [pl.col(BAD_CELLS)] if BAD_CELLS in schema.names() else []
-    reasons = pl.concat_str(*told, no_key, separator="; ", ignore_nulls=True)
-    judged = shard.with_columns(pl.when(reasons != "").then(reasons).alias(REASON))
+    judged = shard.with_columns(_reason(shard.collect_schema(), parameters.key))
     counts = dict(aggregate(judged.group_by(REASON).len().sort("len", REASON, descending=[True, False])).rows())
     good = judged.filter(pl.col(REASON).is_null()).drop(REASON, BAD_CELLS, strict=False).collect()
-    assert len(good) == counts.pop(None, 0)
-    kept = good.select(*dict.fromkeys([parameters.key, *parameters.keep]))
-    scores = kept.hstack(_scores(good.lazy(), len(good), model, training, set(kept.columns)))
-    bad = judged.filter(pl.col(REASON).is_not_null()).drop(BAD_CELLS, strict=False)
+    counts.pop(None, None)
+    kept = good.select(column(name) for name in dict.fromkeys([parameters.key, *parameters.keep]))
+    scores = kept.hstack(_scores(good, model, training, kept.columns))
+    bad = judged.filter(pl.col(REASON).is_not_null())
     quarantined = sum(counts.values())
     return StepOutput(
         outputs={"scores": scores.lazy(), "quarantine": bad},
@@ -89,22 +87,31 @@ def score_shard(
     )
 
 
+def _reason(schema: pl.Schema, key: str) -> pl.Expr:
+    """Return why a row goes to quarantine, null for the others: bad cells, the reason of plan_shards, a missing key."""
+    reasons = [row_reason()] if BAD_CELLS in schema else []
+    reasons += [pl.col(REASON)] if REASON in schema else []
+    reasons.append(pl.when(missing_cell(key, schema[key])).then(pl.lit("key is missing")))
+    reason = pl.concat_str(*reasons, separator="; ", ignore_nulls=True)
+    return pl.when(reason != "").then(reason).alias(REASON)
+
+
 def _scores(
-    rows: pl.LazyFrame, count: int, load: Callable[[], Any], training: dict[str, Any], taken: set[str]
+    rows: pl.DataFrame, load: Callable[[], Any], training: dict[str, Any], reserved: Collection[str]
 ) -> list[pl.Series]:
     target = TargetSchema.of(training, [])
-    frame = feature_frame(rows, training["features"])
-    columns = _columns(target, _predicted(target, load, training, frame) if count else _none(target))
-    if clash := [column.name for column in columns if column.name in taken]:
+    frame = feature_frame(rows.lazy(), training["features"])
+    columns = _columns(target, _predict(target, load, training, frame) if len(rows) else _no_predictions(target))
+    if duplicates := [series.name for series in columns if series.name in reserved]:
         raise DataError(
-            f"a column to keep is called {clash[0]!r}, as a column of the scores is",
+            f"the column to keep {duplicates[0]!r} has the name of a column of the scores",
             where="output.keep",
             fix="leave it out, or rename it in the data",
         )
     return columns
 
 
-def _predicted(target: TargetSchema, load: Callable[[], Any], training: dict[str, Any], frame: Any) -> NDArray[Any]:
+def _predict(target: TargetSchema, load: Callable[[], Any], training: dict[str, Any], frame: Any) -> NDArray[Any]:
     model = load()
     try:
         return validate_predictions(target, predict(model, frame, training), len(frame))
@@ -115,11 +122,11 @@ def _predicted(target: TargetSchema, load: Callable[[], Any], training: dict[str
             "the model fails to predict",
             where=training["candidate"],
             got=f"{type(exc).__name__}: {exc}",
-            fix="look at the shard's rows; if they are as in training, train the model again",
+            fix="compare the rows of the shard with those of the training; if they are alike, train the model again",
         ) from exc
 
 
-def _none(target: TargetSchema) -> NDArray[Any]:
+def _no_predictions(target: TargetSchema) -> NDArray[Any]:
     return np.empty((0, len(target.classes)) if target.classes and not target.binary else (0,))
 
 
@@ -131,5 +138,5 @@ def _columns(target: TargetSchema, score: NDArray[Any]) -> list[pl.Series]:
         other = next(index for index, label in enumerate(target.classes) if label != target.positive)
         best = np.where(score >= THRESHOLD, 1 - other, other)
         return [labels.gather(best).alias("prediction"), pl.Series("probability", score)]
-    each = [pl.Series(f"probability_{label}", score[:, index]) for index, label in enumerate(target.classes)]
-    return [labels.gather(score.argmax(axis=1)).alias("prediction"), *each]
+    probabilities = [pl.Series(f"probability_{label}", score[:, index]) for index, label in enumerate(target.classes)]
+    return [labels.gather(score.argmax(axis=1)).alias("prediction"), *probabilities]

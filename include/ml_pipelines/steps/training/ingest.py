@@ -1,4 +1,4 @@
-"""Read the pinned rows and give every column its type. Nothing is dropped but what the declaration ignores."""
+"""Read the pinned rows as typed columns, without the columns in `data.ignore` and without empty records."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ from collections.abc import Iterable
 
 import polars as pl
 
+from ml_pipelines.data.columns import BAD_CELLS, check_reserved_names, drop_columns, missing_column_error
 from ml_pipelines.data.csv_checks import source_error
-from ml_pipelines.data.streaming import BAD_CELLS, REASON, ROW, missing_column_error
 from ml_pipelines.data.type_inference import parse_columns, scan_source
-from ml_pipelines.errors import DataError
 from ml_pipelines.pipeline.parameters import IngestParameters
 from ml_pipelines.pipeline.step import StepOutput
 
 __all__ = ["ingest"]
-
-_RESERVED = (BAD_CELLS, ROW, REASON)
 
 
 def ingest(*, raw_path: str, parameters: IngestParameters, seed: int) -> StepOutput:
@@ -27,17 +24,17 @@ def ingest(*, raw_path: str, parameters: IngestParameters, seed: int) -> StepOut
         seed: not used.
 
     Returns:
-        `table`: the rows, with a column `_bad_cells` if some cell is not what is declared.
-        Values: `columns`, without `_bad_cells`, and `empty_rows`, the records without any value.
+        `table`: the rows, with a column `_bad_cells` if some cells are not of the declared type.
+        Values: `columns`, without `_bad_cells`, and `empty_rows`, the number of records without any value.
 
     Raises:
-        DataError: a declared column, the key or the target is not there, there are no rows, or a name is reserved.
+        DataError: a declared column, the key or the target is missing, there are no rows, or a name is reserved.
         SourceUnreadable: the file is not a table.
     """
     try:
         frame = scan_source(raw_path)
         _check_names(frame.collect_schema().names(), parameters)
-        table, empty_rows = parse_columns(frame.drop(parameters.ignore, strict=False), parameters.types, raw_path)
+        table, empty_rows = parse_columns(drop_columns(frame, parameters.ignore), parameters.types, raw_path)
     except pl.exceptions.PolarsError as exc:
         raise source_error(exc, raw_path) from exc
     columns = sum(name != BAD_CELLS for name in table.collect_schema())
@@ -45,19 +42,14 @@ def ingest(*, raw_path: str, parameters: IngestParameters, seed: int) -> StepOut
 
 
 def _check_names(names: list[str], parameters: IngestParameters) -> None:
-    if reserved := [name for name in _RESERVED if name in names]:
-        raise DataError(
-            f"a column is called {reserved[0]!r}",
-            expected=f"names other than {', '.join(_RESERVED)}",
-            fix="rename the column in the data",
-        )
+    check_reserved_names(names)
     kept = [name for name in names if name not in parameters.ignore]
     roles: dict[str, Iterable[str | None]] = {
         "target": [parameters.target],
         "key": [parameters.key],
         "declared column": parameters.types,
     }
-    for role, wanted in roles.items():
-        for name in wanted:
+    for role, role_names in roles.items():
+        for name in role_names:
             if name is not None and name not in kept:
                 raise missing_column_error(name, role, kept)

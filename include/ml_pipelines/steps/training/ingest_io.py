@@ -1,4 +1,4 @@
-"""What the ingest asks of the outside world; the computation, whose imports are slow, is apart."""
+"""Pin the data of a training. Apart from the computation, whose imports are slow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["resolve"]
 
 
 def resolve(parameters: IngestParameters, inputs: References, services: Services, identity: Identity) -> Resolution:
-    """Pin the data. The rows are fetched only if the result is not there yet."""
+    """Pin the data. The rows are fetched on a cache miss only."""
     source = services.source(parameters.source)
     pin = source.pin()
     return Resolution(

@@ -1,4 +1,4 @@
-"""Take out the rows that can't be used, and say why. Row by row: nothing is learned from the data here."""
+"""Separate the rows to use from those that go to quarantine. Row by row: this step learns nothing from the data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from functools import partial
 
 import polars as pl
 
-from ml_pipelines.data.streaming import BAD_CELLS, REASON, ROW, aggregate, missing_expr
+from ml_pipelines.data.columns import BAD_CELLS, REASON, ROW, column, missing_cell
+from ml_pipelines.data.streaming import aggregate
 from ml_pipelines.errors import DataError
 from ml_pipelines.pipeline.parameters import PreprocessParameters
 from ml_pipelines.pipeline.step import StepOutput
@@ -19,42 +20,36 @@ _NO_TARGET = "target is missing"
 def preprocess(
     *, table: pl.LazyFrame, flagged: pl.LazyFrame, parameters: PreprocessParameters, seed: int
 ) -> StepOutput:
-    """Part the rows into those to use and those to set aside. Every row is in exactly one of the two.
+    """Separate the rows. Every row is in exactly one of the two outputs.
 
     Args:
-        table: the rows as ingest leaves them.
-        flagged: `row` and `reason` of the rows that the quality gate sets aside, one line a row.
-        parameters: names the target; a row without it is set aside as well.
+        table: the rows, as ingest returns them.
+        flagged: `row` and `reason` of the rows that check_quality sends to quarantine, one line a row.
+        parameters: the target; a row without it goes to quarantine as well.
         seed: not used.
 
     Returns:
-        `clean`: the other rows in their order, without `_bad_cells`; what is not a number is null. `quarantine`: the
-        rows set aside as they came, with their position `_row` and `_reason`. Values: `rows_in`, `kept`,
-        `quarantined`, `quarantined_by_reason`.
+        `clean`: the rows to use, in their order, without `_bad_cells`; NaN is null. `quarantine`: the other rows,
+        unchanged, with their position `_row` and `_reason`. Values: `rows_in`, `kept`, `quarantined`,
+        `quarantined_by_reason`.
 
     Raises:
         DataError: no row is left.
     """
     schema = table.collect_schema()
-    unlabelled = missing_expr(parameters.target, schema[parameters.target])
-    reasons = pl.concat_str(
-        pl.col(REASON), pl.when(unlabelled).then(pl.lit(_NO_TARGET)), separator="; ", ignore_nulls=True
-    )
+    unlabelled = missing_cell(parameters.target, schema[parameters.target])
+    reasons = [pl.col(REASON), pl.when(unlabelled).then(pl.lit(_NO_TARGET))]
+    reason = pl.concat_str(*reasons, separator="; ", ignore_nulls=True)
     judged = (
         table.with_row_index(ROW)
-        .with_columns(_reason_of_row(flagged))
-        .with_columns(pl.when(reasons != "").then(reasons).alias(REASON))
+        .with_columns(_flagged_reason(flagged))
+        .with_columns(pl.when(reason != "").then(reason).alias(REASON))
     )
     counts = dict(aggregate(judged.group_by(REASON).len().sort("len", REASON, descending=[True, False])).rows())
     kept = counts.pop(None, 0)
     if kept == 0:
-        raise DataError(
-            "no row is left to train on",
-            expected="at least one row with a target that no rule sets aside",
-            got="; ".join(f"{count} rows: {reason}" for reason, count in list(counts.items())[:5]) or "no rows",
-            fix="correct the data, or the rules that set the rows aside",
-        )
-    floats = [pl.col(name).fill_nan(None) for name, dtype in schema.items() if dtype.is_float()]
+        raise _no_rows(counts)
+    floats = [column(name).fill_nan(None) for name, dtype in schema.items() if dtype.is_float()]
     clean = judged.filter(pl.col(REASON).is_null()).drop(ROW, REASON, BAD_CELLS, strict=False).with_columns(floats)
     quarantined = sum(counts.values())
     return StepOutput(
@@ -68,17 +63,26 @@ def preprocess(
     )
 
 
-def _reason_of_row(flagged: pl.LazyFrame) -> pl.Expr:
-    """The reason why a row is set aside, null for the others: looked up, since a join would hold much of the table."""
-    known = flagged.sort("row").collect()
-    look_up = partial(_looked_up, known["row"], known["reason"])
+def _no_rows(counts: dict[str, int]) -> DataError:
+    return DataError(
+        "no row is left to train on",
+        expected="at least one row with a target that is not in quarantine",
+        got="; ".join(f"{count} rows: {reason}" for reason, count in list(counts.items())[:5]) or "no rows",
+        fix="correct the data, or the rules that send the rows to quarantine",
+    )
+
+
+def _flagged_reason(flagged: pl.LazyFrame) -> pl.Expr:
+    """Return the reason of each flagged row, null for the others. A join would hold much of the table in memory."""
+    reasons = flagged.sort("row").collect()
+    look_up = partial(_look_up, reasons["row"], reasons["reason"])
     return pl.col(ROW).map_batches(look_up, return_dtype=pl.String, is_elementwise=True).alias(REASON)
 
 
-def _looked_up(rows: pl.Series, reasons: pl.Series, wanted: pl.Series) -> pl.Series:
-    """For each wanted row its reason; `rows` are sorted, each with the reason at its position."""
-    if rows.is_empty():
-        return pl.Series(wanted.name, [None], dtype=pl.String).new_from_index(0, len(wanted))
-    at = rows.search_sorted(wanted).clip(upper_bound=len(rows) - 1)
-    found = pl.select(pl.when(rows.gather(at) == wanted).then(at)).to_series()
-    return reasons.gather(found).alias(wanted.name)
+def _look_up(flagged: pl.Series, reasons: pl.Series, rows: pl.Series) -> pl.Series:
+    """Return the reason of each of the rows; `flagged` is sorted, with the reason at the same position."""
+    if flagged.is_empty():
+        return pl.Series(rows.name, [None], dtype=pl.String).new_from_index(0, len(rows))
+    candidates = flagged.search_sorted(rows).clip(upper_bound=len(flagged) - 1)
+    positions = pl.select(pl.when(flagged.gather(candidates) == rows).then(candidates)).to_series()
+    return reasons.gather(positions).alias(rows.name)

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from ml_pipelines import __version__
 from ml_pipelines._utils.distributions import find_distribution
 from ml_pipelines.contracts import JsonValue
+from ml_pipelines.data.feature_profile import dump_profiles
 from ml_pipelines.data.profile import profile_features
 from ml_pipelines.errors import DataError, ModelError, PipelineError
 from ml_pipelines.modeling.estimators import build_estimator
@@ -72,7 +73,7 @@ def train(*, table: pl.LazyFrame, parameters: TrainParameters, seed: int) -> Ste
         "rows": len(y),
         "features": features,
         "target_summary": _target_summary(y, parameters),
-        "profile": profile_features(frame, features),
+        "profile": dump_profiles(profile_features(frame, features)),
         "importances": _importances(model, frame, y, seed),
         "warnings": caught,
     }

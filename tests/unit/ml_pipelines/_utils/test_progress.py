@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import logging
 
-import polars as pl
 import pytest
 
 from ml_pipelines._utils.progress import progress_logger
-from ml_pipelines.data.streaming import report_progress
 
 
 class Clock:
@@ -36,11 +34,3 @@ def test_progress_of_unknown_total_has_no_share(caplog: pytest.LogCaptureFixture
     clock.now += 10
     log_progress(2_000_000)
     assert caplog.messages == ["copying: 2,000,000 bytes, 200,000 per second"]
-
-
-def test_a_counted_table_is_the_same_and_tells_each_row_once() -> None:
-    told: list[int] = []
-    table = pl.LazyFrame({"a": range(100_000), "b": [None, "x"] * 50_000})
-    got = report_progress(table, told.append).collect(engine="streaming")
-    assert got.equals(table.collect())
-    assert sum(told) == 100_000

@@ -19,6 +19,7 @@ from ml_pipelines.contracts import (
     SliceMetrics,
     StepResult,
 )
+from ml_pipelines.data.check_results import CheckResult, QualityReport
 from ml_pipelines.evaluation.curves import curves_and_confusion
 from ml_pipelines.evaluation.scorers import compute_metrics
 from ml_pipelines.evaluation.target_schema import TargetSchema
@@ -52,6 +53,10 @@ def training(name: str, profile: dict[str, Any] | None = None) -> dict[str, Any]
         "requirements": [f"{name}==1.0"],
         "warnings": [f"{name} did not converge"],
     }
+
+
+def quality(*checks: CheckResult) -> QualityReport:
+    return QualityReport(verdict="passed", rows=10, quarantined=2, checks=checks)
 
 
 def report_data(name: str = "linear", outcome: Outcome = "promoted", **changes: Any) -> ReportData:
@@ -97,12 +102,10 @@ def report_data(name: str = "linear", outcome: Outcome = "promoted", **changes: 
                 "parts": {"train": 5, "validation": 1, "test": 2},
             }
         ),
-        "quality": {
-            "checks": [
-                {"check": name, "column": name, "severity": "warn", "passed": False, "detail": name},
-                {"check": name, "column": None, "severity": "error", "passed": True, "detail": name},
-            ]
-        },
+        "quality": quality(
+            CheckResult(check=name, column=name, severity="warn", passed=False, detail=name),
+            CheckResult(check=name, column=None, severity="error", passed=True, detail=name),
+        ),
         "evaluation": {"metric": "roc_auc", "candidates": [best]},
         "trainings": [training(name)],
         "champion_version": "3",
@@ -267,7 +270,7 @@ def test_render_training_report_of_a_thousand_columns_stays_below_two_megabytes(
     names = [f"a column with a rather long name, number {number}" * 3 for number in range(1000)]
     profile = {name: {"levels": {f"{name} {level}": 0.05 for level in range(20)}, "missing": 0.0} for name in names}
     checks = [
-        {"check": "missing", "column": name, "severity": "error", "passed": index % 2 == 0, "detail": name * 20}
+        CheckResult(check="missing", column=name, severity="error", passed=index % 2 == 0, detail=name * 20)
         for index, name in enumerate(names)
     ]
     wide = training("linear", profile) | {"importances": dict.fromkeys(names, 0.1)}
@@ -276,7 +279,7 @@ def test_render_training_report_of_a_thousand_columns_stays_below_two_megabytes(
     page = render_training_report(
         report_data(
             decision=report_data().decision.model_copy(update={"slices": ()}),
-            quality={"checks": checks},
+            quality=quality(*checks),
             trainings=[wide],
             champion_training=wide,
             evaluation={"metric": "roc_auc", "candidates": [best]},

@@ -12,15 +12,15 @@ from ml_pipelines.spec.batch import ModelReference
 from ml_pipelines.spec.training import DvcSource, FileSource
 from ml_pipelines.steps.batch.ingest_batch import ingest_batch, resolve
 
-SOMEBODY = Identity(pipeline="p", run_id="r", task_id="t")
+IDENTITY = Identity(pipeline="p", run_id="r", task_id="t")
 SOURCE = FileSource(path="rows.csv")
 PIN = DataPin(source="file", location="rows.csv", digest="md5:1f")
 FEATURES = {"x": "float", "colour": "string", "since": "date"}
 
 
 def parameters(**changes):
-    told = {"source": SOURCE, "key": "id", "keep": (), "types": {}, "model": ModelReference(name="churn")}
-    return IngestBatchParameters(**told | changes)
+    defaults = {"source": SOURCE, "key": "id", "keep": (), "types": {}, "model": ModelReference(name="churn")}
+    return IngestBatchParameters(**defaults | changes)
 
 
 class Source:
@@ -46,58 +46,63 @@ def csv(tmp_path):
     return write
 
 
-def read(path, told=None):
+def read(path, changed=None):
     return ingest_batch(
-        raw_path=path, features=FEATURES, who="churn version 3", where="s3://b", parameters=told or parameters(), seed=0
+        raw_path=path,
+        features=FEATURES,
+        model="churn version 3",
+        location="s3://b",
+        parameters=changed or parameters(),
+        seed=0,
     )
 
 
-def test_a_batch_is_pinned_with_the_version_and_the_types_of_its_training(run):
+def test_resolve_pins_the_batch_with_the_version_and_the_types_of_its_training(run):
     run.services.serve(SOURCE, Source())
     run.champion(tags={TRAINING_TAG: run.trainings[0].model_dump_json()})
-    found = resolve(parameters(), {}, run.services, SOMEBODY)
-    assert found.values["pin"] == PIN.model_dump(mode="json")
-    assert (found.values["model"]["name"], found.values["model"]["version"]) == ("churn", "1")
-    assert found.values["model"]["artifact"]["sha256"] == run.models[0].sha256
-    assert found.values["model"]["training"]["sha256"] == run.trainings[0].sha256
-    assert found.key_facts == {"data": "md5:1f", "features": {"x": "float", "colour": "string"}}
-    prepared = found.prepare("here")
-    assert (prepared["raw_path"], prepared["who"]) == ("here/rows.csv", "churn version 1")
+    resolution = resolve(parameters(), {}, run.services, IDENTITY)
+    assert resolution.values["pin"] == PIN.model_dump(mode="json")
+    assert (resolution.values["model"]["name"], resolution.values["model"]["version"]) == ("churn", "1")
+    assert resolution.values["model"]["artifact"]["sha256"] == run.models[0].sha256
+    assert resolution.values["model"]["training"]["sha256"] == run.trainings[0].sha256
+    assert resolution.key_facts == {"data": "md5:1f", "features": {"x": "float", "colour": "string"}}
+    prepared = resolution.prepare("here")
+    assert (prepared["raw_path"], prepared["model"]) == ("here/rows.csv", "churn version 1")
 
 
-def test_a_model_that_the_store_has_lost_comes_from_the_registry(run):
+def test_resolve_fetches_a_model_that_the_store_lacks_from_the_registry(run):
     run.services.serve(SOURCE, Source())
     run.champion(tags={TRAINING_TAG: run.trainings[0].model_dump_json()})
     del run.services.blobs[run.models[0].uri]
-    resolve(parameters(), {}, run.services, SOMEBODY)
+    resolve(parameters(), {}, run.services, IDENTITY)
     assert run.models[0].uri in run.services.blobs
 
 
-def test_without_a_champion_there_is_nothing_to_score_with(run):
+def test_resolve_refuses_a_model_without_a_champion_and_an_unknown_version(run):
     with pytest.raises(RegistryError, match="no version has the alias champion") as caught:
-        resolve(parameters(), {}, run.services, SOMEBODY)
+        resolve(parameters(), {}, run.services, IDENTITY)
     assert "train and promote a model of this name" in caught.value.fix
     with pytest.raises(RegistryError, match="there is no version 9"):
-        resolve(parameters(model=ModelReference(name="churn", version="9")), {}, run.services, SOMEBODY)
+        resolve(parameters(model=ModelReference(name="churn", version="9")), {}, run.services, IDENTITY)
 
 
-def test_the_columns_of_the_training_are_read_as_their_types_and_others_left_out(csv):
-    made = read(csv("id,more,since,colour,x,label\n007,a,2026-01-02,1,5,0\n008,b,2026-01-03,2,oops,1\n"))
-    table = made.outputs["table"].collect()
+def test_ingest_batch_reads_the_columns_of_the_training_as_their_types(csv):
+    output = read(csv("id,more,since,colour,x,label\n007,a,2026-01-02,1,5,0\n008,b,2026-01-03,2,oops,1\n"))
+    table = output.outputs["table"].collect()
     assert table.columns == ["id", "x", "colour", "since", "_bad_cells"]
     assert table.schema["x"] == pl.Float64
     assert table["colour"].to_list() == ["1", "2"]  # it was text in training
     assert table["id"].to_list() == ["007", "008"]
-    assert table["_bad_cells"].to_list() == [None, "x: 'oops' is not a float"]
+    assert table["_bad_cells"].to_list() == [None, [{"column": "x", "type": "float", "cell": "oops"}]]
 
 
-def test_columns_to_keep_come_along_with_their_declared_types(csv):
-    told = parameters(keep=("zip", "x"), types={"zip": "string"})
-    table = read(csv("id,zip,since,colour,x\n1,123,,red,5\n"), told).outputs["table"].collect()
+def test_ingest_batch_reads_columns_to_keep_as_their_declared_types(csv):
+    changed = parameters(keep=("zip", "x"), types={"zip": "string"})
+    table = read(csv("id,zip,since,colour,x\n1,123,,red,5\n"), changed).outputs["table"].collect()
     assert table.row(0, named=True) == {"id": 1, "x": 5.0, "colour": "red", "since": None, "zip": "123"}
 
 
-def test_a_batch_that_lacks_columns_is_told_with_those_that_may_be_meant(csv):
+def test_ingest_batch_reports_missing_columns_with_similar_names(csv):
     with pytest.raises(
         DataError, match="the batch lacks columns that churn version 3 was trained with: x, colour"
     ) as c:
@@ -111,24 +116,38 @@ def test_a_batch_that_lacks_columns_is_told_with_those_that_may_be_meant(csv):
         read(csv("id,x,colour,since\n1,2,red,\n"), parameters(keep=("state",)))
 
 
+@pytest.mark.parametrize("name", ["_row", "_reason", "_bad_cells"])
+def test_ingest_batch_refuses_reserved_names(csv, name):
+    with pytest.raises(DataError, match=name):
+        read(csv(f"id,x,colour,since,{name}\n1,2,red,,5\n"), parameters(keep=(name,)))
+
+
+def test_ingest_batch_takes_column_names_as_they_are(csv):
+    path = csv("id,x,colour,since,^x$,*\n1,2.5,red,,7,8\n")
+    table = read(path, parameters(key="*", keep=("^x$",))).outputs["table"].collect()
+    assert table.row(0, named=True) == {"*": 8, "x": 2.5, "colour": "red", "since": None, "^x$": 7}
+
+
 @pytest.mark.parametrize("text", [None, "id,x,colour,since\n"])
-def test_no_rows_are_an_empty_table_of_the_same_columns(csv, text):
+def test_ingest_batch_returns_an_empty_table_for_no_rows(csv, text):
     path = csv(text) if text else None
     table = read(path).outputs["table"].collect()
     assert (len(table), table.columns) == (0, ["id", "x", "colour", "since"])
     assert table.schema["since"] == pl.Date
 
 
-def test_a_query_without_rows_is_no_fault(run):
+def test_resolve_accepts_a_query_without_rows(run):
     run.services.serve(SOURCE, Source(rows=False))
     run.champion(tags={TRAINING_TAG: run.trainings[0].model_dump_json()})
-    assert resolve(parameters(), {}, run.services, SOMEBODY).prepare("here")["raw_path"] is None
+    assert resolve(parameters(), {}, run.services, IDENTITY).prepare("here")["raw_path"] is None
 
 
-def test_a_run_may_ask_for_another_revision_and_version():
-    told = parameters(source=DvcSource(repo="r", path="p"))
-    asked = told.for_run(RunOptions(data_revision="v2", model_version="7"))
-    assert (asked.source.rev, asked.model) == ("v2", ModelReference(name="churn", version="7"))
-    assert told.for_run(RunOptions(model_version="previous")).model == ModelReference(name="churn", alias="previous")
+def test_for_run_sets_the_revision_and_the_version():
+    declared = parameters(source=DvcSource(repo="r", path="p"))
+    changed = declared.for_run(RunOptions(data_revision="v2", model_version="7"))
+    assert (changed.source.rev, changed.model) == ("v2", ModelReference(name="churn", version="7"))
+    assert declared.for_run(RunOptions(model_version="previous")).model == ModelReference(
+        name="churn", alias="previous"
+    )
     with pytest.raises(RequestError, match="has no revisions"):
         parameters().for_run(RunOptions(data_revision="v2"))

@@ -10,7 +10,7 @@ from ml_pipelines.pipeline.batch_parameters import ScoreShardParameters
 from ml_pipelines.steps.batch.score_shard import resolve, score_shard
 from ml_pipelines.testing import FakeServices
 
-SOMEBODY = Identity(pipeline="p", run_id="r", task_id="t")
+IDENTITY = Identity(pipeline="p", run_id="r", task_id="t")
 PARAMETERS = ScoreShardParameters(key="id", keep=("colour",))
 
 
@@ -27,9 +27,9 @@ def scored(make_run):
     return of
 
 
-def test_two_classes_give_the_label_and_the_probability_of_a_hit(scored):
-    run, made = scored("binary")
-    table = made.outputs["scores"].collect()
+def test_score_shard_predicts_the_label_and_the_probability_of_two_classes(scored):
+    run, output = scored("binary")
+    table = output.outputs["scores"].collect()
     assert table.columns == ["id", "colour", "prediction", "probability"]
     training = run.records[0]
     expected = predict(run.loader(run.models[0])(), feature_frame(run.test, training["features"]), training)
@@ -37,12 +37,12 @@ def test_two_classes_give_the_label_and_the_probability_of_a_hit(scored):
     assert table["prediction"].to_list() == ["bad" if each >= 0.5 else "good" for each in expected]
     assert set(table["prediction"]) == {"bad", "good"}
     assert table["id"].to_list() == list(range(150))
-    assert made.values == {"rows": 150, "scored": 150, "quarantined": 0, "quarantined_by_reason": {}}
+    assert output.values == {"rows": 150, "scored": 150, "quarantined": 0, "quarantined_by_reason": {}}
 
 
-def test_three_classes_give_a_probability_each(scored):
-    _, made = scored("multiclass")
-    table = made.outputs["scores"].collect()
+def test_score_shard_predicts_a_probability_for_each_of_three_classes(scored):
+    _, output = scored("multiclass")
+    table = output.outputs["scores"].collect()
     assert table.columns[2:] == ["prediction", "probability_0", "probability_1", "probability_2"]
     assert table["prediction"].dtype == pl.Int64
     sums = table.select(pl.sum_horizontal("^probability_.*$")).to_series()
@@ -51,9 +51,9 @@ def test_three_classes_give_a_probability_each(scored):
     assert table["prediction"].to_list() == best.to_list()
 
 
-def test_a_regression_gives_a_number(scored):
-    run, made = scored("regression")
-    table = made.outputs["scores"].collect()
+def test_score_shard_predicts_a_number_in_a_regression(scored):
+    run, output = scored("regression")
+    table = output.outputs["scores"].collect()
     assert table.columns == ["id", "colour", "prediction"]
     training = run.records[0]
     expected = predict(run.loader(run.models[0])(), feature_frame(run.test, training["features"]), training)
@@ -65,41 +65,52 @@ TABLE = pl.LazyFrame(
         "id": ["a", None, "c", "d"],
         "x": [1.0, 2.0, None, None],
         "colour": ["red", "red", "red", "blue"],
-        "_bad_cells": [None, None, "x: 'much' is not a float", None],
+        "_bad_cells": [None, None, [{"column": "x", "type": "float", "cell": "much"}], None],
     }
 )
 
 
-def test_rows_that_can_not_be_scored_are_set_aside_with_the_reason_and_the_others_scored(scored):
-    _, made = scored("binary", TABLE)
-    assert made.outputs["scores"].collect()["id"].to_list() == ["a", "d"]  # a missing feature is the model's business
-    aside = made.outputs["quarantine"].collect()
-    assert dict(zip(aside["_reason"], aside["id"], strict=True)) == {
+def test_score_shard_quarantines_invalid_rows_and_scores_the_others(scored):
+    _, output = scored("binary", TABLE)
+    assert output.outputs["scores"].collect()["id"].to_list() == ["a", "d"]  # a missing feature is the model's business
+    quarantine = output.outputs["quarantine"].collect()
+    assert dict(zip(quarantine["_reason"], quarantine["id"], strict=True)) == {
         "key is missing": None,
-        "x: 'much' is not a float": "c",
+        "x is not a float": "c",
     }
-    assert (made.values["rows"], made.values["scored"], made.values["quarantined"]) == (4, 2, 2)
+    assert quarantine["_bad_cells"].explode().struct.field("cell").drop_nulls().to_list() == ["much"]
+    assert (output.values["rows"], output.values["scored"], output.values["quarantined"]) == (4, 2, 2)
 
 
-def test_a_shard_without_a_good_row_has_empty_scores_and_loads_no_model(scored):
-    _, made = scored("binary", TABLE.slice(1, 2), model=pytest.fail)
-    table = made.outputs["scores"].collect()
+def test_score_shard_joins_the_reasons_of_a_row(scored):
+    _, output = scored("binary", TABLE.with_columns(_reason=pl.lit("id occurred before")))
+    assert set(output.outputs["quarantine"].collect()["_reason"]) == {
+        "id occurred before",
+        "id occurred before; key is missing",
+        "x is not a float; id occurred before",
+    }
+    assert (output.values["scored"], sum(output.values["quarantined_by_reason"].values())) == (0, 4)
+
+
+def test_score_shard_loads_no_model_without_a_valid_row(scored):
+    _, output = scored("binary", TABLE.slice(1, 2), model=pytest.fail)
+    table = output.outputs["scores"].collect()
     assert (len(table), table.columns) == (0, ["id", "colour", "prediction", "probability"])
     assert table.schema["prediction"] == pl.String
 
 
-def test_a_column_of_another_type_is_told(scored):
+def test_score_shard_refuses_a_column_of_another_type(scored):
     with pytest.raises(DataError, match="column 'x' is of another type than in training"):
         scored("binary", TABLE.with_columns(x=pl.lit("text")))
 
 
-def test_a_column_to_keep_may_not_be_called_as_one_of_the_scores(scored):
+def test_score_shard_refuses_a_column_to_keep_with_the_name_of_a_score(scored):
     parameters = ScoreShardParameters(key="id", keep=("probability_1",))
-    with pytest.raises(DataError, match="a column to keep is called 'probability_1'"):
+    with pytest.raises(DataError, match="'probability_1'"):
         scored("multiclass", TABLE.with_columns(probability_1=0), parameters)
 
 
-def test_a_model_that_fails_is_told_as_such(scored):
+def test_score_shard_reports_a_model_that_fails(scored):
     class Broken:
         def predict_proba(self, frame):
             raise IndexError("out of bounds")
@@ -109,12 +120,12 @@ def test_a_model_that_fails_is_told_as_such(scored):
     assert caught.value.got == "IndexError: out of bounds"
 
 
-def test_shard_and_model_are_known_by_their_digests():
+def test_resolve_returns_the_references_of_shard_and_model():
     services = FakeServices()
     refs = {name: services.put(name.encode(), kind="json") for name in ("shard", "model", "training")}
-    found = resolve(PARAMETERS.model_copy(update={"index": 3, **refs}), {}, services, SOMEBODY)
-    assert (found.inputs, found.values) == (refs, {"shard": 3})
+    resolution = resolve(PARAMETERS.model_copy(update={"index": 3, **refs}), {}, services, IDENTITY)
+    assert (resolution.inputs, resolution.values) == (refs, {"shard": 3})
     assert {"index", "shard", "model", "training"} == PARAMETERS.not_in_key
-    with pytest.raises(RequestError, match="step score_shard is not told which model") as caught:
-        resolve(PARAMETERS.model_copy(update={"shard": refs["shard"]}), {}, services, SOMEBODY)
+    with pytest.raises(RequestError, match="no model") as caught:
+        resolve(PARAMETERS.model_copy(update={"shard": refs["shard"]}), {}, services, IDENTITY)
     assert caught.value.got == "shard"

@@ -21,12 +21,12 @@ def run(frame, *rows):
     return output.outputs["clean"].collect(), output.outputs["quarantine"].collect(), output.values
 
 
-def test_rows_are_parted_with_their_reasons():
+def test_preprocess_separates_rows_with_their_reasons():
     frame = pl.DataFrame(
         {
             "x": [1.0, math.inf, math.nan, 4.0, 5.0],
             "y": [0, 1, 1, None, None],
-            "_bad_cells": [None, None, None, "x: 'a' is not a float", None],
+            "_bad_cells": [None, None, None, [{"column": "x", "type": "float", "cell": "a"}], None],
         }
     )
     clean, quarantine, values = run(frame, (1, "x is infinite"), (3, "x is not a float"))
@@ -50,22 +50,29 @@ def test_rows_are_parted_with_their_reasons():
     }
 
 
-def test_a_target_that_is_not_a_number_is_missing():
+def test_preprocess_takes_a_target_of_nan_as_missing():
     clean, quarantine, _ = run(pl.DataFrame({"y": [1.0, math.nan]}))
     assert (clean["y"].to_list(), quarantine["_reason"].to_list()) == ([1.0], ["target is missing"])
 
 
-def test_nothing_left_is_an_error_with_the_reasons():
+def test_preprocess_reports_the_reasons_when_no_row_is_left():
     with pytest.raises(DataError, match="no row is left to train on") as caught:
         run(pl.DataFrame({"y": [None, None, 1]}), (2, "x is infinite"))
     assert caught.value.got == "2 rows: target is missing; 1 rows: x is infinite"
-    assert caught.value.fix == "correct the data, or the rules that set the rows aside"
 
 
-def test_an_empty_table_is_an_error():
+def test_preprocess_refuses_an_empty_table():
     with pytest.raises(DataError, match="no row is left to train on") as caught:
         run(pl.DataFrame(schema={"y": pl.Int64}))
     assert caught.value.got == "no rows"
+
+
+@pytest.mark.parametrize("name", ["^y$", "*", 'a "b" c'])
+def test_preprocess_takes_the_name_of_the_target_as_it_is(name):
+    frame = pl.DataFrame({name: [1.0, math.nan, None], "y": [None, 1.0, math.nan]})
+    output = preprocess(table=frame.lazy(), flagged=flags(), parameters=PreprocessParameters(target=name), seed=0)
+    assert output.outputs["clean"].collect().rows() == [(1.0, None)]
+    assert output.outputs["quarantine"].collect()["_row"].to_list() == [1, 2]
 
 
 ROWS = st.lists(
@@ -76,7 +83,7 @@ ROWS = st.lists(
 
 @settings(max_examples=40, deadline=None)
 @given(ROWS)
-def test_every_row_is_in_exactly_one_place(rows):
+def test_preprocess_keeps_or_quarantines_every_row_exactly_once(rows):
     rows = [*rows, ("kept", 1, None)]
     frame = pl.DataFrame(rows, schema={"x": pl.String, "y": pl.Int64, "flag": pl.String}, orient="row")
     clean, quarantine, values = run(frame, *((row, flag) for row, (_, _, flag) in enumerate(rows) if flag))
