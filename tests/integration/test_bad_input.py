@@ -62,7 +62,7 @@ def files_of(shop: Any) -> set[str]:
     return {path.relative_to(shop.folder / "store").as_posix() for path in (shop.folder / "store").rglob("*.*")}
 
 
-def assert_told(told: Any, error: str, **facts: str) -> None:
+def assert_error(told: Any, error: str, **facts: str) -> None:
     """An error of ours, on its own, with these facts."""
     assert told.code == 1, told
     assert "Traceback" not in told.err
@@ -72,7 +72,7 @@ def assert_told(told: Any, error: str, **facts: str) -> None:
         assert any(line.startswith(f"  {name}: ") and fact in line for line in lines[1:]), told.err
 
 
-def assert_left(shop: Any, before: set[str], *done: str) -> None:
+def assert_unchanged(shop: Any, before: set[str], *done: str) -> None:
     """The failed run left results of the steps before and no others, and its decision is open."""
     new = files_of(shop) - before
     made = {name.split("/")[1] for name in new if name.startswith("manifests/")}
@@ -123,67 +123,67 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("how", UNREADABLE)
-def test_a_file_that_is_no_table(shop: Any, how: str) -> None:
+def test_unreadable_file_is_reported(shop: Any, how: str) -> None:
     before, good = files_of(shop), shop.csv.read_bytes()
     shop.csv.write_bytes(spoiled(good.decode(), how))
-    assert_told(shop.run("bad"), "NoRows" if how == "header only" else "SourceUnreadable", **UNREADABLE[how])
-    assert_left(shop, before)
+    assert_error(shop.run("bad"), "NoRows" if how == "header only" else "SourceUnreadable", **UNREADABLE[how])
+    assert_unchanged(shop, before)
     shop.csv.write_bytes(good)
     assert_works(shop)
 
 
-def test_a_column_that_is_missing(shop: Any) -> None:
+def test_missing_column_is_reported(shop: Any) -> None:
     before, good = files_of(shop), shop.csv.read_bytes()
     shop.csv.write_bytes(spoiled(good.decode(), "no target"))
     told = shop.run("bad")
     what = "the target 'label' is not in the data"
     facts = {"expected": "a column called 'label'", "got": "id, day, amount, visits, plan, lable"}
-    assert_told(told, "DataError", what=what, fix="did you mean 'lable'?", **facts)
-    assert_left(shop, before)
+    assert_error(told, "DataError", what=what, fix="did you mean 'lable'?", **facts)
+    assert_unchanged(shop, before)
     shop.csv.write_bytes(good)
     assert_works(shop)
 
 
-def test_a_missing_file(shop: Any) -> None:
+def test_missing_data_file_is_reported(shop: Any) -> None:
     before = files_of(shop)
     moved = shop.csv.rename(shop.folder / "shops.csv")
     told = shop.run("bad")
-    assert_told(
+    assert_error(
         told, "SourceNotFound", what="there is no such file", where=str(shop.csv), fix="did you mean 'shops.csv'?"
     )
-    assert_left(shop, before)
+    assert_unchanged(shop, before)
     moved.rename(shop.csv)
     assert_works(shop)
 
 
-def test_a_missing_environment_variable(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_environment_variable_is_reported(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = files_of(shop)
     shop.declare(data={"file": {"path": "${SHOP_FOLDER}/shop.csv"}})
     monkeypatch.delenv("SHOP_FOLDER", raising=False)
     what = "the environment variable SHOP_FOLDER is not set"
     facts = {"where": "data.file.path", "expected": "a value for ${SHOP_FOLDER}", "fix": "set SHOP_FOLDER where"}
-    assert_told(shop.run("bad"), "SourceNotFound", what=what, **facts)
-    assert_left(shop, before)
+    assert_error(shop.run("bad"), "SourceNotFound", what=what, **facts)
+    assert_unchanged(shop, before)
     monkeypatch.setenv("SHOP_FOLDER", str(shop.folder))
     assert_works(shop)
 
 
-def test_a_missing_revision_and_a_missing_object_of_dvc(shop: Any, dvc_repo: Callable[..., Any]) -> None:
+def test_missing_dvc_revision_or_object_is_reported(shop: Any, dvc_repo: Callable[..., Any]) -> None:
     before = files_of(shop)
     repo = dvc_repo({"data/shop.csv": shop.csv.read_bytes()}, tag="v1", push=False)
     shutil.rmtree(repo.folder / ".dvc" / "cache")
     (repo.folder / "data" / "shop.csv").unlink()
     shop.declare(data={"file": None, "dvc": {"repo": str(repo.folder), "path": "data/shop.csv", "rev": "v2"}})
-    assert_told(
+    assert_error(
         shop.run("bad"), "SourceNotFound", what="there is no revision 'v2'", got="main, v1", fix="correct `rev`"
     )
-    assert_told(
+    assert_error(
         shop.run("bad", "--data-revision", "v1"),
         "SourceNotFound",
         what="the DVC remote does not have the file",
         fix="dvc push",
     )
-    assert_left(shop, before)
+    assert_unchanged(shop, before)
     repo.commit({"data/shop.csv": shop.csv.read_bytes()})
     told = shop.run("mended", "--data-revision", "v1")
     assert (told.code, shop.outcome("mended")) == (0, "no_change"), told
@@ -196,9 +196,7 @@ def test_a_missing_revision_and_a_missing_object_of_dvc(shop: Any, dvc_repo: Cal
         ("amount", "", "amount is missing in 400 of 400 rows"),
     ],
 )
-def test_a_table_that_nothing_can_be_learned_from_stops_the_run(
-    shop: Any, column: str, value: str, reason: str
-) -> None:
+def test_unusable_table_stops_the_run(shop: Any, column: str, value: str, reason: str) -> None:
     good = shop.csv.read_bytes()
     shop.write([{**row, column: value} for row in rows_of(shop)])
     told = shop.run("bad", "--require-promotion")
@@ -209,7 +207,7 @@ def test_a_table_that_nothing_can_be_learned_from_stops_the_run(
     assert_works(shop)
 
 
-def test_rows_without_a_target_or_with_an_infinite_value_are_set_aside_and_counted(shop: Any) -> None:
+def test_invalid_rows_are_quarantined_and_counted(shop: Any) -> None:
     rows = rows_of(shop)
     for row in rows[:4]:
         row["label"] = ""
@@ -225,7 +223,7 @@ def test_rows_without_a_target_or_with_an_infinite_value_are_set_aside_and_count
     assert "400 = 392 kept + 8 quarantined" in told.out
 
 
-def test_a_column_that_knows_the_answer_is_a_warning(shop: Any) -> None:
+def test_target_leakage_is_a_warning(shop: Any) -> None:
     shop.write([{**row, "refund": int(row["label"]) * 2 + 1} for row in rows_of(shop)])
     told = shop.run("leaky", "--promote", "never")
     assert told.code == 0, told
@@ -238,7 +236,7 @@ def test_a_column_that_knows_the_answer_is_a_warning(shop: Any) -> None:
     assert "add it to data.ignore" in leak["detail"]
 
 
-def test_a_category_and_a_gap_that_training_has_never_seen_are_evaluated(shop: Any) -> None:
+def test_unseen_category_and_missing_value_are_evaluated(shop: Any) -> None:
     rows = rows_of(shop)
     for row in rows[300:]:  # the time split tests on the last 80 rows
         row["plan"], row["visits"] = "brand new", ""
@@ -251,7 +249,7 @@ def test_a_category_and_a_gap_that_training_has_never_seen_are_evaluated(shop: A
     assert 0 <= evaluation["candidates"][0]["test"]["roc_auc"] <= 1
 
 
-def test_an_altered_artifact_is_not_used_and_force_replaces_it(shop: Any) -> None:
+def test_altered_artifact_is_refused_and_force_replaces_it(shop: Any) -> None:
     clean = shop.records("first")["preprocess"].result.outputs["clean"]
     path = Path(clean.uri.removeprefix("file://"))
     path = shop.folder / "store" / path.relative_to(path.parents[2])
@@ -261,15 +259,15 @@ def test_an_altered_artifact_is_not_used_and_force_replaces_it(shop: Any) -> Non
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     facts = {"where": path.name, "expected": f"sha256 {clean.sha256}", "got": "sha256", "fix": "with `force`"}
     shop.declare(gate=OTHER_GATE)
-    assert_told(shop.run("bad"), "ArtifactCorrupt", what="an artifact is not what it was when it was stored", **facts)
-    assert_left(shop, before, "ingest", "compare_with_champion", "check_quality", "preprocess")
+    assert_error(shop.run("bad"), "ArtifactCorrupt", what="an artifact is not what it was when it was stored", **facts)
+    assert_unchanged(shop, before, "ingest", "compare_with_champion", "check_quality", "preprocess")
     assert shop.run("forced", "--force", "--promote", "never").code == 0
     assert path.read_bytes() == data
     shop.declare()
     assert_works(shop)
 
 
-def test_a_truncated_artifact_is_made_again(shop: Any) -> None:
+def test_truncated_artifact_is_computed_again(shop: Any) -> None:
     for path in (shop.folder / "store" / "objects").rglob("*.parquet"):
         path.write_bytes(path.read_bytes()[:-10])
     shop.declare(gate=OTHER_GATE)
@@ -283,7 +281,7 @@ def test_a_truncated_artifact_is_made_again(shop: Any) -> None:
     assert "bytes instead of" in steps["ingest"].result.reason
 
 
-def test_a_store_that_may_not_be_written_to(shop: Any) -> None:
+def test_read_only_store_is_reported(shop: Any) -> None:
     user = os.geteuid()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
@@ -298,7 +296,7 @@ def test_a_store_that_may_not_be_written_to(shop: Any) -> None:
         finally:
             os.seteuid(user)
         facts = {"where": f"file://{folder}/store", "got": "Permission denied", "fix": "give its user the right to"}
-        assert_told(told, "StoreUnavailable", what="the store may not be used by this process", **facts)
+        assert_error(told, "StoreUnavailable", what="the store may not be used by this process", **facts)
         assert not files_of(elsewhere)
         (elsewhere.folder / "store").chmod(0o755)
         shutil.copytree(shop.folder / "store", elsewhere.folder / "store", dirs_exist_ok=True)
@@ -325,7 +323,7 @@ ESTIMATORS = {
 
 
 @pytest.mark.parametrize("how", ESTIMATORS)
-def test_an_estimator_that_can_not_be_trained_is_told_before_any_step(shop: Any, how: str) -> None:
+def test_invalid_estimator_is_reported_before_any_step(shop: Any, how: str) -> None:
     before = files_of(shop)
     wrong, what, fix = ESTIMATORS[how]
     shop.declare(candidates=[{"name": "linear", **wrong}, {"name": "other", "estimator": "sklearn.svm.Nothing"}])
@@ -339,12 +337,12 @@ def test_an_estimator_that_can_not_be_trained_is_told_before_any_step(shop: Any,
         assert ": candidates[1].estimator\n" in second
         assert "there is no estimator sklearn.svm.Nothing" in second
         assert not told.out
-    assert_left(shop, before)
+    assert_unchanged(shop, before)
     shop.declare()
     assert_works(shop)
 
 
-def test_all_mistakes_of_a_declaration_are_told_at_once(shop: Any) -> None:
+def test_all_issues_are_reported_at_once(shop: Any) -> None:
     before = files_of(shop)
     text = shop.yaml.read_text()
     wrong = {'"target"': '"traget"', "LogisticRegression": "LogisticRegresion", '"roc_auc"': '"roc_acu"'}
@@ -358,16 +356,16 @@ def test_all_mistakes_of_a_declaration_are_told_at_once(shop: Any) -> None:
         assert "did you mean roc_auc?" in told.err.replace('"', "")
         assert "did you mean sklearn.linear_model.LogisticRegression?" in told.err
         assert "^^^^" in told.err
-    assert_left(shop, before)
+    assert_unchanged(shop, before)
     shop.declare()
     assert_works(shop)
 
 
-def test_what_a_run_is_asked_for_and_does_not_know(shop: Any) -> None:
+def test_unknown_options_of_a_run_are_refused(shop: Any) -> None:
     before = files_of(shop)
     told = shop.run("bad", "--candidate", "forest")
     facts = {"where": "pipeline shop", "expected": "some of linear", "got": "forest", "fix": "name candidates of the"}
-    assert_told(told, "RequestError", what="there is no candidate 'forest'", **facts)
+    assert_error(told, "RequestError", what="there is no candidate 'forest'", **facts)
     told = shop.run("bad", "--data-revision", "v1")
     facts = {
         "where": "data.file",
@@ -375,15 +373,15 @@ def test_what_a_run_is_asked_for_and_does_not_know(shop: Any) -> None:
         "got": "data revision 'v1'",
         "fix": "leave the data",
     }
-    assert_told(told, "RequestError", what="a source of kind file has no revisions", **facts)
-    assert_left(shop, before)
+    assert_error(told, "RequestError", what="a source of kind file has no revisions", **facts)
+    assert_unchanged(shop, before)
     told = shop.command("show", "bad", "--pipeline", "shop", "--store", shop.folder / "store")
     facts = {"where": str(shop.folder / "store"), "expected": "one of first", "got": "bad", "fix": "name a run that"}
-    assert_told(told, "RequestError", what="run 'bad' of pipeline 'shop' has no decision", **facts)
+    assert_error(told, "RequestError", what="run 'bad' of pipeline 'shop' has no decision", **facts)
     assert_works(shop)
 
 
-def test_a_real_process_tells_the_same(shop: Any) -> None:
+def test_command_in_a_process_reports_the_same(shop: Any) -> None:
     before, good = files_of(shop), shop.csv.read_bytes()
     shop.csv.write_bytes(spoiled(good.decode(), "ragged"))
     run = [COMMAND, "run", shop.yaml, "--store", shop.folder / "store", "--run-id", "bad"]
@@ -391,7 +389,7 @@ def test_a_real_process_tells_the_same(shop: Any) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("SourceUnreadable: line 5 has 7 cells and the header 6\n  where: ")
     assert "Traceback" not in done.stderr
-    assert_left(shop, before)
+    assert_unchanged(shop, before)
     shop.csv.write_bytes(good)
     assert subprocess.run(run, capture_output=True, text=True, check=False).returncode == 0
     assert shop.outcome("bad") == "no_change"

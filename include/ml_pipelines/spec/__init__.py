@@ -1,1 +1,1 @@
-"""The declaration: what a YAML file may say."""
+"""The declaration: the contents of a YAML file, its validation, and the tables that validation needs."""

@@ -1,4 +1,4 @@
-"""The declarations of batch scoring and of the watch over its drift; see :mod:`ml_pipelines.spec.loader`."""
+"""The declarations of batch scoring and of drift monitoring. :mod:`ml_pipelines.spec.loader` reads them."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ __all__ = [
 ]
 
 MAX_SHARDS = 1000
-"""Of a batch: Airflow maps a task 1024 times, unless it is told otherwise."""
+"""Of a batch: Airflow maps a task at most 1024 times by default."""
 
 OUTPUT_COLUMNS = frozenset({"prediction", "probability", "model", "model_version", "data"})
-"""What the scores hold of themselves."""
+"""Columns that every table of scores has."""
 
 
 class ModelReference(Section):
-    """Which model scores: its name in the registry, and the version that `alias` points to, or always `version`."""
+    """A model in the registry, at the version behind `alias`, or at a fixed `version`."""
 
     name: ModelName
     alias: str = "champion"
     version: Annotated[str, Field(pattern=r"^[0-9]+$")] | None = None
 
     def at_version(self, version: str) -> ModelReference:
-        """Another version of the same model, by its number or alias."""
+        """Return the same model at another version, which is a number or an alias."""
         return ModelReference(name=self.name, **({"version": version} if version.isdigit() else {"alias": version}))
 
 
 class Batch(DataSection):
-    """Where the rows come from. `key` tells them apart; `types` are those of columns that the model did not learn from.
+    """The rows to score. `key` identifies a row; `types` are for columns that are no features of the model.
 
-    Its features are read as the types that they had in training.
+    Features have the same types as in training.
     """
 
     key: str
@@ -57,42 +57,42 @@ class Batch(DataSection):
 
 
 class Shards(Section):
-    """How a batch is cut: into shards of so many `rows`, the last one with the rest; or into so many of equal size."""
+    """The size of the shards: a number of `rows`, where the last shard has the rest, or a `count` of equal shards."""
 
     rows: Annotated[Count, Field(gt=0)] | None = None
     count: Annotated[Count, Field(gt=0, le=MAX_SHARDS)] | None = None
 
     @model_validator(mode="after")
-    def _one_way(self) -> Shards:
+    def _require_one_size(self) -> Shards:
         if (self.rows is None) == (self.count is None):
-            raise ValueError("give either rows or count")
+            raise ValueError("expected either rows or count")
         return self
 
 
 class Output(Section):
-    """What the scores hold beside key, prediction, probabilities and where they come from: columns to `keep`."""
+    """Columns of the batch to `keep` in the scores, beside key, prediction, probabilities and provenance."""
 
     keep: tuple[str, ...] = ()
 
 
 class BatchSchedule(Section):
-    """When a batch is scored by itself: by the clock, when another version of the model serves, or both."""
+    """When a batch is scored: by a cron schedule, after a change of the champion, or both."""
 
     cron: str | None = None
     timezone: str = "UTC"
     on_champion: bool = False
 
     @model_validator(mode="after")
-    def _says_when(self) -> BatchSchedule:
+    def _require_trigger(self) -> BatchSchedule:
         if self.cron is None and not self.on_champion:
-            raise ValueError("give cron, on_champion: true or both")
+            raise ValueError("expected cron, on_champion: true or both")
         return self
 
 
 class ScoringSpec(Section):
-    """One batch scoring, whole. `name` is the file's stem unless given.
+    """A declaration of batch scoring. The default of `name` is the stem of the file.
 
-    `min_scored` is the share of the rows that must get a score, or the run fails and nothing is handed on.
+    `min_scored` is the share of rows that must get a score. Below it the run fails and publishes nothing.
     """
 
     seed: ClassVar[int] = 0  # nothing here is random
@@ -112,9 +112,9 @@ class ScoringSpec(Section):
 
 
 class DriftLimits(Section):
-    """From where on a batch has drifted: `features` of them, or the predictions, with at least this stability `index`.
+    """The limits of drift: at least `features` features, or the predictions, reach the population stability `index`.
 
-    Of fewer than `min_rows` rows the index says little, so that nothing is judged.
+    A batch of fewer than `min_rows` rows is not evaluated, because its index is too uncertain.
     """
 
     index: Annotated[Number, Field(gt=0)] = 0.25
@@ -123,28 +123,28 @@ class DriftLimits(Section):
 
 
 class Retrain(Section):
-    """What calls for a training: drift of the features, of the predictions, or either; and once within `cooldown`."""
+    """The drift that triggers a training: of features, of predictions or any; at most once within `cooldown`."""
 
     on: Literal["features", "predictions", "any"]
     cooldown: PositiveDuration = timedelta(days=7)
 
 
 class DriftSchedule(Section):
-    """When drift is measured by itself: by the clock, when the watched scoring has made scores, or both."""
+    """When drift is measured: by a cron schedule, after each run of the monitored scoring, or both."""
 
     cron: str | None = None
     timezone: str = "UTC"
     on_scores: bool = False
 
     @model_validator(mode="after")
-    def _says_when(self) -> DriftSchedule:
+    def _require_trigger(self) -> DriftSchedule:
         if self.cron is None and not self.on_scores:
-            raise ValueError("give cron, on_scores: true or both")
+            raise ValueError("expected cron, on_scores: true or both")
         return self
 
 
 class DriftSpec(Section):
-    """One watch over drift, whole: of the batches that the scoring `watch` has scored, against the model's training."""
+    """A declaration of drift monitoring: the batches of the scoring pipeline `watch` against the training data."""
 
     seed: ClassVar[int] = 0  # nothing here is random
 

@@ -1,4 +1,4 @@
-"""Where steps run, as a declaration says it: in the worker's process or in a container, and on which queue."""
+"""The section `runtime`: whether a task runs in the worker's process or in a container, its queue and its pool."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ __all__ = ["Docker", "Placement"]
 
 _SECTION = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 _BYTES = {"m": 2**20, "g": 2**30}
-_LEAST_BYTES = 6 * 2**20  # Docker takes no less
+_MIN_BYTES = 6 * 2**20  # the minimum of Docker
 
 
 def _size(value: Any) -> str:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mg])", value.strip().lower()) if isinstance(value, str) else None
-    if found and float(found[1]) * _BYTES[found[2]] >= _LEAST_BYTES:
-        return found[0]
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([mg])", value.strip().lower()) if isinstance(value, str) else None
+    if match and float(match[1]) * _BYTES[match[2]] >= _MIN_BYTES:
+        return match[0]
     raise PydanticCustomError("size", "a size such as 512m or 2g, at least 6m")
 
 
 class Docker(BaseModel):
-    """A container for each task of a step. Both limits are hard: `memory` with swap, `cpus` as time of so many cores.
+    """A container for each instance of the task. Both limits are hard: `memory` includes swap, `cpus` is CPU time.
 
-    `image` holds this package with its extra `ml`; by default the one of Airflow's configuration.
+    `image` contains this package with the extra `ml`. The default is set in the configuration of Airflow.
     """
 
     model_config = _SECTION
@@ -36,16 +36,16 @@ class Docker(BaseModel):
 
     @property
     def memory_bytes(self) -> int:
-        """The limit in bytes."""
+        """The memory limit in bytes."""
         return int(float(self.memory[:-1]) * _BYTES[self.memory[-1]])
 
 
-# No longer than Airflow's tables have room for.
+# The columns of Airflow's tables hold at most 250 characters.
 Name = Annotated[str, Field(min_length=1, max_length=250)]
 
 
 class Placement(BaseModel):
-    """Where the tasks of one step run. `queue` and `pool` are Airflow's; without `docker`, in the worker's process."""
+    """Where a task runs: the `queue` and `pool` of Airflow. Without `docker` it runs in the worker's process."""
 
     model_config = _SECTION
 

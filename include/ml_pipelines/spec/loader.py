@@ -1,4 +1,4 @@
-"""Reads a pipeline's YAML file. All issues come at once, each with its line and what would be right."""
+"""Read declarations from YAML files. An error lists all issues of the file, with their lines and hints."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _RULES: dict[type[BaseModel], Rules] = {
     DriftSpec: check_drift,
 }
 
-# What is declared -> the section that only such a file has, and who reads it.
+# Kind of declaration -> its name, the section that only this kind has, and its readers.
 _KINDS: dict[type[BaseModel], tuple[str, str, str]] = {
     PipelineSpec: ("training", "gate", "`ml-pipelines run` and training_dag read it"),
     ScoringSpec: ("scoring", "shards", "`ml-pipelines score` and scoring_dag read it"),
-    DriftSpec: ("watch over drift", "watch", "`ml-pipelines drift` and drift_dag read it"),
+    DriftSpec: ("drift monitor", "watch", "`ml-pipelines drift` and drift_dag read it"),
 }
 
 _EXCERPT_COLUMNS = 110
 
-# pydantic's error types -> what a person should have written.
+# Error type of pydantic -> the expected value.
 _EXPECTED = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -79,16 +79,16 @@ def load_spec(
     sections: Mapping[str, Any] | None = None,
     rules: Rules = lambda data: [],
 ) -> PipelineSpec:
-    """Read a pipeline's declaration.
+    """Read the declaration of a training pipeline.
 
     Args:
-        path: of a YAML file in UTF-8.
-        name: of the pipeline; by default the one in the file, and else the file's stem.
-        sections: what counts where the file declares nothing.
-        rules: what else finds issues in the file's plain data.
+        path: YAML file in UTF-8.
+        name: name of the pipeline; by default the one in the file, or else the stem of the file.
+        sections: values of the sections that the file does not declare.
+        rules: further rules; they return the issues of the plain data of the file.
 
     Raises:
-        SpecError: with every issue of the file, its line, and how to mend it.
+        SpecError: the file is invalid; the error has all issues.
     """
     return _parsed(PipelineSpec, _text(path), path, name=name, sections=sections, rules=rules)
 
@@ -101,7 +101,7 @@ def load_scoring(path: str | Path) -> ScoringSpec:
 def parse_spec(
     text: str, *, path: str | Path, name: str | None = None, sections: Mapping[str, Any] | None = None
 ) -> PipelineSpec:
-    """Read a pipeline's declaration from text; `path` names it in errors. Else the same as :func:`load_spec`."""
+    """Read the declaration of a training pipeline from text, as :func:`load_spec`; errors name it `path`."""
     return _parsed(PipelineSpec, text, path, name=name, sections=sections)
 
 
@@ -111,17 +111,17 @@ def parse_scoring(text: str, *, path: str | Path) -> ScoringSpec:
 
 
 def parse_drift(text: str, *, path: str | Path) -> DriftSpec:
-    """Read the declaration of a watch over drift from text; raises as :func:`load_spec`."""
+    """Read the declaration of drift monitoring from text; raises as :func:`load_spec`."""
     return _parsed(DriftSpec, text, path)
 
 
 def load_drift(path: str | Path) -> DriftSpec:
-    """Read the declaration of a watch over drift; raises as :func:`load_spec`."""
+    """Read the declaration of drift monitoring; raises as :func:`load_spec`."""
     return parse_drift(_text(path), path=path)
 
 
 def declaration_kind(path: str | Path) -> Literal["training", "scoring", "drift"]:
-    """What a file declares: a scoring says how a batch is cut, a watch over drift what it watches.
+    """Return the kind of a declaration: only scoring has `shards`, only drift monitoring has `watch`.
 
     Raises:
         SpecError: the file can't be read.
@@ -139,19 +139,21 @@ def _text(path: str | Path) -> str:
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError as exc:
-        raise SpecError("there is no such declaration", where=str(path), fix="check the path") from exc
+        raise SpecError("the declaration does not exist", where=str(path), fix="check the path") from exc
     except (OSError, ValueError) as exc:  # ValueError: a null byte in the path
         reason = getattr(exc, "strerror", None) or str(exc)
-        raise SpecError("the declaration can't be read", where=str(path), got=reason, fix="name a YAML file") from exc
+        raise SpecError(
+            "the declaration can't be read", where=str(path), got=reason, fix="pass the path of a YAML file"
+        ) from exc
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as exc:
         before = split_lines(content[: exc.start].decode("utf-8"))
         span = Span(len(before), len(before[-1]) + 1)
         message = f"expected UTF-8 text, got the byte 0x{content[exc.start]:02x}"
-        finding = YamlIssue(loc=(), message=message, hint="save the file as UTF-8", span=span)
+        issue = YamlIssue(loc=(), message=message, hint="save the file as UTF-8", span=span)
         document = Document(values={(): span})
-        raise _error([finding], document, text=content.decode("utf-8", "replace"), path=path) from exc
+        raise _error([issue], document, text=content.decode("utf-8", "replace"), path=path) from exc
 
 
 def _parsed(
@@ -167,31 +169,31 @@ def _parsed(
     try:
         document = read(text)
     except YamlSyntaxError as exc:
-        raise _error([exc.finding], Document(values={(): Span(1, 1)}), text=text, path=path) from exc
+        raise _error([exc.issue], Document(values={(): Span(1, 1)}), text=text, path=path) from exc
     if not isinstance(document.data, dict):
         raise _error([_not_a_mapping(kind, document.data)], document, text=text, path=path)
     _raise_other_kind(kind, document.data, path)
     data = {"name": Path(path).stem, **(sections or {}), **document.data}
     if name is not None:
         data["name"] = name
-    spec, wrong = _validated(kind, data)
-    findings = [*document.findings, *wrong, *_RULES[kind](data), *rules(data)]
-    if spec is None or findings:
-        raise _error(findings, document, text=text, path=path)
+    spec, type_issues = _validated(kind, data)
+    issues = [*document.issues, *type_issues, *_RULES[kind](data), *rules(data)]
+    if spec is None or issues:
+        raise _error(issues, document, text=text, path=path)
     return spec
 
 
 def _raise_other_kind(kind: type[BaseModel], data: dict[str, Any], path: str | Path) -> None:
-    """Say so if the file declares something else, instead of telling every section as a issue."""
-    wanted, section, _ = _KINDS[kind]
-    others = [each for each in _KINDS.values() if each[1] in data]
+    """Raise one error if the file declares another kind, instead of an issue for every section."""
+    expected, section, _ = _KINDS[kind]
+    others = [other for other in _KINDS.values() if other[1] in data]
     if section in data or len(others) != 1:
         return
     ((name, other, fix),) = others
     raise SpecError(
         f"the file declares a {name}",
         where=str(path),
-        expected=f"a {wanted}, which has {section}",
+        expected=f"a {expected}, which has {section}",
         got=f"one that has {other}",
         fix=fix,
     )
@@ -213,14 +215,14 @@ def _validated(kind: type[Spec], data: dict[str, Any]) -> tuple[Spec | None, lis
 
 
 def _translated(spec: type[BaseModel], exc: ValidationError, data: dict[str, Any]) -> Iterator[YamlIssue]:
-    """Findings in a person's words; the branches of a union become one."""
+    """Translate the errors of pydantic into issues; the branches of a union become one issue."""
     errors = exc.errors(include_url=False, include_input=False)
-    meant = {_meant(spec, error["loc"]) for error in errors if error["type"] == "extra_forbidden"}
+    misspelled = {_similar_field(spec, error["loc"]) for error in errors if error["type"] == "extra_forbidden"}
     branches: dict[Loc, list[str]] = {}
     for error in errors:
         kind, loc, context = error["type"], _inside(data, error["loc"]), error.get("ctx", {})
         if kind == "missing":
-            if error["loc"] not in meant:
+            if error["loc"] not in misspelled:
                 yield YamlIssue(loc=error["loc"], message=f'the field "{error["loc"][-1]}" is missing')
         elif kind == "extra_forbidden":
             yield _unknown_field(spec, loc)
@@ -241,12 +243,12 @@ def _translated(spec: type[BaseModel], exc: ValidationError, data: dict[str, Any
 
 
 def _plain_limits(context: dict[str, Any]) -> dict[str, Any]:
-    """Limits as people write them: 1 and not 1.0."""
+    """Return the limits with whole numbers as integers: 1 instead of 1.0."""
     return {name: int(x) if isinstance(x, float) and x.is_integer() else x for name, x in context.items()}
 
 
 def _inside(data: Any, loc: Loc) -> Loc:
-    """The part of a place that is in the data; pydantic adds the branches of a union."""
+    """Return the part of a location that is in the data; pydantic appends the branches of a union."""
     for depth, part in enumerate(loc):
         if not (part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)):
             return loc[:depth]
@@ -261,7 +263,7 @@ def _reach(data: Any, loc: Loc) -> Any:
 
 
 def _wrong_value(loc: Loc, value: Any, wants: list[str]) -> YamlIssue:
-    hint = "it is the file's name unless declared" if loc == ("name",) else ""
+    hint = "the default is the name of the file" if loc == ("name",) else ""
     if wants == ["text"] and isinstance(value, int | float):
         hint = f'put it in quotes: "{format_value(value)}"'
     return YamlIssue(
@@ -274,8 +276,8 @@ def _no_choice(loc: Loc, value: Any, choices: list[str]) -> YamlIssue:
     return YamlIssue(loc=loc, message=f"expected {one_of(choices)}, got {format_value(value)}", hint=hint)
 
 
-def _meant(spec: type[BaseModel], loc: Loc) -> Loc:
-    """The field that an unknown one seems to stand for: it is not told to be missing as well."""
+def _similar_field(spec: type[BaseModel], loc: Loc) -> Loc:
+    """Return the field that an unknown one resembles: it is not reported as missing, too."""
     return (*loc[:-1], closest_match(str(loc[-1]), _fields(_section_at(spec, loc[:-1]))))
 
 
@@ -294,7 +296,7 @@ def _fields(section: type[BaseModel]) -> list[str]:
 def _not_a_section(spec: type[BaseModel], loc: Loc, value: Any) -> YamlIssue:
     fields = _section_at(spec, loc).model_fields
     required = [name for name, field in fields.items() if field.is_required()]
-    hint = "" if value is not None else "give it fields, or remove it"
+    hint = "" if value is not None else "add fields, or remove it"
     if len(required) == 1 and not isinstance(value, dict | list | None):
         hint = f"write {{{required[0]}: {value}}}"
     return YamlIssue(
@@ -303,7 +305,7 @@ def _not_a_section(spec: type[BaseModel], loc: Loc, value: Any) -> YamlIssue:
 
 
 def _section_at(spec: type[BaseModel], loc: Loc) -> type[BaseModel]:
-    """The class of the section at a place that a validation error named."""
+    """Return the class of the section at the location of a validation error."""
     kind: Any = spec
     for part in loc:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -316,40 +318,40 @@ def _section_at(spec: type[BaseModel], loc: Loc) -> type[BaseModel]:
     return section
 
 
-def _error(findings: list[YamlIssue], document: Document, *, text: str, path: str | Path) -> SpecError:
+def _error(issues: list[YamlIssue], document: Document, *, text: str, path: str | Path) -> SpecError:
     lines = split_lines(text)
-    issues = [_mistake(finding, document, lines, str(path)) for finding in _told_once(findings)]
-    issues.sort(key=lambda issue: (issue.line, issue.column))
-    count = "1 issue" if len(issues) == 1 else f"{len(issues)} issues"
-    return SpecError(f"{count} in {path}", issues=tuple(issues))
+    located = [_locate(issue, document, lines, str(path)) for issue in _distinct(issues)]
+    located.sort(key=lambda issue: (issue.line, issue.column))
+    count = "1 issue" if len(located) == 1 else f"{len(located)} issues"
+    return SpecError(f"{count} in {path}", issues=tuple(located))
 
 
-def _told_once(findings: Iterable[YamlIssue]) -> list[YamlIssue]:
-    """The first finding for a place; one for the file as a whole only if no other says it better."""
+def _distinct(issues: Iterable[YamlIssue]) -> list[YamlIssue]:
+    """Return the first issue of every location, and an issue of the whole file only if it is the only one."""
     by_place: dict[tuple[Loc, bool], YamlIssue] = {}
-    for finding in findings:
-        by_place.setdefault((finding.loc, finding.at_key), finding)
-    return [each for each in by_place.values() if each.loc or each.span or len(by_place) == 1]
+    for issue in issues:
+        by_place.setdefault((issue.loc, issue.at_key), issue)
+    return [issue for issue in by_place.values() if issue.loc or issue.span or len(by_place) == 1]
 
 
-def _mistake(finding: YamlIssue, document: Document, lines: list[str], file: str) -> SpecIssue:
-    span = finding.span or document.span(finding.loc, at_key=finding.at_key)
+def _locate(issue: YamlIssue, document: Document, lines: list[str], file: str) -> SpecIssue:
+    span = issue.span or document.span(issue.loc, at_key=issue.at_key)
     last = len(lines) - (len(lines) > 1 and not lines[-1])
-    if span.line > last:  # the parser met the end of the file
+    if span.line > last:  # the parser reached the end of the file
         span = Span(last, len(lines[last - 1]) + 1)
     return SpecIssue(
         file=file,
         line=span.line,
         column=span.column,
-        path="".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in finding.loc).removeprefix("."),
-        message=finding.message,
-        hint=finding.hint,
+        path="".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in issue.loc).removeprefix("."),
+        message=issue.message,
+        hint=issue.hint,
         excerpt=_excerpt(span, lines[span.line - 1]),
     )
 
 
 def _excerpt(span: Span, source: str) -> str:
-    """The source line, or a part of a long one, with a marker under the place."""
+    """Return the line of the file, or a part of a long line, with a marker under the place."""
     start = max(0, span.column - 81)
     window = source[start : start + _EXCERPT_COLUMNS]
     part = "".join(character if character.isprintable() else " " for character in window).rstrip()

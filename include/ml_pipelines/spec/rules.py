@@ -1,7 +1,7 @@
-"""What the sections of a declaration must agree on with each other, and what only a look-up tells.
+"""Rules that concern several fields of a declaration, or need a look-up.
 
-The rules look at the plain data of the file, so that they find their issues even if the file has others. Whatever
-is missing or of the wrong type is not their business.
+They read the plain data of the file, so that they report their issues even if other fields are invalid. A field that
+is missing or has the wrong type is reported by pydantic, and the rules skip it.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ __all__ = ["check_drift", "check_scoring", "check_training", "closest_match", "d
 
 
 def check_training(data: Any) -> list[YamlIssue]:
-    """Everything that the rules find in the plain data of a training's declaration."""
-    return [finding for rule in _RULES for finding in rule(data)]
+    """Return the issues of the plain data of a training declaration."""
+    return [issue for rule in _RULES for issue in rule(data)]
 
 
 def check_scoring(data: Any) -> list[YamlIssue]:
-    """The same of the declaration of batch scoring."""
-    return [finding for rule in _SCORING_RULES for finding in rule(data)]
+    """Return the issues of the plain data of a scoring declaration."""
+    return [issue for rule in _SCORING_RULES for issue in rule(data)]
 
 
 def check_drift(data: Any) -> list[YamlIssue]:
-    """The same of the declaration of a watch over drift."""
+    """Return the issues of the plain data of a drift declaration."""
     return [*_schedule_rules(data), *_runtime_rules(data, DRIFT_TASKS)]
 
 
-def closest_match(given: str, valid: list[str]) -> str:
-    """The valid word that is most like the one given, empty if none is."""
+def closest_match(name: str, valid: list[str]) -> str:
+    """Return the valid name that is most similar, or an empty text."""
     by_lower = {word.lower(): word for word in valid}
-    matches = get_close_matches(given.lower(), by_lower, n=1)
+    matches = get_close_matches(name.lower(), by_lower, n=1)
     return by_lower[matches[0]] if matches else ""
 
 
-def did_you_mean(given: str, valid: list[str]) -> str:
-    """A hint with the nearest valid word, empty if there is none."""
-    word = closest_match(given, valid)
+def did_you_mean(name: str, valid: list[str]) -> str:
+    """Return a hint with the closest valid name, or an empty text."""
+    word = closest_match(name, valid)
     return f'did you mean "{word}"?' if word else ""
 
 
 def one_of(words: list[str]) -> str:
-    """Words that may be given, for people."""
+    """Return valid words as text: `one of a, b`."""
     return f"one of {', '.join(words)}" if len(words) > 1 else "".join(words)
 
 
 def format_value(value: Any) -> str:
-    """A value as a person would write it, cut to a line."""
+    """Return a value in the notation of YAML, shortened to one line."""
     if value is None:
         return "nothing"
     if isinstance(value, dict | list):
@@ -66,7 +66,7 @@ def format_value(value: Any) -> str:
 
 
 def _at(data: Any, *loc: str | int) -> Any:
-    """The value at a place, None if the data does not reach there."""
+    """Return the value at a location, or None if it does not exist."""
     for part in loc:
         if isinstance(part, int) or not isinstance(data, dict):
             return None
@@ -75,7 +75,7 @@ def _at(data: Any, *loc: str | int) -> Any:
 
 
 def _items(data: Any, *loc: str) -> list[tuple[Loc, Any]]:
-    """The items of a mapping or list with their places."""
+    """Return the items of a mapping or list with their locations."""
     value = _at(data, *loc)
     if isinstance(value, dict):
         return [((*loc, key), item) for key, item in value.items()]
@@ -97,19 +97,19 @@ def _metric_rules(data: Any) -> Iterator[YamlIssue]:
 
 
 def _gate_rules(data: Any) -> Iterator[YamlIssue]:
-    """What is clearly better is not worse, and limits of groups need groups."""
+    """Check the margins of promotion and rejection, and that limits of slices have slices."""
     improvement, margin = _at(data, "gate", "improvement"), _at(data, "gate", "non_inferiority")
     if _is_number(improvement) and _is_number(margin) and -margin > improvement:
-        message = f"a model may be promoted that is worse by {-improvement:g}, and would be rejected for {margin:g}"
-        hint = f"expected at least {-improvement:g}: the margin of what is held is wider than that of what is promoted"
+        message = f"a loss of {-improvement:g} is promoted (improvement), but a loss of {margin:g} is rejected"
+        hint = f"set non_inferiority to at least {-improvement:g}"
         yield YamlIssue(loc=("gate", "non_inferiority"), message=message, hint=hint)
     for name in ("floors", "max_drop"):
         if _at(data, "gate", "slices", name) and not _at(data, "gate", "slices", "columns"):
-            message = f"{name} limits groups of rows, and there are none: expected gate.slices.columns"
+            message = f"{name} needs groups of rows: expected gate.slices.columns, got nothing"
             yield YamlIssue(
                 loc=("gate", "slices", name),
                 message=message,
-                hint="name the columns that tell groups apart",
+                hint="declare the columns that define the groups",
                 at_key=True,
             )
 
@@ -121,7 +121,7 @@ def _metric(name: str, task: Any, loc: Loc, *, at_key: bool) -> Iterator[YamlIss
         message = f"expected a metric, {one_of(valid)}, got {format_value(name)}"
         yield YamlIssue(loc=loc, message=message, hint=did_you_mean(name, valid), at_key=at_key)
     elif metric.task not in tasks:
-        message = f"{name} does not judge {task}: expected {one_of(valid)}"
+        message = f"{name} is not a metric of {task}: expected {one_of(valid)}"
         yield YamlIssue(loc=loc, message=message, at_key=at_key)
 
 
@@ -147,8 +147,8 @@ def _schedule_rules(data: Any) -> Iterator[YamlIssue]:
         hint = did_you_mean(zone, sorted(available_timezones()))
         yield YamlIssue(loc=("schedule", "timezone"), message=message, hint=hint)
     if _at(data, "schedule", "on_new_data") is not None and _at(data, "data", "dvc") is None:
-        message = "new data is noticed by its revision in DVC, and this data comes from elsewhere"
-        hint = "declare data.dvc, or give a cron schedule: a run on data that has not changed ends as no_change"
+        message = "expected data.dvc: new data is detected by its revision in DVC"
+        hint = "declare data.dvc, or use schedule.cron: a run on unchanged data ends as no_change"
         yield YamlIssue(loc=("schedule", "on_new_data"), message=message, hint=hint)
 
 
@@ -160,16 +160,16 @@ def _is_timezone(name: str) -> bool:
 
 
 def _role_rules(data: Any) -> Iterator[YamlIssue]:
-    """No column has two roles."""
+    """Check that no column has two roles."""
     key, target = _at(data, "data", "key"), _at(data, "data", "target")
     if key is not None and key == target:
-        message = f"{format_value(key)} is the target too; the key tells rows apart"
-        yield YamlIssue(loc=("data", "key"), message=message, hint="name another column, or leave key out")
+        message = f"{format_value(key)} is also the target: expected a column that identifies rows"
+        yield YamlIssue(loc=("data", "key"), message=message, hint="name another column, or remove key")
     for loc, column in _items(data, "data", "ignore"):
         if column is not None and column in (key, target):
             role = "target" if column == target else "key"
             yield YamlIssue(
-                loc=loc, message=f"{format_value(column)} is the {role} and can't be ignored", hint="remove it"
+                loc=loc, message=f"{format_value(column)} is the {role}: expected another column", hint="remove it"
             )
     used = [*_items(data, "features", "outliers", "columns"), *_items(data, "gate", "slices", "columns")]
     for loc, column in [*used, (("split", "column"), _at(data, "split", "column"))]:
@@ -188,7 +188,7 @@ def _use(data: Any, loc: Loc, column: Any) -> Iterator[YamlIssue]:
             loc=loc, message=f'"{column}" is ignored: expected a column that is kept', hint="see data.ignore"
         )
     elif loc[0] == "features" and column == _at(data, "data", "key"):
-        yield YamlIssue(loc=loc, message=f'"{column}" is the key and no feature: expected another column')
+        yield YamlIssue(loc=loc, message=f'"{column}" is the key: expected a feature')
     elif loc[0] == "features" and kind in ("string", "boolean", "date", "datetime"):
         yield YamlIssue(loc=loc, message=f'"{column}" is declared {kind}: expected a column of numbers')
 
@@ -197,24 +197,24 @@ def _split_rules(data: Any) -> Iterator[YamlIssue]:
     if isinstance(data, dict) and isinstance(data.get("split", {}), dict) and isinstance(data.get("data"), dict):
         method = data.get("split", {}).get("method", "hash")
         if method == "hash" and data["data"].get("key") is None:
-            message = "split.method hash deals rows out by their key: expected data.key, got nothing"
+            message = "split.method hash needs a key: expected data.key, got nothing"
             other = "time" if _at(data, "model", "task") == "regression" else "stratified"
-            hint = f"name the column that tells rows apart, or set split.method to {other}"
+            hint = f"declare the column that identifies rows, or set split.method to {other}"
             loc = ("split", "method") if _at(data, "split", "method") else ("data", "key")
             yield YamlIssue(loc=loc, message=message, hint=hint)
     if _at(data, "split", "method") == "stratified" and _at(data, "model", "task") == "regression":
-        message = "stratified keeps the share of each class, and a regression has none: expected hash or time"
+        message = "stratified needs classes, and a regression has none: expected hash or time"
         yield YamlIssue(loc=("split", "method"), message=message)
 
 
 def _label_rules(data: Any) -> Iterator[YamlIssue]:
-    """The label that counts as a hit is one of the target's."""
+    """Check that the positive class is a label of the target."""
     positive, target = _at(data, "data", "positive"), _at(data, "data", "target")
     if positive is None or isinstance(positive, dict | list):
         return
     allowed = [value for _, value in _items(data, "data", "columns", str(target), "allowed")]
     if _at(data, "model", "task") == "regression":
-        message = "a regression has no labels: positive is for classification"
+        message = "positive is only for classification: a regression has no classes"
         yield YamlIssue(loc=("data", "positive"), message=message, hint="remove it", at_key=True)
     elif allowed and positive not in allowed:
         words = [str(value) for value in allowed]
@@ -227,8 +227,8 @@ def _candidate_rules(data: Any) -> Iterator[YamlIssue]:
     for loc, candidate in _items(data, "candidates"):
         name, path = _at(candidate, "name"), _at(candidate, "estimator")
         if isinstance(name, str) and name in names:
-            message = f'candidates of the same name: "{name}" is taken by candidates[{names.index(name)}]'
-            yield YamlIssue(loc=(*loc, "name"), message=message, hint="give each candidate a name of its own")
+            message = f'expected distinct names, got "{name}", the name of candidates[{names.index(name)}]'
+            yield YamlIssue(loc=(*loc, "name"), message=message, hint="rename one of the candidates")
         names.append(str(name))
         if isinstance(path, str):
             yield from _estimator(path, (*loc, "estimator"))
@@ -261,9 +261,9 @@ def _column(column: dict[str, Any], loc: Loc) -> Iterator[YamlIssue]:
     limits = {name: limit for name in ("min", "max", "above", "below") if (limit := column.get(name)) is not None}
     if kind in ("string", "boolean", "date", "datetime"):
         for name in limits:
-            yield YamlIssue(loc=(*loc, name), message=f"{name} is for numbers, and the type is {kind}", at_key=True)
+            yield YamlIssue(loc=(*loc, name), message=f"{name} is only for numbers: the type is {kind}", at_key=True)
     if column.get("pattern") is not None and kind not in ("string", None):
-        message = f"pattern is for text, and the type is {kind}"
+        message = f"pattern is only for text: the type is {kind}"
         yield YamlIssue(loc=(*loc, "pattern"), message=message, at_key=True)
     for place, value in _items(column, "allowed"):
         yield from _allowed(kind, value, (*loc, *place))
@@ -323,10 +323,10 @@ def _task_hint(name: str, tasks: Collection[str], valid: list[str]) -> str:
 
 
 def _output_rules(data: Any) -> Iterator[YamlIssue]:
-    """What is kept beside the scores is none of them."""
+    """Check that no column of the batch has the name of a column of the scores."""
     for loc, column in [(("data", "key"), _at(data, "data", "key")), *_items(data, "output", "keep")]:
         if column in OUTPUT_COLUMNS:
-            message = f"{format_value(column)} is a column of the scores: expected another name"
+            message = f"{format_value(column)} is reserved for the scores: expected another name"
             yield YamlIssue(loc=loc, message=message, hint="rename the column in the data")
 
 

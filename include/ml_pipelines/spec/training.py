@@ -1,7 +1,7 @@
-"""The declaration of a pipeline: what the YAML file may say. How a file is read: :mod:`ml_pipelines.spec.loader`.
+"""The declaration of a training pipeline. :mod:`ml_pipelines.spec.loader` reads it from a file.
 
-The sections are also what the steps take as parameters, so a step sees just what it needs and its key changes only
-with that.
+The sections are also the parameters of the steps. A step takes only the sections that it needs, so that its cache key
+depends on these alone.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ __all__ = [
 ]
 
 Severity = Literal["error", "warn", "quarantine"]
-# Strict: a switch or a quoted number is a slip of the pen, not a number.
+# Strict: a boolean or a quoted number is a mistake and not a number.
 Number = Annotated[float, Strict()]
 Share = Annotated[Number, Field(ge=0, le=1)]
-# Plain letters: Airflow takes no others in the URI of an asset, and one such URI stops the update of all DAGs.
+# ASCII only: Airflow rejects other characters in the URI of an asset, and one such URI stops the update of all DAGs.
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=200)]
 Tag = Annotated[str, Field(min_length=1, max_length=100)]
 ColumnType = Literal["string", "integer", "float", "boolean", "date", "datetime"]
 
 
 class Model(Section):
-    """What is trained. `name` is its name in the registry."""
+    """The model to train. `name` is its name in the registry."""
 
     name: ModelName
     task: Task
 
 
 class Column(Section):
-    """What a column must be. A cell that can't be read as `type` breaks the rule like one out of bounds.
+    """The constraints of a column. A cell that can't be read as `type` violates them like a value out of bounds.
 
     `min` and `max` are inclusive, `above` and `below` are not; `max_missing` is a share of the rows.
     """
@@ -76,9 +76,9 @@ class Column(Section):
 
 
 class Data(DataSection):
-    """Where the rows come from and what they are. Columns that are not declared are kept, their types inferred.
+    """The source of the rows and their columns. Columns that are not declared are kept; their types are inferred.
 
-    `positive` is the label that counts as a hit; needed only if the labels are not 0/1 or false/true.
+    `positive` is the positive class. It is required unless the labels are 0/1 or false/true.
     """
 
     key: Text | None = None
@@ -89,7 +89,7 @@ class Data(DataSection):
 
 
 class RowsCheck(Section):
-    """How many rows there must be."""
+    """The number of rows."""
 
     min: Annotated[Count, Field(ge=1)] = 1
     max: Annotated[Count, Field(ge=1)] | None = None
@@ -97,40 +97,40 @@ class RowsCheck(Section):
 
 
 class MissingCheck(Section):
-    """The share of missing cells that any one column may have, where the column itself says nothing."""
+    """The largest share of missing cells in a column, unless the column declares `max_missing`."""
 
     max_share: Share = 0.5
     on_fail: Literal["error", "warn"] = "error"
 
 
 class KeysCheck(Section):
-    """What to do with rows whose key occurred before. Quarantine keeps the first."""
+    """Rows with a duplicate key. `quarantine` keeps the first row of each key."""
 
     on_fail: Severity = "error"
 
 
 class LabelsCheck(Section):
-    """The share that the rarest class must have at least."""
+    """The smallest share of the rarest class."""
 
     min_share: Share = 0.01
     on_fail: Literal["error", "warn"] = "error"
 
 
 class LeakageCheck(Section):
-    """A column that alone ranks the labels with at least this ROC-AUC knows the answer."""
+    """Target leakage: a single column that predicts the label with at least this ROC AUC."""
 
     max_auc: Annotated[Number, Field(gt=0.5, le=1)] = 0.99
     on_fail: Literal["error", "warn"] = "warn"
 
 
 class InfiniteCheck(Section):
-    """What to do with infinite numbers."""
+    """Infinite numbers."""
 
     on_fail: Severity = "quarantine"
 
 
 class Checks(Section):
-    """The quality gate. A failed `error` stops the run, `warn` is reported, `quarantine` sets the rows aside."""
+    """The data quality checks. A failed `error` stops the run, `warn` is reported, `quarantine` removes the rows."""
 
     rows: RowsCheck = RowsCheck()
     missing: MissingCheck = MissingCheck()
@@ -142,10 +142,10 @@ class Checks(Section):
 
 
 class Split(Section):
-    """How rows are dealt out. The candidate is chosen on `validation` and judged on `test`.
+    """The split of the rows. The best candidate is selected on `validation` and evaluated on `test`.
 
-    `hash`: by the key, so a row never changes sides as the data grows. `stratified`: the same share of each class.
-    `time`: the latest rows by `column` are the test.
+    `hash` assigns a row by its key, so that the assignment is stable while the data grows. `stratified` keeps the share
+    of each class. `time` takes the latest rows by `column` as the test set.
     """
 
     method: Literal["hash", "stratified", "time"] = "hash"
@@ -154,37 +154,37 @@ class Split(Section):
     column: str | None = None
 
     @model_validator(mode="after")
-    def _leaves_rows_to_train(self) -> Split:
+    def _require_training_rows(self) -> Split:
         if self.test + self.validation >= 1:
-            raise ValueError("test and validation together must leave rows to train on")
+            raise ValueError("expected test + validation below 1, so that rows remain for training")
         if (self.method == "time") != (self.column is not None):
-            raise ValueError("method time needs a column, and only that method takes one")
+            raise ValueError("expected a column exactly if method is time")
         return self
 
 
 class Outliers(Section):
-    """Numbers outside these quantiles of the training rows are moved to them, in training and in scoring alike."""
+    """Numbers are clipped to these quantiles of the training rows, in training and in scoring."""
 
     columns: tuple[str, ...]
     lower: Share = 0.01
     upper: Share = 0.99
 
     @model_validator(mode="after")
-    def _ordered(self) -> Outliers:
+    def _require_order(self) -> Outliers:
         if self.lower >= self.upper:
             raise ValueError("lower must be below upper")
         return self
 
 
 class Features(Section):
-    """How columns become features. Text with more than `max_onehot` levels is encoded by its mean target."""
+    """The encoding of the features. Text with more than `max_onehot` levels gets target encoding."""
 
     outliers: Outliers | None = None
     max_onehot: Annotated[Count, Field(ge=2)] = 30
 
 
 class Candidate(Section):
-    """One estimator to train: its import path, from an allow-listed package, and its parameters."""
+    """An estimator to train: its import path in an allowed package, and its parameters."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$", max_length=60)]
     estimator: str
@@ -204,10 +204,10 @@ DEFAULT_CANDIDATES: dict[Task, tuple[Candidate, ...]] = {
 
 
 class Slices(Section):
-    """Groups of rows that are also measured on their own, where they have at least `min_rows`.
+    """Groups of at least `min_rows` rows, by the values of `columns`, with their own metrics.
 
-    `floors` are what each group must reach: minima, or maxima for metrics where less is better. `max_drop` is how much
-    worse than today's champion each group may become.
+    `floors` are limits for each group: minima, or maxima for metrics where lower is better. `max_drop` is the largest
+    loss of each group against the current champion.
     """
 
     columns: tuple[str, ...] = ()
@@ -217,9 +217,9 @@ class Slices(Section):
 
 
 class Guards(Section):
-    """What else limits a model: the size of its file in bytes, and the seconds that it takes for a row.
+    """Limits of resources: the size of the model file in bytes, and the prediction time in seconds per row.
 
-    The seconds are measured only if they are limited, on the machine that decides.
+    The prediction time is measured only if it is limited, on the machine that evaluates.
     """
 
     max_model_bytes: Annotated[Count, Field(gt=0)] | None = None
@@ -227,9 +227,9 @@ class Guards(Section):
 
 
 class Approval(Section):
-    """Whether a person is asked: about a model that is held, about every model, or never, so that a held one stays out.
+    """When a person must approve: a held model, every model, or never, which rejects a held model.
 
-    Who does not answer within `timeout` keeps the champion.
+    Without an answer within `timeout` the champion stays.
     """
 
     when: Literal["on_hold", "always", "never"] = "on_hold"
@@ -237,13 +237,15 @@ class Approval(Section):
 
 
 class Gate(Section):
-    """What a model must show before it may serve.
+    """The conditions of a promotion.
 
-    `metric` ranks models. `thresholds` are minima, or maxima for metrics where less is better. `lift_over_dummy`,
-    `improvement` and `non_inferiority` are differences of `metric`, positive meaning better: over a model that learned
-    nothing, and over today's champion. There the interval of the difference counts, of this `confidence`, by this many
-    bootstrap `draws`. All of it above `improvement`: clearly better. All of it below zero, or some of it further below
-    than `non_inferiority`: worse. Between them a model is held; and by `broken_champion`, if there is no comparison.
+    `metric` is the primary metric. `thresholds` are minima, or maxima for metrics where lower is better.
+    `lift_over_dummy` is the required difference of `metric` to the dummy baseline; positive differences are better.
+
+    The comparison with the champion uses the confidence interval of the difference, of level `confidence`, from this
+    many bootstrap `draws`. An interval above `improvement` promotes the model. An interval below zero, or one that
+    extends below minus `non_inferiority`, rejects it. Any other interval holds it. `broken_champion` applies if the
+    champion can't be evaluated.
     """
 
     metric: str
@@ -266,7 +268,7 @@ class Gate(Section):
 
 
 class Schedule(Section):
-    """When it runs by itself: by the clock, when the data has changed (looked at this often), on a call for drift."""
+    """When a training starts: by a cron schedule, after a change of the data (checked this often), or after drift."""
 
     cron: str | None = None
     timezone: str = "UTC"
@@ -274,16 +276,16 @@ class Schedule(Section):
     on_drift: bool = False
 
     @model_validator(mode="after")
-    def _says_when(self) -> Schedule:
+    def _require_trigger(self) -> Schedule:
         if self.cron is None and self.on_new_data is None and not self.on_drift:
-            raise ValueError("give cron, on_new_data, on_drift, or several of them")
+            raise ValueError("expected at least one of cron, on_new_data and on_drift")
         return self
 
 
 class DefaultArgs(Section):
-    """Airflow's `default_args` of every task. Durations are written 90s, 5m, 4h or 1d.
+    """Airflow's `default_args` of all tasks. Durations have the form 90s, 5m, 4h or 1d.
 
-    `sla` is the time that a task has from the run's start. Who waits for a person is not late.
+    `sla` is the time from the start of the run within which a task must end. A wait for an approval does not count.
     """
 
     owner: str = "airflow"
@@ -297,20 +299,20 @@ class DefaultArgs(Section):
 
 
 class SlackAlerts(Section):
-    """Where runs are talked about: the name of an Airflow connection, and a channel."""
+    """Slack: the name of an Airflow connection, and a channel."""
 
     connection: str = "slack_api_default"
     channel: Text
 
 
 class Alerts(Section):
-    """Who is told how a run goes."""
+    """The recipients of notifications about runs."""
 
     slack: SlackAlerts | None = None
 
 
 class PipelineSpec(Section):
-    """One pipeline, whole. `name` is the file's stem unless given."""
+    """A declaration of a training pipeline. The default of `name` is the stem of the file."""
 
     name: ModelName
     description: str = ""
@@ -329,20 +331,20 @@ class PipelineSpec(Section):
     seed: Annotated[Count, Field(ge=0, lt=2**32)] = 42
 
     @model_validator(mode="after")
-    def _candidates_are_told_apart(self) -> PipelineSpec:
+    def _require_distinct_candidates(self) -> PipelineSpec:
         names = [candidate.name for candidate in self.candidates]
         if repeated := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"candidates of the same name: {', '.join(sorted(repeated))}")
+            raise ValueError(f"several candidates have the same name: {', '.join(sorted(repeated))}")
         return self
 
     @model_validator(mode="after")
-    def _metrics_fit_the_task(self) -> PipelineSpec:
+    def _require_metrics_of_task(self) -> PipelineSpec:
         for name in self.gate.metrics:
             if (metric := find_metric(name)) is not None and metric.task != self.model.task:
-                raise ValueError(f"{name} does not judge {self.model.task}")
+                raise ValueError(f"{name} is not a metric of {self.model.task}")
         return self
 
     @property
     def effective_candidates(self) -> tuple[Candidate, ...]:
-        """The candidates to train: those declared, or sensible ones for the task."""
+        """The candidates to train: the declared ones, or the defaults of the task."""
         return self.candidates or DEFAULT_CANDIDATES[self.model.task]

@@ -1,8 +1,8 @@
-"""YAML read into plain data, with the place of every key and value.
+"""Read YAML into plain data, with the place of every key and value.
 
-Scalars are read as YAML 1.2 has them: only `true` and `false` are booleans, so that `no`, `NO` and `on` stay text;
-`1e-3` is a number; dates stay text. Keys are text. Tags and merge keys are issues, and what an alias repeats counts
-again, so a small file can't grow large.
+Scalars follow YAML 1.2: only `true` and `false` are booleans, so that `no`, `NO` and `on` are text. `1e-3` is a number.
+Dates are text, and keys are text. Tags and merge keys are issues. The values that an alias repeats count again towards
+the limit, so that a small file can't expand without bounds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
-# Part of the parser's words -> what to tell, and whether the place is where the thing began.
+# Part of the parser's message -> message, hint, and whether to point at the start of the construct.
 _SYNTAX = {
     "mapping values are not allowed": (
         '": " where no mapping can begin',
@@ -51,7 +51,7 @@ _SYNTAX = {
 
 
 class Span(NamedTuple):
-    """Where something stands: line and column from 1, and how many characters of that line."""
+    """A place in the text: line and column from 1, and the number of characters."""
 
     line: int
     column: int
@@ -59,19 +59,19 @@ class Span(NamedTuple):
 
 
 Place = Span | yaml.Event
-"""A span, or what it is made of when somebody asks: a file without a issue has many places, and nobody does."""
+"""A span, or the parser event that it is computed from: most files have no issue and need no spans."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class YamlIssue:
-    """A issue on its way to the reader.
+    """One issue of a YAML text, before its place is known.
 
     Attributes:
-        loc: keys and positions that lead to the value concerned.
-        message: what is wrong.
-        hint: how to mend it.
-        at_key: the key is wrong, not its value.
-        span: where, if `loc` does not tell.
+        loc: keys and positions that lead to the value.
+        message: what was expected and what was found.
+        hint: how to correct it; may be empty.
+        at_key: whether the key is invalid, and not its value.
+        span: the place, if it is not that of `loc`.
     """
 
     loc: Loc
@@ -82,31 +82,31 @@ class YamlIssue:
 
 
 class YamlSyntaxError(Exception):
-    """The text can't be read any further. Carries the one finding that says why."""
+    """The text is not valid YAML; `issue` has the reason."""
 
-    def __init__(self, finding: YamlIssue) -> None:
-        self.finding = finding
-        super().__init__(finding.message)
+    def __init__(self, issue: YamlIssue) -> None:
+        self.issue = issue
+        super().__init__(issue.message)
 
 
 @dataclass(slots=True)
 class Document:
-    """What was read.
+    """The data of a YAML text with the places of keys and values.
 
     Attributes:
         data: plain data: dict, list, str, int, float, bool, None.
-        values: where each value stands.
-        keys: where each key stands, under the value's loc.
-        findings: issues that did not keep the rest from being read.
+        values: place of every value.
+        keys: place of every key, by the location of its value.
+        issues: issues that did not stop the reading.
     """
 
     data: Any = None
     values: dict[Loc, Place] = field(default_factory=dict)
     keys: dict[Loc, Place] = field(default_factory=dict)
-    findings: list[YamlIssue] = field(default_factory=list)
+    issues: list[YamlIssue] = field(default_factory=list)
 
     def span(self, loc: Loc, *, at_key: bool) -> Span:
-        """Where to point: at a value, or at the key if that is wrong, the value is long or empty, or not there."""
+        """Return the place of a value, or of its key if that is invalid or the value is missing or a collection."""
         value = self.data
         for depth, part in enumerate(loc):
             if loc[: depth + 1] not in self.values:  # a missing field, or something within an alias
@@ -119,7 +119,7 @@ class Document:
 
 
 def split_lines(text: str) -> list[str]:
-    """The lines of a text as YAML counts them, without their ends."""
+    """Return the lines of a text by the line breaks of YAML, without them."""
     return _LINE_BREAK.split(text)
 
 
@@ -127,11 +127,11 @@ def read(text: str) -> Document:
     """Read one YAML document.
 
     Raises:
-        YamlSyntaxError: it is not YAML, not one document, or nests or repeats without measure.
+        YamlSyntaxError: the text is not YAML, has several documents, or exceeds the limits of depth and size.
     """
-    if found := _UNPRINTABLE.search(text):
-        before = split_lines(text[: found.start()])
-        message = f"the character U+{ord(found[0]):04X} can't be part of a YAML file"
+    if match := _UNPRINTABLE.search(text):
+        before = split_lines(text[: match.start()])
+        message = f"the character U+{ord(match[0]):04X} can't be part of a YAML file"
         span = Span(len(before), len(before[-1]) + 1)
         raise YamlSyntaxError(YamlIssue(loc=(), message=message, hint="remove it", span=span))
     try:
@@ -141,8 +141,8 @@ def read(text: str) -> Document:
 
 
 def _syntax(exc: yaml.MarkedYAMLError, lines: list[str]) -> YamlIssue:
-    known = (value for part, value in _SYNTAX.items() if part in (exc.problem or ""))
-    message, hint, at_start = next(known, (str(exc.problem), "", False))
+    explanations = (value for part, value in _SYNTAX.items() if part in (exc.problem or ""))
+    message, hint, at_start = next(explanations, (str(exc.problem), "", False))
     mark = exc.context_mark if at_start and exc.context_mark else exc.problem_mark or exc.context_mark
     line, column = (mark.line, mark.column) if mark else (0, 0)
     if line < len(lines) and lines[line][column : column + 1] == "\t":
@@ -151,9 +151,9 @@ def _syntax(exc: yaml.MarkedYAMLError, lines: list[str]) -> YamlIssue:
 
 
 class _Reader:
-    """Builds a document from parser events.
+    """Build a document from parser events.
 
-    That keeps depth and size in hand; the composer of libyaml crashes the process on deep nesting.
+    This limits depth and size; the composer of libyaml crashes the process on deep nesting.
     """
 
     def __init__(self, text: str) -> None:
@@ -181,7 +181,7 @@ class _Reader:
         if kind is yaml.AliasEvent:
             return self._alias(event, loc)
         if event.tag is not None:
-            self._report(loc, f"tags such as {_short_tag(event.tag)} are not read", "remove it", span=_span(event))
+            self._report(loc, f"tags such as {_short_tag(event.tag)} are not supported", "remove it", span=_span(event))
         if kind is yaml.ScalarEvent:
             value: Any = self._scalar(event, loc)
         else:
@@ -197,7 +197,7 @@ class _Reader:
             key = self._key(event, loc)
             child = (*loc, key)
             if key in data:
-                message = f'"{key}" is given twice, first on line {_span(keys[child]).line}'
+                message = f'"{key}" is a duplicate key, first on line {_span(keys[child]).line}'
                 self._report(child, message, "remove one", span=_span(event), at_key=True)
                 self._value(following(), (*loc, f"{key} (again)"))
             else:
@@ -210,7 +210,7 @@ class _Reader:
             self._stop(loc, "a key must be plain text", "write it as name: value", _span(event))
         key: str = event.value
         if key == "<<" and event.implicit[0]:
-            message, hint = "merge keys (<<) are not read", "write the fields out"
+            message, hint = "merge keys (<<) are not supported", "write the fields out"
             self._report((*loc, "<<"), message, hint, span=_span(event), at_key=True)
         return key
 
@@ -235,7 +235,7 @@ class _Reader:
 
     def _alias(self, event: Any, loc: Loc) -> Any:
         if event.anchor not in self._anchors:
-            self._stop(loc, f"*{event.anchor} repeats nothing: no &{event.anchor} ends above", "", _span(event))
+            self._stop(loc, f"the alias *{event.anchor} has no anchor &{event.anchor} above", "", _span(event))
         value = self._anchors[event.anchor]
         count, height = _measure(value)
         self._grow(count, len(loc) + height, event)
@@ -249,14 +249,14 @@ class _Reader:
             self._stop((), f"more than {MAX_VALUES} values, with what aliases repeat", "", _span(event))
 
     def _report(self, loc: Loc, message: str, hint: str = "", *, span: Span, at_key: bool = False) -> None:
-        self._document.findings.append(YamlIssue(loc=loc, message=message, hint=hint, span=span, at_key=at_key))
+        self._document.issues.append(YamlIssue(loc=loc, message=message, hint=hint, span=span, at_key=at_key))
 
     def _stop(self, loc: Loc, message: str, hint: str, span: Span) -> None:
         raise YamlSyntaxError(YamlIssue(loc=loc, message=message, hint=hint, span=span))
 
 
 def _plain(text: str) -> str | int | float | bool | None:
-    """An unquoted scalar as YAML 1.2 reads it. ValueError: an integer of more digits than Python converts."""
+    """Return an unquoted scalar by the rules of YAML 1.2; ValueError if an integer has too many digits for Python."""
     if text in _WORDS:
         return _WORDS[text]
     if text[0] not in "+-.0123456789":
@@ -269,7 +269,7 @@ def _plain(text: str) -> str | int | float | bool | None:
 
 
 def _measure(value: Any) -> tuple[int, int]:
-    """How many values a value holds, itself included, and how many levels below it."""
+    """Return the number of values in a value, itself included, and the number of levels below it."""
     if not isinstance(value, dict | list):
         return 1, 0
     parts = [_measure(part) for part in (value.values() if isinstance(value, dict) else value)]

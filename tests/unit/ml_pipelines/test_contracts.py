@@ -17,7 +17,7 @@ VALUES = st.dictionaries(
 
 
 @given(run_id=TEXT, values=VALUES, seed=st.integers())
-def test_a_request_is_the_same_after_a_round_trip(run_id: str, values: dict[str, object], seed: int) -> None:
+def test_request_survives_json(run_id: str, values: dict[str, object], seed: int) -> None:
     request = StepRequest(
         step="train",
         parameters=values,
@@ -31,22 +31,22 @@ def test_a_request_is_the_same_after_a_round_trip(run_id: str, values: dict[str,
 
 
 @given(values=VALUES)
-def test_a_result_is_the_same_after_a_round_trip(values: dict[str, object]) -> None:
+def test_result_survives_json(values: dict[str, object]) -> None:
     result = StepResult(step="train", key="b" * 64, status="computed", reason="miss", outputs={"t": REF}, values=values)
     assert StepResult.model_validate_json(result.model_dump_json()) == result
 
 
-def test_what_is_not_finite_travels_as_nothing() -> None:
+def test_number_that_is_not_finite_becomes_null() -> None:
     decision = Decision(outcome="held", model="m", reason="so", metrics={"r2": math.nan, "rmse": math.inf})
     assert Decision.model_validate_json(decision.model_dump_json()).metrics == {"r2": None, "rmse": None}
 
 
-def test_a_contract_can_not_be_changed() -> None:
+def test_contract_is_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         REF.uri = "file:///b"  # type: ignore[misc]
 
 
-def test_what_keeps_a_document_from_being_a_contract_is_one_line() -> None:
+def test_describe_validation_error_is_one_line() -> None:
     with pytest.raises(ValidationError) as caught:
         ArtifactRef.model_validate({**REF.model_dump(), "sha256": "x", "size": 3})
     assert describe_validation_error(caught.value) == (

@@ -53,7 +53,7 @@ def imported(code: str, folder: Path) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-def test_help_and_reading_a_declaration_import_nothing_heavy(tmp_path: Path) -> None:
+def test_help_and_validation_import_no_heavy_package(tmp_path: Path) -> None:
     declare(tmp_path)
     code = (
         "from ml_pipelines.cli.app import app\n"
@@ -65,13 +65,13 @@ def test_help_and_reading_a_declaration_import_nothing_heavy(tmp_path: Path) -> 
     assert imported(code, tmp_path) == set()
 
 
-def test_validating_imports_only_what_checks_the_estimators(tmp_path: Path) -> None:
+def test_validate_imports_only_the_estimator_checks(tmp_path: Path) -> None:
     declare(tmp_path)
     code = "from ml_pipelines.cli.app import app\napp(['validate', 'shop.yaml'], standalone_mode=False)"
     assert imported(code, tmp_path) & {"dvc", "mlflow", "polars", "requests", "sqlalchemy", "skops"} == set()
 
 
-def test_a_valid_declaration_is_told_on_one_line_whatever_its_name(command: Command, tmp_path: Path) -> None:
+def test_validate_prints_one_line(command: Command, tmp_path: Path) -> None:
     path = declare(tmp_path, f"[red]{'long' * 30}.yaml")
     path.write_text(json.dumps({"name": "shop", **SPEC}))
     code, out, err = command("validate", str(path))
@@ -79,14 +79,14 @@ def test_a_valid_declaration_is_told_on_one_line_whatever_its_name(command: Comm
     assert (code, out, err) == (0, told, "")
 
 
-def test_an_error_is_told_as_it_is(command: Command, tmp_path: Path) -> None:
+def test_error_is_printed_without_markup(command: Command, tmp_path: Path) -> None:
     name = f"[bold]{'long' * 30}[/red].yaml"
     code, out, err = command("validate", name)
     assert (code, out) == (1, "")
-    assert err == f"SpecError: there is no such declaration\n  where: {name}\n  fix: check the path\n"
+    assert err == f"SpecError: the declaration does not exist\n  where: {name}\n  fix: check the path\n"
 
 
-def test_a_wrong_use_of_the_command_is_told_with_its_use(command: Command) -> None:
+def test_usage_error_prints_the_usage(command: Command) -> None:
     for arguments in (["run"], ["run", "a.yaml", "--promote", "maybe"], ["nothing"]):
         code, out, err = command(*arguments)
         assert (code, out) == (2, "")
@@ -94,7 +94,7 @@ def test_a_wrong_use_of_the_command_is_told_with_its_use(command: Command) -> No
         assert "--help' for help" in err
 
 
-def test_a_request_that_is_none(command: Command, tmp_path: Path) -> None:
+def test_invalid_request_is_refused(command: Command, tmp_path: Path) -> None:
     what = "RequestError: the request can't be read\n"
     texts = {"Invalid JSON: ": "step: train", "parameters: Field required; ": '{"step": "train"}'}
     for got, text in texts.items():
@@ -114,7 +114,7 @@ def test_a_request_that_is_none(command: Command, tmp_path: Path) -> None:
     ("keys", "first"),
     [({}, "RequestError: the request can't be read"), ({"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}, DOWN)],
 )
-def test_a_request_in_a_storage_that_refuses_or_is_away(
+def test_unreachable_request_is_reported(
     command: Command, monkeypatch: pytest.MonkeyPatch, keys: dict[str, str], first: str
 ) -> None:
     S3FileSystem.clear_instance_cache()
@@ -128,7 +128,7 @@ def test_a_request_in_a_storage_that_refuses_or_is_away(
     assert err.startswith(f"{first}\n  where: s3://bucket/request.json\n")
 
 
-def test_a_result_that_can_not_be_written(command: Command, tmp_path: Path) -> None:
+def test_unwritable_result_is_reported(command: Command, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,label\n1,0\n2,1\n")
     source = {"file": {"path": str(tmp_path / "a.csv")}}
     request = {
@@ -145,7 +145,7 @@ def test_a_result_that_can_not_be_written(command: Command, tmp_path: Path) -> N
     assert "fix: correct --result; the step is done" in err
 
 
-def test_an_error_of_a_step_is_left_where_its_result_would_be(command: Command, tmp_path: Path) -> None:
+def test_step_error_is_written_to_the_result(command: Command, tmp_path: Path) -> None:
     source = {"file": {"path": "gone.csv"}}
     request = {
         "step": "ingest",
@@ -162,14 +162,14 @@ def test_an_error_of_a_step_is_left_where_its_result_would_be(command: Command, 
         parse_result((tmp_path / "result.json").read_bytes())
 
 
-def test_a_run_that_is_not_there(command: Command, tmp_path: Path) -> None:
+def test_show_refuses_an_unknown_run(command: Command, tmp_path: Path) -> None:
     code, out, err = command("show", "monday", "--pipeline", "shop", "--store", "store")
     assert (code, out) == (1, "")
     assert err.startswith("RequestError: run 'monday' of pipeline 'shop' has no decision\n")
     assert f"  where: file://{tmp_path}/store\n" in err
 
 
-def test_the_pipeline_of_a_run_is_found_by_the_runs_name(command: Command, tmp_path: Path) -> None:
+def test_show_finds_the_pipeline_of_a_run(command: Command, tmp_path: Path) -> None:
     code, out, err = command("show", "monday", "--store", "store")
     assert (code, out) == (1, "")
     assert err.startswith("RequestError: no pipeline has a run 'monday'\n")
@@ -185,14 +185,14 @@ def test_the_pipeline_of_a_run_is_found_by_the_runs_name(command: Command, tmp_p
     assert "  expected: --pipeline credit or shop\n" in err
 
 
-def test_an_empty_store_is_pruned(command: Command) -> None:
+def test_prune_accepts_an_empty_store(command: Command) -> None:
     for options, verb in ((["--dry-run"], "would remove"), ([], "removed")):
         code, out, err = command("store", "prune", "--store", "store", *options)
         assert (code, err) == (0, "")
         assert out == f"{verb} 0 runs, 0 results, 0 artifacts (0.0 MB), 0 leftovers of dead processes\n"
 
 
-def test_a_machine_is_examined(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_every_diagnostic(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ml_pipelines.services.diagnostics._mlflow", lambda settings: "answers")
     code, out, _ = command("doctor", "--store", "store")
     assert code == 0

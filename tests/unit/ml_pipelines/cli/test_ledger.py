@@ -58,7 +58,7 @@ def services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeServices:
     return made
 
 
-def test_the_champion_is_explained(services: Any, command: Command) -> None:
+def test_why_explains_the_champion(services: Any, command: Command) -> None:
     code, out, _ = command("why", "churn")
     assert code == 0
     for text in ("why 2", "threshold roc_auc", "http://airflow/2", "run-2 of churn"):
@@ -66,7 +66,7 @@ def test_the_champion_is_explained(services: Any, command: Command) -> None:
     assert "why 1" in command("why", "churn:1")[1]
 
 
-def test_a_version_that_came_back_is_explained_twice(services: Any, command: Command) -> None:
+def test_why_shows_promotion_and_rollback(services: Any, command: Command) -> None:
     identity = Identity(pipeline="ops", run_id="back", task_id="t")
     services.ledger.record(
         identity, Decision(outcome="rolled_back", model="churn", reason="complaints"), RunDetails(version="1")
@@ -92,7 +92,7 @@ def test_a_version_that_came_back_is_explained_twice(services: Any, command: Com
         ),
     ],
 )
-def test_a_version_that_nothing_is_known_of(services: Any, command: Command, asked: str, told: str) -> None:
+def test_why_refuses_an_unknown_version(services: Any, command: Command, asked: str, told: str) -> None:
     assert command("why", asked)[::2] == (1, told)
 
 
@@ -116,7 +116,7 @@ def test_history_at_a_moment(services: Any, command: Command) -> None:
     assert (code, err.splitlines()[0]) == (1, "RequestError: --at is no date")
 
 
-def test_a_whole_ledger_is_verified(services: Any, command: Command) -> None:
+def test_verify_accepts_an_intact_ledger(services: Any, command: Command) -> None:
     code, out, _ = command("ledger", "verify")
     last = services.ledger.entries("churn")[0].hash
     assert (code, out) == (0, f"churn: 2 entries, whole; the last has hash {last}\n")
@@ -125,7 +125,7 @@ def test_a_whole_ledger_is_verified(services: Any, command: Command) -> None:
     assert (code, err.splitlines()[0]) == (1, "RequestError: the ledger has no entry of model 'other'")
 
 
-def test_a_tampered_ledger_is_told(services: Any, command: Command, tmp_path: Path) -> None:
+def test_verify_reports_a_tampered_entry(services: Any, command: Command, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection, connection:
         connection.execute("DROP TRIGGER ml_ledger_entries_stay")
         connection.execute("DELETE FROM ml_ledger_entries WHERE seq = 1")
@@ -133,7 +133,7 @@ def test_a_tampered_ledger_is_told(services: Any, command: Command, tmp_path: Pa
     assert (code, out) == (1, "churn: entry 1 is missing\n")
 
 
-def test_a_champion_that_was_moved_by_hand_is_told(services: Any, command: Command) -> None:
+def test_verify_reports_an_external_change(services: Any, command: Command) -> None:
     services.registry.set_alias("churn", "1", "champion")
     told = "churn: the alias champion was moved outside, from version 2 to version 1\n"
     for arguments, code in ((("ledger", "verify"), 1), (("history", "churn"), 0), (("why", "churn:2"), 0)):
@@ -141,9 +141,7 @@ def test_a_champion_that_was_moved_by_hand_is_told(services: Any, command: Comma
         assert (ended, told in out) == (code, True)
 
 
-def test_a_registry_that_is_down_keeps_nobody_from_verifying(
-    services: Any, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verify_works_without_the_registry(services: Any, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     services.registry.down = True
     code, out, _ = command("ledger", "verify")
     assert code == 0
@@ -152,13 +150,13 @@ def test_a_registry_that_is_down_keeps_nobody_from_verifying(
         services.registry.by_alias("churn", "champion")
 
 
-def test_a_rollback_needs_a_reason(services: Any, command: Command) -> None:
+def test_rollback_needs_a_reason(services: Any, command: Command) -> None:
     code, _, err = command("rollback", "churn", "--reason", " ")
     assert (code, err.splitlines()[0]) == (1, "RequestError: a rollback needs a reason")
     assert command("rollback", "churn")[0] == 2
 
 
-def test_a_rollback_says_who_and_why(services: Any, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rollback_records_user_and_reason(services: Any, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     def roll_back(services: Any, model: str, choose: Any, *, reason: str, identity: Identity) -> Any:
@@ -174,7 +172,7 @@ def test_a_rollback_says_who_and_why(services: Any, command: Command, monkeypatc
     assert (code, err.splitlines()[0]) == (1, "RegistryError: there is no version 9")
 
 
-def test_an_empty_ledger_is_no_fault(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_accepts_an_empty_ledger(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli_ledger, "_services", lambda: SimpleNamespace(ledger=FakeServices().ledger))
     assert command("ledger", "verify")[:2] == (0, "the ledger has no entries\n")
 
@@ -199,7 +197,7 @@ def judged(services: Any) -> Any:
 
 
 @pytest.mark.parametrize(("limit", "flips"), [("0.8", 0), ("0.95", 1)])
-def test_past_decisions_under_other_rules(
+def test_backtest_lists_changed_decisions(
     judged: Any, command: Command, tmp_path: Path, limit: str, flips: int
 ) -> None:
     (tmp_path / "rules.yaml").write_text(RULES % limit)
@@ -209,7 +207,7 @@ def test_past_decisions_under_other_rules(
     assert ("monday" in out) == bool(flips)
 
 
-def test_rules_with_unknown_metrics_are_told_with_their_line(judged: Any, command: Command, tmp_path: Path) -> None:
+def test_backtest_reports_unknown_metrics_with_their_line(judged: Any, command: Command, tmp_path: Path) -> None:
     file = tmp_path / "rules.yaml"
     file.write_text(RULES.replace("roc_auc: %s", "roc_acu: 0.9"))
     code, out, err = command("gate", "backtest", "--rules", str(file), "--model", "other")
@@ -218,7 +216,7 @@ def test_rules_with_unknown_metrics_are_told_with_their_line(judged: Any, comman
     assert "roc_acu" in err
 
 
-def test_a_model_without_decisions_can_not_be_judged_again(judged: Any, command: Command, tmp_path: Path) -> None:
+def test_backtest_refuses_a_model_without_decisions(judged: Any, command: Command, tmp_path: Path) -> None:
     code, _, err = command("gate", "backtest", "--rules", str(tmp_path / "rules.yaml"), "--model", "nobody")
     assert (code, err.splitlines()[0]) == (
         1,

@@ -30,13 +30,13 @@ def issues(text):
     return {each.path: f"{each.line}:{each.column} {each.message} {each.hint}".strip() for each in caught.value.issues}
 
 
-def test_the_least_that_must_be_said():
+def test_scoring_defaults():
     spec = parse_scoring(SMALL, path="batch.yaml")
     assert (spec.name, spec.model.alias, spec.model.version, spec.min_scored) == ("batch", "champion", None, 1.0)
     assert (spec.shards, spec.output.keep, spec.schedule) == (Shards(rows=100), (), None)
 
 
-def test_all_mistakes_are_told_with_line_and_what_is_meant():
+def test_scoring_issues_have_lines_and_hints():
     text = """\
 model: {nam: churn, version: 3}
 data:
@@ -52,9 +52,9 @@ colour: red
     found = issues(text)
     assert found["model.nam"] == ('1:9 unknown field "nam": expected one of name, alias, version did you mean "name"?')
     assert found["model.version"] == '1:30 expected text, got 3 put it in quotes: "3"'
-    assert found["data.key"].startswith('4:8 "prediction" is a column of the scores')
+    assert found["data.key"].startswith('4:8 "prediction" is reserved for the scores')
     assert found["shards.rows"] == "5:16 expected a number above 0, got 0"
-    assert found["output.keep[1]"].startswith('6:24 "model" is a column of the scores')
+    assert found["output.keep[1]"].startswith('6:24 "model" is reserved for the scores')
     assert found["min_scored"] == "7:13 expected a number of at most 1, got 95"
     assert found["runtime.score_shards"] == (
         "8:11 expected a task, one of ingest_batch, plan_shards, score_shard, collect_scores, "
@@ -67,23 +67,23 @@ colour: red
 @pytest.mark.parametrize(
     ("changed", "place", "told"),
     [
-        ("shards: {rows: 5, count: 5}", "shards", "give either rows or count"),
-        ("shards: {}", "shards", "give either rows or count"),
+        ("shards: {rows: 5, count: 5}", "shards", "expected either rows or count"),
+        ("shards: {}", "shards", "expected either rows or count"),
         ("shards: {count: 1001}", "shards.count", "expected a number of at most 1000, got 1001"),
     ],
 )
-def test_shards_are_cut_in_one_way(changed, place, told):
+def test_shards_need_either_rows_or_count(changed, place, told):
     assert told in issues(SMALL.replace("shards: {rows: 100}", changed))[place]
 
 
-def test_a_schedule_says_when_and_a_batch_has_one_source():
-    assert "give cron, on_champion: true or both" in issues(SMALL + "schedule: {timezone: UTC}")["schedule"]
+def test_schedule_needs_a_trigger_and_batch_needs_one_source():
+    assert "expected cron, on_champion: true or both" in issues(SMALL + "schedule: {timezone: UTC}")["schedule"]
     several = SMALL.replace("key: id", "key: id, sql: {query: select 1, url: x}")
     assert "expected exactly one source: dvc, file or sql; got 2" in issues(several)["data"]
     assert issues("")[""] == "1:1 the file is empty declare at least model, data and shards"
 
 
-def test_a_file_tells_by_itself_what_it_declares(tmp_path):
+def test_declaration_kind_is_read_from_the_sections(tmp_path):
     assert declaration_kind(DAGS / "ml_batch_scoring.yaml") == "scoring"
     assert declaration_kind(DAGS / "ml_drift_monitor.yaml") == "drift"
     assert declaration_kind(DAGS / "ml_training_pipeline.yaml") == "training"
@@ -96,12 +96,12 @@ def test_a_file_tells_by_itself_what_it_declares(tmp_path):
     ("read", "file", "what", "fix"),
     [
         (load_spec, "ml_batch_scoring.yaml", "a scoring", "`ml-pipelines score`"),
-        (load_spec, "ml_drift_monitor.yaml", "a watch over drift", "`ml-pipelines drift`"),
+        (load_spec, "ml_drift_monitor.yaml", "a drift monitor", "`ml-pipelines drift`"),
         (load_scoring, "credit_risk.yaml", "a training", "`ml-pipelines run`"),
         (load_drift, "ml_batch_scoring.yaml", "a scoring", "scoring_dag"),
     ],
 )
-def test_who_is_given_a_file_of_another_kind_says_so(read, file, what, fix):
+def test_loader_refuses_another_kind_of_declaration(read, file, what, fix):
     with pytest.raises(SpecError, match=f"the file declares {what}") as caught:
         read(DAGS / file)
     assert not caught.value.issues
@@ -109,7 +109,7 @@ def test_who_is_given_a_file_of_another_kind_says_so(read, file, what, fix):
     assert fix in caught.value.fix
 
 
-def test_the_shipped_declaration_is_valid_and_names_the_shipped_model():
+def test_shipped_scoring_declaration_is_valid():
     spec = load_scoring(DAGS / "ml_batch_scoring.yaml")
     assert spec.model.name == "customer-churn-model"
     done = typer.testing.CliRunner().invoke(cli.app, ["validate", str(DAGS / "ml_batch_scoring.yaml")])
@@ -118,7 +118,7 @@ def test_the_shipped_declaration_is_valid_and_names_the_shipped_model():
 
 
 @pytest.mark.parametrize("step", SCORING_STEPS)
-def test_parameters_come_from_the_declaration_and_survive_a_journey(step):
+def test_scoring_parameters_survive_json(step):
     spec = parse_scoring(SMALL, path="batch.yaml")
     kind = import_object(SCORING_STEPS[step].parameters)
     told = kind.of(spec)
@@ -128,12 +128,12 @@ def test_parameters_come_from_the_declaration_and_survive_a_journey(step):
 
 
 @pytest.mark.parametrize("step", BATCH_STEPS)
-def test_phases_lead_somewhere(step):
+def test_phases_of_batch_steps_resolve(step):
     row = BATCH_STEPS[step]
     assert all(import_object(each) for each in (row.compute, row.resolve, row.publish) if each)
 
 
-def test_a_declaration_is_read_without_what_computes():
+def test_load_scoring_imports_no_heavy_package():
     code = (
         "import json, sys\n"
         "from ml_pipelines.spec.loader import load_scoring\n"
@@ -144,7 +144,7 @@ def test_a_declaration_is_read_without_what_computes():
     assert json.loads(done.stdout) == []
 
 
-def test_a_watch_over_drift_is_declared_with_the_same_care():
+def test_drift_issues_have_lines_and_hints():
     text = """\
 model: {name: churn}
 watc: scores
@@ -162,11 +162,11 @@ runtime: {measure: {pool: one}}
         '4 expected one of features, predictions, any, got "feature" did you mean "features"?'
     )
     assert found["retrain.cooldown"].startswith("4 expected a duration such as 90s, 5m, 4h or 1d")
-    assert found["schedule"] == "5 give cron, on_scores: true or both"
+    assert found["schedule"] == "5 expected cron, on_scores: true or both"
     assert found["runtime.measure"].endswith('did you mean "measure_drift"?')
 
 
-def test_the_shipped_watch_looks_at_the_shipped_scoring():
+def test_shipped_drift_monitor_watches_the_shipped_scoring():
     spec, scoring = (
         load_declaration(DAGS / f"{name}.yaml")
         for load_declaration, name in (

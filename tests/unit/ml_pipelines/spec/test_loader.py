@@ -83,7 +83,7 @@ def marked(issue: SpecIssue) -> str:
     return source[marker.index("^") : marker.rindex("^") + 1]
 
 
-def test_a_declaration_is_read() -> None:
+def test_load_spec_reads_all_sections() -> None:
     spec = parse_spec(CHURN, path="dags/churn.yaml")
     assert spec.name == "churn"
     assert spec.candidates[0].params == {"C": 0.001}
@@ -92,7 +92,7 @@ def test_a_declaration_is_read() -> None:
     assert spec.default_args.email_on_retry is False
 
 
-def test_the_name_is_given_or_declared_or_the_files() -> None:
+def test_name_comes_from_argument_declaration_or_file() -> None:
     assert parse_spec("name: mine\n" + CHURN, path="dags/churn.yaml").name == "mine"
     assert parse_spec("name: mine\n" + CHURN, path="dags/churn.yaml", name="yours").name == "yours"
     (issue,) = mistakes_of(CHURN, path="my churn.yaml")
@@ -100,7 +100,7 @@ def test_the_name_is_given_or_declared_or_the_files() -> None:
         "expected a name of the letters a to z, digits, _ . and - that begins with a letter"
     )
     assert issue.message.endswith('got "my churn"')
-    assert issue.hint == "it is the file's name unless declared"
+    assert issue.hint == "the default is the name of the file"
     assert (issue.path, issue.line) == ("name", 1)
 
 
@@ -134,18 +134,19 @@ FIELD_MISTAKES: list[Case] = [
     ("{path: customers.csv}", "customers.csv", "data.file", "customers.csv",
      'expected a mapping (fields: path), got "customers.csv"', "write {path: customers.csv}"),
     ("amount: {type: float, min: 0, max: 9}", "amount:", "data.columns.amount", "amount",
-     f"expected a mapping (fields: {COLUMN_FIELDS}), got nothing", "give it fields, or remove it"),
+     f"expected a mapping (fields: {COLUMN_FIELDS}), got nothing", "add fields, or remove it"),
     ("type: float", "type: flaot", "data.columns.amount.type", "flaot",
      'expected one of string, integer, float, boolean, date, datetime, got "flaot"', 'did you mean "float"?'),
     ("min: 0", "min: yes", "data.columns.amount.min", "yes", 'expected a number, got "yes"', ""),
     ("min: 0", "min: true", "data.columns.amount.min", "true", "expected a number, got true", ""),
     ("min: 0", "min: .inf", "data.columns.amount.min", ".inf", "expected a finite number, got .inf", ""),
     ("min: 0", "min: -1e999", "data.columns.amount.min", "-1e999", "expected a finite number, got -1e999", ""),
-    ("min: 0", "min: !!int 0", "data.columns.amount.min", "!!int 0", "tags such as !!int are not read", "remove it"),
-    ("min: 0", "min: 0, <<: {a: 1}", "data.columns.amount.<<", "<<", "merge keys (<<) are not read",
+    ("min: 0", "min: !!int 0", "data.columns.amount.min", "!!int 0", "tags such as !!int are not supported",
+     "remove it"),
+    ("min: 0", "min: 0, <<: {a: 1}", "data.columns.amount.<<", "<<", "merge keys (<<) are not supported",
      "write the fields out"),
-    ("min: 0", "min: 0, type: string", "data.columns.amount.type", "type", '"type" is given twice, first on line 10',
-     "remove one"),
+    ("min: 0", "min: 0, type: string", "data.columns.amount.type", "type",
+     '"type" is a duplicate key, first on line 10', "remove one"),
     ("[note]", "note", "data.ignore", "note", 'expected a list, got "note"', ""),
     ("positive: left", "positive: [left]", "data.positive", "positive",
      "expected text or a whole number or true or false, got a list", ""),
@@ -169,7 +170,8 @@ FIELD_MISTAKES: list[Case] = [
     ("{columns: [amount]}", "{columns: [amount], upper: 99}", "features.outliers.upper", "99",
      "expected a number of at most 1, got 99", ""),
     # What a section's own rule finds points to the section.
-    ("test: 0.2", "test: 0.95", "split", "split", "test and validation together must leave rows to train on", ""),
+    ("test: 0.2", "test: 0.95", "split", "split",
+     "expected test + validation below 1, so that rows remain for training", ""),
     ("{columns: [amount]}", "{columns: [amount], lower: 1}", "features.outliers", "outliers",
      "lower must be below upper", ""),
     ("  file: {path: customers.csv}\n", "", "data", "data",
@@ -180,11 +182,11 @@ RULE_MISTAKES: list[Case] = [
     ("metric: roc_auc", "metric: roc_acu", "gate.metric", "roc_acu",
      f'expected a metric, one of {METRICS}, got "roc_acu"', 'did you mean "roc_auc"?'),
     ("metric: roc_auc", "metric: rmse", "gate.metric", "rmse",
-     f"rmse does not judge classification: expected one of {METRICS}", ""),
+     f"rmse is not a metric of classification: expected one of {METRICS}", ""),
     ("f1: 0.5", "F1: 0.5", "gate.thresholds.F1", "F1", f'expected a metric, one of {METRICS}, got "F1"',
      'did you mean "f1"?'),
     ("f1: 0.5", "r2: 0.5", "gate.thresholds.r2", "r2",
-     f"r2 does not judge classification: expected one of {METRICS}", ""),
+     f"r2 is not a metric of classification: expected one of {METRICS}", ""),
     ("f1: 0.5", "f1: 85", "gate.thresholds.f1", "85",
      "no model reaches it: f1 is at most 1, and the threshold is a minimum of 85", "write 85 % as 0.85"),
     ("log_loss: 0.6", "log_loss: -0.1", "gate.thresholds.log_loss", "-0.1",
@@ -196,12 +198,12 @@ RULE_MISTAKES: list[Case] = [
     ("min_rows: 50", "max_drop: {F1: 0.1}", "gate.slices.max_drop.F1", "F1",
      f'expected a metric, one of {METRICS}, got "F1"', 'did you mean "f1"?'),
     ("columns: [state], min_rows: 50", "floors: {f1: 0.5}", "gate.slices.floors", "floors",
-     "floors limits groups of rows, and there are none: expected gate.slices.columns",
-     "name the columns that tell groups apart"),
+     "floors needs groups of rows: expected gate.slices.columns, got nothing",
+     "declare the columns that define the groups"),
     ("metric: roc_auc", "metric: roc_auc\n  improvement: -0.05\n  non_inferiority: 0.02",
      "gate.non_inferiority", "0.02",
-     "a model may be promoted that is worse by 0.05, and would be rejected for 0.02",
-     "expected at least 0.05: the margin of what is held is wider than that of what is promoted"),
+     "a loss of 0.05 is promoted (improvement), but a loss of 0.02 is rejected",
+     "set non_inferiority to at least 0.05"),
     ("cron: 0 2 * * 0", "cron: 0 25 * * 0", "schedule.cron", "0 25 * * 0",
      'expected five cron fields: minute, hour, day of month, month, day of week; the hour "25" is not within 0-23',
      'an example: "0 2 * * 0", Sundays at 02:00'),
@@ -212,20 +214,21 @@ RULE_MISTAKES: list[Case] = [
     ("timezone: UTC", "timezone: ../UTC", "schedule.timezone", "../UTC",
      'expected a time zone such as UTC or Europe/Berlin, got "../UTC"', None),
     ("timezone: UTC", "on_new_data: 5m", "schedule.on_new_data", "5m",
-     "new data is noticed by its revision in DVC, and this data comes from elsewhere",
-     "declare data.dvc, or give a cron schedule: a run on data that has not changed ends as no_change"),
-    ("cron: 0 2 * * 0, ", "", "schedule", "schedule", "give cron, on_new_data, on_drift, or several of them", None),
+     "expected data.dvc: new data is detected by its revision in DVC",
+     "declare data.dvc, or use schedule.cron: a run on unchanged data ends as no_change"),
+    ("cron: 0 2 * * 0, ", "", "schedule", "schedule", "expected at least one of cron, on_new_data and on_drift", None),
     ("key: customer_id", "key: label", "data.key", "label",
-     '"label" is the target too; the key tells rows apart', "name another column, or leave key out"),
-    ("[note]", "[note, label]", "data.ignore[1]", "label", '"label" is the target and can\'t be ignored', "remove it"),
-    ("[note]", "[customer_id]", "data.ignore[0]", "customer_id", '"customer_id" is the key and can\'t be ignored',
+     '"label" is also the target: expected a column that identifies rows', "name another column, or remove key"),
+    ("[note]", "[note, label]", "data.ignore[1]", "label",
+     '"label" is the target: expected another column', "remove it"),
+    ("[note]", "[customer_id]", "data.ignore[0]", "customer_id", '"customer_id" is the key: expected another column',
      "remove it"),
     ("columns: [amount]", "columns: [label]", "features.outliers.columns[0]", "label",
      '"label" is the target: expected another column', ""),
     ("columns: [amount]", "columns: [note]", "features.outliers.columns[0]", "note",
      '"note" is ignored: expected a column that is kept', "see data.ignore"),
     ("columns: [amount]", "columns: [customer_id]", "features.outliers.columns[0]", "customer_id",
-     '"customer_id" is the key and no feature: expected another column', ""),
+     '"customer_id" is the key: expected a feature', ""),
     ("columns: [amount]", "columns: [amount, state]", "features.outliers.columns[1]", "state",
      '"state" is declared string: expected a column of numbers', ""),
     ("columns: [state]", "columns: [label]", "gate.slices.columns[0]", "label",
@@ -233,12 +236,12 @@ RULE_MISTAKES: list[Case] = [
     ("{test: 0.2, validation: 0.1}", "{method: time, column: label}", "split.column", "label",
      '"label" is the target: expected another column', ""),
     ("  key: customer_id\n", "", "data.key", "data",
-     "split.method hash deals rows out by their key: expected data.key, got nothing",
-     "name the column that tells rows apart, or set split.method to stratified"),
+     "split.method hash needs a key: expected data.key, got nothing",
+     "declare the column that identifies rows, or set split.method to stratified"),
     ("positive: left", "positive: lef", "data.positive", "lef",
      'expected a value that data.columns.label allows, one of left, stayed, got "lef"', 'did you mean "left"?'),
     ("name: forest", "name: linear", "candidates[1].name", "linear",
-     'candidates of the same name: "linear" is taken by candidates[0]', "give each candidate a name of its own"),
+     'expected distinct names, got "linear", the name of candidates[0]', "rename one of the candidates"),
     ("sklearn.linear_model.L", "sklern.linear_model.L", "candidates[0].estimator",
      "sklern.linear_model.LogisticRegression",
      f'expected an estimator from {PACKAGES}, got "sklern.linear_model.LogisticRegression"',
@@ -250,9 +253,9 @@ RULE_MISTAKES: list[Case] = [
      "expected an import path such as sklearn.linear_model.LogisticRegression, "
      'got "sklearn.a-b.LogisticRegression"', ""),
     ("type: string, allowed: [no, oh]", "type: string, min: 3", "data.columns.state.min", "min",
-     "min is for numbers, and the type is string", ""),
+     "min is only for numbers: the type is string", ""),
     ("min: 0", "pattern: a", "data.columns.amount.pattern", "pattern",
-     "pattern is for text, and the type is float", ""),
+     "pattern is only for text: the type is float", ""),
     ("[no, oh]", "[false, oh]", "data.columns.state.allowed[0]", "false",
      "expected text (the type is string), got false", 'put it in quotes: "false"'),
     ("min: 0", "allowed: [a]", "data.columns.amount.allowed[0]", "a",
@@ -267,7 +270,7 @@ RULE_MISTAKES: list[Case] = [
     FIELD_MISTAKES + RULE_MISTAKES,
     ids=[f"{path}: {new.strip()[:40]}" for _, new, path, *_ in FIELD_MISTAKES + RULE_MISTAKES],
 )
-def test_a_mistake_says_where_what_and_how_to_mend_it(
+def test_issue_has_place_message_and_hint(
     old: str, new: str, path: str, place: str, message: str, hint: str | None
 ) -> None:
     text = changed(old, new)
@@ -277,19 +280,19 @@ def test_a_mistake_says_where_what_and_how_to_mend_it(
     assert text.split("\n")[issue.line - 1][issue.column - 1 :].startswith(place)
 
 
-def test_one_slip_is_one_mistake() -> None:
+def test_misspelled_field_is_one_issue() -> None:
     for old, new, *_ in FIELD_MISTAKES[:2] + RULE_MISTAKES:
         assert len(mistakes_of(changed(old, new))) == 1, new
 
 
-def test_a_split_that_asks_for_the_key_is_pointed_at() -> None:
+def test_split_method_without_key_is_reported_at_the_method() -> None:
     text = changed("  key: customer_id\n", "").replace("{test: 0.2", "{method: hash, test: 0.2")
     (issue,) = mistakes_of(text)
     assert (issue.path, marked(issue)) == ("split.method", "hash")
     assert parse_spec(text.replace("hash", "stratified"), path="churn.yaml").split.method == "stratified"
 
 
-def test_a_regression_has_no_classes_to_stratify_by() -> None:
+def test_regression_refuses_a_stratified_split() -> None:
     text = (
         "model: {name: m, task: regression}\n"
         "data: {file: {path: a.csv}, target: y}\n"
@@ -301,23 +304,23 @@ def test_a_regression_has_no_classes_to_stratify_by() -> None:
     assert issue.message.endswith("a regression has none: expected hash or time")
 
 
-def test_a_regression_without_a_key_is_not_sent_to_classes() -> None:
+def test_regression_without_key_is_hinted_to_a_time_split() -> None:
     text = changed("  key: customer_id\n", "").replace("  positive: left\n", "").replace("roc_auc", "rmse")
     text = text.replace("task: classification", "task: regression").replace("f1: 0.5, log_loss: 0.6", "r2: 0.5")
     (issue,) = mistakes_of(text)
     assert issue.path == "data.key"
-    assert issue.hint == "name the column that tells rows apart, or set split.method to time"
+    assert issue.hint == "declare the column that identifies rows, or set split.method to time"
 
 
-def test_a_regression_has_no_positive_label() -> None:
+def test_regression_refuses_a_positive_class() -> None:
     text = changed("task: classification", "task: regression").replace("roc_auc", "rmse")
     found = mistakes_of(text.replace("f1: 0.5, log_loss: 0.6", "r2: 0.5"))
     assert [(each.path, each.message, each.hint) for each in found] == [
-        ("data.positive", "a regression has no labels: positive is for classification", "remove it")
+        ("data.positive", "positive is only for classification: a regression has no classes", "remove it")
     ]
 
 
-def test_all_mistakes_come_at_once_in_the_order_of_the_file() -> None:
+def test_all_issues_are_reported_in_file_order() -> None:
     text = changed("task: classification", "task: clasification")
     text = text.replace("min: 0,", "min: low,").replace("roc_auc", "roc_acu").replace("timezone: UTC", "timezone: Mars")
     with pytest.raises(SpecError) as caught:
@@ -343,7 +346,7 @@ def test_all_mistakes_come_at_once_in_the_order_of_the_file() -> None:
     )
 
 
-def test_the_error_crosses_processes_whole() -> None:
+def test_spec_error_survives_pickling() -> None:
     with pytest.raises(SpecError) as caught:
         parse_spec("a: 1", path="churn.yaml")
     copy = pickle.loads(pickle.dumps(caught.value))
@@ -351,14 +354,14 @@ def test_the_error_crosses_processes_whole() -> None:
     assert copy.issues == caught.value.issues
 
 
-def test_a_file_of_mistakes_is_cut_short() -> None:
+def test_long_list_of_issues_is_truncated() -> None:
     with pytest.raises(SpecError) as caught:
         parse_spec(CHURN + "".join(f"x{number}: 1\n" for number in range(60)), path="churn.yaml")
     assert len(caught.value.issues) == 60
     assert str(caught.value).endswith("\n\n... and 10 more")
 
 
-def test_of_a_long_line_the_part_around_the_place_is_shown() -> None:
+def test_excerpt_of_a_long_line_is_centred_on_the_place() -> None:
     (issue,) = mistakes_of(changed("[no, oh]", f"[{'ab, ' * 300}1, {'cd, ' * 300}oh]"))
     assert marked(issue) == "1"
     assert max(map(len, issue.excerpt.split("\n"))) < 120
@@ -389,8 +392,8 @@ UNREADABLE = [
     ("é: 1\nab\x07", 2, 3, "the character U+0007 can't be part of a YAML file", "remove it"),
     ("a: \ud800", 1, 4, "the character U+D800 can't be part of a YAML file", "remove it"),
     ("? [1]\n: 2\n", 1, 3, "a key must be plain text", "write it as name: value"),
-    ("a: *b\n", 1, 4, "*b repeats nothing: no &b ends above", ""),
-    ("a: &a [*a]\n", 1, 8, "*a repeats nothing: no &a ends above", ""),
+    ("a: *b\n", 1, 4, "the alias *b has no anchor &b above", ""),
+    ("a: &a [*a]\n", 1, 8, "the alias *a has no anchor &a above", ""),
     ("a: " + "[" * 100_000, 1, 24, "nested deeper than 20 levels", ""),
     ("a: &a [[[[[[[[[[1]]]]]]]]]]\nb: [[[[[[[[[[*a]]]]]]]]]]", 2, 14, "nested deeper than 20 levels", ""),
     ("a: [" + "1," * 10_000 + "]", 1, 20_001, "more than 10000 values, with what aliases repeat", ""),
@@ -401,12 +404,12 @@ UNREADABLE = [
 @pytest.mark.parametrize(
     ("text", "line", "column", "message", "hint"), UNREADABLE, ids=[repr(t[0][:20]) for t in UNREADABLE]
 )
-def test_what_is_no_declaration_is_told_as_such(text: str, line: int, column: int, message: str, hint: str) -> None:
+def test_text_that_is_no_declaration_has_one_issue(text: str, line: int, column: int, message: str, hint: str) -> None:
     (issue,) = mistakes_of(text)
     assert (issue.line, issue.column, issue.message, issue.hint) == (line, column, message, hint)
 
 
-def test_scalars_are_those_of_yaml_1_2() -> None:
+def test_scalars_follow_yaml_1_2() -> None:
     params = (
         "{a: no, b: ON, c: 1e3, d: 012, e: 0x1F, f: 0o17, g: 12:30, h: 2026-11-01, i: ~, j: 'true', k: True, l: 1_000}"
     )
@@ -417,12 +420,12 @@ def test_scalars_are_those_of_yaml_1_2() -> None:
     }  # fmt: skip
 
 
-def test_keys_are_text_as_written() -> None:
+def test_keys_are_text() -> None:
     spec = parse_spec(changed("{C: 1e-3}", "{no: 1, 1: 2, 1.0: 3}"), path="churn.yaml")
     assert spec.candidates[0].params == {"no": 1, "1": 2, "1.0": 3}
 
 
-def test_an_alias_repeats_and_its_mistakes_are_told_where_it_stands() -> None:
+def test_issues_of_an_alias_are_reported_at_the_alias() -> None:
     text = changed("{type: float, min: 0, max: 9}", "&money {type: float, min: 0}\n    cost: *money")
     spec = parse_spec(text, path="churn.yaml")
     assert spec.data.columns["cost"] == spec.data.columns["amount"] == Column(type="float", min=0)
@@ -431,28 +434,28 @@ def test_an_alias_repeats_and_its_mistakes_are_told_where_it_stands() -> None:
     assert (second.path, second.line, marked(second)) == ("data.columns.cost.min", 11, "cost")
 
 
-def test_a_file_may_begin_with_a_byte_order_mark_and_end_lines_as_windows_does(tmp_path: Path) -> None:
+def test_byte_order_mark_and_crlf_are_accepted(tmp_path: Path) -> None:
     file = tmp_path / "churn.yaml"
     file.write_bytes(b"\xef\xbb\xbf" + CHURN.replace("\n", "\r\n").encode())
     assert load_spec(file) == parse_spec(CHURN, path="churn.yaml")
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_file_raises_spec_error(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         load_spec(tmp_path / "none.yaml")
-    assert str(caught.value) == f"there is no such declaration\n  where: {tmp_path}/none.yaml\n  fix: check the path"
+    assert str(caught.value) == f"the declaration does not exist\n  where: {tmp_path}/none.yaml\n  fix: check the path"
 
 
 @pytest.mark.parametrize(("name", "reason"), [("", "Is a directory"), ("a\0b", "embedded null byte")])
-def test_a_path_that_is_no_file(tmp_path: Path, name: str, reason: str) -> None:
+def test_unreadable_path_raises_spec_error(tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(SpecError) as caught:
         load_spec(f"{tmp_path}/{name}")
     assert (caught.value.what, caught.value.got, caught.value.fix) == (
-        "the declaration can't be read", reason, "name a YAML file",
+        "the declaration can't be read", reason, "pass the path of a YAML file",
     )  # fmt: skip
 
 
-def test_a_file_in_another_encoding(tmp_path: Path) -> None:
+def test_file_in_another_encoding_is_reported_at_the_byte(tmp_path: Path) -> None:
     file = tmp_path / "churn.yaml"
     file.write_bytes("model:\n  name: Zürich\n".encode("latin-1"))
     with pytest.raises(SpecError) as caught:
@@ -488,7 +491,7 @@ SCALARS = st.one_of(
 
 
 @given(st.lists(st.tuples(st.sampled_from(PLACES), SCALARS), min_size=1, max_size=3))
-def test_whatever_is_changed_it_loads_or_says_why(changes: list[tuple[tuple[str, int, int], str]]) -> None:
+def test_any_edit_gives_a_spec_or_a_spec_error(changes: list[tuple[tuple[str, int, int], str]]) -> None:
     text = changes[0][0][0]
     here = sorted({(start, end, new) for (source, start, end), new in changes if source is text}, reverse=True)
     for start, end, new in here:
@@ -497,7 +500,7 @@ def test_whatever_is_changed_it_loads_or_says_why(changes: list[tuple[tuple[str,
 
 
 @given(st.text() | st.text(alphabet="ab:-[]{}&*!|>'\"#?,\n \t%@`<"))
-def test_whatever_is_written_it_loads_or_says_why(text: str) -> None:
+def test_any_text_gives_a_spec_or_a_spec_error(text: str) -> None:
     judged(text)
 
 
@@ -528,7 +531,7 @@ def test_shipped_declarations_load_and_survive_json(path: Path) -> None:
     ("declaration", "table"),
     [(0, "customers-2026-10.csv"), (0, "customers-2026-11.csv"), (1, "credit.csv")],
 )
-def test_the_sample_data_is_what_the_shipped_declarations_say(declaration: int, table: str) -> None:
+def test_sample_data_has_the_declared_columns(declaration: int, table: str) -> None:
     spec = load_spec(SHIPPED[declaration])
     with (SAMPLES / table).open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
@@ -550,7 +553,7 @@ def fits(cell: str, column: Column) -> bool:
     )
 
 
-def test_the_churn_pipeline_says_what_it_is_known_for() -> None:
+def test_churn_declaration_has_the_documented_values() -> None:
     spec = load_spec(SHIPPED[0])
     assert (spec.model.name, spec.data.target, spec.data.key, spec.seed) == (
         "customer-churn-model", "label", "customer_id", 9,
@@ -577,7 +580,7 @@ assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_reading_opens_one_file_and_imports_nothing_heavy(path: Path) -> None:
+def test_load_spec_opens_one_file_and_imports_no_heavy_package(path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", IMPORTS_AND_OPENS, str(path)], capture_output=True, text=True, check=False
     )
