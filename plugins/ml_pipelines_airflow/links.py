@@ -1,7 +1,7 @@
-"""Buttons on a task that open the MLflow run, the model version or the report.
+"""Links on a task to the MLflow run, the model version or the report.
 
-A link is the address that the task pushed as an XCom of the link's key; a task that pushed none shows none. They are
-set on our own tasks, one by one: a link that a plugin gives to PythonOperator would appear on everybody's.
+A task pushes the address of a link as an XCom under the link's key, and shows no link without one. The DAG builders set
+the links on single tasks: a link that a plugin adds to PythonOperator would appear on the tasks of all DAGs.
 """
 
 from __future__ import annotations
@@ -17,45 +17,45 @@ if TYPE_CHECKING:
 __all__ = ["REPORT_ROUTE", "MlflowRunLink", "ModelVersionLink", "ReportLink", "link_urls", "operator_links"]
 
 REPORT_ROUTE = "ml-report"
-"""Name of the report among the tabs of a run."""
+"""Path of the report in the tabs of a run."""
 
 
-class _PushedLink(BaseOperatorLink):
-    """An address that the task has pushed."""
+class _XComLink(BaseOperatorLink):
+    """A link whose address the task pushes as an XCom."""
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """The address, empty if there is none.
+        """Return the address, empty if there is none.
 
-        Airflow asks once the task has run and in its process, so what it calls a key is the task instance itself; and
-        keeps the answer where the web server reads it.
+        Airflow calls this in the task process after the task and stores the address for the web server. There, the
+        argument `ti_key` is the task instance.
         """
         index = ti_key.map_index
-        where = {} if index is None or index < 0 else {"map_indexes": index}
-        return str(ti_key.xcom_pull(task_ids=ti_key.task_id, key=self.xcom_key, **where) or "")
+        mapped = {} if index is None or index < 0 else {"map_indexes": index}
+        return str(ti_key.xcom_pull(task_ids=ti_key.task_id, key=self.xcom_key, **mapped) or "")
 
 
-class MlflowRunLink(_PushedLink):
-    """The run of a training."""
+class MlflowRunLink(_XComLink):
+    """The MLflow run of a training."""
 
     name = "MLflow run"
     xcom_key = "mlflow_run_url"
 
 
-class ModelVersionLink(_PushedLink):
-    """A version in the model registry."""
+class ModelVersionLink(_XComLink):
+    """The version in the model registry."""
 
     name = "Model version"
     xcom_key = "model_version_url"
 
 
-class ReportLink(_PushedLink):
-    """The run's report, on the run's page in Airflow; it is there once the run has ended."""
+class ReportLink(_XComLink):
+    """The report on the page of the run in Airflow, available after the end of the run."""
 
     name = "Report"
     xcom_key = "report_url"
 
 
-_LINKS: dict[str, _PushedLink] = {
+_LINKS: dict[str, _XComLink] = {
     "train": MlflowRunLink(),
     "evaluate": ReportLink(),
     "decide": ReportLink(),
@@ -67,20 +67,20 @@ _LINKS: dict[str, _PushedLink] = {
 
 
 def operator_links(step: str) -> tuple[BaseOperatorLink, ...]:
-    """What a step's task may link to."""
+    """Return the links of the task that runs a step."""
     return (_LINKS[step],) if step in _LINKS else ()
 
 
 def link_urls(
-    step: str, values: dict[str, Any], told: Callable[[str], Any], run_url: str | None = None
+    step: str, values: dict[str, Any], earlier: Callable[[str], Any], run_url: str | None = None
 ) -> dict[str, str]:
-    """The addresses that a step's task has to push, by XCom key.
+    """Return the addresses that the task of a step pushes, by XCom key.
 
     Args:
-        step: name in the catalog.
-        values: of its result.
-        told: gives the values of an earlier step; None if it was skipped.
-        run_url: where the run is shown in Airflow's UI.
+        step: name of the step.
+        values: values of its result.
+        earlier: returns the values of an earlier step, None if it was skipped.
+        run_url: page of the run in Airflow.
     """
     if step not in _LINKS:
         return {}
@@ -90,7 +90,7 @@ def link_urls(
         case "register":
             url = values.get("url")
         case "deploy":
-            url = (told("register") or {}).get("url")
+            url = (earlier("register") or {}).get("url")
         case _:
             url = f"{run_url}/plugin/{REPORT_ROUTE}" if run_url else None
     return {_LINKS[step].xcom_key: str(url)} if url else {}

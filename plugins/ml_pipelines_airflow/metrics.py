@@ -1,7 +1,7 @@
-"""What a step tells of itself over StatsD or OpenTelemetry, wherever Airflow sends its own metrics.
+"""Metrics of steps over StatsD or OpenTelemetry, sent as Airflow sends its own.
 
-Each metric is told with pipeline and step as tags. Plain StatsD knows no tags: so it is told once more with their
-values in its name, as Airflow does with its own, unless `[metrics] legacy_names_on = False`.
+Each metric has the pipeline and the step as tags. Plain StatsD has no tags: each metric is sent a second time with
+their values in its name, unless `[metrics] legacy_names_on = False`.
 """
 
 from __future__ import annotations
@@ -10,52 +10,51 @@ import logging
 from collections.abc import Callable, Iterator
 
 from ml_pipelines.contracts import StepResult
-from ml_pipelines.pipeline.facts import RecordFacts
 
-__all__ = ["tell"]
+__all__ = ["emit"]
 
 log = logging.getLogger(__name__)
 
 _SWITCHES = ("statsd_on", "statsd_datadog_enabled", "otel_on")
 
 
-def tell(pipeline: str, result: StepResult) -> None:
-    """Send what a step made. It costs three look-ups where metrics are off, and never fails a task.
+def emit(pipeline: str, result: StepResult) -> None:
+    """Send the metrics of a step. Never raises, and costs three look-ups if metrics are off.
 
     Args:
-        pipeline: name of the DAG.
-        result: of the step.
+        pipeline: id of the DAG.
+        result: result of the step.
     """
-    # Whatever a client of metrics comes across, the work is done and must not be lost for it.
+    # An error of a metrics client must not fail a task whose step has succeeded.
     try:
         from airflow.sdk.configuration import conf
 
         if any(conf.getboolean("metrics", switch, fallback=False) for switch in _SWITCHES):
-            _send(pipeline, result, named=conf.getboolean("metrics", "legacy_names_on", fallback=True))
+            _send(pipeline, result, legacy_names=conf.getboolean("metrics", "legacy_names_on", fallback=True))
     except Exception:
         log.warning("the metrics of step %s were not sent", result.step, exc_info=True)
 
 
-def _send(pipeline: str, result: StepResult, *, named: bool) -> None:
+def _send(pipeline: str, result: StepResult, *, legacy_names: bool) -> None:
     from airflow.sdk.observability import stats
 
     send: dict[str, Callable[..., None]] = {"timing": stats.timing, "incr": stats.incr, "gauge": stats.gauge}
     for kind, name, value, tags in _metrics(pipeline, result):
         send[kind](name, value, tags=tags)
-        if named:
-            # A dot in a value would be one more level of the name.
-            levels = [stats.normalize_name_for_stats(each, False).replace(".", "__") for each in tags.values()]
+        if legacy_names:
+            # A dot in a value would add a level to the name.
+            levels = [stats.normalize_name_for_stats(tag, False).replace(".", "__") for tag in tags.values()]
             send[kind](".".join([name, *levels]), value)
 
 
 def _metrics(pipeline: str, result: StepResult) -> Iterator[tuple[str, str, float, dict[str, str]]]:
-    """Kind, name, value and tags of everything that there is to tell."""
+    """Yield kind, name, value and tags of each metric."""
     tags = {"dag_id": pipeline, "step": result.step}
-    yield "timing", "ml_pipelines.step.duration", result.seconds * 1000, tags  # milliseconds, as Airflow's own
+    yield "timing", "ml_pipelines.step.duration", result.seconds * 1000, tags  # milliseconds, as Airflow's timings
     yield "incr", "ml_pipelines.step.done", 1, tags | {"status": result.status}
-    for name, made in result.outputs.items():
-        if made.rows is not None and result.step != "plan_shards":  # a name for each shard would be too many
-            yield "gauge", "ml_pipelines.step.rows", made.rows, tags | {"output": name}
+    for name, output in result.outputs.items():
+        if output.rows is not None and result.step != "plan_shards":  # one name per shard would be too many
+            yield "gauge", "ml_pipelines.step.rows", output.rows, tags | {"output": name}
     if result.step == "record_decision":
-        outcome = RecordFacts.of(result).outcome
+        outcome = str(result.values["outcome"])
         yield "incr", "ml_pipelines.run.outcome", 1, {"dag_id": pipeline, "outcome": outcome}

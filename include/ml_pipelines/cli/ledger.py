@@ -233,7 +233,7 @@ def _show_card(services: ConnectedServices, entry: LedgerEntry) -> None:
     if entry.run_url:
         lines.append(("page", entry.run_url))
     evaluation = _evaluation(services, entry)
-    out.print(decision_card(entry.model_dump(mode="json"), evaluation=evaluation, where_next=lines))
+    out.print(decision_card(entry.decision, entry.details, evaluation=evaluation, where_next=lines))
 
 
 def _evaluation(services: ConnectedServices, entry: LedgerEntry) -> dict[str, Any] | None:

@@ -1,8 +1,8 @@
-"""The decision card: what became of a run and why, for the terminal, and as Markdown for who is asked to approve."""
+"""The decision of a run, as a card for the terminal and as Markdown for an approval."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -11,7 +11,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ml_pipelines.contracts import Decision, Interval
+from ml_pipelines.contracts import Comparison, Decision, Interval, RunDetails
+from ml_pipelines.reporting.formatting import format_count, format_digest
 
 __all__ = ["decision_card", "decision_markdown"]
 
@@ -24,140 +25,152 @@ _COLOURS = {
     "rolled_back": "magenta",
     "external_change": "magenta",
 }
-_SHOWN_METRICS = 4
+_MAX_METRICS = 4
+_MAX_SLOW_STEPS = 3
 _ABBREVIATIONS = {"average_precision": "avg prec", "roc_auc": "ROC-AUC", "balanced_accuracy": "bal acc"}
+_CHAMPION, _DUMMY = "champion", "dummy baseline"
 
 
 def decision_card(
-    entry: dict[str, Any],
+    decision: Decision,
+    details: RunDetails,
     *,
-    evaluation: dict[str, Any] | None = None,
+    evaluation: Mapping[str, Any] | None = None,
     steps: Sequence[tuple[str, bool, float]] = (),
     where_next: Sequence[tuple[str, str]] = (),
 ) -> RenderableType:
-    """What became of a run.
+    """Return the card of a run for the terminal.
 
     Args:
-        entry: the ledger's entry.
-        evaluation: the document that `evaluate` made, if the run came that far.
-        steps: label, whether the result was there already, and seconds of each step.
-        where_next: what to look at or do next: label and address or command.
+        decision: the final decision.
+        details: details of the ledger entry.
+        evaluation: document of the step `evaluate`; None if the run ended before it.
+        steps: label, whether the result was cached, and seconds, of each step.
+        where_next: label and address or command of the next actions.
     """
-    decision, details = entry["decision"], entry["details"]
-    outcome = decision["outcome"]
-    parts: list[RenderableType] = [Text(decision["reason"]), Text()]
-    parts.append(_facts(decision, details))
+    parts: list[RenderableType] = [_pairs(_facts(decision, details))]
     if evaluation:
-        parts += [Text(), _metrics(decision, evaluation)]
-    if decision["rules"]:
-        parts += [Text(), _rules(decision)]
+        parts.append(_metrics(decision, evaluation))
+    if decision.rules:
+        parts.append(_rules(decision))
     if steps:
-        parts += [Text(), _timings(steps)]
+        parts.append(_durations(steps))
     if where_next:
-        parts += [Text(), _pairs(where_next)]
-    verdict = outcome.replace("_", " ").upper()
-    title = f"[bold]{escape(decision['model'])}[/bold]: [bold {_COLOURS[outcome]}]{verdict}[/]"
-    return Panel(Group(*parts), title=title, title_align="left", border_style=_COLOURS[outcome], padding=(1, 2))
+        parts.append(_pairs(where_next))
+    content = [Text(decision.reason), *(item for part in parts for item in (Text(), part))]
+    colour, verdict = _COLOURS[decision.outcome], decision.outcome.replace("_", " ").upper()
+    title = f"[bold]{escape(decision.model)}[/bold]: [bold {colour}]{verdict}[/]"
+    return Panel(Group(*content), title=title, title_align="left", border_style=colour, padding=(1, 2))
 
 
-def _facts(decision: dict[str, Any], details: dict[str, Any]) -> Table:
-    pin, rows = details.get("pin") or {}, details.get("rows") or {}
-    facts = []
-    if pin:
-        revision = f" at {pin['revision'][:12]}" if pin.get("revision") else ""
-        facts.append(("data", f"{pin['location']}{revision}  {_short(pin.get('digest'))}"))
-    if rows:
-        aside = ", ".join(f"{count} {reason}" for reason, count in (rows.get("quarantined_by_reason") or {}).items())
-        kept = f"{rows['rows_in']:,} = {rows['kept']:,} kept + {rows['quarantined']:,} quarantined"
-        facts.append(("rows", kept + (f" ({aside})" if aside else "")))
-    if details.get("version"):
-        before = details.get("previous_version")
-        facts.append(
-            (
-                "registered",
-                f"version {details['version']} is @champion" + (f", version {before} is @previous" if before else ""),
-            )
-        )
-    elif version := (details.get("champion") or {}).get("version") or decision.get("champion_version"):
-        facts.append(("champion", f"version {version} keeps serving"))
-    if changed := details.get("changed"):
-        facts.append(("changed", f"{', '.join(changed)} since the champion"))
-    if compared := decision.get("comparison"):
-        facts.append(("difference", _difference(compared)))
-    if details.get("approver"):
-        facts.append(("approved", f"by {details['approver']}"))
-    return _pairs(facts)
+def _facts(decision: Decision, details: RunDetails) -> list[tuple[str, str]]:
+    champion = details.champion.version if details.champion else decision.champion_version
+    facts = {
+        "data": _data(details),
+        "rows": _rows(details),
+        "deployed": _deployed(details),
+        "champion": f"version {champion}, unchanged" if champion and not details.version else None,
+        "changed": f"{', '.join(details.changed)} since the champion" if details.changed else None,
+        "difference": _difference(decision.comparison) if decision.comparison else None,
+        "approved": f"by {details.approver}" if details.approver else None,
+    }
+    return [(label, text) for label, text in facts.items() if text]
 
 
-def _difference(compared: dict[str, Any]) -> str:
-    """Candidate beside champion: positive is better."""
-    found = compared["interval"]
-    bounds = f"{100 * found['confidence']:g} %: {found['low']:+.3g} to {found['high']:+.3g}, " if found else ""
-    return f"{compared['difference']:+.3g} {compared['metric']} to the champion ({bounds}{compared['rows']:,} rows)"
+def _data(details: RunDetails) -> str | None:
+    pin = details.pin
+    if pin is None:
+        return None
+    revision = f" at {pin.revision[:12]}" if pin.revision else ""
+    return f"{pin.location}{revision}  {format_digest(pin.digest)}"
 
 
-def _short(digest: str | None) -> str:
-    algorithm, _, value = (digest or "").partition(":")
-    return f"{algorithm}:{value[:12]}" if value else ""
+def _rows(details: RunDetails) -> str | None:
+    rows = details.rows
+    if rows is None:
+        return None
+    reasons = ", ".join(f"{count} {reason}" for reason, count in rows.quarantined_by_reason.items())
+    counts = f"{format_count(rows.rows_in)} = {format_count(rows.kept)} kept + {format_count(rows.quarantined)}"
+    return f"{counts} quarantined" + (f" ({reasons})" if reasons else "")
 
 
-def _metrics(decision: dict[str, Any], evaluation: dict[str, Any]) -> Table:
-    primary = evaluation["metric"]
-    judged = [rule["rule"].removeprefix("threshold ") for rule in decision["rules"]]
-    known = evaluation["dummy"]["test"]
-    names = list(dict.fromkeys([primary, *(name for name in judged if name in known), *known]))[:_SHOWN_METRICS]
+def _deployed(details: RunDetails) -> str | None:
+    if not details.version:
+        return None
+    previous = f", version {details.previous_version} is @previous" if details.previous_version else ""
+    return f"version {details.version} is @champion{previous}"
+
+
+def _difference(comparison: Comparison) -> str:
+    """Return the difference between candidate and champion, positive if the candidate is better."""
+    interval = comparison.interval
+    bounds = f"{_confidence(interval)}: {interval.low:+.3g} to {interval.high:+.3g}, " if interval else ""
+    difference = f"{comparison.difference:+.3g} {comparison.metric} to the champion"
+    return f"{difference} ({bounds}{format_count(comparison.rows)} rows)"
+
+
+def _confidence(interval: Interval) -> str:
+    return f"{100 * interval.confidence:g} %"
+
+
+def _metrics(decision: Decision, evaluation: Mapping[str, Any]) -> Table:
+    """Return the metrics of the candidates, the champion and the dummy baseline."""
+    primary, names = evaluation["metric"], _metric_names(decision, evaluation)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", no_wrap=True)
     for name, part in ((primary, "validation"), *((name, "test") for name in names)):
         table.add_column(f"{part}\n{_ABBREVIATIONS.get(name, name)}", justify="right", no_wrap=True)
     for candidate in evaluation["candidates"]:
-        chosen = candidate["candidate"] == evaluation["winner"]
-        table.add_row(
-            f"{candidate['candidate']}{' *' if chosen else ''}",
-            _number(candidate["validation"].get(primary)),
-            *(_number(candidate["test"].get(name)) for name in names),
-            style="bold" if chosen else "",
-        )
-        if chosen:
-            _bounds(table, decision.get("intervals"), primary)
-    others = {"today's champion": decision["champion_metrics"], "learned nothing": decision["dummy_metrics"]}
-    for label, metrics in others.items():
-        if metrics:
-            table.add_row(label, "", *(_number(metrics.get(name)) for name in names), style="dim")
-        if label == "today's champion":
-            _bounds(table, decision.get("champion_intervals"), primary)
+        is_best = candidate["candidate"] == evaluation["winner"]
+        label, validation = f"{candidate['candidate']}{' *' if is_best else ''}", candidate["validation"].get(primary)
+        style = "bold" if is_best else ""
+        table.add_row(label, _number(validation), *_numbers(candidate["test"], names), style=style)
+        if is_best:
+            _add_interval(table, decision.intervals.get(primary))
+    if decision.champion_metrics:
+        table.add_row(_CHAMPION, "", *_numbers(decision.champion_metrics, names), style="dim")
+        _add_interval(table, decision.champion_intervals.get(primary))
+    if decision.dummy_metrics:
+        table.add_row(_DUMMY, "", *_numbers(decision.dummy_metrics, names), style="dim")
     return table
 
 
-def _bounds(table: Table, intervals: dict[str, Any] | None, primary: str) -> None:
-    """A row with where the primary metric above it lies: more do not fit beside each other."""
-    if found := (intervals or {}).get(primary):
-        bounds = f"{found['low']:.3f}-{found['high']:.3f}"
-        table.add_row(f"  {100 * found['confidence']:g} % interval", "", bounds, style="dim italic")
+def _metric_names(decision: Decision, evaluation: Mapping[str, Any]) -> list[str]:
+    """Return the primary metric, then those with a rule, then others, up to the number of columns."""
+    metrics = evaluation["dummy"]["test"]
+    with_rule = [rule.rule.removeprefix("threshold ") for rule in decision.rules]
+    names = [evaluation["metric"], *(name for name in with_rule if name in metrics), *metrics]
+    return list(dict.fromkeys(names))[:_MAX_METRICS]
 
 
-def _rules(decision: dict[str, Any]) -> RenderableType:
-    rules = decision["rules"]
-    failing = "[yellow]hold[/]" if decision["outcome"] in ("held", "promoted") else "[red]fail[/]"
+def _add_interval(table: Table, interval: Interval | None) -> None:
+    """Add a row with the interval of the primary metric; a column of its own would be too wide."""
+    if interval:
+        bounds = f"{interval.low:.3f}-{interval.high:.3f}"
+        table.add_row(f"  {_confidence(interval)} interval", "", bounds, style="dim italic")
+
+
+def _rules(decision: Decision) -> RenderableType:
+    failed_text = "[yellow]hold[/]" if decision.outcome in ("held", "promoted") else "[red]fail[/]"
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("rule")
     for name in ("value", "limit"):
         table.add_column(name, justify="right")
     table.add_column("verdict")
-    for rule in rules:
-        verdict = "[green]pass[/]" if rule["passed"] else failing
-        table.add_row(Text(rule["rule"]), _number(rule["value"]), _number(rule["limit"]), verdict)
-    # The first is told at the top.
-    more = [Text(f"{rule['rule']}: {rule['detail']}", style="dim") for rule in rules if not rule["passed"]][1:]
-    return Group(table, Text(), *more) if more else table
+    for rule in decision.rules:
+        verdict = "[green]pass[/]" if rule.passed else failed_text
+        table.add_row(Text(rule.rule), _number(rule.value), _number(rule.limit), verdict)
+    failed = [rule for rule in decision.rules if not rule.passed]
+    # The reason at the top of the card describes the first one.
+    explanations = [Text(f"{rule.rule}: {rule.detail}", style="dim") for rule in failed[1:]]
+    return Group(table, Text(), *explanations) if explanations else table
 
 
-def _timings(steps: Sequence[tuple[str, bool, float]]) -> Text:
-    reused = sum(cached for _, cached, _ in steps)
-    slowest = ", ".join(
-        f"{label} {seconds:.1f} s" for label, _, seconds in sorted(steps, key=lambda step: -step[2])[:3]
-    )
-    return Text(f"{len(steps)} steps, {reused} reused from the store; slowest: {slowest}", style="dim")
+def _durations(steps: Sequence[tuple[str, bool, float]]) -> Text:
+    cached = sum(is_cached for _, is_cached, _ in steps)
+    longest = sorted(steps, key=lambda step: -step[2])[:_MAX_SLOW_STEPS]
+    slowest = ", ".join(f"{label} {seconds:.1f} s" for label, _, seconds in longest)
+    return Text(f"{len(steps)} steps, {cached} reused from the store; slowest: {slowest}", style="dim")
 
 
 def _pairs(pairs: Sequence[tuple[str, str]]) -> Table:
@@ -169,40 +182,45 @@ def _pairs(pairs: Sequence[tuple[str, str]]) -> Table:
     return table
 
 
+def _numbers(metrics: Mapping[str, float | None], names: Sequence[str]) -> list[str]:
+    return [_number(metrics.get(name)) for name in names]
+
+
 def _number(value: float | None) -> str:
     if value is None:
         return "-"
-    if abs(value) >= 1000:  # bytes
+    if abs(value) >= 1000:  # a size in bytes
         return f"{value:,.0f}"
     return f"{value:.2g}" if 0 < abs(value) < 0.0005 else f"{value:.3f}"
 
 
 def decision_markdown(decision: Decision) -> str:
-    """A decision as Markdown: why, the models side by side, and each rule with its verdict."""
+    """Return a decision as Markdown: the reason, the metrics of the models, and the verdict of each rule."""
     headers = ["", decision.candidate or "candidate"]
-    columns = [(decision.metrics, decision.intervals)]
+    columns: list[tuple[Mapping[str, float | None], Mapping[str, Interval]]] = [(decision.metrics, decision.intervals)]
     if decision.champion_metrics:
-        headers.append(f"champion, version {decision.champion_version}")
+        headers.append(f"{_CHAMPION}, version {decision.champion_version}")
         columns.append((decision.champion_metrics, decision.champion_intervals))
-    headers.append("learned nothing")
+    headers.append(_DUMMY)
     columns.append((decision.dummy_metrics, {}))
     rows = [
-        [f"**{name}**" if name == decision.metric else name, *(_measured(name, *column) for column in columns)]
+        [f"**{name}**" if name == decision.metric else name, *(_with_interval(name, *column) for column in columns)]
         for name in decision.metrics
     ]
     rules = [
-        [rule.rule, _number(rule.value), _number(rule.limit), "pass" if rule.passed else f"**no**: {rule.detail}"]
+        [rule.rule, _number(rule.value), _number(rule.limit), "pass" if rule.passed else f"**fail**: {rule.detail}"]
         for rule in decision.rules
     ]
-    parts = [decision.reason, _markdown_table(headers, rows), _markdown_table(["rule", "value", "limit", ""], rules)]
+    rule_headers = ["rule", "value", "limit", "verdict"]
+    parts = [decision.reason, _markdown_table(headers, rows), _markdown_table(rule_headers, rules)]
     if decision.comparison:
-        parts.insert(1, f"Difference: {_difference(decision.comparison.model_dump())}")
+        parts.insert(1, f"Difference: {_difference(decision.comparison)}")
     return "\n\n".join(parts)
 
 
-def _measured(name: str, metrics: dict[str, float | None], intervals: dict[str, Interval]) -> str:
-    found = intervals.get(name)
-    return _number(metrics.get(name)) + (f" ({found.low:.3f} to {found.high:.3f})" if found else "")
+def _with_interval(name: str, metrics: Mapping[str, float | None], intervals: Mapping[str, Interval]) -> str:
+    interval = intervals.get(name)
+    return _number(metrics.get(name)) + (f" ({interval.low:.3f} to {interval.high:.3f})" if interval else "")
 
 
 def _markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -42,7 +42,8 @@ def run_card(
     records = artifacts.run(pipeline, run_id)
     evaluated = next((each.result.outputs["evaluation"] for each in records if each.result.step == "evaluate"), None)
     card = decision_card(
-        entry.model_dump(mode="json"),
+        entry.decision,
+        entry.details,
         evaluation=load_json(artifacts.read(evaluated)) if evaluated else None,
         steps=[(_label(each), each.result.status == "cached", each.result.seconds) for each in records],
         where_next=[*_report(entry.details.report), *where_next],

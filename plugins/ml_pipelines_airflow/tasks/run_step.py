@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ml_pipelines.contracts import Identity, StepRequest, StepResult
 from ml_pipelines.pipeline.parameters import Parameters
 from ml_pipelines_airflow.execution import process
-from ml_pipelines_airflow.metrics import tell
+from ml_pipelines_airflow.metrics import emit
 
 if TYPE_CHECKING:
     from ml_pipelines.services.settings import Settings
@@ -74,7 +74,7 @@ def execute_step(
     log.info(
         "ml_pipelines step %s done: %s, run %s of %s, %s", _label(ti, told), did, ti.run_id, ti.dag_id, _keys(result)
     )
-    tell(ti.dag_id, result)
+    emit(ti.dag_id, result)
     return result
 
 

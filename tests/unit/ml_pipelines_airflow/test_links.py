@@ -1,4 +1,4 @@
-"""Which address belongs to which task. What the web server shows: tests/integration/airflow/test_new_data.py."""
+"""The addresses of each step. tests/integration/airflow/test_new_data.py covers the web server."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ WITHOUT: dict[str, Any] = {"train": [{"candidate": "tree", "tracking_url": None}
         ("split", {"rows": 3}, {}),
     ],
 )
-def test_a_step_pushes_its_address(step: str, values: dict[str, Any], pushed: dict[str, str]) -> None:
+def test_link_urls_returns_the_address_of_a_step(step: str, values: dict[str, Any], pushed: dict[str, str]) -> None:
     assert link_urls(step, values, EARLIER.get, AIRFLOW) == pushed
 
 
 @pytest.mark.parametrize("earlier", [WITHOUT, {}])
 @pytest.mark.parametrize("step", TRAINING_STEPS)
-def test_without_a_page_nothing_is_pushed(step: str, earlier: dict[str, Any]) -> None:
+def test_link_urls_returns_nothing_without_an_address(step: str, earlier: dict[str, Any]) -> None:
     assert link_urls(step, {"winner": "tree", "tracking_url": None}, earlier.get) == {}
 
 
-def test_what_a_step_pushes_is_what_its_link_reads() -> None:
+def test_link_urls_has_the_keys_of_operator_links() -> None:
     values = {"winner": "tree", "url": "http://mlflow/v", "tracking_url": f"{RUN}/a"}
     for step in TRAINING_STEPS:
         assert [link.xcom_key for link in operator_links(step)] == list(link_urls(step, values, EARLIER.get, AIRFLOW))
 
 
 @pytest.mark.parametrize("link", [MlflowRunLink(), ModelVersionLink(), ReportLink()])
-@pytest.mark.parametrize(("map_index", "asked"), [(-1, {}), (None, {}), (2, {"map_indexes": 2})])
-def test_a_link_is_what_the_task_has_pushed(link: Any, map_index: int | None, asked: dict[str, int]) -> None:
-    def xcom_pull(*, task_ids: str, key: str, **where: int) -> str | None:
-        assert (task_ids, where) == ("t", asked)
+@pytest.mark.parametrize(("map_index", "mapped"), [(-1, {}), (None, {}), (2, {"map_indexes": 2})])
+def test_get_link_returns_the_pushed_address(link: Any, map_index: int | None, mapped: dict[str, int]) -> None:
+    def xcom_pull(*, task_ids: str, key: str, **arguments: int) -> str | None:
+        assert (task_ids, arguments) == ("t", mapped)
         return {link.xcom_key: "http://mlflow/x"}.get(key)
 
     ti = SimpleNamespace(task_id="t", map_index=map_index, xcom_pull=xcom_pull)

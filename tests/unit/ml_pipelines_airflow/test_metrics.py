@@ -25,26 +25,26 @@ OF_SPLIT = {"dag_id": "churn", "step": "split"}
 
 
 class Backend:
-    """Keeps what it is told, as Airflow's clients of StatsD and OpenTelemetry are told."""
+    """Records the calls to Airflow's clients of StatsD and OpenTelemetry."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, str, float, dict[str, str] | None]] = []
+        self.calls: list[tuple[str, str, float, dict[str, str] | None]] = []
 
     def incr(self, stat: str, count: int = 1, *, tags: dict[str, str] | None = None) -> None:
-        self.told.append(("incr", stat, count, tags))
+        self.calls.append(("incr", stat, count, tags))
 
     def gauge(self, stat: str, value: float, *, tags: dict[str, str] | None = None) -> None:
-        self.told.append(("gauge", stat, value, tags))
+        self.calls.append(("gauge", stat, value, tags))
 
     def timing(self, stat: str, dt: float, *, tags: dict[str, str] | None = None) -> None:
-        self.told.append(("timing", stat, dt, tags))
+        self.calls.append(("timing", stat, dt, tags))
 
 
 @pytest.fixture
 def backend() -> Iterator[Backend]:
-    told: Any = Backend()
-    stats.initialize(factory=lambda: told, export_legacy_names=True)
-    yield told
+    backend: Any = Backend()
+    stats.initialize(factory=lambda: backend, export_legacy_names=True)
+    yield backend
     stats.initialize(factory=_none, export_legacy_names=True)
 
 
@@ -60,9 +60,9 @@ def on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("on")
-def test_a_step_tells_its_duration_how_it_came_about_and_its_rows(backend: Backend) -> None:
-    metrics.tell("churn", SPLIT)
-    assert [each for each in backend.told if each[3]] == [
+def test_emit_sends_duration_status_and_rows(backend: Backend) -> None:
+    metrics.emit("churn", SPLIT)
+    assert [call for call in backend.calls if call[3]] == [
         ("timing", "ml_pipelines.step.duration", 1500.0, OF_SPLIT),
         ("incr", "ml_pipelines.step.done", 1, OF_SPLIT | {"status": "cached"}),
         ("gauge", "ml_pipelines.step.rows", 7, OF_SPLIT | {"output": "train"}),
@@ -70,9 +70,9 @@ def test_a_step_tells_its_duration_how_it_came_about_and_its_rows(backend: Backe
 
 
 @pytest.mark.usefixtures("on")
-def test_who_knows_no_tags_finds_them_in_the_name(backend: Backend) -> None:
-    metrics.tell("team.churn ä", SPLIT)
-    assert [each[:3] for each in backend.told if not each[3]] == [
+def test_emit_sends_tags_in_legacy_names(backend: Backend) -> None:
+    metrics.emit("team.churn ä", SPLIT)
+    assert [call[:3] for call in backend.calls if not call[3]] == [
         ("timing", "ml_pipelines.step.duration.team__churn__.split", 1500.0),
         ("incr", "ml_pipelines.step.done.team__churn__.split.cached", 1),
         ("gauge", "ml_pipelines.step.rows.team__churn__.split.train", 7),
@@ -80,31 +80,29 @@ def test_who_knows_no_tags_finds_them_in_the_name(backend: Backend) -> None:
 
 
 @pytest.mark.usefixtures("on")
-def test_names_with_tags_in_them_are_left_out_as_airflow_leaves_out_its_own(
-    backend: Backend, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_emit_omits_legacy_names_on_request(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__METRICS__LEGACY_NAMES_ON", "False")
-    metrics.tell("churn", SPLIT)
-    assert len(backend.told) == 3
-    assert all(tags for *_, tags in backend.told)
+    metrics.emit("churn", SPLIT)
+    assert len(backend.calls) == 3
+    assert all(tags for *_, tags in backend.calls)
 
 
 @pytest.mark.usefixtures("on")
-def test_the_end_of_a_run_tells_its_outcome(backend: Backend) -> None:
-    metrics.tell("churn", RECORD)
-    assert backend.told[-2:] == [
+def test_emit_sends_the_outcome_of_a_run(backend: Backend) -> None:
+    metrics.emit("churn", RECORD)
+    assert backend.calls[-2:] == [
         ("incr", "ml_pipelines.run.outcome", 1, {"dag_id": "churn", "outcome": "promoted"}),
         ("incr", "ml_pipelines.run.outcome.churn.promoted", 1, None),
     ]
 
 
-def test_nothing_is_told_where_metrics_are_off(backend: Backend) -> None:
-    metrics.tell("churn", SPLIT)
-    assert backend.told == []
+def test_emit_sends_nothing_if_metrics_are_off(backend: Backend) -> None:
+    metrics.emit("churn", SPLIT)
+    assert backend.calls == []
 
 
 @pytest.mark.usefixtures("on")
-def test_a_client_that_fails_fails_no_task(
+def test_emit_does_not_raise(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -112,12 +110,12 @@ def test_a_client_that_fails_fails_no_task(
 
     monkeypatch.setattr(backend, "timing", fail)
     caplog.set_level(logging.WARNING)
-    metrics.tell("churn", SPLIT)
+    metrics.emit("churn", SPLIT)
     assert "the metrics of step split were not sent" in caplog.messages
     assert "no route" in caplog.text
 
 
-def test_airflows_own_client_of_opentelemetry_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_emit_works_with_airflows_opentelemetry_client(monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.sdk._shared.observability.metrics.otel_logger import SafeOtelLogger
     from airflow.sdk._shared.observability.metrics.validators import PatternAllowListValidator
     from opentelemetry.sdk.metrics import MeterProvider
@@ -129,7 +127,7 @@ def test_airflows_own_client_of_opentelemetry_takes_them(monkeypatch: pytest.Mon
     stats.initialize(factory=lambda: client, export_legacy_names=False)
     monkeypatch.setenv("AIRFLOW__METRICS__LEGACY_NAMES_ON", "False")
     try:
-        metrics.tell("churn", SPLIT)
+        metrics.emit("churn", SPLIT)
         data = reader.get_metrics_data()
     finally:
         stats.initialize(factory=_none, export_legacy_names=True)
@@ -148,7 +146,7 @@ def test_airflows_own_client_of_opentelemetry_takes_them(monkeypatch: pytest.Mon
     }
 
 
-def test_airflows_own_client_of_statsd_sends_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_emit_works_with_airflows_statsd_client(monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.sdk.observability.metrics.stats_utils import get_stats_factory
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
@@ -160,7 +158,7 @@ def test_airflows_own_client_of_statsd_sends_them(monkeypatch: pytest.MonkeyPatc
         client: Any = get_stats_factory()()
         stats.initialize(factory=lambda: client, export_legacy_names=True)
         try:
-            metrics.tell("churn", RECORD)
+            metrics.emit("churn", RECORD)
         finally:
             stats.initialize(factory=_none, export_legacy_names=True)
             client.statsd.close()

@@ -1,4 +1,4 @@
-"""The server that stands for Slack is as strict as Slack is."""
+"""The fake Slack server applies the rules of Slack's API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECTION = {"type": "section", "text": {"type": "mrkdwn", "text": "hi"}}
 
 
 def post(url: str, body: dict[str, Any], token: str = "") -> tuple[int, Any]:
-    request = urllib.request.Request(  # noqa: S310  our own loopback address
+    request = urllib.request.Request(  # noqa: S310  the loopback address
         url,
         json.dumps(body).encode(),
         {"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
@@ -33,7 +33,7 @@ def call(slack: SlackServer, method: str, **body: Any) -> dict[str, Any]:
     return dict(json.loads(answer))
 
 
-def test_a_message_is_posted_edited_and_answered() -> None:
+def test_slack_server_stores_posts_edits_and_replies() -> None:
     with SlackServer() as slack:
         posted = call(slack, "chat.postMessage", channel="#ml", text="one")
         assert (posted["ok"], posted["channel"]) == (True, "CML")
@@ -62,14 +62,14 @@ def test_a_message_is_posted_edited_and_answered() -> None:
         ("chat.shout", {}, "unknown_method"),
     ],
 )
-def test_what_slack_refuses_is_refused(method: str, body: dict[str, Any], error: str) -> None:
+def test_slack_server_refuses_invalid_requests(method: str, body: dict[str, Any], error: str) -> None:
     with SlackServer() as slack:
         slack.channels = {"#ml", "CML"}
         assert call(slack, method, **body) == {"ok": False, "error": error}
         assert slack.messages == []
 
 
-def test_a_token_and_a_webhook_are_checked() -> None:
+def test_slack_server_checks_token_and_webhook() -> None:
     with SlackServer() as slack:
         _, answer = post(f"{slack.url}chat.postMessage", {"channel": "#ml", "text": "x"}, "another")
         assert json.loads(answer)["error"] == "invalid_auth"
@@ -79,7 +79,7 @@ def test_a_token_and_a_webhook_are_checked() -> None:
         assert [message.channel for message in slack.messages] == ["webhook"]
 
 
-def test_it_is_as_busy_or_broken_as_it_is_told() -> None:
+def test_slack_server_simulates_errors_and_rate_limits() -> None:
     with SlackServer(limit_per_second=1) as slack:
         slack.next.append(Answer(status=503))
         url, body = f"{slack.url}chat.postMessage", {"channel": "#ml", "text": "x"}

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ml_pipelines.contracts import Comparison, Decision, Interval, RuleVerdict
+from ml_pipelines.contracts import Comparison, DataPin, Decision, Interval, RowCounts, RuleVerdict, RunDetails
 from ml_pipelines.reporting.decision_card import decision_card, decision_markdown
 
 EVALUATION: dict[str, Any] = {
@@ -17,25 +17,25 @@ EVALUATION: dict[str, Any] = {
     ],
     "dummy": {"test": {"roc_auc": 0.5, "recall": 0.0}},
 }
-PIN = {"location": "a.csv", "revision": "c" * 40, "digest": "sha256:" + "d" * 64}
-ROWS = {"rows_in": 1000, "kept": 990, "quarantined": 10, "quarantined_by_reason": {"amount is infinite": 10}}
+PIN = DataPin(source="dvc", location="a.csv", revision="c" * 40, digest="sha256:" + "d" * 64)
+ROWS = RowCounts(rows_in=1000, kept=990, quarantined=10, quarantined_by_reason={"amount is infinite": 10})
 
 
-def shown(decision: Decision, details: dict[str, Any], **more: Any) -> str:
+def rendered(decision: Decision, details: RunDetails, **options: Any) -> str:
     console = Console(width=120)
     with console.capture() as captured:
-        console.print(decision_card({"decision": decision.model_dump(mode="json"), "details": details}, **more))
+        console.print(decision_card(decision, details, **options))
     return captured.get()
 
 
 @pytest.mark.parametrize("outcome", ["promoted", "held", "rejected", "no_change", "stopped"])
-def test_a_card_begins_with_what_became_of_the_run_and_why(outcome: Any) -> None:
-    first, *rest = shown(Decision(outcome=outcome, model="shop", reason="that is why"), {}).splitlines()
+def test_decision_card_starts_with_outcome_and_reason(outcome: Any) -> None:
+    first, *rest = rendered(Decision(outcome=outcome, model="shop", reason="that is why"), RunDetails()).splitlines()
     assert f"shop: {outcome.replace('_', ' ').upper()}" in first
     assert "that is why" in "".join(rest)
 
 
-def test_a_card_shows_data_rows_models_and_rules() -> None:
+def test_decision_card_shows_data_rows_models_and_rules() -> None:
     rules = (
         RuleVerdict(rule="threshold roc_auc", passed=True, value=0.905, limit=0.6),
         RuleVerdict(rule="beats champion", passed=False, value=-0.01, limit=0.0),
@@ -51,20 +51,20 @@ def test_a_card_shows_data_rows_models_and_rules() -> None:
         rules=rules,
     )
     steps = [("ingest", True, 0.25), ("train[tree]", False, 3.0)]
-    text = shown(decision, {"pin": PIN, "rows": ROWS}, evaluation=EVALUATION, steps=steps)
+    text = rendered(decision, RunDetails(pin=PIN, rows=ROWS), evaluation=EVALUATION, steps=steps)
     lines = [" ".join(line.strip("│ ").split()) for line in text.splitlines()]
     assert "data a.csv at cccccccccccc sha256:dddddddddddd" in lines
     assert "rows 1,000 = 990 kept + 10 quarantined (10 amount is infinite)" in lines
     assert "linear 0.800 0.790 -" in lines
     assert "tree * 0.910 0.905 0.500" in lines
-    assert "today's champion 0.915 -" in lines
+    assert "champion 0.915 -" in lines
     assert "threshold roc_auc 0.905 0.600 pass" in lines
     assert "beats champion -0.010 0.000 fail" in lines
     assert "2 steps, 1 reused from the store; slowest: train[tree] 3.0 s, ingest 0.2 s" in lines
 
 
-def compared() -> Decision:
-    """A decision with all that there may be."""
+def complete_decision() -> Decision:
+    """Return a decision with values for all fields."""
     rules = (
         RuleVerdict(rule="guard model_bytes", passed=True, value=421239.0, limit=5e7, detail="small enough"),
         RuleVerdict(rule="beats champion", passed=False, value=-0.004, limit=0.0, detail="may be worse"),
@@ -93,13 +93,13 @@ def compared() -> Decision:
     )
 
 
-def test_a_card_shows_how_sure_it_is_and_what_held_the_model() -> None:
-    details = {"changed": ["data", "gate"], "approver": "ada"}
-    text = shown(compared(), details, evaluation=EVALUATION)
+def test_decision_card_shows_intervals_and_failed_rules() -> None:
+    details = RunDetails(changed=("data", "gate"), approver="ada")
+    text = rendered(complete_decision(), details, evaluation=EVALUATION)
     lines = [" ".join(line.strip("│ ").split()) for line in text.splitlines()]
     assert "difference +0.005 roc_auc to the champion (95 %: -0.004 to +0.014, 1,022 rows)" in lines
     assert "changed data, gate since the champion" in lines
-    assert "champion version 3 keeps serving" in lines
+    assert "champion version 3, unchanged" in lines
     assert "approved by ada" in lines
     assert [line for line in lines if line.startswith("95 % interval")] == [
         "95 % interval 0.880-0.930",
@@ -110,26 +110,26 @@ def test_a_card_shows_how_sure_it_is_and_what_held_the_model() -> None:
     assert "asked: a | b" in lines
 
 
-def test_a_decision_as_markdown_is_a_question_that_can_be_answered() -> None:
+def test_decision_markdown_has_reason_metrics_and_rules() -> None:
     assert (
-        decision_markdown(compared())
+        decision_markdown(complete_decision())
         == """beats champion: may be worse
 
 Difference: +0.005 roc_auc to the champion (95 %: -0.004 to +0.014, 1,022 rows)
 
-|  | tree | champion, version 3 | learned nothing |
+|  | tree | champion, version 3 | dummy baseline |
 | --- | --- | --- | --- |
 | **roc_auc** | 0.905 (0.880 to 0.930) | 0.900 (0.870 to 0.920) | 0.500 |
 | recall | - | 0.400 | 0.000 |
 
-| rule | value | limit |  |
+| rule | value | limit | verdict |
 | --- | --- | --- | --- |
 | guard model_bytes | 421,239 | 50,000,000 | pass |
-| beats champion | -0.004 | 0.000 | **no**: may be worse |
-| asked | - | - | **no**: a / b |"""
+| beats champion | -0.004 | 0.000 | **fail**: may be worse |
+| asked | - | - | **fail**: a / b |"""
     )
 
 
-def test_a_first_model_has_no_column_for_a_champion() -> None:
+def test_decision_markdown_of_a_first_model_has_no_champion_column() -> None:
     first = Decision(outcome="held", model="shop", reason="so", metric="f1", metrics={"f1": 0.5}, dummy_metrics={})
     assert "champion" not in decision_markdown(first)
