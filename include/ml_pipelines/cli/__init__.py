@@ -1,1 +1,1 @@
-"""The command line interface `ml-pipelines`."""
+"""The command-line interface `ml-pipelines`."""

@@ -1,26 +1,34 @@
-"""`ml-pipelines`: validate, run, look, clean up; the same work as in Airflow, without it.
+"""Train, evaluate, deploy and inspect models without Airflow: the same steps, artifacts and decisions.
 
-Exit codes: 0 done, 1 the job could not be done, 2 wrong use of the command, 3 the run ended without a new champion
-where `--require-promotion` asked for one.
+Exit codes: 0 success, 1 error, 2 invalid usage, 3 the run promoted no model although `--require-promotion` was set.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from ml_pipelines._utils.gc import limit_garbage_collection
 from ml_pipelines._utils.process import user_name
 from ml_pipelines.cli import batch as cli_batch
 from ml_pipelines.cli import ledger as cli_ledger
-from ml_pipelines.contracts import Promote, StepRequest, StepResult, describe_validation_error
+from ml_pipelines.cli.common import (
+    DataRevisionOption,
+    ForceOption,
+    RunIdOption,
+    StoreOption,
+    new_run_id,
+    out,
+    print_text,
+    read_settings,
+    step_progress,
+)
+from ml_pipelines.contracts import Promote, StepRequest, describe_validation_error
 from ml_pipelines.errors import MissingExtra, ModelError, PipelineError, RequestError, ServiceUnavailable, SpecError
 from ml_pipelines.pipeline.parameters import RunOptions
 from ml_pipelines.services.connected import ConnectedServices
@@ -30,17 +38,13 @@ from ml_pipelines.spec.training import PipelineSpec
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 SpecFile = Annotated[Path, typer.Argument(help="The YAML file that declares the pipeline.", show_default=False)]
-StoreOption = Annotated[
-    str | None, typer.Option("--store", help="URI of the artifact store; else ML_PIPELINES_STORE or ./.ml-pipelines.")
-]
 
 
 def main() -> None:
-    """Run the command line; an error of ours is told in a few lines, never as a traceback."""
+    """Run the command line. An error of this package is printed without a traceback."""
     limit_garbage_collection()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
@@ -53,51 +57,48 @@ def main() -> None:
 
 @app.command()
 def validate(file: SpecFile) -> None:
-    """Check a declaration: names, types and, where scikit-learn is installed, the estimators' parameters."""
+    """Validate a declaration: fields, types and rules; with scikit-learn installed also the estimators."""
     from ml_pipelines.spec.loader import declaration_kind, load_drift, load_scoring
 
     if (kind := declaration_kind(file)) != "training":
-        declared = load_scoring(file) if kind == "scoring" else load_drift(file)
-        told = f"{file}: valid. {kind.capitalize()} {declared.name}, of model {declared.model.name}."
-        out.print(told, markup=False, soft_wrap=True)
+        declaration = load_scoring(file) if kind == "scoring" else load_drift(file)
+        print_text(f"{file}: valid. {kind.capitalize()} {declaration.name}, model {declaration.model.name}.")
         return
-    spec, unchecked = _checked(file)
+    spec, note = _load_checked(file)
     candidates = ", ".join(candidate.name for candidate in spec.effective_candidates)
-    told = f"{file}: valid. Pipeline {spec.name}, model {spec.model.name}, candidates {candidates}.{unchecked}"
-    out.print(told, markup=False, soft_wrap=True)
+    print_text(f"{file}: valid. Pipeline {spec.name}, model {spec.model.name}, candidates {candidates}.{note}")
 
 
 @app.command()
 def run(
     file: SpecFile,
-    data_revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the data repository.")] = None,
-    candidate: Annotated[list[str] | None, typer.Option(help="Train only this one; may be repeated.")] = None,
-    promote: Annotated[Promote, typer.Option(help="auto: by the gate; hold: ask; never: only judge.")] = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Compute every step again.")] = False,
+    data_revision: DataRevisionOption = None,
+    candidate: Annotated[list[str] | None, typer.Option(help="Train this candidate only. Can be repeated.")] = None,
+    promote: Annotated[Promote, typer.Option(help="auto: by the gate; hold: ask; never: evaluate only.")] = "auto",
+    force: ForceOption = False,
     approve: Annotated[
-        bool, typer.Option("--approve", help="Answer yes if the gate holds the model; else the champion stays.")
+        bool,
+        typer.Option("--approve", help="Approve a model that the gate holds."),
     ] = False,
-    run_id: Annotated[str | None, typer.Option(help="Name of the run; the same name again is a retry.")] = None,
+    run_id: RunIdOption = None,
     store: StoreOption = None,
-    require_promotion: Annotated[bool, typer.Option("--require-promotion", help="Exit 3 unless promoted.")] = False,
+    require_promotion: Annotated[
+        bool, typer.Option("--require-promotion", help="Exit with 3 unless promoted.")
+    ] = False,
 ) -> None:
-    """Run a pipeline in this process: the same steps as in Airflow, the same artifacts, the same result."""
+    """Run a training pipeline in this process, with the same steps and artifacts as in Airflow."""
     from ml_pipelines.runner.training import run_pipeline, validate_candidates
     from ml_pipelines.spec.loader import load_spec
 
-    settings = _settings(store)
+    settings = read_settings(store)
     try:
         spec = load_spec(str(file))
         validate_candidates(spec, settings.store)
     except (SpecError, ModelError):
-        _checked(file)  # tells all mistakes at once, each with its line
+        _load_checked(file)  # reports all issues with their lines
         raise
-    run_id = run_id or f"cli__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
-    with out.status("") as status:
-
-        def on_done(label: str, result: StepResult) -> None:
-            out.print(f"  {label:<40} {result.status:<9} {result.seconds:6.1f} s", markup=False)
-
+    run_id = run_id or new_run_id()
+    with step_progress() as (on_start, on_done):
         run_pipeline(
             spec,
             ConnectedServices(settings),
@@ -107,7 +108,7 @@ def run(
                 data_revision=data_revision, candidates=tuple(candidate or ()), promote=promote, force=force
             ),
             approve=lambda decision: user_name() if approve else None,
-            on_start=lambda label: status.update(escape(f"{label} ...")),
+            on_start=on_start,
             on_done=on_done,
         )
     outcome = _show(settings, spec.name, run_id)
@@ -119,10 +120,11 @@ def run(
 def run_one_step(
     request: Annotated[str, typer.Option(help="URI of a StepRequest as JSON.")],
     result: Annotated[
-        str | None, typer.Option(help="URI where the StepResult goes, or the step's error; else standard output.")
+        str | None,
+        typer.Option(help="URI for the StepResult or the error.  [default: standard output]"),
     ] = None,
 ) -> None:
-    """Run one step of a request; what a container executes."""
+    """Run one step. Containers execute this command."""
     from pydantic import ValidationError
     from upath import UPath
 
@@ -131,47 +133,48 @@ def run_one_step(
 
     logging.getLogger("ml_pipelines").setLevel(logging.INFO)
     try:
-        asked = StepRequest.model_validate_json(UPath(request).read_bytes())
-    except Exception as exc:  # what vendors of storage raise has no base in common
+        step_request = StepRequest.model_validate_json(UPath(request).read_bytes())
+    except Exception as exc:  # the exceptions of storage libraries have no common base
         _raise_outage(exc, request)
         raise RequestError(
             "the request can't be read",
             where=request,
             expected="a StepRequest as JSON",
             got=describe_validation_error(exc) if isinstance(exc, ValidationError) else str(exc),
-            fix="pass the URI of a file that a StepRequest was written to",
+            fix="pass the URI of a file with a StepRequest",
         ) from exc
     try:
-        answer = run_step(asked, ConnectedServices(_settings(asked.store))).model_dump_json(indent=2)
+        document = run_step(step_request, ConnectedServices(read_settings(step_request.store))).model_dump_json(
+            indent=2
+        )
     except PipelineError as error:
         if result is not None:
-            _leave(result, Failure.from_error(error).model_dump_json(indent=2), then="correct --result")
+            _write_result(result, Failure.from_error(error).model_dump_json(indent=2), fix="correct --result")
         raise
     if result is None:
-        print(answer)
+        print(document)
     else:
-        _leave(result, answer, then="correct --result; the step is done, so running it again is quick")
+        _write_result(result, document, fix="correct --result; the result of the step is cached")
 
 
-def _leave(result: str, document: str, *, then: str) -> None:
-    """Write what became of a step to where it was asked for."""
+def _write_result(result: str, document: str, *, fix: str) -> None:
     from upath import UPath
 
     try:
         UPath(result).write_text(document)
-    except Exception as exc:  # as when a request is read
+    except Exception as exc:  # as for the request
         _raise_outage(exc, result)
         raise RequestError(
             "the result can't be written",
             where=result,
-            expected="the URI of a file that may be written",
+            expected="the URI of a writable file",
             got=str(exc),
-            fix=then,
+            fix=fix,
         ) from exc
 
 
 def _raise_outage(exc: Exception, where: str) -> None:
-    """Raise what is worth another try, or lacks a package; who asked is not to blame for it."""
+    """Raise a storage error that the request did not cause: a server is away, or a package is missing."""
     from ml_pipelines.adapters.files.download import storage_error
 
     if isinstance(error := storage_error(exc, where), ServiceUnavailable | MissingExtra):
@@ -182,37 +185,37 @@ def _raise_outage(exc: Exception, where: str) -> None:
 def show(
     run_id: Annotated[str, typer.Argument(help="Name of the run.", show_default=False)],
     pipeline: Annotated[
-        str | None, typer.Option(help="Name of the pipeline, if several have a run of this name.")
+        str | None, typer.Option(help="Name of the pipeline, if several pipelines have a run of this name.")
     ] = None,
     store: StoreOption = None,
 ) -> None:
     """Show the decision card of a run."""
-    settings = _settings(store)
+    settings = read_settings(store)
     _show(settings, pipeline or _pipeline_of(settings.store, run_id), run_id)
 
 
 def _pipeline_of(store: str, run_id: str) -> str:
     from ml_pipelines.store.artifact_store import ArtifactStore
 
-    found = ArtifactStore(store).pipelines(run_id)
-    if len(found) == 1:
-        return found[0]
-    what = f"several pipelines have a run {run_id!r}" if found else f"no pipeline has a run {run_id!r}"
+    pipelines = ArtifactStore(store).pipelines(run_id)
+    if len(pipelines) == 1:
+        return pipelines[0]
+    what = f"several pipelines have a run {run_id!r}" if pipelines else f"no pipeline has a run {run_id!r}"
     raise RequestError(
         what,
         where=store,
-        expected=f"--pipeline {' or '.join(found)}" if found else "a run that this store has on record",
+        expected=f"--pipeline {' or '.join(pipelines)}" if pipelines else "a run in this store",
         got=run_id,
-        fix="name the pipeline" if found else "name a run as it was told when it ran; --store names another store",
+        fix="pass --pipeline" if pipelines else "check the name of the run, or pass another --store",
     )
 
 
 @app.command()
 def doctor(store: StoreOption = None) -> None:
-    """Check that this machine can do the work: packages, store, MLflow, git."""
+    """Check this machine: packages, artifact store, MLflow and git."""
     from ml_pipelines.services.diagnostics import run_diagnostics
 
-    findings = run_diagnostics(_settings(store))
+    findings = run_diagnostics(read_settings(store))
     for finding in findings:
         out.print(f"{'[green]ok[/]  ' if finding.ok else '[red]FAIL[/]'} {finding.what:<22}", end="")
         out.print(finding.detail, markup=False, soft_wrap=True)
@@ -228,49 +231,44 @@ app.command()(cli_ledger.rollback)
 app.add_typer(cli_ledger.ledger_app, name="ledger")
 app.add_typer(cli_ledger.gate_app, name="gate")
 
-store_app = typer.Typer(no_args_is_help=True, help="Look after the artifact store.")
+store_app = typer.Typer(no_args_is_help=True, help="Maintain the artifact store.")
 app.add_typer(store_app, name="store")
 
 
 @store_app.command()
 def prune(
-    keep_days: Annotated[float, typer.Option(help="How long runs and results are kept.")] = 30,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing, only say what would go.")] = False,
+    keep_days: Annotated[float, typer.Option(help="Age in days up to which runs and results are kept.")] = 30,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the amount.")] = False,
     store: StoreOption = None,
 ) -> None:
-    """Remove runs older than some days, and the results and artifacts that nothing needs any more.
+    """Remove old runs, and the results and artifacts that no remaining run references.
 
-    What the ledger refers to of versions that came to serve stays.
+    Artifacts of model versions that were deployed stay, as the ledger references them.
     """
     from ml_pipelines.promotion.retained import referenced_artifacts
     from ml_pipelines.store.artifact_store import ArtifactStore
     from ml_pipelines.store.retention import prune as remove
 
-    settings = _settings(store)
+    settings = read_settings(store)
     keep = referenced_artifacts(ConnectedServices(settings).ledger)
     report = remove(ArtifactStore(settings.store), keep_days=keep_days, keep=keep, dry_run=dry_run)
     verb = "would remove" if dry_run else "removed"
     out.print(
         f"{verb} {report.runs} runs, {report.manifests} results, {report.objects} artifacts "
-        f"({report.bytes / 1e6:.1f} MB), {report.leftovers} leftovers of dead processes",
+        f"({report.bytes / 1e6:.1f} MB), {report.leftovers} temporary files of ended processes",
         soft_wrap=True,
     )
 
 
-def _checked(file: Path) -> tuple[PipelineSpec, str]:
-    """A training's declaration, and what was not checked, as a line to add to others."""
+def _load_checked(file: Path) -> tuple[PipelineSpec, str]:
+    """Return a training declaration, and a note if its estimators could not be checked."""
     from ml_pipelines._utils.imports import import_object
     from ml_pipelines.spec.loader import load_spec
 
     try:
         return load_spec(str(file), rules=import_object("ml_pipelines.modeling.spec_checks:find_library_issues")), ""
     except MissingExtra as missing:
-        told = f"\nEstimators, their parameters and patterns were not checked: {missing.what}."
-        return load_spec(str(file)), told
-
-
-def _settings(store: str | None) -> Settings:
-    return Settings.from_environment().at(store)
+        return load_spec(str(file)), f"\nNot checked: estimators, their parameters and patterns: {missing.what}."
 
 
 def _show(settings: Settings, pipeline: str, run_id: str) -> Any:

@@ -1,4 +1,4 @@
-"""The commands about what a model's ledger tells: why a version serves, what served when, and going back."""
+"""The commands that read the ledger of a model, and the rollback."""
 
 from __future__ import annotations
 
@@ -19,43 +19,44 @@ from ml_pipelines.services.settings import Settings
 __all__ = ["gate_app", "history", "ledger_app", "rollback", "verify", "why"]
 
 out = Console(highlight=False)
-gate_app = typer.Typer(help="Try other rules.", no_args_is_help=True)
-ledger_app = typer.Typer(no_args_is_help=True, help="Look after the ledger.")
+gate_app = typer.Typer(help="Evaluate other rules of the gate.", no_args_is_help=True)
+ledger_app = typer.Typer(no_args_is_help=True, help="Maintain the ledger.")
 
 Model = Annotated[str, typer.Argument(help="Name in the registry.", show_default=False)]
-_SHOWN = 30
+_DEFAULT_LIMIT = 30
 
 
 def why(
     version: Annotated[
-        str, typer.Argument(help="MODEL, MODEL@ALIAS or MODEL:VERSION; alone, the champion.", show_default=False)
+        str, typer.Argument(help="MODEL (its champion), MODEL@ALIAS or MODEL:VERSION.", show_default=False)
     ],
 ) -> None:
-    """Show how a version came to serve: the decision card of its promotion, and what brought it back."""
+    """Explain why a version was promoted: the decision card of its promotion, and of its rollback if there was one."""
     services = _services()
     model, number = _parsed(services, version)
-    found = [entry for entry in _changes(services, model) if entry.details.version == number]
-    if not found:
-        known = sorted({entry.details.version for entry in _changes(services, model) if entry.details.version})
+    entries = [entry for entry in _changes(services, model) if entry.details.version == number]
+    if not entries:
+        versions = sorted({entry.details.version for entry in _changes(services, model) if entry.details.version})
         raise RequestError(
-            f"no entry tells how version {number} of {model} came to serve",
+            f"the ledger has no promotion of version {number} of {model}",
             where=f"model {model}",
-            expected=f"one of the versions {', '.join(known)}" if known else "a model with entries in the ledger",
+            expected=f"one of the versions {', '.join(versions)}" if versions else "a model with entries in the ledger",
             got=f"version {number}",
-            fix="name a version that serves or has served; `ml-pipelines history` lists them",
+            fix="name a version that was the champion; `ml-pipelines history` lists them",
         )
     _warn_if_moved(services, model)
-    promoted = next((entry for entry in found if entry.decision.outcome == "promoted"), None)
-    for entry in dict.fromkeys(entry.seq for entry in (found[0], promoted or found[0])):
-        _show_card(services, next(each for each in found if each.seq == entry))
+    promoted = next((entry for entry in entries if entry.decision.outcome == "promoted"), None)
+    shown = {entry.seq: entry for entry in (entries[0], promoted or entries[0])}  # once, if they are the same
+    for entry in shown.values():
+        _show_card(services, entry)
 
 
 def history(
     model: Model,
-    at: Annotated[str | None, typer.Option(help="What served then: a date (its end) or a time, UTC.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many entries to show.")] = _SHOWN,
+    at: Annotated[str | None, typer.Option(help="Show the champion at this time (UTC); a date means its end.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Number of entries.")] = _DEFAULT_LIMIT,
 ) -> None:
-    """List what became of a model's runs, the newest first; with --at, what served at a moment."""
+    """List the outcomes of the runs of a model, newest first; with --at, show the champion at a time."""
     from ml_pipelines.promotion.history import champion_at
 
     services = _services()
@@ -64,10 +65,12 @@ def history(
         entry = champion_at(services.ledger, model, moment)
         number = entry.details.version if entry else None
         if entry is None or number is None:
-            out.print(f"{model}: nothing served on {moment:%Y-%m-%d %H:%M} UTC that the ledger knows of", markup=False)
+            out.print(f"{model}: the ledger has no champion on {moment:%Y-%m-%d %H:%M} UTC", markup=False)
             return
         since = _when(entry)
-        out.print(f"{model}: version {number} served on {moment:%Y-%m-%d %H:%M} UTC, since {since}", markup=False)
+        out.print(
+            f"{model}: version {number} was the champion on {moment:%Y-%m-%d %H:%M} UTC, since {since}", markup=False
+        )
         _show_card(services, entry)
         return
     entries = services.ledger.entries(model, limit=limit)
@@ -84,18 +87,18 @@ def history(
 
 def rollback(
     model: Model,
-    reason: Annotated[str, typer.Option(help="Why; it goes into the ledger.", show_default=False)],
-    to: Annotated[str, typer.Option(help="A version, or the one that served before.")] = "previous",
-    run_id: Annotated[str | None, typer.Option(help="Name of this change; the same name again is a retry.")] = None,
+    reason: Annotated[str, typer.Option(help="Reason, for the ledger.", show_default=False)],
+    to: Annotated[str, typer.Option(help="A version, or `previous`.")] = "previous",
+    run_id: Annotated[str | None, typer.Option(help="Name of the rollback; the same name is a retry.")] = None,
 ) -> None:
-    """Let an earlier version serve again, after it has proved to predict what it did at training.
+    """Make an earlier version the champion again, after a smoke test of its predictions.
 
-    What served until now is not promoted again by itself.
+    The replaced version is not promoted again automatically.
     """
     from ml_pipelines.promotion.transitions import roll_back, rollback_version
 
     if not reason.strip():
-        raise RequestError("a rollback needs a reason", expected="--reason TEXT", fix="say why; the ledger keeps it")
+        raise RequestError("a rollback needs a reason", expected="--reason TEXT", fix="pass the reason for the ledger")
     services = _services()
     identity = Identity(
         pipeline="rollback",
@@ -110,41 +113,45 @@ def rollback(
 
 @gate_app.callback()
 def _gate() -> None:
-    """Try other rules."""
+    """Evaluate other rules of the gate."""
 
 
 @gate_app.command()
 def backtest(
-    rules: Annotated[str, typer.Option(help="A declaration, or a YAML file with the section gate alone.")],
+    rules: Annotated[str, typer.Option(help="A declaration, or a YAML file with only the section gate.")],
     model: Annotated[str, typer.Option(help="Name in the registry.")],
 ) -> None:
-    """Judge past runs again by other rules, and list the decisions that flip. Nothing is changed."""
+    """Evaluate past runs by other rules and list the decisions that change. Stores nothing."""
     from ml_pipelines.promotion.backtest import backtest as replay
     from ml_pipelines.promotion.backtest import load_gate
 
     services = _services()
     gate = load_gate(rules, services.ledger, model)
     replayed = list(replay(services.ledger, model, gate))
-    flips = [each for each in replayed if each.flips]
+    flips = [decision for decision in replayed if decision.flips]
     if flips:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("entry", "when (UTC)", "was", "would be"):
             table.add_column(name, no_wrap=True, justify="right" if name == "entry" else "left")
         for name in ("run", "why"):
             table.add_column(name, overflow="fold")
-        for each in flips:
-            outcomes = (each.was.replace("_", " "), each.now.outcome.replace("_", " "))
-            told = (escape(each.entry.run_id), escape(each.now.reason))
-            table.add_row(str(each.entry.seq), _when(each.entry), *outcomes, *told)
+        for flip in flips:
+            outcomes = (flip.was.replace("_", " "), flip.now.outcome.replace("_", " "))
+            texts = (escape(flip.entry.run_id), escape(flip.now.reason))
+            table.add_row(str(flip.entry.seq), _when(flip.entry), *outcomes, *texts)
         out.print(table)
-    out.print(f"{len(flips)} of {len(replayed)} decisions on {model} flip", markup=False)
+    out.print(f"{len(flips)} of {len(replayed)} decisions on {model} change", markup=False)
 
 
 @ledger_app.command()
-def verify(model: Annotated[str | None, typer.Argument(help="Only this one.", show_default=False)] = None) -> None:
-    """See that no entry was altered, removed or put elsewhere, and that the registry agrees. Exit 1 if not.
+def verify(
+    model: Annotated[
+        str | None, typer.Argument(help="Name in the registry; by default all.", show_default=False)
+    ] = None,
+) -> None:
+    """Verify the hash chain of the ledger, and that the registry agrees with it. Exits with 1 if not.
 
-    Keep the last line's number and hash elsewhere: they prove later that nobody has written the whole chain anew.
+    Store the printed number and hash elsewhere: they reveal a chain that was rewritten as a whole.
     """
     services = _services()
     models = services.ledger.models()
@@ -155,37 +162,37 @@ def verify(model: Annotated[str | None, typer.Argument(help="Only this one.", sh
             got=model,
             fix="name a model by its name in the registry; ML_PIPELINES_LEDGER names another ledger",
         )
-    sound = [_verified(services, each) for each in models if model in (None, each)]
+    intact = [_verified(services, name) for name in models if model in (None, name)]
     if not models:
         out.print("the ledger has no entries")
-    if not all(sound):
+    if not all(intact):
         raise typer.Exit(1)
 
 
 def _verified(services: ConnectedServices, model: str) -> bool:
-    flaws = services.ledger.verify(model)
-    for flaw in flaws:
-        out.print(f"[red]{escape(model)}[/]: {escape(flaw)}", soft_wrap=True)
-    if flaws:
+    problems = services.ledger.verify(model)
+    for problem in problems:
+        out.print(f"[red]{escape(model)}[/]: {escape(problem)}", soft_wrap=True)
+    if problems:
         return False
     agrees = not _warn_if_moved(services, model)
     (last,) = services.ledger.entries(model, limit=1)
-    out.print(f"[green]{escape(model)}[/]: {last.seq} entries, whole; the last has hash {last.hash}", soft_wrap=True)
+    out.print(f"[green]{escape(model)}[/]: {last.seq} entries, intact; the last has hash {last.hash}", soft_wrap=True)
     return agrees
 
 
 def _warn_if_moved(services: ConnectedServices, model: str) -> bool:
-    """Tell if the registry does not agree with the ledger. A registry that can't be asked is told and no finding."""
+    """Print a warning if the registry disagrees with the ledger, or does not answer. Return whether it disagrees."""
     from ml_pipelines.promotion.history import find_external_change
 
     try:
-        found = find_external_change(services.registry, services.ledger, model)
+        change = find_external_change(services.registry, services.ledger, model)
     except PipelineError as error:
-        out.print(f"[yellow]{escape(model)}[/]: the registry could not be asked: {escape(error.what)}", soft_wrap=True)
+        out.print(f"[yellow]{escape(model)}[/]: the registry does not answer: {escape(error.what)}", soft_wrap=True)
         return False
-    if found is not None:
-        out.print(f"[yellow]{escape(model)}[/]: {escape(found.sentence)}", soft_wrap=True)
-    return found is not None
+    if change is not None:
+        out.print(f"[yellow]{escape(model)}[/]: {escape(change.sentence)}", soft_wrap=True)
+    return change is not None
 
 
 def _services() -> ConnectedServices:
@@ -193,14 +200,14 @@ def _services() -> ConnectedServices:
 
 
 def _changes(services: ConnectedServices, model: str) -> list[LedgerEntry]:
-    """The entries after which another version served, the newest first."""
+    """Return the entries that changed the champion, newest first."""
     from ml_pipelines.promotion.history import iter_entries
 
     return [entry for entry in iter_entries(services.ledger, model) if entry.details.version]
 
 
 def _parsed(services: ConnectedServices, text: str) -> tuple[str, str]:
-    """Model and version of `MODEL`, `MODEL@ALIAS` or `MODEL:VERSION`."""
+    """Return model and version of `MODEL`, `MODEL@ALIAS` or `MODEL:VERSION`."""
     from ml_pipelines.promotion.transitions import version_by_alias
 
     model, colon, number = text.partition(":")
@@ -216,10 +223,10 @@ def _moment(text: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError as exc:
         raise RequestError(
-            "--at is no date",
+            "--at is not a date or time",
             expected="a date or time such as 2026-03-31 or 2026-03-31T12:00",
             got=text,
-            fix="correct it",
+            fix="correct --at",
         ) from exc
     if len(text) <= len("2026-03-31"):
         moment = datetime.combine(moment, time.max)
@@ -237,7 +244,7 @@ def _show_card(services: ConnectedServices, entry: LedgerEntry) -> None:
 
 
 def _evaluation(services: ConnectedServices, entry: LedgerEntry) -> dict[str, Any] | None:
-    """The evaluation that a decision rests on; None if there was none, or it can't be had any more."""
+    """Return the evaluation of a decision; None if it has none, or it can't be read."""
     from ml_pipelines._utils.canonical_json import load_json
 
     if entry.details.evaluation is None:
@@ -245,7 +252,7 @@ def _evaluation(services: ConnectedServices, entry: LedgerEntry) -> dict[str, An
     try:
         return dict(load_json(services.read(entry.details.evaluation)))
     except PipelineError as error:
-        out.print(f"[yellow]the evaluation is not shown[/]: {escape(error.what)}", soft_wrap=True)
+        out.print(f"[yellow]the evaluation can't be read[/]: {escape(error.what)}", soft_wrap=True)
         return None
 
 

@@ -216,7 +216,7 @@ def test_a_repeated_key_is_scored_once_and_an_infinite_number_told(runs: Runs) -
     assert all(warning in runs.printed for warning in warnings)
     told = score(runs, "repeated")
     assert all(warning in told.stderr for warning in warnings)
-    assert "partial: 556 of 557 rows scored, 1 set aside, 0 in shards that failed" in told.stdout
+    assert "partial: 556 of 557 rows scored, 1 quarantined, 0 in failed shards" in told.stdout
 
 
 def score(runs: Runs, name: str) -> subprocess.CompletedProcess[str]:
@@ -235,7 +235,7 @@ def score(runs: Runs, name: str) -> subprocess.CompletedProcess[str]:
 def test_the_command_finds_what_airflow_has_computed(runs: Runs) -> None:
     done = score(runs, "scores")
     assert done.stdout.count("cached") == 7
-    assert "complete: 556 of 556 rows scored, 0 set aside, 0 in shards that failed" in done.stdout
+    assert "complete: 556 of 556 rows scored, 0 quarantined, 0 in failed shards" in done.stdout
     assert runs.result("first", "collect_scores").outputs["scores"].uri in done.stdout
 
 

@@ -102,7 +102,7 @@ def test_invalid_request_is_refused(command: Command, tmp_path: Path) -> None:
         code, out, err = command("run-step", "--request", "request.json")
         assert (code, out) == (1, "")
         assert err.startswith(f"{what}  where: request.json\n  expected: a StepRequest as JSON\n  got: {got}")
-        assert "\n  fix: pass the URI of a file that a StepRequest was written to" in err
+        assert "\n  fix: pass the URI of a file with a StepRequest" in err
     (tmp_path / "request.json").unlink()
     code, _, err = command("run-step", "--request", "request.json")
     assert code == 1
@@ -142,7 +142,7 @@ def test_unwritable_result_is_reported(command: Command, tmp_path: Path) -> None
     code, _, err = command("run-step", "--request", "request.json", "--result", "nowhere/result.json")
     assert code == 1, err
     assert err.startswith("RequestError: the result can't be written\n  where: nowhere/result.json\n")
-    assert "fix: correct --result; the step is done" in err
+    assert "fix: correct --result; the result of the step is cached" in err
 
 
 def test_step_error_is_written_to_the_result(command: Command, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_prune_accepts_an_empty_store(command: Command) -> None:
     for options, verb in ((["--dry-run"], "would remove"), ([], "removed")):
         code, out, err = command("store", "prune", "--store", "store", *options)
         assert (code, err) == (0, "")
-        assert out == f"{verb} 0 runs, 0 results, 0 artifacts (0.0 MB), 0 leftovers of dead processes\n"
+        assert out == f"{verb} 0 runs, 0 results, 0 artifacts (0.0 MB), 0 temporary files of ended processes\n"
 
 
 def test_doctor_reports_every_diagnostic(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,9 +81,9 @@ def test_why_shows_promotion_and_rollback(services: Any, command: Command) -> No
     [
         (
             "churn:9",
-            "RequestError: no entry tells how version 9 of churn came to serve\n  where: model churn\n"
+            "RequestError: the ledger has no promotion of version 9 of churn\n  where: model churn\n"
             "  expected: one of the versions 1, 2\n  got: version 9\n"
-            "  fix: name a version that serves or has served; `ml-pipelines history` lists them\n",
+            "  fix: name a version that was the champion; `ml-pipelines history` lists them\n",
         ),
         (
             "churn@next",
@@ -109,9 +109,9 @@ def test_history_lists_the_newest_first(services: Any, command: Command) -> None
 
 def test_history_at_a_moment(services: Any, command: Command) -> None:
     last = services.ledger.entries("churn")[0].recorded_at
-    assert "churn: version 2 served on" in command("history", "churn", "--at", last[:10])[1]
-    assert "churn: version 2 served on" in command("history", "churn", "--at", last)[1]
-    assert "nothing served on 2020-01-01 23:59 UTC" in command("history", "churn", "--at", "2020-01-01")[1]
+    assert "churn: version 2 was the champion on" in command("history", "churn", "--at", last[:10])[1]
+    assert "churn: version 2 was the champion on" in command("history", "churn", "--at", last)[1]
+    assert "the ledger has no champion on 2020-01-01 23:59 UTC" in command("history", "churn", "--at", "2020-01-01")[1]
     code, _, err = command("history", "churn", "--at", "then")
     assert (code, err.splitlines()[0]) == (1, "RequestError: --at is no date")
 
@@ -119,7 +119,7 @@ def test_history_at_a_moment(services: Any, command: Command) -> None:
 def test_verify_accepts_an_intact_ledger(services: Any, command: Command) -> None:
     code, out, _ = command("ledger", "verify")
     last = services.ledger.entries("churn")[0].hash
-    assert (code, out) == (0, f"churn: 2 entries, whole; the last has hash {last}\n")
+    assert (code, out) == (0, f"churn: 2 entries, intact; the last has hash {last}\n")
     assert command("ledger", "verify", "churn")[0] == 0
     code, _, err = command("ledger", "verify", "other")
     assert (code, err.splitlines()[0]) == (1, "RequestError: the ledger has no entry of model 'other'")
@@ -145,7 +145,7 @@ def test_verify_works_without_the_registry(services: Any, command: Command, monk
     services.registry.down = True
     code, out, _ = command("ledger", "verify")
     assert code == 0
-    assert out.startswith("churn: the registry could not be asked: the model registry does not answer\n")
+    assert out.startswith("churn: the registry does not answer: the model registry does not answer\n")
     with pytest.raises(ServiceUnavailable):
         services.registry.by_alias("churn", "champion")
 
@@ -202,7 +202,7 @@ def test_backtest_lists_changed_decisions(
 ) -> None:
     (tmp_path / "rules.yaml").write_text(RULES % limit)
     code, out, _ = command("gate", "backtest", "--rules", str(tmp_path / "rules.yaml"), "--model", "other")
-    assert (code, out.splitlines()[-1]) == (0, f"{flips} of 1 decisions on other flip")
+    assert (code, out.splitlines()[-1]) == (0, f"{flips} of 1 decisions on other change")
     assert ("threshold roc_auc: roc_auc is 0.9 and must be at least 0.95" in out) == bool(flips)
     assert ("monday" in out) == bool(flips)
 

@@ -114,7 +114,7 @@ def test_shipped_scoring_declaration_is_valid():
     assert spec.model.name == "customer-churn-model"
     done = typer.testing.CliRunner().invoke(cli.app, ["validate", str(DAGS / "ml_batch_scoring.yaml")])
     assert done.exit_code == 0
-    assert "valid. Scoring ml_batch_scoring, of model customer-churn-model." in done.output
+    assert "valid. Scoring ml_batch_scoring, model customer-churn-model." in done.output
 
 
 @pytest.mark.parametrize("step", SCORING_STEPS)

@@ -1,0 +1,68 @@
+"""Options, output and progress display that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from ml_pipelines.contracts import StepResult
+from ml_pipelines.services.settings import Settings
+
+__all__ = [
+    "DataRevisionOption",
+    "ForceOption",
+    "RunIdOption",
+    "StoreOption",
+    "new_run_id",
+    "out",
+    "print_text",
+    "read_settings",
+    "step_progress",
+]
+
+out = Console(highlight=False)
+
+DataRevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of the data repository.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Compute all steps again, even if they are cached.")]
+RunIdOption = Annotated[
+    str | None, typer.Option(help="Name of the run. A run with the same name is a retry.  [default: from the time]")
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", help="URI of the artifact store.  [default: ML_PIPELINES_STORE or ./.ml-pipelines]"),
+]
+
+
+def print_text(text: str) -> None:
+    """Print a text as it is: without markup, and without line breaks at the width of the terminal."""
+    out.print(text, markup=False, soft_wrap=True)
+
+
+def read_settings(store: str | None = None) -> Settings:
+    """Return the settings of the environment, with another artifact store if one is named."""
+    return Settings.from_environment().at(store)
+
+
+def new_run_id() -> str:
+    """Return a name for a run that starts now."""
+    return f"cli__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+@contextmanager
+def step_progress() -> Iterator[tuple[Callable[[str], None], Callable[[str, StepResult], None]]]:
+    """Show the current step. Yields the callbacks `on_start` and `on_done` of the runners."""
+    with out.status("") as status:
+
+        def on_start(label: str) -> None:
+            status.update(escape(f"{label} ..."))
+
+        def on_done(label: str, result: StepResult) -> None:
+            out.print(f"  {label:<40} {result.status:<9} {result.seconds:6.1f} s", markup=False)
+
+        yield on_start, on_done
