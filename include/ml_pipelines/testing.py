@@ -336,7 +336,7 @@ def _verified(ref: ArtifactRef, data: bytes) -> bytes:
     digest = hashlib.sha256(data).hexdigest()
     if digest != ref.sha256:
         raise ArtifactCorrupt(
-            "the bytes are not those that the reference promises",
+            "the bytes do not have the digest of the reference",
             where=ref.uri,
             expected=f"sha256 {ref.sha256}",
             got=f"sha256 {digest}",

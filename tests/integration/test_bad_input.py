@@ -259,7 +259,7 @@ def test_altered_artifact_is_refused_and_force_replaces_it(shop: Any) -> None:
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     facts = {"where": path.name, "expected": f"sha256 {clean.sha256}", "got": "sha256", "fix": "with `force`"}
     shop.declare(gate=OTHER_GATE)
-    assert_error(shop.run("bad"), "ArtifactCorrupt", what="an artifact is not what it was when it was stored", **facts)
+    assert_error(shop.run("bad"), "ArtifactCorrupt", what="an artifact was changed after it was stored", **facts)
     assert_unchanged(shop, before, "ingest", "compare_with_champion", "check_quality", "preprocess")
     assert shop.run("forced", "--force", "--promote", "never").code == 0
     assert path.read_bytes() == data
@@ -295,8 +295,8 @@ def test_read_only_store_is_reported(shop: Any) -> None:
             told = elsewhere.run("bad")
         finally:
             os.seteuid(user)
-        facts = {"where": f"file://{folder}/store", "got": "Permission denied", "fix": "give its user the right to"}
-        assert_error(told, "StoreUnavailable", what="the store may not be used by this process", **facts)
+        facts = {"where": f"file://{folder}/store", "got": "Permission denied", "fix": "give its user permission to"}
+        assert_error(told, "StoreUnavailable", what="this process has no access to the store", **facts)
         assert not files_of(elsewhere)
         (elsewhere.folder / "store").chmod(0o755)
         shutil.copytree(shop.folder / "store", elsewhere.folder / "store", dirs_exist_ok=True)

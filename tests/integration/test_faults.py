@@ -430,10 +430,10 @@ def test_a_store_that_may_not_be_written_to(october: Workspace) -> None:
         (root / "work" / "store").chmod(0o755)
     assert done.code == 1, done
     what, where, got, fix = done.err.splitlines()
-    assert what == "StoreUnavailable: the store may not be used by this process"
+    assert what == "StoreUnavailable: this process has no access to the store"
     assert where.startswith(f"  where: {workspace.store.uri}/leases/ingest/")
     assert got.startswith("  got: PermissionError: [Errno 13] Permission denied: ")
-    assert fix == "  fix: give its user the right to read and write there"
+    assert fix == "  fix: give its user permission to read and write"
     assert before == after
 
 
@@ -473,11 +473,11 @@ def test_an_altered_object_is_never_used(undisturbed: Workspace, tmp_path: Path)
     done = workspace.run("november")
     assert done.code == 1, done
     what, where, expected, got, fix = done.err.splitlines()
-    assert what == "ArtifactCorrupt: an artifact is not what it was when it was stored"
+    assert what == "ArtifactCorrupt: an artifact was changed after it was stored"
     assert where == f"  where: file://{train}"
     assert expected == f"  expected: sha256 {train.stem} of {len(good)} bytes"
     assert got == f"  got: sha256 {hashlib.sha256(train.read_bytes()).hexdigest()} of {len(good)} bytes"
-    assert fix == "  fix: run the step that made it again with `force`, which replaces it"
+    assert fix == "  fix: run the step that computed it again with `force`, which replaces it"
     assert workspace.run("november", "--force").code == 0
     assert train.read_bytes() == good
     assert picture(workspace) == picture(undisturbed)
@@ -494,11 +494,11 @@ def test_an_object_that_is_removed_between_two_steps(
     )
     assert done.code == 1, done
     what, where, expected, got, fix = done.err.splitlines()
-    assert what == "ArtifactMissing: an artifact is not there"
+    assert what == "ArtifactMissing: an artifact does not exist"
     assert where == f"  where: file://{train}"
     assert expected.endswith(f"bytes with sha256 {train.stem}")
     assert got == f"  got: nothing on host {socket.gethostname()}"
-    assert fix.startswith("  fix: run the step that made it again; if other machines do have it, mount their store")
+    assert fix.startswith("  fix: run the step that computed it again; if other machines have it, mount the store")
     assert workspace.run("november").code == 0
     assert workspace.records("november")["split"].result.reason == "miss: output train of the earlier result is gone"
     assert picture(workspace) == picture(undisturbed)

@@ -120,17 +120,17 @@ def test_an_altered_object_is_not_used(store: ArtifactStore, s3: S3FileSystem, t
     ref = store.put_bytes(b"rows", kind="table")
     s3.pipe_file(ref.uri, b"rowz")
     for read in (lambda: store.read(ref), lambda: store.local_path(ref, str(tmp_path))):
-        with pytest.raises(ArtifactCorrupt, match="an artifact is not what it was when it was stored") as error:
+        with pytest.raises(ArtifactCorrupt, match="an artifact was changed after it was stored") as error:
             read()
         assert error.value.where == ref.uri
-        assert error.value.fix == "run the step that made it again with `force`, which replaces it"
+        assert error.value.fix == "run the step that computed it again with `force`, which replaces it"
 
 
 def test_a_missing_object_is_told(store: ArtifactStore, s3: S3FileSystem, tmp_path: Path) -> None:
     ref = store.put_bytes(b"rows", kind="table")
     s3.rm_file(ref.uri)
     for read in (lambda: store.read(ref), lambda: store.local_path(ref, str(tmp_path))):
-        with pytest.raises(ArtifactMissing, match="an artifact is not there") as error:
+        with pytest.raises(ArtifactMissing, match="an artifact does not exist") as error:
             read()
         assert error.value.where == ref.uri
     assert list(tmp_path.iterdir()) == []
@@ -242,7 +242,7 @@ def test_a_bucket_that_does_not_exist_is_told(server: str) -> None:
     assert error.value.what == "the store can't be used"
     assert error.value.where.startswith("s3://no-such-bucket/store/objects/")
     assert "bucket does not exist" in error.value.got
-    assert error.value.fix == "see that it is there and can be reached from this machine"
+    assert error.value.fix == "check that it exists and is reachable from this machine"
 
 
 def test_a_server_that_does_not_answer_is_told_within_seconds(tmp_path: Path, server: str) -> None:
@@ -262,7 +262,7 @@ def test_a_server_that_does_not_answer_is_told_within_seconds(tmp_path: Path, se
             with pytest.raises(StoreUnavailable) as error:
                 action()
             assert error.value.what == "the store can't be used"
-            assert error.value.fix == "see that it is there and can be reached from this machine"
+            assert error.value.fix == "check that it exists and is reachable from this machine"
             assert error.value.where.startswith(f"{store.uri}/")
             assert "Could not connect to the endpoint URL" in error.value.got
         assert path.read_bytes() == b"rows", "a file that was not uploaded must stay"
@@ -279,6 +279,6 @@ def test_an_address_without_rights_is_told(store: ArtifactStore, monkeypatch: py
     monkeypatch.setattr(BucketFileSystem(store.uri)._system, "pipe_file", refuse)
     with pytest.raises(StoreUnavailable) as error:
         store.put_bytes(b"rows", kind="table")
-    assert error.value.what == "the store may not be used by this process"
-    assert error.value.fix == "give its user the right to read and write there"
+    assert error.value.what == "this process has no access to the store"
+    assert error.value.fix == "give its user permission to read and write"
     assert error.value.got == "PermissionError: Access Denied"

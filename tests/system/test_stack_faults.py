@@ -108,7 +108,7 @@ def test_the_store_is_full_for_a_while(stack: Stack) -> None:
     stack.docker("exec", keeper, "rm", "/artifacts/filler")
     log = stack.log_of(run, failed, 1)
     assert "the store is full" in log
-    assert "free some space; `ml-pipelines store prune` removes what nothing needs" in log
+    assert "free space; `ml-pipelines store prune` deletes results that are not needed" in log
     assert stack.end_of(run) == "success"
     stack.assert_whole(run, model="full", trained=2)
 

@@ -1,6 +1,6 @@
-"""What the steps ask of the outside world, as protocols of a few methods.
+"""The interfaces of external systems that steps use, as protocols.
 
-:mod:`ml_pipelines.adapters` implements them with real systems, :mod:`ml_pipelines.testing` in memory.
+:mod:`ml_pipelines.adapters` implements them for real systems, :mod:`ml_pipelines.testing` in memory.
 """
 
 from ml_pipelines.ports.ledger import Ledger

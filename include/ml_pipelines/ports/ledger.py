@@ -1,4 +1,4 @@
-"""What became of every run, for good."""
+"""The ledger: one entry for the decision of every run."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ __all__ = ["Ledger"]
 
 
 class Ledger(Protocol):
-    """Entries of each model in a chain that only grows; see :mod:`ml_pipelines.promotion.hash_chain`.
+    """An append-only chain of entries for each model; see :mod:`ml_pipelines.promotion.hash_chain`.
 
-    Every call may raise ServiceUnavailable: the ledger does not answer; and LedgerError: it is damaged, newer than
-    this version of the package, or refuses access.
+    Every call may raise ServiceUnavailable if the ledger does not answer, and LedgerError if it is damaged, is newer
+    than this version of the package, or refuses access.
     """
 
     def record(self, identity: Identity, decision: Decision, details: RunDetails) -> LedgerEntry:
-        """Write what became of a run to the end of the model's chain.
+        """Append the decision of a run to the model's chain and return the entry.
 
-        The same run with the same content finds the entry that is there; with other content it gets a new one, which
-        supersedes the earlier.
+        The same run with the same content returns the existing entry. With other content it appends an entry that
+        supersedes the earlier one.
         """
         ...
 
     def entry(self, pipeline: str, run_id: str) -> LedgerEntry | None:
-        """What was recorded last for a run, None if nothing was."""
+        """Return the latest entry of a run; None if it has none."""
         ...
 
     def entries(self, model: str, *, limit: int = 100, before: int | None = None) -> tuple[LedgerEntry, ...]:
-        """Entries of a model, the newest first; those below number `before`, if that is given."""
+        """Return entries of a model, the newest first, optionally only those with a number below `before`."""
         ...
 
     def models(self) -> tuple[str, ...]:
-        """The models that have entries, by name."""
+        """Return the names of the models that have entries, sorted."""
         ...
 
     def verify(self, model: str) -> tuple[str, ...]:
-        """What is wrong with a model's chain, as sentences; empty if nothing is."""
+        """Return the flaws of a model's chain, one sentence each; empty if it is intact."""
         ...
 
     def lock(self, model: str) -> AbstractContextManager[None]:
-        """Wait until nobody else has the model's turn, then have it. It ends with the process, however that ends.
+        """Wait for the model lock and hold it. It is released when the process ends, even by a kill.
 
         Who has it must not ask for it again.
         """

@@ -1,4 +1,4 @@
-"""Which model serves."""
+"""The model registry."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["ModelVersion", "Registry"]
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """One registered version.
+    """A model version in the registry.
 
     Attributes:
-        model: name in the registry.
+        model: name of the model.
         version: number, as text.
-        artifact: the model's artifact as it was stored at training; None if something else registered the version.
-        tags: what was written at registration.
-        aliases: names that point here now, such as `champion`.
-        url: for people, if there is one.
+        artifact: the model's artifact from the training; None if another program registered the version.
+        tags: tags of the version.
+        aliases: aliases that point to the version, such as `champion`.
+        url: page of the version, if the registry has pages.
     """
 
     model: str
@@ -33,20 +33,20 @@ class ModelVersion:
 
 
 class Registry(Protocol):
-    """The model registry. Every call may be repeated and leaves the same as once."""
+    """The model registry. Every call is idempotent."""
 
     def by_alias(self, model: str, alias: str) -> ModelVersion | None:
-        """The version that an alias points to, None if there is no such model or alias."""
+        """Return the version of an alias; None if the model or the alias does not exist."""
         ...
 
     def by_version(self, model: str, version: str) -> ModelVersion | None:
-        """A version by its number, None if there is no such model or version."""
+        """Return a version by its number; None if it does not exist."""
         ...
 
     def register(
         self, model: str, tracked: TrackedModel, artifact: ArtifactRef, identity: Identity, tags: dict[str, str]
     ) -> ModelVersion:
-        """Register a tracked model: one version for a `tracked.model_uri`, found again on a retry.
+        """Register a tracked model. A `tracked.model_uri` has one version, which a retry returns.
 
         The version's tags are those given, `ml_pipelines.pipeline` and `ml_pipelines.run_id`.
         """
@@ -57,13 +57,13 @@ class Registry(Protocol):
         ...
 
     def drop_alias(self, model: str, alias: str) -> None:
-        """Remove an alias; it is no error if there is none."""
+        """Remove an alias. It is no error if the alias does not exist."""
         ...
 
     def fetch(self, version: ModelVersion) -> bytes:
-        """The bytes of the model file as the registry serves them.
+        """Return the bytes of the model file that the registry serves.
 
         Raises:
-            RegistryError: the artifact is gone.
+            RegistryError: the file does not exist.
         """
         ...

@@ -1,4 +1,4 @@
-"""The ports in one hand, each made only when it is asked for."""
+"""The services of a step: all ports, each connected on first use."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ml_pipelines.spec.sources import SourceSection
 __all__ = ["CELLS_PER_GROUP", "Services", "TaskRecord"]
 
 CELLS_PER_GROUP = 800_000
-"""Unless another number is set."""
+"""The default of :attr:`Services.cells_per_group`."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """What one task of a run got, and when (UTC)."""
+    """The result of one task of a run, with the time (UTC) of its record."""
 
     identity: Identity
     result: StepResult
@@ -30,18 +30,18 @@ class TaskRecord:
 
 
 class Services(Protocol):
-    """What `resolve` and `publish` may use."""
+    """The services that `resolve` and `publish` use."""
 
     @property
     def server_id(self) -> str:
-        """Tells this outside world from others, without credentials: what was published in one is not in another."""
+        """An id of the tracking server, without credentials. A result is published once per server."""
         ...
 
     @property
     def cells_per_group(self) -> int:
-        """Of each row group of a table, whatever its columns: what bounds the memory of all that streams over tables.
+        """Number of cells in each row group of a table. It bounds the memory of steps that stream over tables.
 
-        The rows are the same with any number, so it is no part of a key.
+        The rows do not depend on it, so it is not part of a cache key.
         """
         ...
 
@@ -57,44 +57,46 @@ class Services(Protocol):
 
     @property
     def ledger(self) -> Ledger:
-        """What became of every run."""
+        """The ledger of decisions."""
         ...
 
     def source(self, declared: SourceSection) -> DataSource:
-        """The source that a declaration names."""
+        """Return the adapter of a declared source."""
         ...
 
     def prepare_smoke_test(self) -> None:
-        """A version may be rehearsed later on: what that needs may get ready beside what this process does."""
+        """Start to prepare a smoke test, in parallel to the work of this process."""
         ...
 
     def smoke_test(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
-        """What a version, as the registry has it, answers to the smoke rows of its training in a process of its own.
+        """Return the predictions of a version for the smoke rows of its training.
+
+        The model is loaded from the registry, in a process of its own.
 
         Raises:
-            ArtifactCorrupt: the registry serves other bytes than were registered.
-            RegistryError: the version's file is gone, or nothing tells what its bytes should be.
-            VerificationFailed: the model can't predict, or the process has died.
-            ServiceUnavailable: the registry does not answer, or the process took too long.
+            ArtifactCorrupt: the bytes in the registry do not have the registered digest.
+            RegistryError: the version has no file, or no registered digest.
+            VerificationFailed: the model can't predict, or the process ended early.
+            ServiceUnavailable: the registry does not answer, or the process exceeds its time limit.
         """
         ...
 
     def read(self, ref: ArtifactRef) -> bytes:
-        """The verified bytes of an artifact."""
+        """Return the verified bytes of an artifact."""
         ...
 
     def copy_artifact(self, ref: ArtifactRef, data: bytes) -> ArtifactRef:
-        """Put bytes that must have `ref`'s digest into this store; returns where they are here."""
+        """Store the bytes of an artifact of another store, and return its reference in this store."""
         ...
 
     def save_artifact(self, data: bytes, kind: ArtifactKind) -> ArtifactRef:
-        """Put bytes into this store."""
+        """Store bytes as an artifact."""
         ...
 
     def runs(self, pipeline: str) -> Sequence[str]:
-        """The runs of a pipeline that are on record, the one that was last heard of first."""
+        """Return the ids of the recorded runs of a pipeline, the latest first."""
         ...
 
     def tasks(self, identity: Identity) -> Sequence[TaskRecord]:
-        """What the tasks of a run have got so far, in the order in which they ended."""
+        """Return the records of the ended tasks of a run, in the order in which they ended."""
         ...

@@ -1,4 +1,4 @@
-"""Where rows come from."""
+"""The source of rows."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ __all__ = ["DataSource"]
 
 
 class DataSource(Protocol):
-    """One declared source, at whatever version it has."""
+    """A declared source of data."""
 
     def pin(self) -> DataPin:
-        """Tell the version without downloading it.
+        """Return the current version without a download.
 
         Raises:
-            SourceNotFound: no such repository, revision, file or object.
-            ServiceUnavailable: the server that knows does not answer.
+            SourceNotFound: the repository, revision, file or object does not exist.
+            ServiceUnavailable: the server does not answer.
         """
         ...
 
     def fetch(self, pin: DataPin, directory: str) -> str:
-        """Bring exactly that version into a local directory.
+        """Download the version of a pin into a local directory.
 
         Returns:
             Path of one CSV (`.csv`, UTF-8, with a header) or Parquet (`.parquet`) file.
 
         Raises:
-            SourceNotFound: the version is gone.
-            SourceUnreadable: the bytes are not a table, or not those of the pin.
+            SourceNotFound: the version does not exist any more.
+            SourceUnreadable: the bytes are not a table, or do not have the digest of the pin.
             ServiceUnavailable: the server does not answer.
         """
         ...

@@ -1,4 +1,4 @@
-"""Where trainings are written down for people to compare."""
+"""The tracking server of trainings."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ __all__ = ["TrackedModel", "Tracking", "Training"]
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """One finished training.
+    """A finished training of a candidate.
 
     Attributes:
-        model: name in the registry, which is also the experiment's.
+        model: name of the model in the registry, and of the experiment.
         candidate: name of the candidate.
-        key: the recipe's key.
-        params: what to show as parameters.
-        metrics: what is known at this point.
-        pin: the data.
+        key: cache key of the training.
+        params: parameters to show.
+        metrics: metrics that the training measured.
+        pin: version of the data.
         model_ref: the model's artifact; the tracked file is the same, byte for byte.
         model_bytes: its bytes, verified.
         requirements: pip requirements, exact.
-        trusted_types: what skops may rebuild, reviewed.
-        example: some rows of features as records.
-        predictions: the model's answer to `example`.
+        trusted_types: reviewed types that skops may load.
+        example: example rows of features, as records.
+        predictions: predictions of the model for `example`.
     """
 
     model: str
@@ -45,7 +45,7 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class TrackedModel:
-    """Where a training was written down: `model_uri` is like `models:/m-...`, `url` is for people, if there is one."""
+    """A training on the tracking server: its run, the URI of its model, and its page if the server has pages."""
 
     run_id: str
     model_uri: str
@@ -53,10 +53,10 @@ class TrackedModel:
 
 
 class Tracking(Protocol):
-    """The tracking server. Every call may be repeated and leaves the same as once."""
+    """The tracking server. Every call is idempotent."""
 
     def log_training(self, identity: Identity, training: Training) -> TrackedModel:
-        """Write a training down: one run and one logged model for an identity, found again on a retry.
+        """Log a training. An identity has one run and one logged model, which a retry completes.
 
         Raises:
             ServiceUnavailable: the server does not answer.
@@ -74,5 +74,5 @@ class Tracking(Protocol):
         ...
 
     def close_abandoned(self, pipeline: str, older_than_seconds: float) -> int:
-        """End the runs of a pipeline that a killed process left open. Returns how many."""
+        """End the runs of a pipeline that a killed process left open, and return their number."""
         ...

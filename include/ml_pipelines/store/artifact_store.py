@@ -1,8 +1,8 @@
-"""The artifact store: content-addressed files, and the manifests that say which recipe made them.
+"""The artifact store: content-addressed files, and a manifest for each cache key.
 
-A crash leaves a whole file or none. Only manifests are synced to disk: an object that a power cut has shortened has
-the wrong size, which is a miss, and its digest is checked before every use; but a manifest is what was promised.
-Names and documents: :mod:`ml_pipelines.store.layout`. Where the bytes go: :mod:`ml_pipelines.store.filesystems.base`.
+A crash leaves a complete file or none. Only manifests are synced to disk. An object that a power failure truncates has
+the wrong size, which is a miss, and its digest is verified before each use.
+Names and documents: :mod:`ml_pipelines.store.layout`. File systems: :mod:`ml_pipelines.store.filesystems.base`.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from ml_pipelines.store.lease import hold_lease
 __all__ = ["GRACE_PERIOD", "ArtifactStore", "Manifest", "RunRecord"]
 
 GRACE_PERIOD = timedelta(days=1)
-"""How long an object that nothing references yet is safe from retention."""
+"""How long retention keeps an object without a reference. Its manifest may not be written yet."""
 
 _COMPARED_RUNS = 20
 _CONNECTIONS = 8
 
 
 class ArtifactStore:
-    """A store in a folder or a bucket. Cheap to make; nothing is read or written until it is asked for.
+    """A store in a folder or a bucket. The constructor reads and writes nothing.
 
     Every method raises StoreUnavailable if the store can't be read or written.
 
@@ -57,7 +57,7 @@ class ArtifactStore:
         uri: `file:///...`, a plain path, or `s3://bucket/...`.
 
     Raises:
-        RequestError: any other URI.
+        RequestError: the URI has another form.
         MissingExtra: the package for S3 is not installed.
     """
 
@@ -71,18 +71,18 @@ class ArtifactStore:
     # Artifacts
 
     def put_file(self, path: str, *, kind: ArtifactKind, rows: int | None = None) -> ArtifactRef:
-        """Move a local file into the store; it is gone from where it was.
+        """Move a local file into the store.
 
-        One that is there already is replaced by the same bytes: that mends a damaged one and makes it young again,
-        so that retention leaves it alone until the manifest is there.
+        It replaces an object of the same digest. That repairs a damaged object and renews its time, so that retention
+        keeps it until the manifest is written.
 
         Raises:
-            ArtifactMissing: there is no such file.
+            ArtifactMissing: the file does not exist.
         """
         try:
             digest, size = _digest(path)
         except FileNotFoundError as exc:
-            raise ArtifactMissing("there is no file to store", where=path, fix="write the file first") from exc
+            raise ArtifactMissing("the file to store does not exist", where=path, fix="write the file first") from exc
         self.files.move_in(path, object_name(digest, kind))
         return self._ref(digest, size, kind, rows)
 
@@ -93,11 +93,11 @@ class ArtifactStore:
         return self._ref(digest, len(data), kind, rows)
 
     def read(self, ref: ArtifactRef) -> bytes:
-        """The bytes of an artifact, verified.
+        """Return the verified bytes of an artifact.
 
         Raises:
-            ArtifactMissing: there are none.
-            ArtifactCorrupt: they are not those that the reference promises.
+            ArtifactMissing: the store does not have it.
+            ArtifactCorrupt: the bytes do not have the digest of the reference.
         """
         files, name = self._where(ref)
         data = files.read(name)
@@ -107,15 +107,15 @@ class ArtifactStore:
         return data
 
     def local_path(self, ref: ArtifactRef, directory: str) -> str:
-        """Path of a local file with the bytes of an artifact, verified; not to be written to.
+        """Return the path of a local file with the verified bytes of an artifact. Do not write to it.
 
         Args:
             ref: the artifact.
-            directory: where to put the file if the store is remote; a local store gives its own.
+            directory: folder for the file if the store is remote; a local store returns its own file.
 
         Raises:
-            ArtifactMissing: there are no bytes.
-            ArtifactCorrupt: they are not those that the reference promises.
+            ArtifactMissing: the store does not have it.
+            ArtifactCorrupt: the bytes do not have the digest of the reference.
         """
         files, name = self._where(ref)
         path = files.local(name, directory)
@@ -125,18 +125,18 @@ class ArtifactStore:
         return path
 
     def scratch(self) -> AbstractContextManager[str]:
-        """A local directory to work in, removed at the end, from where :meth:`put_file` is a rename if it can be."""
+        """Return a temporary local directory. From there, :meth:`put_file` is a rename where that is possible."""
         return self.files.scratch()
 
-    # Recipes
+    # Results
 
     def lookup(self, step: str, key: str) -> Manifest | None:
-        """What a recipe made, None if that is not there or no longer whole; :meth:`explain` tells which."""
-        found = self._find(step, key)
-        return found if isinstance(found, Manifest) else None
+        """Return the manifest of a cache key; None on a miss, which :meth:`explain_miss` explains."""
+        state = self._find(step, key)
+        return state if isinstance(state, Manifest) else None
 
     def commit(self, step: str, key: str, result: StepResult, components: Components) -> None:
-        """Write the manifest of a recipe whose outputs are in the store, in place of an earlier one."""
+        """Write the manifest of a result whose outputs are in the store. It replaces an earlier manifest."""
         manifest = Manifest(
             step=step,
             key=key,
@@ -177,21 +177,21 @@ class ArtifactStore:
         keys = dict.fromkeys(record.result.key for record in records if record.result.step == step)
         return self.documents([manifest_name(step, key) for key in keys], Manifest)
 
-    def load_publication(self, step: str, key: str, place: str) -> dict[str, JsonValue] | None:
-        """What publishing a result somewhere told, None if it was not published there."""
-        found = parse_document(self.files.read(published_name(step, key, place)), Published)
-        return found.values if found else None
+    def load_publication(self, step: str, key: str, server: str) -> dict[str, JsonValue] | None:
+        """Return the values that publishing a result on a server returned; None if it is not published there."""
+        published = parse_document(self.files.read(published_name(step, key, server)), Published)
+        return published.values if published else None
 
-    def save_publication(self, step: str, key: str, place: str, values: dict[str, JsonValue]) -> None:
-        """Keep what publishing a result somewhere told, so that a hit need not publish it again."""
+    def save_publication(self, step: str, key: str, server: str, values: dict[str, JsonValue]) -> None:
+        """Store the values that publishing a result on a server returned, so that a hit does not publish it again."""
         published = Published(values=values)
-        self.files.write(published_name(step, key, place), published.model_dump_json().encode(), durable=True)
+        self.files.write(published_name(step, key, server), published.model_dump_json().encode(), durable=True)
 
     def lease(self, step: str, key: str) -> AbstractContextManager[bool]:
         """Hold the lease of a key, or wait for its holder; see :func:`ml_pipelines.store.lease.hold_lease`.
 
-        Look the recipe up again once you are in: it may be there. This only saves work. Correctness never depends on
-        it, as objects are content-addressed and a manifest is replaced as a whole by an equal one.
+        Look the key up again when the lease is held: the earlier holder may have stored the result. Correctness does
+        not depend on leases: objects are content-addressed, and an equal manifest replaces a manifest as a whole.
         """
         name = manifest_name(step, key)
         before = self.files.stat(name)
@@ -200,36 +200,36 @@ class ArtifactStore:
     # Runs
 
     def record(self, identity: Identity, result: StepResult) -> None:
-        """Keep what a task got; the same task again replaces it."""
+        """Store the result of a task. It replaces the record of an earlier try."""
         record = RunRecord(identity=identity, result=result, recorded_at=datetime.now(UTC))
         self.files.write(record_name(identity), record.model_dump_json(indent=1).encode())
 
     def run(self, pipeline: str, run_id: str) -> list[RunRecord]:
-        """What the tasks of a run got, in the order in which they ended; empty if there is no such run."""
+        """Return the records of a run's tasks, in the order in which they ended; empty for an unknown run."""
         names = [entry.name for entry in self.files.entries(run_folder(pipeline, run_id))]
         return sorted(self.documents(names, RunRecord), key=lambda record: record.recorded_at)
 
     def runs(self, pipeline: str) -> list[str]:
-        """The ids of a pipeline's runs, the one that was last heard of first."""
+        """Return the ids of a pipeline's runs, the latest record first."""
         entries = sorted(
             self.files.entries(f"runs/{quote_name(pipeline)}"), key=lambda entry: entry.modified, reverse=True
         )
         return list(dict.fromkeys(run_of(entry.name)[1] for entry in entries))
 
     def pipelines(self, run_id: str) -> list[str]:
-        """The pipelines that have a run of this id, by name."""
+        """Return the names of the pipelines that have a run of this id, sorted."""
         runs = {run_of(entry.name) for entry in self.files.entries("runs")}
         return sorted(pipeline for pipeline, name in runs if name == run_id)
 
-    # What retention needs too
+    # Documents
 
     def documents(self, names: Iterable[str], kind: type[Document]) -> list[Document]:
-        """The manifests or records of these names, without those that are gone or can't be read."""
+        """Return the documents of these names, without those that are deleted or can't be read."""
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
-            return [found for data in pool.map(self.files.read, names) if (found := parse_document(data, kind))]
+            return [document for data in pool.map(self.files.read, names) if (document := parse_document(data, kind))]
 
     def _find(self, step: str, key: str) -> Manifest | str | None:
-        """The manifest of a recipe if its outputs are whole, else why it is no use; None if there is none."""
+        """Return the manifest of a key, or why it can't be used; None without a manifest."""
         data = self.files.read(manifest_name(step, key))
         if data is None:
             return None
@@ -239,7 +239,7 @@ class ArtifactStore:
         for name, ref in manifest.outputs.items():
             if flaw := self._flaw(ref):
                 return f"output {name} of the earlier result {flaw}"
-        # The store may have been moved, or be mounted elsewhere.
+        # The addresses in a manifest are wrong if the store was moved or is mounted under another path.
         outputs = {name: self._ref(ref.sha256, ref.bytes, ref.kind, ref.rows) for name, ref in manifest.outputs.items()}
         return manifest.model_copy(update={"outputs": outputs})
 
@@ -250,12 +250,12 @@ class ArtifactStore:
         if entry.bytes != ref.bytes:
             return f"has {entry.bytes} bytes instead of {ref.bytes}"
         if datetime.now(UTC) - entry.modified > GRACE_PERIOD / 2:
-            # Whoever asked is about to use it: retention must leave it alone until that is on record.
+            # The caller is about to use the object: retention must keep it until the run is recorded.
             self.files.touch(entry.name)
         return None
 
     def _where(self, ref: ArtifactRef) -> tuple[FileSystem, str]:
-        """Where an artifact is: in this store under its digest, else where its reference says."""
+        """Return the file system and name of an artifact: in this store by digest, else at its own address."""
         name = object_name(ref.sha256, ref.kind)
         if ref.uri == f"{self.uri}/{name}" or self.files.stat(name):
             return self.files, name
@@ -276,20 +276,20 @@ def _digest(path: str) -> tuple[str, int]:
 def _verify(ref: ArtifactRef, digest: str, size: int) -> None:
     if digest != ref.sha256:
         raise ArtifactCorrupt(
-            "an artifact is not what it was when it was stored",
+            "an artifact was changed after it was stored",
             where=ref.uri,
             expected=f"sha256 {ref.sha256} of {ref.bytes} bytes",
             got=f"sha256 {digest} of {size} bytes",
-            fix="run the step that made it again with `force`, which replaces it",
+            fix="run the step that computed it again with `force`, which replaces it",
         )
 
 
 def _missing(ref: ArtifactRef) -> ArtifactMissing:
     return ArtifactMissing(
-        "an artifact is not there",
+        "an artifact does not exist",
         where=ref.uri,
         expected=f"{ref.bytes} bytes with sha256 {ref.sha256}",
         got=f"nothing on host {socket.gethostname()}",
-        fix="run the step that made it again; if other machines do have it, mount their store's folder here under the "
-        "same path, or keep the store in s3://",
+        fix="run the step that computed it again; if other machines have it, mount the store's folder here under the "
+        "same path, or use a store in s3://",
     )

@@ -11,18 +11,16 @@ from ml_pipelines._utils.canonical_json import Components, json_digest
 __all__ = ["components_key", "differences"]
 
 _LONGEST_CHANGE = 120
-
-
 _NOTHING = object()
 
 
 def components_key(components: Components) -> str:
-    """The key of a recipe."""
+    """Return the cache key of key components."""
     return json_digest(components)
 
 
 def differences(old: Components, new: Components) -> list[str]:
-    """What is different between two recipes of a step, one sentence each; empty if they are the same."""
+    """Return the differences between the key components of two results, one phrase each."""
     return [_sentence(*change) for change in _changes(old, new, ())]
 
 

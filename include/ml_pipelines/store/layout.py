@@ -1,4 +1,4 @@
-"""What a store keeps and under which names.
+"""Names and documents of the files in a store.
 
 ::
 
@@ -60,15 +60,15 @@ Document = TypeVar("Document", bound=Contract)
 
 
 class Manifest(Contract):
-    """What a recipe made.
+    """The stored result of a cache key.
 
     Attributes:
-        step: name in the catalog.
-        key: of the recipe.
+        step: name of the step.
+        key: cache key.
         outputs: artifacts by name.
         values: small results.
-        created_at: when it was committed, UTC.
-        components: of the recipe; see :mod:`ml_pipelines.pipeline.cache_key`.
+        created_at: time of the commit, UTC.
+        components: components of the key; see :mod:`ml_pipelines.pipeline.cache_key`.
     """
 
     step: str
@@ -80,20 +80,20 @@ class Manifest(Contract):
 
     @property
     def result(self) -> StepResult:
-        """What a hit gives back; the caller knows the reason and the time."""
+        """The result of a hit. The caller replaces the reason and the time."""
         return StepResult(
             step=self.step, key=self.key, status="cached", reason="hit", outputs=self.outputs, values=self.values
         )
 
 
 class Published(Contract):
-    """What publishing a result told: names and addresses in the place where it was published."""
+    """The values that publishing a result on a server returned, such as a run id."""
 
     values: dict[str, JsonValue]
 
 
 class RunRecord(Contract):
-    """What one task of a run got, and when (UTC)."""
+    """The result of one task of a run, with the time (UTC) of its record."""
 
     identity: Identity
     result: StepResult
@@ -101,13 +101,13 @@ class RunRecord(Contract):
 
 
 class WatchState(Contract):
-    """What a watcher has last told: the data's digest, or the version that an alias pointed to."""
+    """The value that a watcher reported last: a digest of data, or the version of an alias."""
 
     value: str
 
 
 def parse_document(data: bytes | None, kind: type[Document]) -> Document | None:
-    """A document from its bytes, None if there are none or they are something else."""
+    """Return a document from its JSON; None without bytes, or if they are not such a document."""
     try:
         return kind.model_validate_json(data) if data is not None else None
     except ValidationError:
@@ -115,42 +115,42 @@ def parse_document(data: bytes | None, kind: type[Document]) -> Document | None:
 
 
 def object_name(digest: str, kind: ArtifactKind) -> str:
-    """Name of an artifact."""
+    """Return the name of an artifact's file."""
     return f"objects/{digest[:2]}/{digest}.{_EXTENSIONS[kind]}"
 
 
 def manifest_name(step: str, key: str) -> str:
-    """Name of a manifest."""
+    """Return the name of a manifest."""
     return f"manifests/{quote_name(step)}/{quote_name(key)}.json"
 
 
-def published_name(step: str, key: str, place: str) -> str:
-    """Name of what publishing a result in a place told."""
-    return f"published/{quote_name(step)}/{quote_name(key)}/{quote_name(place)}.json"
+def published_name(step: str, key: str, server: str) -> str:
+    """Return the name of the document with the values that publishing a result on a server returned."""
+    return f"published/{quote_name(step)}/{quote_name(key)}/{quote_name(server)}.json"
 
 
 def watch_name(kind: str, name: str) -> str:
-    """Name of what a watcher has last told."""
+    """Return the name of a watcher's state."""
     return f"watches/{quote_name(kind)}/{quote_name(name)}.json"
 
 
 def container_file(job: str, file: str) -> str:
-    """Name of a file of what was handed to a container."""
+    """Return the name of a file that a step in a container reads or writes."""
     return f"containers/{quote_name(job)}/{file}"
 
 
 def lease_name(step: str, key: str) -> str:
-    """Name of a lease."""
+    """Return the name of a lease."""
     return f"leases/{quote_name(step)}/{quote_name(key)}.json"
 
 
 def run_folder(pipeline: str, run_id: str) -> str:
-    """Folder of a run's records."""
+    """Return the folder of a run's records."""
     return f"runs/{quote_name(pipeline)}/{quote_name(run_id)}"
 
 
 def record_name(identity: Identity) -> str:
-    """Name of a run's record; a quoted task id has no dot of its own."""
+    """Return the name of a task's record. A quoted task id has no dot."""
     index = f".{identity.map_index}" if identity.map_index >= 0 else ""
     return f"{run_folder(identity.pipeline, identity.run_id)}/{quote_name(identity.task_id)}{index}.json"
 
@@ -161,7 +161,7 @@ def task_of_record(name: str) -> str:
 
 
 def run_of(name: str) -> tuple[str, str]:
-    """Pipeline and run id of the name of a run's record or of what is said about the run."""
+    """Return the pipeline and the run id in the name of a record or of a run state."""
     _, pipeline, run_id, *_ = name.replace("%/", "").split("/")
     return unquote_name(pipeline), unquote_name(run_id)
 
@@ -177,14 +177,14 @@ def pending_folder(place: str) -> str:
 
 
 def quote_name(name: str) -> str:
-    """A name that any file system takes, and that stays where it is put: letters, digits, `_`, `-`, `~` and `%XX`.
+    """Return a name in characters that every file system accepts: letters, digits, `_`, `-`, `~` and `%XX`.
 
-    It goes on in a folder below after 200 characters, where it has `%/`. `%-` is the empty name.
+    A name of more than 200 characters continues in a folder below, after `%/`. `%-` is the empty name.
     """
     safe = quote(name, safe="").replace(".", "%2E")
     return "%/".join(re.findall(".{1,200}", safe)) or "%-"
 
 
 def unquote_name(name: str) -> str:
-    """What was quoted."""
+    """Return the name from which :func:`quote_name` returned this one."""
     return "" if name == "%-" else unquote(name.replace("%/", ""))

@@ -1,8 +1,9 @@
-"""One works, the others wait: a courtesy that saves work. Nothing goes wrong without it.
+"""Leases: one process computes a result while the others wait for it.
 
-Results are content-addressed and committed as a whole, so two workers that do make the same thing, do no harm. That
-happens after a pause longer than `TTL_SECONDS` in the holder, if two waiters take over a dead holder's lease within
-the same moment, and on an S3 server without conditional writes.
+A lease only saves work; no result depends on it. Results are content-addressed and committed as a whole, so two
+processes that compute the same result do no harm. Two processes hold one lease after a pause of the holder longer than
+`TTL_SECONDS`, if two waiters take over an expired lease at the same moment, or on an S3 server without conditional
+writes.
 """
 
 from __future__ import annotations
@@ -32,19 +33,19 @@ _LAST_POLL_SECONDS = 1.0
 def hold_lease(
     files: FileSystem, name: str, *, appeared: Callable[[], bool], ttl_seconds: float = TTL_SECONDS
 ) -> Iterator[bool]:
-    """Hold the lease of a name, or wait until there is no need to.
+    """Hold a lease, or wait until its holder has produced the result.
 
-    A lease that nobody has renewed for `ttl_seconds` is taken over, at once if its process was on this host and has
-    ended. Age is what the waiter's own clock has seen pass, so clocks need not agree.
+    A waiter takes over a lease that was not renewed for `ttl_seconds`, or whose process ran on this host and has ended.
+    The waiter measures the age by its own clock, so the clocks of hosts need not agree.
 
     Args:
-        files: where leases are kept.
-        name: of the lease's file.
-        appeared: whether what the holder makes is there; asked at every poll.
-        ttl_seconds: how long a lease lives without being renewed.
+        files: file system of the leases.
+        name: name of the lease's file.
+        appeared: returns whether the result exists; called at every poll.
+        ttl_seconds: lifetime of a lease that is not renewed.
 
     Yields:
-        True if the lease is held, False if what it is for has appeared.
+        True if the lease is held, False if the result has appeared.
 
     Raises:
         StoreUnavailable: the lease can't be read or written.
@@ -66,25 +67,25 @@ def hold_lease(
 
 def _acquire(files: FileSystem, name: str, token: str, appeared: Callable[[], bool], ttl_seconds: float) -> bool:
     pause, jitter = _FIRST_POLL_SECONDS, 0.5 + int(token[:4], 16) / 0x20000
-    seen, since = b"", time.monotonic()
+    last, since = b"", time.monotonic()
     while not files.create(name, _lease(token, 0)):
         if appeared():
             return False
-        found = files.read(name)
-        if found != seen:
-            seen, since = found or b"", time.monotonic()
-        if found is not None and (time.monotonic() - since > ttl_seconds or has_ended(_field(found, "owner"))):
-            log.info("the lease %s of %s is dead: taken over", name, _field(found, "owner") or "nobody known")
-            _take_away(files, name, found)
+        lease = files.read(name)
+        if lease != last:
+            last, since = lease or b"", time.monotonic()
+        if lease is not None and (time.monotonic() - since > ttl_seconds or has_ended(_field(lease, "owner"))):
+            log.info("lease %s of %s has expired; taking it over", name, _field(lease, "owner") or "an unknown process")
+            _delete_expired(files, name, lease)
             continue
         time.sleep(pause * jitter)
         pause = min(_LAST_POLL_SECONDS, pause * 1.5)
     return True
 
 
-def _take_away(files: FileSystem, name: str, dead: bytes) -> None:
-    # Somebody else may have been faster, and the lease be theirs by now.
-    if files.read(name) == dead:
+def _delete_expired(files: FileSystem, name: str, expired: bytes) -> None:
+    # Another waiter may have taken it over since it was read.
+    if files.read(name) == expired:
         files.delete(name)
 
 
@@ -93,24 +94,24 @@ def _renew(files: FileSystem, name: str, token: str, done: threading.Event, ever
     while not done.wait(every_seconds):
         beat += 1
         try:
-            if not _is_mine(files, name, token):
+            if not _is_held_by(files, name, token):
                 return
             files.write(name, _lease(token, beat))
         except StoreUnavailable as exc:
-            # The work itself will tell, if the store stays away.
-            log.warning("the lease %s could not be renewed: %s", name, exc)
+            # If the store stays unavailable, the step itself raises the error.
+            log.warning("lease %s could not be renewed: %s", name, exc)
 
 
 def _release(files: FileSystem, name: str, token: str) -> None:
     try:
-        if _is_mine(files, name, token):
+        if _is_held_by(files, name, token):
             files.delete(name)
     except StoreUnavailable as exc:
-        # The work is done, or its own error is on the way; the lease ends by itself.
-        log.warning("the lease %s could not be given back: %s", name, exc)
+        # The result is stored, or another error is being raised; the lease expires.
+        log.warning("lease %s could not be released: %s", name, exc)
 
 
-def _is_mine(files: FileSystem, name: str, token: str) -> bool:
+def _is_held_by(files: FileSystem, name: str, token: str) -> bool:
     return _field(files.read(name) or b"", "token") == token
 
 
@@ -119,7 +120,7 @@ def _lease(token: str, beat: int) -> bytes:
 
 
 def _field(lease: bytes, field: str) -> str:
-    """A field of a lease, empty if it can't be read, as when its holder was killed while making it."""
+    """Return a field of a lease; empty if it can't be read, as after a kill of the process that wrote it."""
     try:
         return str(json.loads(lease)[field])
     except (ValueError, LookupError, TypeError):

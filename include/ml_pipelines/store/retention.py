@@ -1,7 +1,8 @@
-"""Retention: remove what nothing needs any more, while others read and write.
+"""Retention: delete old results, while other processes read and write.
 
-A recipe or run that is removed is removed first, then the objects that no remaining one references. What was written
-or found in the last day stays, as its manifest or record may still be on the way; and reports, which the ledger names.
+Manifests and runs are deleted first, then the objects that no remaining manifest or run references. Objects that were
+written or found in the last day stay, since their manifest or record may not be written yet. Reports stay, since the
+ledger refers to them.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from ml_pipelines.store.layout import run_of
 __all__ = ["PruneReport", "prune"]
 
 _FOREIGN_LEFTOVERS = timedelta(days=7)
-_LONGEST_DAYS = 365_000  # a thousand years are for ever
+_LONGEST_DAYS = 365_000  # more would overflow a date
 
 
 class PruneReport(Contract):
-    """What was removed, or would be.
+    """The numbers of deleted files; those that would be deleted in a dry run.
 
     Attributes:
         objects: number of artifacts.
         bytes: their size.
         recipes: number of manifests.
         runs: number of runs.
-        leftovers: number of leases and temporary files that nobody owns any more, of stories of runs that are gone, and
-            of what was handed to containers that are.
+        leftovers: number of expired leases, temporary files of ended processes, states of deleted runs, and files of
+            ended containers.
     """
 
     objects: int
@@ -53,92 +54,92 @@ def prune(
     dry_run: bool = False,
     now: datetime | None = None,
 ) -> PruneReport:
-    """Remove old runs, recipes that no remaining run used, and objects that neither references.
+    """Delete old runs, manifests that no remaining run uses, and objects that neither references.
 
     Args:
-        store: what to clean.
-        keep_days: how long runs and recipes are kept, at least 1.
+        store: the store.
+        keep_days: number of days that runs and manifests are kept, at least 1.
         keep: digests or URIs of artifacts that must stay, such as those of registered models.
-        dry_run: remove nothing, only report.
-        now: the moment that ages are counted to, if not the present.
+        dry_run: delete nothing, only count.
+        now: time from which ages are counted; by default the current time.
 
     Raises:
         RequestError: `keep_days` is too short, or an item of `keep` names no artifact.
-        StoreUnavailable: the store can't be read or written. What is removed by then was not needed.
+        StoreUnavailable: the store can't be read or written. The files deleted before were not needed.
     """
-    if not keep_days >= 1:  # nor a number that is none
+    if not keep_days >= 1:  # also false for NaN
         raise RequestError(
-            "what is younger than a day can't be removed",
+            "results of the last day can't be deleted",
             expected="keep_days of at least 1",
             got=str(keep_days),
-            fix="give a longer time; a run in progress needs its results",
+            fix="keep more days; a run in progress needs its results",
         )
     kept = {_digest(item) for item in keep}
     now = now or datetime.now(UTC)
     before = now - timedelta(days=min(keep_days, _LONGEST_DAYS))
     old_runs, records = _runs(store, before)
-    old_recipes, recent = _recipes(store, before, {record.result.key for record in records})
+    old_manifests, recent = _manifests(store, before, {record.result.key for record in records})
     if not dry_run:
-        _delete(store, [*old_runs, *old_recipes])
+        _delete(store, [*old_runs, *old_manifests])
         _delete(store, _orphaned_publications(store, recent, before))
     manifests = store.documents(recent, Manifest)
     results: list[Manifest | StepResult] = [*manifests, *(record.result for record in records)]
     kept |= {ref.sha256 for result in results for ref in result.outputs.values()}
-    every = (entry for entry in store.files.entries("objects") if not entry.name.endswith(".html"))
-    objects = [entry for entry in every if _is_loose(entry, kept, now)]
+    entries = (entry for entry in store.files.entries("objects") if not entry.name.endswith(".html"))
+    objects = [entry for entry in entries if _is_loose(entry, kept, now)]
     leases = [entry for entry in store.files.entries("leases") if now - entry.modified > GRACE_PERIOD]
     handed = [entry for entry in store.files.entries("containers") if entry.modified < before]
-    stories = _stories(store, before, {run_of(each.name) for each in old_runs})
+    run_states = _run_states(store, before, {run_of(entry.name) for entry in old_runs})
     temporaries = _temporaries(store, now)
     if not dry_run:
         objects = [entry for entry in objects if _delete_if_loose(store, entry, kept, now)]
-        _delete(store, [*leases, *handed, *stories])
+        _delete(store, [*leases, *handed, *run_states])
         _remove(temporaries)
     return PruneReport(
         objects=len(objects),
         bytes=sum(entry.bytes for entry in objects),
-        manifests=len(old_recipes),
+        manifests=len(old_manifests),
         runs=len({run_of(entry.name) for entry in old_runs}),
-        leftovers=len(leases) + len(handed) + len(stories) + len(temporaries),
+        leftovers=len(leases) + len(handed) + len(run_states) + len(temporaries),
     )
 
 
 def _digest(item: str) -> str:
-    found = re.search(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])", item)
-    if found is None:
+    match = re.search(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])", item)
+    if match is None:
         raise RequestError(
-            "an artifact to keep is not known by its digest",
+            "an artifact to keep has no digest",
             expected="64 hex digits, or the URI of an artifact of a store",
             got=item,
-            fix="correct the list of what to keep; nothing has been removed",
+            fix="correct the list of artifacts to keep; nothing was deleted",
         )
-    return found[0]
+    return match[0]
 
 
 def _runs(store: ArtifactStore, before: datetime) -> tuple[list[FileInfo], list[RunRecord]]:
-    """The files of runs that were last heard of before a moment, and the records of the others."""
+    """Return the files of runs whose last record is older than a time, and the records of the other runs."""
     entries = list(store.files.entries("runs"))
     recent = {run_of(entry.name) for entry in entries if entry.modified >= before}
     old = [entry for entry in entries if run_of(entry.name) not in recent]
     return old, store.documents((entry.name for entry in entries if run_of(entry.name) in recent), RunRecord)
 
 
-def _recipes(store: ArtifactStore, before: datetime, used: Collection[str]) -> tuple[list[FileInfo], list[str]]:
-    """Recipes made before a moment that nobody used, and the names of the others."""
+def _manifests(store: ArtifactStore, before: datetime, used: Collection[str]) -> tuple[list[FileInfo], list[str]]:
+    """Return the manifests that are older than a time and not used, and the names of the others."""
     entries = list(store.files.entries("manifests"))
     needed = {entry.name for entry in entries if entry.modified >= before or PurePosixPath(entry.name).stem in used}
     return [entry for entry in entries if entry.name not in needed], sorted(needed)
 
 
-def _orphaned_publications(store: ArtifactStore, recipes: list[str], before: datetime) -> list[FileInfo]:
-    """Old notes on publishing results that are not in the store any more."""
-    keys = {PurePosixPath(name).stem for name in recipes}
+def _orphaned_publications(store: ArtifactStore, manifests: list[str], before: datetime) -> list[FileInfo]:
+    """Return the old publications of results that the store does not have any more."""
+    keys = {PurePosixPath(name).stem for name in manifests}
     entries = store.files.entries("published")
-    return [each for each in entries if each.modified < before and PurePosixPath(each.name).parent.name not in keys]
+    return [entry for entry in entries if entry.modified < before and PurePosixPath(entry.name).parent.name not in keys]
 
 
-def _stories(store: ArtifactStore, before: datetime, old: Collection[tuple[str, str]]) -> list[FileInfo]:
-    """What was said of runs that are removed; of runs without records, what was last changed before a moment."""
+def _run_states(store: ArtifactStore, before: datetime, old: Collection[tuple[str, str]]) -> list[FileInfo]:
+    """Return the states of deleted runs, and those of runs without records that are older than a time."""
     entries = list(store.files.entries("run_states"))
     recorded = {run_of(entry.name) for entry in store.files.entries("runs")} - set(old)
     recent = {run_of(entry.name) for entry in entries if entry.modified >= before}
@@ -151,7 +152,7 @@ def _is_loose(entry: FileInfo, kept: Collection[str], now: datetime) -> bool:
 
 
 def _delete_if_loose(store: ArtifactStore, entry: FileInfo, kept: Collection[str], now: datetime) -> bool:
-    # Since it was listed, somebody may have made the same again or found it, which makes it young.
+    # Since it was listed, another process may have stored or found the same object, which renews its time.
     latest = store.files.stat(entry.name)
     if latest is None or not _is_loose(latest, kept, now):
         return False
@@ -165,7 +166,7 @@ def _delete(store: ArtifactStore, entries: list[FileInfo]) -> None:
 
 
 def _temporaries(store: ArtifactStore, now: datetime) -> list[Path]:
-    """What processes that have ended left in `tmp`. Those of other hosts can't be asked: theirs stays for a week."""
+    """Return the files of ended processes in `tmp`. Those of other hosts stay for a week: their end is unknown."""
     if not isinstance(store.files, LocalFileSystem):
         return []
     return [path for path in (store.files.root / "tmp").glob("*") if _is_left(path, now)]

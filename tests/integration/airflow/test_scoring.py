@@ -173,7 +173,7 @@ def test_within_the_share_a_failed_shard_costs_its_rows_and_is_named(runs: Runs)
     assert values["failed_shards"] == [1]
     scores, all_scores = runs.scores("partial"), runs.scores("first")
     assert scores.drop("international_plan").equals(pl.concat([all_scores[:150], all_scores[300:]]))
-    assert "an artifact is not what it was when it was stored" in runs.printed
+    assert "an artifact was changed after it was stored" in runs.printed
     assert [event["failed_shards"] for event in runs.events("partial")] == [[1]]
 
 

@@ -72,10 +72,10 @@ def test_a_source_is_found_by_its_declaration(services: FakeServices) -> None:
 def test_bytes_are_verified(services: FakeServices) -> None:
     ref = services.put(b"one", kind="json")
     assert services.copy_artifact(ref, b"one") == ref
-    with pytest.raises(ArtifactCorrupt, match="the bytes are not those that the reference promises"):
+    with pytest.raises(ArtifactCorrupt, match="the bytes do not have the digest of the reference"):
         services.copy_artifact(ref, b"two")
     services.blobs[ref.uri] = b"two"
-    with pytest.raises(ArtifactCorrupt, match="the bytes are not those that the reference promises"):
+    with pytest.raises(ArtifactCorrupt, match="the bytes do not have the digest of the reference"):
         services.read(ref)
     del services.blobs[ref.uri]
     with pytest.raises(ArtifactMissing, match="there are no bytes at this address"):

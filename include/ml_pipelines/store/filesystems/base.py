@@ -1,7 +1,4 @@
-"""The few things that a store asks of the place where it keeps its files, and a local folder that does them.
-
-Names are relative, with `/` between folders. The same place in a bucket: :mod:`ml_pipelines.store.filesystems.s3`.
-"""
+"""The interface of the file systems of a store. Names are relative, with `/` between folders."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ __all__ = ["FileInfo", "FileSystem", "unavailable"]
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """One file: its name, its size in bytes, and when it was last written or touched (aware, UTC)."""
+    """A file's name, its size in bytes, and the time of its last write or touch (aware, UTC)."""
 
     name: str
     bytes: int
@@ -28,66 +25,69 @@ class FileInfo:
 
 
 class FileSystem(Protocol):
-    """A place for files. Nobody ever sees half of one.
+    """A file system whose files are complete at any time: a reader never sees a partial file.
 
-    Every method raises StoreUnavailable if the place can't be used.
+    Every method raises StoreUnavailable if the file system can't be used.
     """
 
     uri: str
 
     def read(self, name: str) -> bytes | None:
-        """The bytes of a file, None if there is none."""
+        """Return the bytes of a file; None if it does not exist."""
         ...
 
     def write(self, name: str, data: bytes, *, durable: bool = False) -> None:
-        """Make or replace a file, at once; `durable`: it survives a power cut once this returns."""
+        """Write or replace a file atomically. A `durable` file survives a power failure after the call returns."""
         ...
 
     def create(self, name: str, data: bytes) -> bool:
-        """Make a file if there is none. Of many who try, one is told True."""
+        """Write a file unless it exists. Of concurrent calls, one returns True."""
         ...
 
     def move_in(self, path: str, name: str) -> None:
-        """Make or replace a file by a local one, which is gone afterwards."""
+        """Move a local file here; it replaces a file of the same name."""
         ...
 
     def local(self, name: str, directory: str) -> str | None:
-        """Path of a file that may be read, in place or copied into a local directory; None if there is none."""
+        """Return the path of a local file to read, in place or copied into `directory`; None if it does not exist."""
         ...
 
     def stat(self, name: str) -> FileInfo | None:
-        """Size and time of a file, None if there is none."""
+        """Return the size and time of a file; None if it does not exist."""
         ...
 
     def entries(self, folder: str) -> Iterator[FileInfo]:
-        """All files below a folder."""
+        """Return all files below a folder."""
         ...
 
     def touch(self, name: str) -> None:
-        """Make a file as young as if it had just been written. No error if there is none."""
+        """Set the time of a file to the current time. It is no error if the file does not exist."""
         ...
 
     def delete(self, name: str) -> None:
-        """Remove a file. No error if there is none."""
+        """Delete a file. It is no error if the file does not exist."""
         ...
 
     def scratch(self) -> AbstractContextManager[str]:
-        """A local directory, removed at the end, from where :meth:`move_in` is cheap."""
+        """Return a temporary local directory, from which :meth:`move_in` is fast."""
         ...
 
 
 _ADVICE: dict[int | None, tuple[str, str]] = {
-    errno.ENOSPC: ("the store is full", "free some space; `ml-pipelines store prune` removes what nothing needs"),
-    errno.EDQUOT: ("the store's quota is used up", "raise it; `ml-pipelines store prune` removes what nothing needs"),
+    errno.ENOSPC: ("the store is full", "free space; `ml-pipelines store prune` deletes results that are not needed"),
+    errno.EDQUOT: (
+        "the store's quota is used up",
+        "raise it; `ml-pipelines store prune` deletes results that are not needed",
+    ),
     errno.EROFS: ("the store is read-only", "mount it writable, or choose another store"),
-    errno.EACCES: ("the store may not be used by this process", "give its user the right to read and write there"),
-    errno.EPERM: ("the store may not be used by this process", "give its user the right to read and write there"),
+    errno.EACCES: ("this process has no access to the store", "give its user permission to read and write"),
+    errno.EPERM: ("this process has no access to the store", "give its user permission to read and write"),
 }
-_OTHER = ("the store can't be used", "see that it is there and can be reached from this machine")
+_OTHER = ("the store can't be used", "check that it exists and is reachable from this machine")
 
 
 def unavailable(exc: Exception, where: str) -> StoreUnavailable:
-    """The error that says what an operating system's or vendor's error means for the store."""
+    """Return the StoreUnavailable for an error of the operating system or of a vendor's library."""
     number = errno.EACCES if isinstance(exc, PermissionError) else getattr(exc, "errno", None)
     what, fix = _ADVICE.get(number, _OTHER)
     return StoreUnavailable(

@@ -1,4 +1,4 @@
-"""FileSystem in a local folder."""
+"""A file system in a local folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["LocalFileSystem"]
 
 
 class LocalFileSystem:
-    """A folder on a file system. A file is made under `tmp/` and then renamed, so it is whole or not there."""
+    """A local folder. A file is written under `tmp/` and then renamed, so it is complete or does not exist."""
 
     def __init__(self, root: str) -> None:
         self.root = Path(root)
@@ -83,10 +83,10 @@ class LocalFileSystem:
         """See :class:`FileSystem`."""
         with self._mapped(name):
             try:
-                found = (self.root / name).stat()
+                status = (self.root / name).stat()
             except FileNotFoundError:
                 return None
-            return FileInfo(name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+            return FileInfo(name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
     def entries(self, folder: str) -> Iterator[FileInfo]:
         """See :class:`FileSystem`."""
@@ -134,7 +134,7 @@ class LocalFileSystem:
     def _rename(self, source: Path, name: str) -> Path:
         target = self.root / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        # A file keeps its time when it is renamed, and its age counts from when it came here.
+        # A rename keeps the time of a file, but its age counts from its arrival in the store.
         os.utime(source)
         return source.replace(target)
 
@@ -151,7 +151,7 @@ class LocalFileSystem:
 
 
 def _sync_folder(path: Path) -> None:
-    # The name of a new file is kept in its folder, and only safe when that is written.
+    # The name of a new file is stored in its folder, and survives a power failure only if that is synced.
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)

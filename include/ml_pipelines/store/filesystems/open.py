@@ -12,10 +12,10 @@ __all__ = ["open_filesystem"]
 
 
 def open_filesystem(uri: str) -> FileSystem:
-    """The place that a URI names: `file:///...`, `s3://bucket/...` or a plain path.
+    """Return the file system of a URI: `file:///...`, `s3://bucket/...` or a plain path.
 
     Raises:
-        RequestError: it names none.
+        RequestError: the URI has another form.
         MissingExtra: the package for S3 is not installed.
     """
     scheme, separator, rest = uri.rpartition("://")
@@ -25,7 +25,7 @@ def open_filesystem(uri: str) -> FileSystem:
         return LocalFileSystem(rest.rstrip("/") or "/")
     if scheme != "s3" or not rest.strip("/"):
         raise RequestError(
-            "this can't be the address of an artifact store",
+            "this is not an address of an artifact store",
             expected="file:///folder or s3://bucket/folder",
             got=uri,
             fix="correct the store's URI",

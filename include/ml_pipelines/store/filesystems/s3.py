@@ -1,8 +1,8 @@
 """A file system in an S3 bucket: the only module that imports s3fs.
 
 Credentials, region and `AWS_ENDPOINT_URL` come from the environment as for any AWS client, or from fsspec's own
-configuration. An upload that was killed leaves nothing that can be read; its parts take up space until the bucket's
-rule for incomplete multipart uploads removes them.
+configuration. A killed upload leaves no readable object. Its parts use space until the bucket's rule for incomplete
+multipart uploads deletes them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ml_pipelines.store.filesystems.base import FileInfo, unavailable
 
 __all__ = ["BucketFileSystem"]
 
-# Attempts are those of AWS_MAX_ATTEMPTS, by default 3. The older way of retrying takes 10 s to tell of a dead server.
+# AWS_MAX_ATTEMPTS sets the attempts, by default 3. The legacy mode takes 10 s to report a dead server.
 _CLIENT = {"retries": {"mode": "standard"}}
 _LOST_RACE = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 
 
 class BucketFileSystem:
-    """Objects below a prefix of a bucket. A put is atomic: an object is whole or not there."""
+    """Objects below a prefix of a bucket. A put is atomic: an object is complete or does not exist."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -46,7 +46,10 @@ class BucketFileSystem:
             self._system.pipe_file(self._path(name), data)
 
     def create(self, name: str, data: bytes) -> bool:
-        """See :class:`~ml_pipelines.store.filesystems.base.FileSystem`. True also without server support."""
+        """See :class:`ml_pipelines.store.filesystems.base.FileSystem`.
+
+        On a server without conditional writes, every call returns True.
+        """
         with self._mapped(name):
             try:
                 self._system.pipe_file(self._path(name), data, mode="create")
@@ -63,7 +66,7 @@ class BucketFileSystem:
             Path(path).unlink()
 
     def local(self, name: str, directory: str) -> str | None:
-        """See :class:`~ml_pipelines.store.filesystems.base.FileSystem`. An existing download is used as it is."""
+        """See :class:`~ml_pipelines.store.filesystems.base.FileSystem`. An earlier download is used again."""
         path = Path(directory, name.rpartition("/")[2])
         part = path.with_suffix(".part")
         with self._mapped(f"{name}, copied into {directory}"):
@@ -79,19 +82,19 @@ class BucketFileSystem:
         """See :class:`ml_pipelines.store.filesystems.base.FileSystem`."""
         with self._mapped(name):
             try:
-                found = self._system.info(self._path(name))
+                info = self._system.info(self._path(name))
             except FileNotFoundError:
                 return None
-        return self._entry(found) if found["type"] == "file" else None
+        return self._entry(info) if info["type"] == "file" else None
 
     def entries(self, folder: str) -> Iterator[FileInfo]:
         """See :class:`ml_pipelines.store.filesystems.base.FileSystem`."""
         with self._mapped(folder):
-            found = self._system.find(self._path(folder), detail=True)
-        yield from map(self._entry, found.values())
+            objects = self._system.find(self._path(folder), detail=True)
+        yield from map(self._entry, objects.values())
 
     def touch(self, name: str) -> None:
-        """See :class:`ml_pipelines.store.filesystems.base.FileSystem`. A copy onto itself, made by the server."""
+        """See :class:`ml_pipelines.store.filesystems.base.FileSystem`. The server copies the object onto itself."""
         path = self._path(name)
         with self._mapped(name):
             try:
@@ -110,14 +113,14 @@ class BucketFileSystem:
 
     @property
     def _system(self) -> Any:
-        # Asked for anew each time: s3fs keeps one per process and thread, which makes this object safe to fork.
+        # Not stored: s3fs keeps one instance per process and thread, so this object is safe to fork.
         return S3FileSystem(use_listings_cache=False, config_kwargs=_CLIENT)
 
     def _path(self, name: str) -> str:
         return f"{self.uri.removeprefix('s3://')}/{name}"
 
-    def _entry(self, found: dict[str, Any]) -> FileInfo:
-        return FileInfo(found["name"].removeprefix(self._path("")), found["size"], found["LastModified"])
+    def _entry(self, info: dict[str, Any]) -> FileInfo:
+        return FileInfo(info["name"].removeprefix(self._path("")), info["size"], info["LastModified"])
 
     @contextmanager
     def _mapped(self, name: str) -> Iterator[None]:

@@ -201,4 +201,4 @@ def test_doctor_reports_every_diagnostic(command: Command, tmp_path: Path, monke
     code, out, _ = command("doctor", "--store", "file/store")
     assert code == 1
     assert re.search("^FAIL artifact store +the store can't be used$", out, re.MULTILINE)
-    assert "fix: see that it is there and can be reached from this machine" in out
+    assert "fix: check that it exists and is reachable from this machine" in out

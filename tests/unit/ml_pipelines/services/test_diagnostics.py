@@ -69,4 +69,4 @@ def test_each_thing_that_is_wrong_is_told_and_the_rest_is_still_looked_at(
     assert found["packages"].detail == packages
     assert found["git"].detail.startswith("git is not on the PATH\n  fix: install git")
     assert "the store can't be used" in found["artifact store"].detail
-    assert "fix: see that it is there" in found["artifact store"].detail
+    assert "fix: check that it exists" in found["artifact store"].detail

@@ -32,7 +32,7 @@ WORKERS = Path(__file__).with_name("store_workers.py")
 STEP = "split"
 COMPONENTS: Components = {"step": STEP, "seed": 1, "parameters": {"split": {"test": 0.2}}, "inputs": {"table": "a"}}
 KEY = components_key(COMPONENTS)
-AGAIN = "run the step that made it again with `force`, which replaces it"
+AGAIN = "run the step that computed it again with `force`, which replaces it"
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_a_file_that_is_not_there_cannot_be_stored(store: ArtifactStore, tmp_pat
     with pytest.raises(ArtifactMissing) as error:
         store.put_file(str(tmp_path / "no.parquet"), kind="table")
     assert str(error.value) == (
-        f"there is no file to store\n  where: {tmp_path}/no.parquet\n  fix: write the file first"
+        f"the file to store does not exist\n  where: {tmp_path}/no.parquet\n  fix: write the file first"
     )
 
 
@@ -132,7 +132,7 @@ def test_an_altered_artifact_is_not_used_and_mended_by_the_next_put(store: Artif
     for read in (lambda: store.read(ref), lambda: store.local_path(ref, "unused")):
         with pytest.raises(ArtifactCorrupt) as error:
             read()
-        assert error.value.what == "an artifact is not what it was when it was stored"
+        assert error.value.what == "an artifact was changed after it was stored"
         assert error.value.where == ref.uri
         assert error.value.expected == f"sha256 {ref.sha256} of 4 bytes"
         assert error.value.got == f"sha256 {hashlib.sha256(damage).hexdigest()} of {len(damage)} bytes"
@@ -147,13 +147,13 @@ def test_a_missing_artifact_is_told(store: ArtifactStore) -> None:
     for read in (lambda: store.read(ref), lambda: store.local_path(ref, "unused")):
         with pytest.raises(ArtifactMissing) as error:
             read()
-        assert error.value.what == "an artifact is not there"
+        assert error.value.what == "an artifact does not exist"
         assert error.value.where == ref.uri
         assert error.value.expected == f"4 bytes with sha256 {ref.sha256}"
         assert error.value.got == f"nothing on host {socket.gethostname()}"
         assert error.value.fix == (
-            "run the step that made it again; if other machines do have it, mount their store's folder here under the "
-            "same path, or keep the store in s3://"
+            "run the step that computed it again; if other machines have it, mount the store's folder here under the "
+            "same path, or use a store in s3://"
         )
 
 

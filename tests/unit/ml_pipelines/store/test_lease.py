@@ -131,7 +131,7 @@ def test_a_lease_that_nobody_renews_is_taken_over(
     with hold_lease(files, NAME, appeared=never) as held:
         assert held
         assert TTL_SECONDS < clock.now - 1000 <= TTL_SECONDS + 1
-    assert "the lease leases/split/key.json of elsewhere-1~1~1 is dead: taken over" in caplog.text
+    assert "lease leases/split/key.json of elsewhere-1~1~1 has expired; taking it over" in caplog.text
 
 
 def test_a_lease_that_is_renewed_is_left_alone(tmp_path: Path, clock: Clock) -> None:
@@ -217,5 +217,5 @@ def test_a_store_that_goes_away_does_not_end_the_work(
     with hold_lease(files, NAME, appeared=never, ttl_seconds=0.3):
         monkeypatch.setattr(files, "read", unavailable)
         assert tried.wait(10)
-    assert f"the lease {NAME} could not be renewed: the store can't be used" in caplog.text
-    assert f"the lease {NAME} could not be given back: the store can't be used" in caplog.text
+    assert f"lease {NAME} could not be renewed: the store can't be used" in caplog.text
+    assert f"lease {NAME} could not be released: the store can't be used" in caplog.text

@@ -245,10 +245,10 @@ def test_a_run_in_progress_is_never_at_risk(store: ArtifactStore, keep_days: flo
     with pytest.raises(RequestError) as error:
         prune(store, keep_days=keep_days)
     assert str(error.value) == (
-        "what is younger than a day can't be removed\n"
+        "results of the last day can't be deleted\n"
         "  expected: keep_days of at least 1\n"
         f"  got: {keep_days}\n"
-        "  fix: give a longer time; a run in progress needs its results"
+        "  fix: keep more days; a run in progress needs its results"
     )
 
 
@@ -262,9 +262,9 @@ def test_for_ever_is_a_time_too(store: ArtifactStore, root: Path, keep_days: flo
 def test_something_to_keep_that_is_no_artifact_removes_nothing(store: ArtifactStore, root: Path) -> None:
     result = commit(store, b"old")
     age(root, days=40)
-    with pytest.raises(RequestError, match="an artifact to keep is not known by its digest") as error:
+    with pytest.raises(RequestError, match="an artifact to keep has no digest") as error:
         prune(store, keep_days=30, keep={"models:/churn/1"})
-    assert error.value.fix == "correct the list of what to keep; nothing has been removed"
+    assert error.value.fix == "correct the list of artifacts to keep; nothing was deleted"
     assert store.lookup("split", result.key)
 
 

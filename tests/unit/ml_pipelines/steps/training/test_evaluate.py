@@ -325,7 +325,7 @@ def test_a_champion_of_other_bytes_is_not_loaded(run: Any) -> None:
     del run.services.blobs[ref.uri]
     run.services.tracking.files["models:/m-old"] = b"forged"
     error = run.evaluate().outputs["evaluation"]["champion"]["error"]
-    assert error.startswith("the bytes are not those that the reference promises (got sha256 ")
+    assert error.startswith("the bytes do not have the digest of the reference (got sha256 ")
 
 
 def test_a_champion_of_unknown_origin_is_told(run: Any) -> None:

@@ -17,8 +17,8 @@ from ml_pipelines.store.filesystems.local import LocalFileSystem
 from ml_pipelines.store.filesystems.open import open_filesystem
 
 NOBODY = 65534
-FULL = "free some space; `ml-pipelines store prune` removes what nothing needs"
-FORBIDDEN = "give its user the right to read and write there"
+FULL = "free space; `ml-pipelines store prune` deletes results that are not needed"
+FORBIDDEN = "give its user permission to read and write"
 
 
 def run_as_root(*command: str) -> None:
@@ -135,14 +135,14 @@ def test_a_read_only_disk_is_told_and_can_be_read(disk: Path) -> None:
 def test_a_folder_without_rights_is_told(tmp_path: Path, action: Callable[[FileSystem], None]) -> None:
     with without_rights(tmp_path), pytest.raises(StoreUnavailable) as error:
         action(LocalFileSystem(str(tmp_path)))
-    assert error.value.what == "the store may not be used by this process"
+    assert error.value.what == "this process has no access to the store"
     assert error.value.fix == FORBIDDEN
     assert isinstance(error.value, TransientError)
     assert content(tmp_path) == []
 
 
 def test_a_scratch_directory_without_rights_is_told(tmp_path: Path) -> None:
-    with without_rights(tmp_path), pytest.raises(StoreUnavailable, match="may not be used by this process"):
+    with without_rights(tmp_path), pytest.raises(StoreUnavailable, match="this process has no access to the store"):
         LocalFileSystem(str(tmp_path)).scratch().__enter__()
 
 
@@ -160,7 +160,7 @@ def test_a_store_that_is_a_file_is_told(tmp_path: Path, action: Callable[[FileSy
     (tmp_path / "store").write_text("not a folder")
     with pytest.raises(StoreUnavailable, match="the store can't be used") as error:
         action(LocalFileSystem(str(tmp_path / "store")))
-    assert error.value.fix == "see that it is there and can be reached from this machine"
+    assert error.value.fix == "check that it exists and is reachable from this machine"
     assert "Not a directory" in error.value.got
 
 
@@ -202,7 +202,7 @@ def test_what_is_no_address_of_a_store_is_told(uri: str) -> None:
     with pytest.raises(RequestError) as error:
         open_filesystem(uri)
     assert str(error.value) == (
-        "this can't be the address of an artifact store\n"
+        "this is not an address of an artifact store\n"
         "  expected: file:///folder or s3://bucket/folder\n"
         f"  got: {uri}\n"
         "  fix: correct the store's URI"
