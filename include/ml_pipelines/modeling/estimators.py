@@ -1,4 +1,4 @@
-"""Estimators by their import path: only from allow-listed packages, and checked before anything is fitted."""
+"""Build estimators from import paths of allowed packages, and validate their parameters before a fit."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ __all__ = ["build_estimator", "require_scikit_learn", "validate_candidates"]
 _KINDS: Mapping[Task, str] = {"classification": "classifier", "regression": "regressor"}
 _MIXINS: Mapping[Task, str] = {"classification": "ClassifierMixin", "regression": "RegressorMixin"}
 
-# What makes a package's results the same on any number of CPUs, and keeps it from writing to standard output.
+# Parameters that make results independent of the number of CPUs, and silence standard output.
 _PACKAGE_PARAMETERS: Mapping[str, dict[str, Any]] = {
     "lightgbm": {"deterministic": True, "force_row_wise": True, "verbosity": -1}
 }
 
 
 def build_estimator(candidate: Candidate, *, task: Task, seed: int) -> Any:
-    """The estimator that a candidate declares, not yet fitted.
+    """Return the estimator of a candidate, not yet fitted.
 
-    `random_state` is the seed where the estimator has one and the candidate gives none.
+    `random_state` is the seed, where the estimator has that parameter and the candidate does not set it.
 
     Raises:
-        EstimatorError: not from an allow-listed package, unknown, of the wrong kind, or with wrong parameters.
+        EstimatorError: the package is not allowed, the estimator is unknown or does not fit the task, or a parameter is
+            wrong.
         MissingExtra: the package is not installed.
     """
     kind = _estimator_class(candidate, task)
@@ -50,7 +51,7 @@ def build_estimator(candidate: Candidate, *, task: Task, seed: int) -> Any:
     _check_values(candidate, estimator)
     if task == "classification" and not hasattr(estimator, "predict_proba"):
         raise EstimatorError(
-            f"{kind.__name__} gives no probabilities",
+            f"{kind.__name__} predicts no probabilities",
             where=_where(candidate),
             expected="a classifier with predict_proba, as it is configured",
             fix="choose another estimator, such as sklearn.linear_model.LogisticRegression",
@@ -62,19 +63,19 @@ def validate_candidates(spec: PipelineSpec) -> None:
     """Build every candidate of a declaration.
 
     Raises:
-        ModelError: at least one can't be built; tells all mistakes.
-        MissingExtra: scikit-learn is not installed, so that nothing can be checked.
+        ModelError: at least one can't be built; lists all errors.
+        MissingExtra: scikit-learn is not installed, so no candidate can be validated.
     """
     require_scikit_learn(where=f"pipeline {spec.name}")
-    mistakes: list[str] = []
+    errors: list[str] = []
     for candidate in spec.effective_candidates:
         try:
             build_estimator(candidate, task=spec.model.task, seed=spec.seed)
         except (ModelError, MissingExtra) as exc:
-            mistakes.append(str(exc))
-    if mistakes:
-        count = "1 candidate" if len(mistakes) == 1 else f"{len(mistakes)} candidates"
-        raise ModelError("\n".join([f"{count} can't be trained", *mistakes]), where=f"pipeline {spec.name}")
+            errors.append(str(exc))
+    if errors:
+        count = "1 candidate" if len(errors) == 1 else f"{len(errors)} candidates"
+        raise ModelError("\n".join([f"{count} can't be trained", *errors]), where=f"pipeline {spec.name}")
 
 
 def require_scikit_learn(*, where: str) -> None:
@@ -88,7 +89,7 @@ def require_scikit_learn(*, where: str) -> None:
 
 
 def _estimator_class(candidate: Candidate, task: Task) -> Any:
-    """The class behind an import path. Nothing is imported before the package is found to be allowed."""
+    """Import the class. The package is imported only if it is allowed."""
     package, *rest = parts = candidate.estimator.split(".")
     if not is_allowed_package(package):
         raise EstimatorError(

@@ -1,6 +1,6 @@
-"""Tables as a model takes them, the same in training, evaluation and deployment, and what a model makes of them.
+"""Feature columns as pandas frames, the same in training, evaluation and deployment, and predictions on them.
 
-A feature is `{"name": ..., "dtype": ..., ...}`; its dtype decides the column of the pandas frame:
+The dtype of a feature decides the type of its column in the pandas frame:
 
 ========== ===================================================
 dtype      column
@@ -43,20 +43,20 @@ _GROUPS = {"integer": "number", "float": "number", "date": "time", "datetime": "
 
 
 def feature_dtypes(schema: Mapping[str, pl.DataType]) -> dict[str, str]:
-    """The dtype of each column, by name. A column without any type is text that is missing throughout.
+    """Return the dtype of each column by name. A column of type Null counts as text with missing values only.
 
     Raises:
-        DataError: no feature can be made of a column's type.
+        DataError: the type of a column is not supported.
     """
     return {name: _dtype(name, kind) for name, kind in schema.items()}
 
 
 def feature_frame(table: pl.LazyFrame, features: Sequence[Feature]) -> pd.DataFrame:
-    """The features' columns of a table, in their order.
+    """Return the feature columns of a table as a pandas frame, in the order of the features.
 
     Args:
-        table: at least the features' columns; collected here.
-        features: as a training records them.
+        table: has at least the feature columns; this function collects it.
+        features: of the training record.
 
     Raises:
         DataError: a column is missing, or of another type than it had in training.
@@ -71,13 +71,13 @@ def feature_frame(table: pl.LazyFrame, features: Sequence[Feature]) -> pd.DataFr
 
 
 def frame_to_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a frame as JSON values: missing as None, times as ISO 8601."""
+    """Return the rows of a frame as JSON values: missing ones as None, times as ISO 8601."""
     columns = {name: [_json(value) for value in frame[name].astype(object)] for name in frame.columns}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def frame_from_records(rows: Sequence[Mapping[str, Any]], features: Sequence[Feature]) -> pd.DataFrame:
-    """The inverse of :func:`frame_to_records`: a frame like that of :func:`feature_frame`.
+    """Return rows as a frame like that of :func:`feature_frame`; the inverse of :func:`frame_to_records`.
 
     Raises:
         DataError: a row lacks a feature, or a value is of another type.
@@ -90,12 +90,12 @@ def frame_from_records(rows: Sequence[Mapping[str, Any]], features: Sequence[Fea
 
 
 def predict(model: Any, frame: pd.DataFrame, training: Mapping[str, Any]) -> NDArray[np.float64]:
-    """What a model makes of rows.
+    """Return the predictions of a model.
 
     Args:
         model: a fitted estimator.
-        frame: n rows, as :func:`feature_frame` makes them.
-        training: its record; `task`, `classes` and `positive` are used.
+        frame: of :func:`feature_frame`, n rows.
+        training: the training record of the model.
 
     Returns:
         Shape (n,): the probability of the positive class of two, or the prediction of a regression.
@@ -167,9 +167,9 @@ def _to_pandas(column: pl.Series) -> pd.Series:
 
 
 def _categorical(column: pl.Series) -> pd.Categorical:
-    """A number in each row, and a Python object for each level only: of a million rows, a tenth of the time and memory.
+    """Return codes by row, with one Python object a level: a tenth of the time and memory for a million rows.
 
-    Not polars' own Categorical, whose levels are those of all columns that the process has met.
+    polars' own Categorical is no alternative, because it shares its levels among all columns of the process.
     """
     levels = column.drop_nulls().unique().sort()
     codes = column.cast(pl.Enum(levels)).to_physical().cast(pl.Int32).fill_null(-1)

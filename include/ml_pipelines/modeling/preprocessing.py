@@ -1,6 +1,6 @@
-"""Small scikit-learn transformers that scikit-learn itself lacks. They take and give pandas frames.
+"""Transformers that scikit-learn lacks, and the preprocessing that is made of them.
 
-All of them treat the columns by name, keep the index, and let missing values pass.
+All of them map pandas frames to pandas frames: they select columns by name, keep the index and accept missing values.
 """
 
 from __future__ import annotations
@@ -37,36 +37,36 @@ _PARTS = ("year", "month", "day", "weekday", "days")
 
 
 def check_columns(expected: Iterable[str], present: Iterable[str], *, where: str = "") -> None:
-    """Tell which columns a table lacks.
+    """Raise an error that names the columns that a table lacks.
 
     Args:
-        expected: names of the columns that a model learned from.
-        present: names of the columns that are there.
-        where: what the table is, for the message.
+        expected: names of the columns that a model was trained on.
+        present: names of the columns of the table.
+        where: name of the table, for the message.
 
     Raises:
         DataError: at least one is missing.
     """
-    there = list(present)
-    if missing := [name for name in expected if name not in there]:
+    columns = list(present)
+    if missing := [name for name in expected if name not in columns]:
         raise DataError(
-            f"columns that the model learned from are missing: {', '.join(missing)}",
+            f"columns that the model was trained on are missing: {', '.join(missing)}",
             where=where,
-            got=f"columns {', '.join(map(str, there)) or 'none'}",
-            fix="give all columns that the model was trained on, under the same names",
+            got=f"columns {', '.join(map(str, columns)) or 'none'}",
+            fix="add the columns, under the same names as in training",
         )
 
 
 def build_preprocessor(
     features: Sequence[Mapping[str, Any]], *, task: Task, outliers: Outliers | None, folds: Any
 ) -> ColumnTransformer:
-    """What turns the columns of a frame into numbers; all that it learns, it learns in `fit`.
+    """Return the transformer of feature columns to numbers; it learns in `fit` only.
 
     Args:
         features: name and encoding of each: `number`, `onehot`, `target`, `date` or `datetime`.
-        task: what is learned.
-        outliers: which numbers to clip.
-        folds: splitter with a seed, for the encoding by the mean target.
+        task: classification or regression.
+        outliers: columns and quantiles to clip at.
+        folds: splitter with a seed, for the cross-fitting of target encodings.
 
     Returns:
         A transformer whose output is dense and holds no missing values.
@@ -83,7 +83,7 @@ def build_preprocessor(
         "date": [("parts", DateFeatures()), *_filling()],
         "datetime": [("parts", DateFeatures(hour=True)), *_filling()],
     }
-    columns = {kind: [each["name"] for each in features if each["encoding"] == kind] for kind in branches}
+    columns = {kind: [feature["name"] for feature in features if feature["encoding"] == kind] for kind in branches}
     used = [(kind, Pipeline(branches[kind]), names) for kind, names in columns.items() if names]
     return ColumnTransformer(used, remainder="drop", sparse_threshold=0.0, verbose_feature_names_out=False)
 
@@ -99,25 +99,25 @@ def _filling() -> list[tuple[str, Any]]:
 
 
 def _onehot() -> OneHotEncoder:
-    # Levels in less than 1 % of the rows share a column with those that training never saw.
+    # Levels in less than 1 % of the rows share a column with levels that are not in the training rows.
     return OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=0.01, sparse_output=False)
 
 
 def _means(task: Task, folds: Any) -> TargetEncoder:
-    # Told, as it would take a regression on whole numbers for classes, and make a column of each number.
+    # Without `continuous`, it takes integers of a regression for classes, and makes a column of each.
     return TargetEncoder(cv=folds, target_type="continuous" if task == "regression" else "auto")
 
 
 def _by_column() -> tuple[str, FunctionTransformer]:
-    # Each column in one piece of memory, as the other branches have them: quicker to join, and for trees to read.
+    # Contiguous columns, as in the other branches: faster to join, and faster for trees to read.
     return "columns", FunctionTransformer(np.asfortranarray, feature_names_out="one-to-one")
 
 
 class _ByColumn(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Base: remembers the columns of `fit` and refuses a frame that lacks one."""
+    """Base class that stores the columns of `fit` and refuses a frame that lacks one."""
 
     def fit(self, X: pd.DataFrame, y: Any = None) -> Self:
-        """Remember the columns. `y` is not used."""
+        """Store the column names. `y` is not used."""
         self.feature_names_in_ = np.asarray([str(name) for name in X.columns], dtype=object)
         self.n_features_in_ = len(self.feature_names_in_)
         return self
@@ -139,10 +139,10 @@ class NumericConverter(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
 
 
 class QuantileClipper(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
-    """Moves values outside the quantiles that `fit` saw to these quantiles. Missing values pass.
+    """Clips values at quantiles of the training rows. Missing values stay missing.
 
     Args:
-        columns: the ones to clip; the others pass.
+        columns: names of the columns to clip.
         lower: quantile, 0 to 1.
         upper: quantile, 0 to 1.
     """
@@ -153,7 +153,7 @@ class QuantileClipper(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
         self.upper = upper
 
     def fit(self, X: pd.DataFrame, y: Any = None) -> Self:
-        """Learn the bounds. A column without any value gets none. `y` is not used."""
+        """Compute the bounds. A column without values has none. `y` is not used."""
         super().fit(X, y)
         check_columns(self.columns, X.columns, where="outliers")
         self.bounds_ = {name: _bounds(X[name], self.lower, self.upper) for name in self.columns}
@@ -168,47 +168,46 @@ class QuantileClipper(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
 
 
 class MedianImputer(_ByColumn):
-    """Missing numbers as the median that `fit` saw, 0 where it saw none.
+    """Replaces missing numbers by the median of the training rows, or 0 for a column without values.
 
-    A column that misses some in `fit` gets a second one, which is 1 where it does and else 0. scikit-learn's
-    SimpleImputer gives the same; it sorts masked arrays, which takes many times as long.
+    A column with missing training values gets an indicator column, 1 where the value is missing. scikit-learn's
+    SimpleImputer computes the same, but sorts masked arrays, which takes many times as long.
     """
 
     def fit(self, X: pd.DataFrame, y: Any = None) -> Self:
-        """Learn the medians, and which columns miss any. `y` is not used."""
+        """Compute the medians, and the columns with missing values. `y` is not used."""
         super().fit(X, y)
         medians = {name: float(X[name].median()) for name in self.feature_names_in_}
         self.medians_ = {name: 0.0 if np.isnan(median) else median for name, median in medians.items()}
-        self.gaps_ = [name for name in self.feature_names_in_ if X[name].isna().any()]
+        self.incomplete_ = [name for name in self.feature_names_in_ if X[name].isna().any()]
         return self
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Fill all columns; where values were missing comes last."""
+        """Fill all columns, and append the indicator columns."""
         frame = self._columns(X)
-        table = np.empty((len(self.medians_) + len(self.gaps_), len(X)))
+        table = np.empty((len(self.medians_) + len(self.incomplete_), len(X)))
         for values, (name, median) in zip(table, self.medians_.items(), strict=False):
             values[:] = frame[name]
             values[np.isnan(values)] = median
-        for values, name in zip(table[len(self.medians_) :], self.gaps_, strict=True):
+        for values, name in zip(table[len(self.medians_) :], self.incomplete_, strict=True):
             values[:] = frame[name].isna()
         return pd.DataFrame(table.T, index=X.index, columns=self.get_feature_names_out(), copy=False)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """The columns', then `missingindicator_{column}`, as scikit-learn calls them."""
-        names = [*self.feature_names_in_, *(f"missingindicator_{name}" for name in self.gaps_)]
+        """Return the column names, then `missingindicator_{column}`, which is scikit-learn's name."""
+        names = [*self.feature_names_in_, *(f"missingindicator_{name}" for name in self.incomplete_)]
         return np.asarray(names, dtype=object)
 
 
 class CategoryEncoder(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
-    """The position of each row's level among those that `fit` saw, sorted as texts; -1 of any other.
+    """Replaces each level by its position among the sorted levels of the training rows; -1 for any other level.
 
-    What encodes them after that compares numbers, where it would compare Python objects. A column of any kind is taken
-    as texts, a missing one as a level of its own, :data:`MISSING`. Of pandas' type `category` each text is looked at
-    once a level instead of once a row.
+    The encoder after it compares numbers instead of Python objects. Values of any type are levels as text, and missing
+    ones are the level :data:`MISSING`. A column of the pandas type `category` is read by level instead of by row.
     """
 
     def fit(self, X: pd.DataFrame, y: Any = None) -> Self:
-        """Learn the levels. `y` is not used."""
+        """Store the levels. `y` is not used."""
         super().fit(X, y)
         self.levels_ = {name: _levels(X[name]) for name in self.feature_names_in_}
         return self
@@ -221,26 +220,26 @@ class CategoryEncoder(OneToOneFeatureMixin, _ByColumn):  # type: ignore[misc]
 
 
 class DateFeatures(_ByColumn):
-    """A point in time as year, month, day, weekday (Monday is 0) and days since 1970-01-01.
+    """Replaces times by year, month, day, weekday (Monday is 0) and days since 1970-01-01.
 
-    Takes datetimes, dates and ISO 8601 texts; those with an offset are read in UTC.
+    Accepts datetimes, dates and ISO 8601 texts; offsets are converted to UTC.
 
     Args:
-        hour: also give the hour.
+        hour: also return the hour.
     """
 
     def __init__(self, hour: bool = False) -> None:
         self.hour = hour
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Columns as :meth:`get_feature_names_out` names them, float64; missing where the time is."""
+        """Return float64 columns with the names of :meth:`get_feature_names_out`; missing where the time is missing."""
         frame = self._columns(X)
         parts = [part for name in frame.columns for part in self._parts(_times(frame[name]))]
         table = pd.DataFrame(dict(enumerate(parts)), index=X.index)
         return table.set_axis(self.get_feature_names_out(), axis=1)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """`{column}_{part}`, column by column."""
+        """Return `{column}_{part}`, column by column."""
         names = self.feature_names_in_ if input_features is None else input_features
         parts = (*_PARTS, "hour") if self.hour else _PARTS
         return np.asarray([f"{name}_{part}" for name in names for part in parts], dtype=object)
@@ -257,7 +256,7 @@ def _float(column: pd.Series) -> NDArray[np.float64]:
         numbers = np.asarray(column.astype("float64"), dtype=np.float64)
     except (TypeError, ValueError) as exc:
         raise DataError(
-            f"column {column.name!r} holds something else than numbers", expected="numbers", got=str(exc)
+            f"column {column.name!r} has cells that are not numbers", expected="numbers", got=str(exc)
         ) from exc
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
@@ -275,13 +274,13 @@ def _levels(column: pd.Series) -> NDArray[np.object_]:
 
 def _positions(column: pd.Series, levels: NDArray[np.object_]) -> NDArray[np.intp]:
     codes, texts = _coded(column)
-    known = {level: position for position, level in enumerate(levels)}
-    positions: NDArray[np.intp] = np.asarray([known.get(text, -1) for text in texts], dtype=np.intp)[codes]
+    index = {level: position for position, level in enumerate(levels)}
+    positions: NDArray[np.intp] = np.asarray([index.get(text, -1) for text in texts], dtype=np.intp)[codes]
     return positions
 
 
 def _coded(column: pd.Series) -> tuple[NDArray[np.integer], NDArray[np.object_]]:
-    """Texts, and where in them each row's is. Some may be there twice, or of no row."""
+    """Codes of the rows, and the texts that they index. A text may occur twice, or in no row."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         # The code of what is missing is -1, and so the last text.
         return column.cat.codes.to_numpy(), np.append(_text(pd.Series(column.cat.categories, dtype=object)), MISSING)
@@ -298,5 +297,5 @@ def _times(column: pd.Series) -> pd.Series:
         return pd.to_datetime(column, utc=True, format="ISO8601").dt.tz_localize(None)
     except (TypeError, ValueError) as exc:
         raise DataError(
-            f"column {column.name!r} holds something else than dates", expected="dates as ISO 8601", got=str(exc)
+            f"column {column.name!r} has cells that are not dates", expected="dates as ISO 8601", got=str(exc)
         ) from exc

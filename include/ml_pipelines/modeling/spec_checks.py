@@ -1,7 +1,6 @@
-"""What a declaration may say that only a library knows: estimators, their parameters, and regular expressions.
+"""Issues of a declaration that only a library can find: estimators, their parameters, and regular expressions.
 
-The rules of the file alone are in :mod:`ml_pipelines.spec.rules`: a DAG file is parsed where none of these libraries
-should be imported, and maybe none is installed.
+:mod:`ml_pipelines.spec.rules` has the rules that need no library, because a DAG file is parsed without these libraries.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ __all__ = ["find_library_issues"]
 
 
 def find_library_issues(data: Mapping[str, Any]) -> list[YamlIssue]:
-    """Everything that the libraries find in the plain data of a training's declaration.
+    """Return the issues that libraries find in the plain data of a training declaration.
 
-    What is missing or of the wrong type is not their business.
+    Missing fields and wrong types are no issues here; :mod:`ml_pipelines.spec.loader` reports them.
 
     Raises:
-        MissingExtra: scikit-learn is not installed, so that nothing can be checked.
+        MissingExtra: scikit-learn is not installed.
     """
     require_scikit_learn(where="candidates")
     return [*_candidates(data), *_patterns(data)]
@@ -66,14 +65,14 @@ def _patterns(data: Mapping[str, Any]) -> Iterator[YamlIssue]:
 
 
 def _pattern_fault(pattern: str) -> str:
-    """What is wrong with a regular expression, empty if nothing is."""
-    # Only who declares a pattern waits for this import.
+    """The fault of a regular expression; empty if polars accepts it."""
+    # Imported here, because most declarations have no pattern.
     import polars as pl
 
     try:
         for whole in (pattern, f"^(?:{pattern})$"):  # the quality check runs the latter
             pl.Series([""]).str.contains(whole)
     except pl.exceptions.ComputeError as exc:
-        said = re.search(r"^error: (.+)", str(exc), re.MULTILINE)
-        return said[1] if said else str(exc).partition("\n")[0]
+        match = re.search(r"^error: (.+)", str(exc), re.MULTILINE)
+        return match[1] if match else str(exc).partition("\n")[0]
     return ""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ml_pipelines._utils.canonical_json import load_json
 from ml_pipelines.contracts import ArtifactRef, Identity, JsonValue
 from ml_pipelines.errors import PipelineError, RequestError, StoreError, TransientError
+from ml_pipelines.evaluation.records import Evaluation
 from ml_pipelines.pipeline.facts import EvaluatedChampion, FactsForEvaluation
 from ml_pipelines.pipeline.parameters import EvaluateParameters
 from ml_pipelines.pipeline.step import Publication, References, Resolution, all_artifacts, one_artifact
@@ -50,24 +50,24 @@ def publish(work: Publication[EvaluateParameters, FactsForEvaluation], services:
     from ml_pipelines.reporting.figure_export import export_figures
 
     text = services.read(one_artifact(work.references, "evaluation"))
-    evaluation = load_json(text)
+    evaluation = Evaluation.model_validate_json(text)
     facts = work.facts.train
-    if len(facts) != len(evaluation["candidates"]):
+    if len(facts) != len(evaluation.candidates):
         raise RequestError(
             "the candidates' trainings are not the evaluated ones",
-            expected=f"facts of {len(evaluation['candidates'])} trainings",
+            expected=f"facts of {len(evaluation.candidates)} trainings",
             got=str(len(facts)),
             fix="give the values of every train task, in the order of the models",
         )
-    for trained, candidate in zip(facts, evaluation["candidates"], strict=True):
+    for trained, candidate in zip(facts, evaluation.candidates, strict=True):
         tracked = TrackedModel(trained.tracking_run_id, trained.model_uri, trained.tracking_url)
         metrics = {
             f"{part}_{name}": value
-            for part in ("validation", "test")
-            for name, value in candidate[part].items()
+            for part, values in (("validation", candidate.validation), ("test", candidate.test))
+            for name, value in values.items()
             if value is not None
         }
-        drawn = export_figures(candidate, evaluation["dummy"]["test"])
+        drawn = export_figures(candidate.model_dump(mode="json"), evaluation.dummy.test)
         services.tracking.log_evaluation(tracked, metrics, drawn, {"evaluation.json": text.decode()})
     return {}
 

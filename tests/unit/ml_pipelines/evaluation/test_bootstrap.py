@@ -63,9 +63,9 @@ def test_weighted_metrics_of_two_classes_are_those_of_scikit_learn(
         truth[0] = 0
     sample = Sample.of(BINARY, truth, scores)
     weights, truth, score = draw_weights(sample, 3, seed), sample.truth, sample.predictions["ours"]
-    found = by_weights(sample, weights)
+    result = by_weights(sample, weights)
     for draw, weight in enumerate(weights):
-        assert {name: values[draw] for name, values in found.items()} == pytest.approx(
+        assert {name: values[draw] for name, values in result.items()} == pytest.approx(
             {
                 "roc_auc": sk.roc_auc_score(truth, score, sample_weight=weight),
                 "average_precision": sk.average_precision_score(truth, score, sample_weight=weight),
@@ -81,10 +81,10 @@ def test_weighted_metrics_of_three_classes_are_those_of_scikit_learn(rows: Any, 
     truth, scores = three(rows, seed)
     sample = Sample.of(THREE, truth, scores)
     weights, truth, score = draw_weights(sample, 2, seed), sample.truth, sample.predictions["ours"]
-    found = by_weights(sample, weights)
+    result = by_weights(sample, weights)
     for draw, weight in enumerate(weights):
         one = [(truth == label, score[:, label]) for label in range(3)]
-        assert {name: values[draw] for name, values in found.items()} == pytest.approx(
+        assert {name: values[draw] for name, values in result.items()} == pytest.approx(
             {
                 "roc_auc": np.mean([sk.roc_auc_score(*each, sample_weight=weight) for each in one]),
                 "average_precision": np.mean([sk.average_precision_score(*each, sample_weight=weight) for each in one]),
@@ -101,11 +101,11 @@ def test_weighted_metrics_of_a_regression_are_those_of_scikit_learn(rows: Any, s
     score = truth + rng.normal(size=rows)
     sample = Sample.of(REGRESSION, truth, {"ours": score})
     weights = draw_weights(sample, 3, seed)
-    found = by_weights(sample, weights)
+    result = by_weights(sample, weights)
     for draw, weight in enumerate(weights):
         if np.count_nonzero(weight) < 2:
             continue
-        assert {name: values[draw] for name, values in found.items()} == pytest.approx(
+        assert {name: values[draw] for name, values in result.items()} == pytest.approx(
             {
                 "r2": sk.r2_score(truth, score, sample_weight=weight),
                 "rmse": sk.root_mean_squared_error(truth, score, sample_weight=weight),
@@ -145,7 +145,7 @@ def test_metrics_of_counts_are_those_of_scikit_learn(truth: Any, seed: Any, targ
 
 
 @pytest.mark.parametrize("target", [BINARY, THREE, REGRESSION])
-def test_every_metric_is_drawn_around_its_value_and_the_same_with_the_same_seed(target: TargetSchema) -> None:
+def test_bootstrap_draws_are_centred_and_reproducible(target: TargetSchema) -> None:
     if target is REGRESSION:
         rng = np.random.default_rng(4)
         truth = rng.normal(size=400)
@@ -157,9 +157,9 @@ def test_every_metric_is_drawn_around_its_value_and_the_same_with_the_same_seed(
     assert [*drawn] == [name for name, value in known.items() if value is not None]
     for name, models in drawn.items():
         assert len(models["ours"]) == (GENERIC_DRAWS if name == "median_ae" else 600)
-        found = percentile_interval(models["ours"], 0.99)
-        assert found is not None
-        assert found.low < known[name] < found.high  # type: ignore[operator]  # those that are None are not drawn
+        result = percentile_interval(models["ours"], 0.99)
+        assert result is not None
+        assert result.low < known[name] < result.high  # type: ignore[operator]  # those that are None are not drawn
         assert models["ours"].mean() == pytest.approx(known[name], abs=0.5 * models["ours"].std())
     again = bootstrap_metrics(target, truth, scores, draws=600, seed=1)
     other = bootstrap_metrics(target, truth, scores, draws=600, seed=2)
@@ -168,7 +168,7 @@ def test_every_metric_is_drawn_around_its_value_and_the_same_with_the_same_seed(
         assert (models["ours"] != other[name]["ours"]).any()
 
 
-def test_two_models_are_measured_on_the_same_resamples() -> None:
+def test_bootstrap_is_paired_over_models() -> None:
     truth, scores = binary(300, 7)
     drawn = bootstrap_metrics(BINARY, truth, {"ours": scores["ours"], "theirs": scores["ours"]}, draws=200, seed=3)
     for models in drawn.values():
@@ -191,7 +191,7 @@ def test_weights_keep_the_size_of_every_class(rows: Any) -> None:
         assert of_class.var() == pytest.approx(1, abs=0.1)
 
 
-def test_large_classes_are_drawn_like_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_poisson_weights_give_the_same_spread_as_multinomial_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, scores = binary(900, 2, decimals=4)
     exact = bootstrap_metrics(BINARY, truth, scores, draws=4000, seed=1, metrics=["roc_auc", "log_loss"])
     monkeypatch.setattr(weights, "EXACT_ROWS", 0)
@@ -202,7 +202,7 @@ def test_large_classes_are_drawn_like_small_ones(monkeypatch: pytest.MonkeyPatch
         assert two.mean() == pytest.approx(one.mean(), abs=0.1 * one.std())
 
 
-def test_what_all_rows_can_not_tell_is_left_out() -> None:
+def test_bootstrap_omits_undefined_metrics() -> None:
     truth, scores = np.zeros(50, dtype=np.int64), {"ours": np.linspace(0, 1, 50)}
     assert [*bootstrap_metrics(BINARY, truth, scores, draws=200, seed=1)] == [
         "accuracy",
@@ -215,9 +215,9 @@ def test_what_all_rows_can_not_tell_is_left_out() -> None:
     assert [*constant] == ["rmse", "mae", "median_ae"]
 
 
-def test_an_interval_holds_the_middle_of_the_draws() -> None:
-    found = percentile_interval(np.arange(1001) / 1000, 0.9)
-    assert found is not None
-    assert (found.low, found.high, found.confidence) == (0.05, 0.95, 0.9)
+def test_percentile_interval_is_the_middle_of_the_draws() -> None:
+    result = percentile_interval(np.arange(1001) / 1000, 0.9)
+    assert result is not None
+    assert (result.low, result.high, result.confidence) == (0.05, 0.95, 0.9)
     assert percentile_interval(np.array([np.nan, 1.0, np.nan]), 0.9) == percentile_interval(np.array([1.0]), 0.9)
     assert percentile_interval(np.array([np.nan]), 0.9) is None

@@ -62,29 +62,29 @@ def regression(rows: int, *, decimals: int = 9) -> Any:
 
 @settings(deadline=None, max_examples=60)
 @given(rows=st.integers(4, 40), seed=st.integers(0, 1000), decimals=st.integers(1, 3))
-def test_influences_add_up_to_the_metric_and_are_its_derivatives(rows: Any, seed: Any, decimals: Any) -> None:
+def test_influence_values_sum_to_the_metric_and_are_its_derivatives(rows: Any, seed: Any, decimals: Any) -> None:
     rng = np.random.default_rng(seed)
     hit, score = rng.permutation(np.arange(rows) < rng.integers(1, rows)), rng.random(rows).round(decimals)
-    found = influence_values(hit, score, STATISTICS)
+    result = influence_values(hit, score, STATISTICS)
     row, step = rng.integers(rows), 1e-5
     of_class = hit == hit[row]
     weight = np.ones(rows) + step * (np.arange(rows) == row)
     weight[of_class] *= of_class.sum() / weight[of_class].sum()
-    for name, column in zip(SCORERS, found.T, strict=True):
+    for name, column in zip(SCORERS, result.T, strict=True):
         value = SCORERS[name](hit, score)
         assert column.sum() == pytest.approx(value)
         slope = (SCORERS[name](hit, score, sample_weight=weight) - value) / step
         assert column[row] - column[of_class].mean() == pytest.approx(slope, abs=1e-4)
 
 
-def test_influences_are_those_of_the_ranks_alone() -> None:
+def test_influence_values_depend_on_ranks_only() -> None:
     _, truth, scores = binary(300, 0.3)
     for order in (np.arange(300), np.random.default_rng(1).permutation(300)):
         again = influence_values(truth[order] == 1, np.exp(5 * scores["ours"][order]), STATISTICS)
         assert again == pytest.approx(influence_values(truth == 1, scores["ours"], STATISTICS)[order])
 
 
-def test_sums_move_as_far_as_poisson_weights_would_move_them() -> None:
+def test_linear_resamples_have_the_covariance_of_poisson_weights() -> None:
     rng = np.random.default_rng(1)
     columns = rng.standard_t(3, size=(20_000, 3)) @ rng.normal(size=(3, 3))
     bounds = [(0, 12_000), (12_000, 20_000)]
@@ -96,7 +96,7 @@ def test_sums_move_as_far_as_poisson_weights_would_move_them() -> None:
     assert moved.mean(axis=0) / scale == pytest.approx(np.zeros(3), abs=0.03)
 
 
-def test_rows_that_outweigh_all_others_are_drawn_one_by_one() -> None:
+def test_linear_resamples_draw_heavy_rows_one_by_one() -> None:
     rng = np.random.default_rng(1)
     columns = np.zeros((50_000, 2))
     columns[rng.choice(50_000, 500, replace=False), 0] = np.resize([1.0, -1.0], 500)
@@ -109,7 +109,7 @@ def test_rows_that_outweigh_all_others_are_drawn_one_by_one() -> None:
     assert [(times == count).mean() for count in (0, 1, 2)] == pytest.approx([0.368, 0.368, 0.184], abs=0.03)
 
 
-def test_what_is_alike_moves_alike() -> None:
+def test_linear_resamples_of_equal_models_are_equal() -> None:
     rng = np.random.default_rng(1)
     columns = rng.normal(size=(30_000, 2))
     ours, theirs, third = linear_resamples([columns, np.zeros((30_000, 2)), columns], [(0, 30_000)], 100, rng)
@@ -133,7 +133,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_intervals_of_many_rows_are_those_of_weights_for_every_row(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_linear_intervals_equal_those_of_weights(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two bounds of 4000 draws each differ by chance, by 1.5 % of the interval's width in the standard deviation.
 
     A thousand hits move average precision by another 2 %: in a resample a row that was drawn twice stands beside
@@ -159,23 +159,21 @@ def test_intervals_of_many_rows_are_those_of_weights_for_every_row(case: str, mo
 
 
 @pytest.mark.parametrize("decimals", [2, 9])
-def test_a_median_error_of_many_rows_is_that_of_the_rows_themselves(
-    decimals: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_median_scheme_equals_the_generic_scheme(decimals: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schemes, "GENERIC_DRAWS", 800)
     target, truth, scores = regression(3001, decimals=decimals)
     options: Any = {"draws": 800, "seed": 1, "metrics": ["median_ae"]}
     by_rows = bootstrap_metrics(target, truth, scores, **options)["median_ae"]
     monkeypatch.setattr(schemes, "LINEAR_ROWS", 0)
-    found = bootstrap_metrics(target, truth, scores, **options)["median_ae"]
+    result = bootstrap_metrics(target, truth, scores, **options)["median_ae"]
     for pick in (lambda each: each["ours"], lambda each: each["ours"] - each["theirs"]):
-        one, two = pick(by_rows), pick(found)
+        one, two = pick(by_rows), pick(result)
         assert two.mean() == pytest.approx(one.mean(), abs=0.15 * one.std() + 1e-12)
         assert two.std() == pytest.approx(one.std(), rel=0.08)
-    assert np.isin(found["ours"].round(9), np.abs(truth - scores["ours"]).round(9)).all()
+    assert np.isin(result["ours"].round(9), np.abs(truth - scores["ours"]).round(9)).all()
 
 
-def test_metrics_of_many_rows_stay_in_their_range_around_their_values() -> None:
+def test_linear_resamples_stay_in_the_range_of_the_metric() -> None:
     target, truth, scores = binary(30_000, 0.3, signal=8)
     drawn = bootstrap_metrics(target, truth, scores, draws=2000, seed=1)
     for name, value in compute_metrics(target, truth, scores["ours"]).items():

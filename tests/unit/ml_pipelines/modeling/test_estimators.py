@@ -15,20 +15,20 @@ def build(estimator: str, task: Any = "classification", **params: Any) -> Any:
     return build_estimator(Candidate(name="c", estimator=estimator, params=params), task=task, seed=7)
 
 
-def test_the_seed_is_used_where_the_candidate_gives_none() -> None:
+def test_build_estimator_sets_the_seed_unless_the_candidate_does() -> None:
     assert build("sklearn.ensemble.RandomForestClassifier").random_state == 7
     assert build("sklearn.ensemble.RandomForestClassifier", random_state=None).random_state == 7
     assert build("sklearn.ensemble.RandomForestClassifier", random_state=1).random_state == 1
     assert build("sklearn.linear_model.LinearRegression", "regression").get_params()["fit_intercept"] is True
 
 
-def test_parameters_are_passed() -> None:
+def test_build_estimator_passes_parameters() -> None:
     estimator = build("sklearn.neural_network.MLPClassifier", hidden_layer_sizes=[8, 4], alpha=0.1)
     assert (estimator.hidden_layer_sizes, estimator.alpha) == ([8, 4], 0.1)
 
 
 @pytest.mark.parametrize("path", ["os.system", "antigravity.Classifier", "sklearnx.linear_model.Ridge", "", "builtins"])
-def test_nothing_is_imported_from_a_package_that_is_not_allowed(path: str) -> None:
+def test_build_estimator_does_not_import_a_package_that_is_not_allowed(path: str) -> None:
     with pytest.raises(ModelError, match="is not from an allowed package") as caught:
         build(path)
     assert caught.value.where == "candidate c"
@@ -52,7 +52,7 @@ def test_nothing_is_imported_from_a_package_that_is_not_allowed(path: str) -> No
         "sklearn.svm.1",
     ],
 )
-def test_what_is_no_public_estimator_is_refused(path: str) -> None:
+def test_build_estimator_refuses_paths_without_a_public_estimator(path: str) -> None:
     with pytest.raises(ModelError, match="there is no estimator"):
         build(path)
 
@@ -65,13 +65,13 @@ def test_what_is_no_public_estimator_is_refused(path: str) -> None:
         ("sklearn.ensemble._forest.RandomForestClassifier", "sklearn.ensemble.RandomForestClassifier"),
     ],
 )
-def test_a_misspelt_estimator_is_guessed(path: str, meant: str) -> None:
+def test_build_estimator_suggests_a_similar_estimator(path: str, meant: str) -> None:
     with pytest.raises(ModelError) as caught:
         build(path)
     assert caught.value.fix == f"did you mean {meant}?"
 
 
-def test_the_estimator_must_fit_the_task() -> None:
+def test_build_estimator_refuses_an_estimator_of_the_other_task() -> None:
     with pytest.raises(ModelError, match="RandomForestRegressor is no classifier") as caught:
         build("sklearn.ensemble.RandomForestRegressor")
     assert caught.value.expected == "a classifier, since model.task is classification"
@@ -80,34 +80,34 @@ def test_the_estimator_must_fit_the_task() -> None:
         build("sklearn.preprocessing.StandardScaler", "regression")
 
 
-def test_a_misspelt_parameter_is_guessed() -> None:
+def test_build_estimator_suggests_a_similar_parameter() -> None:
     with pytest.raises(ModelError, match="has no parameter 'n_estimator'") as caught:
         build("sklearn.ensemble.RandomForestClassifier", n_estimator=3)
     assert caught.value.fix == "did you mean n_estimators?"
     assert "max_depth" in caught.value.expected
 
 
-def test_a_bad_value_is_refused_before_any_fit() -> None:
+def test_build_estimator_validates_values_before_a_fit() -> None:
     with pytest.raises(ModelError, match="RandomForestClassifier does not take these parameters") as caught:
         build("sklearn.ensemble.RandomForestClassifier", n_estimators=-1)
     assert "'n_estimators' parameter" in caught.value.got
     assert caught.value.fix == "correct params in the declaration"
 
 
-def test_a_parameter_that_must_be_given_is_asked_for() -> None:
+def test_build_estimator_reports_a_missing_required_parameter() -> None:
     with pytest.raises(ModelError, match="does not take these parameters") as caught:
         build("sklearn.ensemble.VotingClassifier")
     assert "estimators" in caught.value.got
 
 
 @pytest.mark.parametrize("path", ["sklearn.svm.SVC", "sklearn.linear_model.RidgeClassifier"])
-def test_a_classifier_must_give_probabilities(path: str) -> None:
-    with pytest.raises(ModelError, match="gives no probabilities") as caught:
+def test_build_estimator_refuses_a_classifier_without_probabilities(path: str) -> None:
+    with pytest.raises(ModelError, match="predicts no probabilities") as caught:
         build(path)
     assert "choose another estimator" in caught.value.fix
 
 
-def test_an_allowed_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_estimator_names_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ML_PIPELINES_ESTIMATOR_PACKAGES", "not_there")
     with pytest.raises(MissingExtra, match="the package 'not_there' is not installed") as caught:
         build("not_there.Classifier")
@@ -124,7 +124,7 @@ def spec(*candidates: Candidate) -> PipelineSpec:
     )
 
 
-def test_all_mistakes_of_a_declaration_are_told_at_once() -> None:
+def test_validate_candidates_lists_all_errors() -> None:
     wrong = spec(
         Candidate(name="a", estimator="os.system"),
         Candidate(name="fine", estimator="sklearn.linear_model.LogisticRegression"),
@@ -138,12 +138,12 @@ def test_all_mistakes_of_a_declaration_are_told_at_once() -> None:
     assert "candidate fine" not in text
 
 
-def test_the_candidates_that_are_trained_by_default_are_right() -> None:
+def test_validate_candidates_accepts_the_default_candidates() -> None:
     assert len(spec().effective_candidates) == 2
     validate_candidates(spec())
 
 
-def test_without_scikit_learn_nothing_can_be_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validate_candidates_needs_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimators, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="the package 'scikit-learn' is not installed") as caught:
         validate_candidates(spec())

@@ -59,7 +59,7 @@ def as_texts(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.apply(lambda column: column.astype(object).where(column.notna(), MISSING).map(str))
 
 
-def told(counts: list[tuple[Any, int]], seed: int = 0) -> pd.DataFrame:
+def shuffled_levels(counts: list[tuple[Any, int]], seed: int = 0) -> pd.DataFrame:
     values = [level for level, count in counts for _ in range(count)]
     return levels([values[at] for at in np.random.default_rng(seed).permutation(len(values))])
 
@@ -72,10 +72,10 @@ def categories(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def encoder(encoding: str, task: Task, folds: Any) -> Pipeline:
-    """What is made of a column, and of the one backwards."""
+    """What is branch of a column, and of the one backwards."""
     features = [{"name": name, "encoding": encoding} for name in ("s", "back")]
-    (_, made, _), *_ = build_preprocessor(features, task=task, outliers=None, folds=folds).transformers
-    return made
+    (_, branch, _), *_ = build_preprocessor(features, task=task, outliers=None, folds=folds).transformers
+    return branch
 
 
 def assert_same(ours: Pipeline, theirs: Pipeline, rows: pd.DataFrame, y: Any, later: pd.DataFrame) -> None:
@@ -84,24 +84,26 @@ def assert_same(ours: Pipeline, theirs: Pipeline, rows: pd.DataFrame, y: Any, la
     for of in (pd.DataFrame.copy, categories):
         first = clone(ours).fit_transform(of(rows), y)
         fitted = clone(ours).fit(of(rows), y)
-        found = first, fitted.transform(of(rows)), fitted.transform(of(later))
-        for one, other in zip(found, expected, strict=True):
+        result = first, fitted.transform(of(rows)), fitted.transform(of(later))
+        for one, other in zip(result, expected, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
         np.testing.assert_array_equal(fitted.transform(later.iloc[-1:])[0], fitted.transform(later)[-1])
 
 
 @given(COUNTS, LATER)
-def test_a_column_a_level_is_made_as_of_texts(counts: list[tuple[Any, int]], later: list[Any]) -> None:
+def test_onehot_encoding_equals_that_of_scikit_learn_on_texts(counts: list[tuple[Any, int]], later: list[Any]) -> None:
     theirs = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=0.01, sparse_output=False)
     ours = encoder("onehot", "classification", None)
-    assert_same(ours, make_pipeline(FunctionTransformer(as_texts), theirs), told(counts), None, levels(later))
+    assert_same(
+        ours, make_pipeline(FunctionTransformer(as_texts), theirs), shuffled_levels(counts), None, levels(later)
+    )
 
 
 @given(COUNTS, LATER, st.sampled_from(sorted(TARGETS)), st.integers(0, 9))
-def test_means_of_the_target_are_made_as_of_texts(
+def test_target_encoding_equals_that_of_scikit_learn_on_texts(
     counts: list[tuple[Any, int]], later: list[Any], target: str, seed: int
 ) -> None:
-    rows = told([*counts, ("x", 6)], seed)
+    rows = shuffled_levels([*counts, ("x", 6)], seed)
     y = TARGETS[target](np.random.default_rng(seed), len(rows))
     folds = KFold(3, shuffle=True, random_state=seed)
     ours = encoder("target", "regression" if target == "numbers" else "classification", folds)
@@ -114,7 +116,7 @@ def test_means_of_the_target_are_made_as_of_texts(
     )
 
 
-def test_whole_numbers_of_a_regression_are_no_classes() -> None:
+def test_target_encoding_of_an_integer_regression_has_one_column() -> None:
     rows, y = levels(["a", "b", "c"] * 20), np.arange(60.0)
     means = encoder("target", "regression", KFold(5)).fit(rows, y)
     assert means.transform(rows).shape == (60, 2)
@@ -180,8 +182,8 @@ def test_the_hour_is_read_in_utc(text: str) -> None:
     assert parts["t_day"].tolist() == [23.0]
 
 
-def test_what_is_no_date_is_named() -> None:
-    with pytest.raises(DataError, match="column 't' holds something else than dates") as caught:
+def test_date_features_refuse_text_without_a_date() -> None:
+    with pytest.raises(DataError, match="column 't' has cells that are not dates") as caught:
         DateFeatures().fit(frame(t=["x"])).transform(frame(t=["soon"]))
     assert caught.value.expected == "dates as ISO 8601"
 
@@ -191,7 +193,7 @@ def test_numbers_take_booleans_and_drop_infinities() -> None:
     numbers = NumericConverter().fit(rows).transform(rows)
     np.testing.assert_array_equal(numbers["b"], [1.0, np.nan, 0.0])
     np.testing.assert_array_equal(numbers["x"], [np.nan, np.nan, 2.0])
-    with pytest.raises(DataError, match="column 'x' holds something else than numbers"):
+    with pytest.raises(DataError, match="column 'x' has cells that are not numbers"):
         NumericConverter().fit(rows).transform(frame(b=[1], x=["many"]))
 
 
@@ -207,7 +209,7 @@ def test_levels_are_positions_among_sorted_texts_and_missing_is_one_of_them() ->
     "kind",
     [NumericConverter(), QuantileClipper(["x"]), DateFeatures(hour=True), MedianImputer(), CategoryEncoder()],
 )
-def test_all_of_them_behave_as_scikit_learn_asks(kind: Any) -> None:
+def test_transformers_follow_the_conventions_of_scikit_learn(kind: Any) -> None:
     rows = frame(x=[1.0, 2.0, np.nan]).set_index(pd.Index([5, 6, 7]))
     if isinstance(kind, DateFeatures):
         rows = rows.assign(x=pd.to_datetime(["2026-01-01", "2026-01-02", None]))
@@ -217,7 +219,7 @@ def test_all_of_them_behave_as_scikit_learn_asks(kind: Any) -> None:
     out = fitted.transform(rows.assign(extra=0))
     assert out.index.tolist() == [5, 6, 7]
     assert out.columns.tolist() == list(fitted.get_feature_names_out())
-    with pytest.raises(DataError, match="columns that the model learned from are missing: x") as caught:
+    with pytest.raises(DataError, match="columns that the model was trained on are missing: x") as caught:
         fitted.transform(rows.rename(columns={"x": "z"}))
     assert caught.value.got == "columns z"
     assert caught.value.where == type(kind).__name__
@@ -228,7 +230,7 @@ def test_check_columns_passes_what_is_whole() -> None:
     check_columns(["b"], ["a", "b"])
 
 
-def test_preprocessing_leaves_nothing_missing() -> None:
+def test_build_preprocessor_returns_no_missing_values() -> None:
     encodings = {"n": "number", "ö": "onehot", "t": "target", "d": "date", "dt": "datetime", "empty": "number"}
     features = [{"name": name, "encoding": encoding} for name, encoding in encodings.items()]
     when = pd.to_datetime(["2026-01-01", None, "2026-02-03", "2026-04-05"])

@@ -12,14 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import skops.io
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import FunctionTransformer
 from threadpoolctl import threadpool_limits
 
-from ml_pipelines._utils.canonical_json import dump_json, load_json
 from ml_pipelines.errors import ModelError
 from ml_pipelines.modeling.estimators import build_estimator
 from ml_pipelines.modeling.serialization import dump_model, load_model
@@ -181,7 +178,7 @@ def test_a_file_that_names_a_function_is_refused(function: Any) -> None:
         load_model(skops.io.dumps(FunctionTransformer(func=function)))
 
 
-def test_what_skops_cannot_store_is_told() -> None:
+def test_dump_model_refuses_an_object_that_skops_cannot_store() -> None:
     with pytest.raises(ModelError, match="can't be stored in the skops format") as caught:
         dump_model(FunctionTransformer(kw_args={"stream": (i for i in range(3))}))
     assert caught.value.where == "FunctionTransformer"
@@ -189,7 +186,7 @@ def test_what_skops_cannot_store_is_told() -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-50], lambda data: b"PK" + data])
-def test_damaged_files_are_told(damage: Any) -> None:
+def test_load_model_refuses_damaged_files(damage: Any) -> None:
     with pytest.raises(ModelError, match="the model file can't be read") as caught:
         load_model(damage(dump_model(Ridge().fit(X, X[:, 0])))[:400])
     assert "train the model again" in caught.value.fix
@@ -200,23 +197,3 @@ def test_every_trusted_type_exists() -> None:
         module, _, name = path.rpartition(".")
         if not path.startswith("lightgbm"):
             assert callable(getattr(__import__(module, fromlist=[name]), name)), path
-
-
-SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()
-)
-DOCUMENTS = st.dictionaries(st.text(), SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.text(), SCALARS))
-
-
-@given(DOCUMENTS)
-def test_documents_come_back_whatever_the_order_of_their_keys(document: dict[str, Any]) -> None:
-    data = dump_json(document)
-    assert load_json(data) == document
-    assert dump_json(dict(reversed(document.items()))) == data
-
-
-def test_documents_are_utf8_and_never_hold_nan() -> None:
-    assert dump_json({"b": "ä", "a": 1}) == '{"a":1,"b":"ä"}'.encode()
-    for value in (float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="not JSON compliant"):
-            dump_json({"x": value})

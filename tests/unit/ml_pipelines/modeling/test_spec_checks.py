@@ -12,18 +12,18 @@ from ml_pipelines.spec.yaml_source import YamlIssue
 
 def finding(candidate: object, *, task: object = "classification") -> YamlIssue:
     good = {"name": "linear", "estimator": "sklearn.linear_model.LogisticRegression"}
-    (found,) = find_library_issues({"model": {"task": task}, "candidates": [good, candidate]})
-    return found
+    (result,) = find_library_issues({"model": {"task": task}, "candidates": [good, candidate]})
+    return result
 
 
 def test_an_unknown_estimator_is_wrong_where_it_is_named() -> None:
-    found = finding({"name": "forest", "estimator": "sklearn.ensemble.RandomForrestClassifier"})
-    assert (found.loc, found.at_key) == (("candidates", 1, "estimator"), False)
-    assert found.message == (
+    result = finding({"name": "forest", "estimator": "sklearn.ensemble.RandomForrestClassifier"})
+    assert (result.loc, result.at_key) == (("candidates", 1, "estimator"), False)
+    assert result.message == (
         "there is no estimator sklearn.ensemble.RandomForrestClassifier: "
         "expected the public import path of a classifier"
     )
-    assert found.hint == "did you mean sklearn.ensemble.RandomForestClassifier?"
+    assert result.hint == "did you mean sklearn.ensemble.RandomForestClassifier?"
 
 
 @pytest.mark.parametrize(
@@ -36,14 +36,14 @@ def test_an_unknown_estimator_is_wrong_where_it_is_named() -> None:
 def test_a_wrong_parameter_is_wrong_where_it_stands(
     params: dict[str, object], loc: tuple[str, ...], at_key: bool, message: str
 ) -> None:
-    found = finding({"name": "b", "estimator": "sklearn.linear_model.LogisticRegression", "params": params})
-    assert (found.loc, found.at_key) == (("candidates", 1, *loc), at_key)
-    assert message in found.message
+    result = finding({"name": "b", "estimator": "sklearn.linear_model.LogisticRegression", "params": params})
+    assert (result.loc, result.at_key) == (("candidates", 1, *loc), at_key)
+    assert message in result.message
 
 
 def test_an_estimator_of_the_other_task() -> None:
-    found = finding({"name": "b", "estimator": "sklearn.linear_model.Ridge"})
-    assert "Ridge is no classifier: expected a classifier, since model.task is classification" in found.message
+    result = finding({"name": "b", "estimator": "sklearn.linear_model.Ridge"})
+    assert "Ridge is no classifier: expected a classifier, since model.task is classification" in result.message
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_an_estimator_of_the_other_task() -> None:
         {"data": {"columns": {"a": None, "b": {"type": "string"}, "c": {"pattern": 7}, "d": {"pattern": r"\p{L}+"}}}},
     ],
 )
-def test_what_others_tell_or_is_right_is_not_told(data: dict[str, object]) -> None:
+def test_find_library_issues_accepts_valid_or_incomplete_data(data: dict[str, object]) -> None:
     assert find_library_issues(data) == []
 
 
@@ -70,14 +70,14 @@ def test_what_others_tell_or_is_right_is_not_told(data: dict[str, object]) -> No
     ],
 )
 def test_a_pattern_is_one_that_polars_runs(pattern: str, fault: str) -> None:
-    (found,) = find_library_issues({"data": {"columns": {"plan": {"type": "string", "pattern": pattern}}}})
-    assert found.loc == ("data", "columns", "plan", "pattern")
-    assert found.message.startswith("expected a regular expression as Rust has them, without look-around; ")
-    assert fault in found.message
-    assert "\n" not in found.message
+    (result,) = find_library_issues({"data": {"columns": {"plan": {"type": "string", "pattern": pattern}}}})
+    assert result.loc == ("data", "columns", "plan", "pattern")
+    assert result.message.startswith("expected a regular expression as Rust has them, without look-around; ")
+    assert fault in result.message
+    assert "\n" not in result.message
 
 
-def test_without_scikit_learn_nothing_can_be_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validate_candidates_needs_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimators, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="the package 'scikit-learn' is not installed"):
         find_library_issues({})

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from sklearn.metrics import matthews_corrcoef
 
-from ml_pipelines._utils.entry_points import find_entry_points
 from ml_pipelines._utils.imports import import_object
+from ml_pipelines.contracts import Decision
 from ml_pipelines.errors import ExtensionError, SpecError
 from ml_pipelines.evaluation import schemes
 from ml_pipelines.evaluation.bootstrap import bootstrap_metrics, percentile_interval
+from ml_pipelines.evaluation.records import Evaluation
 from ml_pipelines.evaluation.scorers import compute_metrics
 from ml_pipelines.evaluation.target_schema import TargetSchema
+from ml_pipelines.pipeline.parameters import EvaluateParameters, TrainParameters
+from ml_pipelines.promotion.gate import apply_gate
+from ml_pipelines.spec.loader import parse_spec
 from ml_pipelines.spec.metrics import (
     METRICS,
     Metric,
@@ -25,6 +29,10 @@ from ml_pipelines.spec.metrics import (
     get_metric,
     metrics_of,
 )
+from ml_pipelines.steps.training.evaluate import evaluate
+from ml_pipelines.steps.training.train import train
+
+Install = Callable[..., None]
 
 BINARY = TargetSchema("classification", (0, 1), 1)
 REGRESSION = TargetSchema("regression")
@@ -42,28 +50,9 @@ NOTHING = 1
 """
 
 
-def install(folder: Path, monkeypatch: pytest.MonkeyPatch, entry: str) -> None:
-    """Install a distribution with one entry point below a folder on `sys.path`."""
-    information = folder / "more_metrics-1.2.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: more-metrics\nVersion: 1.2\n")
-    (information / "entry_points.txt").write_text(f"[ml_pipelines.metrics]\nmore = {entry}\n")
-    (folder / "more_metrics.py").write_text(MODULE)
-    monkeypatch.syspath_prepend(str(folder))
-    find_entry_points.cache_clear()
-
-
 @pytest.fixture
-def more_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    install(tmp_path, monkeypatch, "more_metrics:METRICS")
-    yield
-    find_entry_points.cache_clear()
-
-
-@pytest.fixture
-def clean_entry_points() -> Iterator[None]:
-    yield
-    find_entry_points.cache_clear()
+def more_metrics(install: Install) -> None:
+    install("more_metrics", MODULE, metrics={"more": "more_metrics:METRICS"})
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
@@ -78,7 +67,7 @@ def test_get_metric_returns_a_metric_of_an_installed_package(more_metrics: None)
     assert get_metric("matthews").label == "Matthews correlation"
     assert get_metric("matthews").resampling == "generic"
     assert [metric.name for metric in metrics_of("regression", ["max_error", "mae"])][-1] == "max_error"
-    assert distributions_of(["matthews", "roc_auc"]) == {"matthews": "more-metrics==1.2"}
+    assert distributions_of(["matthews", "roc_auc"]) == {"matthews": "more_metrics==1.0"}
 
 
 def test_get_metric_refuses_an_unknown_name() -> None:
@@ -87,20 +76,16 @@ def test_get_metric_refuses_an_unknown_name() -> None:
         get_metric("matthews")
 
 
-def test_find_metric_does_not_load_entry_points_for_a_known_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_entry_points: None
-) -> None:
-    install(tmp_path, monkeypatch, "no_such_module:METRICS")
+def test_find_metric_does_not_load_entry_points_for_a_known_name(install: Install) -> None:
+    install("more_metrics", MODULE, metrics={"more": "no_such_module:METRICS"})
     assert find_metric("roc_auc") is METRICS["roc_auc"]
     with pytest.raises(ExtensionError):
         find_metric("matthews")
 
 
 @pytest.mark.parametrize("entry", ["more_metrics:CLASH", "more_metrics:NOTHING"])
-def test_find_metric_refuses_a_wrong_entry_point(
-    entry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_entry_points: None
-) -> None:
-    install(tmp_path, monkeypatch, entry)
+def test_find_metric_refuses_a_wrong_entry_point(entry: str, install: Install) -> None:
+    install("more_metrics", MODULE, metrics={"more": entry})
     with pytest.raises(ExtensionError) as caught:
         find_metric("matthews")
     assert caught.value.got == entry
@@ -149,10 +134,66 @@ def test_bootstrap_interval_of_a_classification_metric_is_that_of_a_plain_bootst
     ],
     ids=["unknown scheme", "scheme without statistic", "failing scorer", "unknown needs"],
 )
-def test_bootstrap_refuses_a_wrong_row(row: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bootstrap_refuses_a_wrong_row(row: dict[str, Any]) -> None:
     fields: dict[str, Any] = {"scorer": "sklearn.metrics:max_error", "needs": "values", **row}
     wrong = Metric(name="wrong", label="Wrong", task="regression", **fields)
     numbers = np.arange(5.0)
     sample = schemes.Sample.of(REGRESSION, numbers, {"model": numbers})
     with pytest.raises(ExtensionError, match="'wrong'"):
         schemes.scheme_of(wrong, sample).resample(sample, [wrong], 2, np.random.default_rng(1))
+
+
+def test_metric_of_another_package_decides_in_the_gate(more_metrics: None) -> None:
+    """From the declaration over evaluation and comparison to the verdict, with the metric as primary metric."""
+    spec = parse_spec(
+        """\
+model: {name: churn, task: classification}
+data: {file: {path: a.csv}, target: label, key: id}
+candidates: [{name: linear, estimator: sklearn.linear_model.LogisticRegression}]
+gate: {metric: matthews, thresholds: {matthews: 0.5}, draws: 200}
+""",
+        path="churn.yaml",
+    )
+    parameters = EvaluateParameters.of(spec)
+    assert parameters.other_metrics == ("matthews",)
+    x = np.random.default_rng(0).normal(size=400)
+    table = pl.LazyFrame({"x": x, "label": (x > 0).astype(int)})
+    trained = train(table=table, parameters=TrainParameters.of(spec), seed=1).outputs
+    evaluation = Evaluation.model_validate(
+        evaluate(
+            models=[lambda: trained["model"]],
+            trainings=[trained["training"]],
+            validation=table,
+            test=table,
+            parameters=parameters,
+            seed=1,
+        ).outputs["evaluation"]
+    )
+    winner = evaluation.candidates[evaluation.winner_index]
+    assert winner.test["matthews"] == pytest.approx(1, abs=0.1)
+    assert evaluation.intervals["matthews"].high <= 1
+    evidence = Decision(
+        outcome="held",
+        reason="",
+        model="churn",
+        candidate=winner.candidate,
+        metric="matthews",
+        metrics=winner.test,
+        dummy_metrics=evaluation.dummy.test,
+        intervals=evaluation.intervals,
+    )
+    assert "threshold matthews" in {rule.rule for rule in apply_gate(evidence, spec.gate).rules}
+    assert apply_gate(evidence, spec.gate).outcome == "promoted"
+    strict = spec.gate.model_copy(update={"thresholds": {"matthews": 1.5}})
+    assert apply_gate(evidence, strict).outcome == "rejected"
+
+
+def test_declaration_reports_a_threshold_that_no_model_reaches(more_metrics: None) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(
+            "model: {name: churn, task: classification}\n"
+            "data: {file: {path: a.csv}, target: label, key: id}\n"
+            "gate: {metric: roc_auc, thresholds: {matthews: 1.5, max_error: 3.0}}\n",
+            path="churn.yaml",
+        )
+    assert {issue.path for issue in caught.value.issues} == {"gate.thresholds.matthews", "gate.thresholds.max_error"}

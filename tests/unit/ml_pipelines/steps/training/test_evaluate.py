@@ -111,7 +111,7 @@ def test_the_evaluation_is_plain_json_and_the_same_every_time(make_run: Any, kin
     assert dump_json(run.evaluate().outputs["evaluation"]) == dump_json(run.evaluate().outputs["evaluation"])
 
 
-def test_a_dummy_knows_only_how_often_each_class_occurs(run: Any) -> None:
+def test_evaluate_measures_the_dummy_baseline(run: Any) -> None:
     dummy = run.evaluate().outputs["evaluation"]["dummy"]["test"]
     assert dummy["roc_auc"] == 0.5
     assert dummy["recall"] == 0.0
@@ -128,13 +128,13 @@ def test_the_winner_is_the_best_on_the_validation_rows(run: Any, metric: Any, be
     assert output.values["metric"] == metric
 
 
-def test_of_equals_the_first_wins(run: Any) -> None:
+def test_evaluate_prefers_the_first_of_equal_candidates(run: Any) -> None:
     run.models, run.trainings = (run.models[1],) * 2, (run.trainings[1],) * 2
     named = [{**record, "candidate": name} for record, name in zip(run.records, ("first", "second"), strict=True)]
     assert run.evaluate(trainings=named).values["winner"] == "first"
 
 
-def test_a_single_class_leaves_out_what_can_not_be_told(run: Any) -> None:
+def test_evaluate_omits_metrics_that_a_single_class_does_not_define(run: Any) -> None:
     candidate = run.evaluate(test=run.test.filter(pl.col("label") == "good")).outputs["evaluation"]["candidates"][0]
     unknown = {name for name, value in candidate["test"].items() if value is None}
     assert unknown == {"roc_auc", "average_precision", "balanced_accuracy", "f1", "recall"}
@@ -174,7 +174,7 @@ def test_unseen_categories_and_missing_columns_of_cells_are_scored(run: Any) -> 
 
 
 def test_a_missing_feature_is_named(run: Any) -> None:
-    with pytest.raises(DataError, match="columns that the model learned from are missing: colour"):
+    with pytest.raises(DataError, match="columns that the model was trained on are missing: colour"):
         run.evaluate(test=run.test.drop("colour"))
 
 
@@ -266,13 +266,13 @@ def test_a_champion_among_the_candidates_needs_no_input(run: Any) -> None:
     assert after | {name: before[name] for name in changed} == before
 
 
-def test_how_sure_an_evaluation_is_is_told_with_the_seed(run: Any) -> None:
+def test_evaluate_draws_intervals_from_the_seed(run: Any) -> None:
     retrained(run, run.loader(run.models[1])().set_params(model__max_features=1))
     evaluation = run.evaluate(run.parameters(metric="log_loss", draws=300, confidence=0.9)).outputs["evaluation"]
     (winner,) = [each for each in evaluation["candidates"] if each["candidate"] == evaluation["winner"]]
     assert set(evaluation["intervals"]) == set(winner["test"]) == set(evaluation["champion_intervals"])
-    for name, found in evaluation["intervals"].items():
-        assert found["low"] <= winner["test"][name] <= found["high"]
+    for name, result in evaluation["intervals"].items():
+        assert result["low"] <= winner["test"][name] <= result["high"]
     compared = evaluation["comparison"]
     # Less is better: the champion's loss above ours is a gain.
     gain = evaluation["champion"]["test"]["log_loss"] - winner["test"]["log_loss"]
@@ -282,7 +282,7 @@ def test_how_sure_an_evaluation_is_is_told_with_the_seed(run: Any) -> None:
     assert compared["interval"]["confidence"] == 0.9
 
 
-def test_a_metric_that_can_not_be_told_is_not_compared(run: Any) -> None:
+def test_evaluate_does_not_compare_an_undefined_metric(run: Any) -> None:
     retrained(run, run.loader(run.models[1])().set_params(model__max_features=1))
     evaluation = run.evaluate(test=run.test.filter(pl.col("label") == "good")).outputs["evaluation"]
     assert evaluation["comparison"] is None
@@ -305,7 +305,7 @@ def test_a_champion_that_the_store_lost_comes_from_the_registry(run: Any) -> Non
     assert ref.uri in run.services.blobs
 
 
-def test_a_champion_that_is_gone_is_told_and_part_of_the_key(run: Any) -> None:
+def test_resolve_records_a_missing_champion_in_the_key(run: Any) -> None:
     ref = retrained(run, b"gone")
     del run.services.blobs[ref.uri], run.services.tracking.files["models:/m-old"]
     resolution = resolve(run.parameters(), {"models": run.models}, run.services, run.identity)
@@ -328,7 +328,7 @@ def test_a_champion_of_other_bytes_is_not_loaded(run: Any) -> None:
     assert error.startswith("the bytes do not have the digest of the reference (got sha256 ")
 
 
-def test_a_champion_of_unknown_origin_is_told(run: Any) -> None:
+def test_resolve_records_a_champion_without_a_model_file(run: Any) -> None:
     run.champion(0)
     version = run.services.registry.versions["churn"][0]
     run.services.registry.versions["churn"][0] = type(version)("churn", "1", None)
@@ -346,13 +346,13 @@ def test_a_champion_of_unknown_origin_is_told(run: Any) -> None:
         (lambda: Broken(0.5, ("no", "yes")), "the champion has other classes than this run (got ['no', 'yes'])"),
     ],
 )
-def test_a_champion_that_can_not_be_scored_is_told(run: Any, champion: Any, error: Any) -> None:
+def test_evaluate_records_the_error_of_the_champion(run: Any, champion: Any, error: Any) -> None:
     known = {"identity": "a", "error": None}
     evaluation = run.evaluate(champion=champion, champion_known=known).outputs["evaluation"]
     assert evaluation["champion"] == {"identity": "a", "test": {}, "slices": [], "error": error}
 
 
-def test_a_champion_that_needs_a_column_that_is_gone_is_told(run: Any) -> None:
+def test_evaluate_records_a_column_that_the_champion_lacks(run: Any) -> None:
     champion = Broken(0.5)
     champion.feature_names_in_ = np.array(["x", "height"])
     known = {"identity": "a", "error": None}
@@ -362,7 +362,7 @@ def test_a_champion_that_needs_a_column_that_is_gone_is_told(run: Any) -> None:
     )
 
 
-def test_an_unreachable_store_is_worth_another_try(run: Any) -> None:
+def test_evaluate_raises_an_unavailable_store(run: Any) -> None:
     def unreachable() -> Any:
         raise StoreUnavailable("the store can't be read")
 
@@ -370,7 +370,7 @@ def test_an_unreachable_store_is_worth_another_try(run: Any) -> None:
         run.evaluate(champion=unreachable, champion_known={"identity": "a", "error": None})
 
 
-def test_a_registry_that_is_down_is_worth_another_try(run: Any) -> None:
+def test_resolve_raises_an_unavailable_registry(run: Any) -> None:
     run.services.registry.down = True
     with pytest.raises(ServiceUnavailable, match="the model registry does not answer"):
         resolve(run.parameters(), {"models": run.models}, run.services, run.identity)
@@ -399,7 +399,7 @@ def test_publishing_adds_to_each_candidates_run(run: Any) -> None:
         assert json.loads(tracked.documents["evaluation.json"]) == evaluation
 
 
-def test_publishing_leaves_out_what_could_not_be_measured(make_run: Any) -> None:
+def test_publish_omits_undefined_metrics(make_run: Any) -> None:
     run = make_run("multiclass")
     published(run)
     assert "test_brier" not in next(iter(run.services.tracking.runs.values())).metrics
@@ -412,7 +412,7 @@ def test_publishing_needs_the_trainings(run: Any) -> None:
     assert (caught.value.expected, caught.value.got) == ("facts of 2 trainings", "0")
 
 
-def test_a_tracking_server_that_is_down_is_worth_another_try(run: Any) -> None:
+def test_publish_raises_an_unavailable_tracking_server(run: Any) -> None:
     assert isinstance(run.services, FakeServices)
     run.services.tracking.down = True
     with pytest.raises(ServiceUnavailable, match="the tracking server does not answer"):

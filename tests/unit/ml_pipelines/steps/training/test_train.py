@@ -37,7 +37,7 @@ BOOSTED = "sklearn.ensemble.HistGradientBoostingClassifier"
 
 def parameters(estimator: str = CLASSIFIER, params: dict[str, Any] | None = None, **changes: Any) -> TrainParameters:
     task = "regression" if estimator.endswith(("Regressor", "Ridge")) else "classification"
-    told = {
+    defaults = {
         "task": task,
         "key": "id",
         "target": "label",
@@ -46,7 +46,7 @@ def parameters(estimator: str = CLASSIFIER, params: dict[str, Any] | None = None
         "candidate": Candidate(name="c", estimator=estimator, params=params or {}),
         "model": "churn",
     }
-    return TrainParameters(**{**told, **changes})
+    return TrainParameters(**{**defaults, **changes})
 
 
 def table(rows: int = 60, **changes: Any) -> pl.LazyFrame:
@@ -67,8 +67,8 @@ def table(rows: int = 60, **changes: Any) -> pl.LazyFrame:
     return pl.LazyFrame({**columns, **changes})
 
 
-def fit(rows: pl.LazyFrame, **told: Any) -> StepOutput:
-    return train(table=rows, parameters=parameters(**told), seed=1)
+def fit(rows: pl.LazyFrame, **changes: Any) -> StepOutput:
+    return train(table=rows, parameters=parameters(**changes), seed=1)
 
 
 def scores(output: StepOutput, rows: pl.LazyFrame) -> Any:
@@ -76,15 +76,15 @@ def scores(output: StepOutput, rows: pl.LazyFrame) -> Any:
     return predict(output.outputs["model"], feature_frame(rows, training["features"]), training)
 
 
-def test_boosted_trees_tell_which_customers_leave() -> None:
+def test_train_boosted_trees_on_the_sample_data() -> None:
     with (files("ml_pipelines") / "sample_data" / "customers-2026-11.csv").open("rb") as source:
         customers = pl.read_csv(source.read())
     judged = pl.Series(np.random.default_rng(0).random(len(customers)) < 0.2)
     rows, test = customers.filter(~judged).lazy(), customers.filter(judged)
     output = fit(rows, estimator=BOOSTED, key="customer_id", features=Features(outliers=Outliers(columns=("amount",))))
-    found = scores(output, test.lazy())
-    assert roc_auc_score(test["label"], found) >= 0.90
-    assert average_precision_score(test["label"], found) >= 0.80
+    result = scores(output, test.lazy())
+    assert roc_auc_score(test["label"], result) >= 0.90
+    assert average_precision_score(test["label"], result) >= 0.80
     encodings = {each["name"]: each["encoding"] for each in output.outputs["training"]["features"]}
     assert encodings["state"] == "target"
     assert encodings["international_plan"] == "onehot"
@@ -159,7 +159,7 @@ def test_the_profile_of_the_features(output: StepOutput) -> None:
     }  # fmt: skip
 
 
-def test_the_stored_model_says_the_same_about_the_smoke_rows(output: StepOutput) -> None:
+def test_stored_model_predicts_the_smoke_rows_equally(output: StepOutput) -> None:
     training = load_json(dump_json(output.outputs["training"]))
     model = load_model(dump_model(output.outputs["model"]))
     smoke = training["smoke"]
@@ -200,19 +200,19 @@ def test_train_predicts_as_a_pipeline_of_scikit_learns_own_transformers(output: 
         np.testing.assert_allclose(predict(model, rows, training), predict(reference, objects, training), rtol=1e-9)
 
 
-def test_rows_unlike_those_of_the_training_are_scored(output: StepOutput) -> None:
+def test_predict_accepts_values_that_are_not_in_the_training_rows(output: StepOutput) -> None:
     odd = table(3, stadt=["nowhere", "", None], many=["new", None, "x" * 999], count=[None] * 3, empty=[1.0, None, 5.0])
     odd = odd.with_columns(pl.lit(float("inf")).alias("größe"), pl.lit(None, pl.Date).alias("day"), untyped=pl.lit("u"))
-    found = scores(output, odd)
-    assert found.shape == (3,)
-    assert np.isfinite(found).all()
-    with pytest.raises(DataError, match="columns that the model learned from are missing: ja"):
+    result = scores(output, odd)
+    assert result.shape == (3,)
+    assert np.isfinite(result).all()
+    with pytest.raises(DataError, match="columns that the model was trained on are missing: ja"):
         scores(output, table().drop("ja"))
 
 
-def test_outliers_are_learned_from_the_training_rows_alone() -> None:
-    told = Features(outliers=Outliers(columns=("größe",), lower=0, upper=1))
-    output = fit(table(), features=told)
+def test_train_computes_outlier_bounds_from_training_rows_only() -> None:
+    features = Features(outliers=Outliers(columns=("größe",), lower=0, upper=1))
+    output = fit(table(), features=features)
     rows = table().collect()
     top = rows.filter(pl.col("größe") == pl.col("größe").max())
     beyond = top.with_columns(pl.lit(1e6).alias("größe"))
@@ -220,14 +220,14 @@ def test_outliers_are_learned_from_the_training_rows_alone() -> None:
     assert scores(fit(table()), beyond.lazy()) != scores(fit(table()), top.lazy())
 
 
-def test_three_classes_have_a_probability_each() -> None:
+def test_train_predicts_a_probability_for_each_of_three_classes() -> None:
     labels = [("a", "b", "ç")[i % 3] for i in range(60)]
     output = fit(table(label=labels))
     training = output.outputs["training"]
-    found = scores(output, table())
+    result = scores(output, table())
     assert (training["classes"], training["positive"]) == (["a", "b", "ç"], None)
-    assert found.shape == (60, 3)
-    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert result.shape == (60, 3)
+    np.testing.assert_allclose(result.sum(axis=1), 1)
     assert len(training["smoke"]["predictions"][0]) == 3
     assert set(training["smoke"]["answers"]) <= set(training["classes"])
 
@@ -254,7 +254,7 @@ def test_a_regression_predicts_numbers() -> None:
         ([False, True], "true", True),
     ],
 )
-def test_which_label_counts_as_a_hit(labels: list[Any], declared: Any, positive: Any) -> None:
+def test_train_selects_the_positive_label(labels: list[Any], declared: Any, positive: Any) -> None:
     rows = pl.LazyFrame({"x": [0.0, 1.0] * 20, "label": labels * 20})
     output = fit(rows, positive=declared)
     training = output.outputs["training"]
@@ -272,7 +272,7 @@ def test_train_needs_the_positive_label_of_word_labels(declared: str | None) -> 
 
 
 @pytest.mark.parametrize(
-    ("rows", "told", "what"),
+    ("rows", "changes", "what"),
     [
         (table().head(0), {}, "there are no training rows"),
         (table().drop("label"), {}, "the target column 'label' is missing"),
@@ -287,26 +287,26 @@ def test_train_needs_the_positive_label_of_word_labels(declared: str | None) -> 
         (table(), {"features": Features(outliers=Outliers(columns=("stadt",)))}, "features.outliers names 'stadt'"),
     ],
 )
-def test_train_refuses_unusable_rows(rows: pl.LazyFrame, told: dict[str, Any], what: str) -> None:
+def test_train_refuses_unusable_rows(rows: pl.LazyFrame, changes: dict[str, Any], what: str) -> None:
     with pytest.raises(DataError) as caught:
-        fit(rows, **told)
+        fit(rows, **changes)
     assert what in caught.value.what
     assert caught.value.fix or caught.value.got or caught.value.expected
 
 
-def test_a_misspelt_outlier_column_is_guessed() -> None:
+def test_train_suggests_a_similar_outlier_column() -> None:
     with pytest.raises(DataError) as caught:
         fit(table(), features=Features(outliers=Outliers(columns=("counts",))))
     assert caught.value.fix == "did you mean 'count'?"
 
 
-def test_what_the_estimator_warns_of_is_kept() -> None:
+def test_train_records_warnings_of_the_estimator() -> None:
     output = fit(table(), params={"max_iter": 1})
     assert any(text.startswith("ConvergenceWarning: ") for text in output.outputs["training"]["warnings"])
     assert "\n" not in "".join(output.outputs["training"]["warnings"])
 
 
-def test_a_candidate_that_fails_to_fit_is_named() -> None:
+def test_train_names_a_candidate_that_fails_to_fit() -> None:
     with pytest.raises(ModelError, match=r"sklearn.linear_model.LogisticRegression can't be fitted") as caught:
         fit(table(), params={"solver": "lbfgs", "l1_ratio": 1.0})
     assert caught.value.where == "candidate c"
@@ -314,7 +314,7 @@ def test_a_candidate_that_fails_to_fit_is_named() -> None:
     assert "correct the candidate's params" in caught.value.fix
 
 
-def test_publishing_writes_down_the_bytes_that_are_stored(output: StepOutput) -> None:
+def test_publish_logs_the_stored_bytes(output: StepOutput) -> None:
     services = FakeServices()
     pin = DataPin(source="file", location="data.csv")
     data = dump_model(output.outputs["model"])
