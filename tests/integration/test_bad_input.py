@@ -1,6 +1,6 @@
-"""What is wrong with the input is told in a few lines, leaves nothing behind, and once mended is done in seconds.
+"""Invalid input is reported in a few lines and leaves no partial results; the corrected input runs in seconds.
 
-One trained store is made for all tests. Each starts from a copy: input that is mended is found in it again.
+All tests share one trained store and start from a copy of it, so that corrected input hits the cache.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def trained() -> Iterator[dict[str, Path]]:
 def shop(shop: Any, trained: dict[str, Path]) -> Any:
     """A shop that has run once, as run `first`."""
     if "store" not in trained:
-        told = shop.run("first")
-        assert (told.code, shop.outcome("first")) == (0, "promoted"), told
+        finished = shop.run("first")
+        assert (finished.code, shop.outcome("first")) == (0, "promoted"), finished
         trained["store"] = shutil.copytree(shop.folder / "store", trained["folder"] / "store")
     else:
         shutil.copytree(trained["store"], shop.folder / "store")
@@ -62,21 +62,21 @@ def files_of(shop: Any) -> set[str]:
     return {path.relative_to(shop.folder / "store").as_posix() for path in (shop.folder / "store").rglob("*.*")}
 
 
-def assert_error(told: Any, error: str, **facts: str) -> None:
-    """An error of ours, on its own, with these facts."""
-    assert told.code == 1, told
-    assert "Traceback" not in told.err
-    lines = told.err.splitlines()
+def assert_error(finished: Any, error: str, **facts: str) -> None:
+    """Assert that a command ended with this error and these facts, without a traceback."""
+    assert finished.code == 1, finished
+    assert "Traceback" not in finished.err
+    lines = finished.err.splitlines()
     assert lines[0] == f"{error}: {facts.pop('what')}"
     for name, fact in facts.items():
-        assert any(line.startswith(f"  {name}: ") and fact in line for line in lines[1:]), told.err
+        assert any(line.startswith(f"  {name}: ") and fact in line for line in lines[1:]), finished.err
 
 
 def assert_unchanged(shop: Any, before: set[str], *done: str) -> None:
-    """The failed run left results of the steps before and no others, and its decision is open."""
+    """Assert that the failed run stored only the results of its finished steps, and no decision."""
     new = files_of(shop) - before
-    made = {name.split("/")[1] for name in new if name.startswith("manifests/")}
-    assert made <= set(done)
+    created = {name.split("/")[1] for name in new if name.startswith("manifests/")}
+    assert created <= set(done)
     assert set(shop.records("bad")) == set(done)
     assert not [name for name in new if name.startswith(("tmp/", "leases/"))]
     assert shop.ledger.entry("shop", "bad") is None
@@ -85,11 +85,11 @@ def assert_unchanged(shop: Any, before: set[str], *done: str) -> None:
 
 
 def assert_works(shop: Any) -> None:
-    """With the input mended, nothing has changed; and the trained model is still there for who asks for more."""
-    told = shop.run("mended")
-    assert told.code == 0, told
-    assert shop.outcome("mended") == "no_change"
-    assert "train" not in shop.records("mended")
+    """Assert that a run with the corrected input ends as no_change."""
+    finished = shop.run("corrected")
+    assert finished.code == 0, finished
+    assert shop.outcome("corrected") == "no_change"
+    assert "train" not in shop.records("corrected")
 
 
 def spoiled(text: str, how: str) -> bytes:
@@ -135,10 +135,10 @@ def test_unreadable_file_is_reported(shop: Any, how: str) -> None:
 def test_missing_column_is_reported(shop: Any) -> None:
     before, good = files_of(shop), shop.csv.read_bytes()
     shop.csv.write_bytes(spoiled(good.decode(), "no target"))
-    told = shop.run("bad")
+    finished = shop.run("bad")
     what = "the target 'label' is not in the data"
     facts = {"expected": "a column called 'label'", "got": "id, day, amount, visits, plan, lable"}
-    assert_error(told, "DataError", what=what, fix="did you mean 'lable'?", **facts)
+    assert_error(finished, "DataError", what=what, fix="did you mean 'lable'?", **facts)
     assert_unchanged(shop, before)
     shop.csv.write_bytes(good)
     assert_works(shop)
@@ -147,9 +147,9 @@ def test_missing_column_is_reported(shop: Any) -> None:
 def test_missing_data_file_is_reported(shop: Any) -> None:
     before = files_of(shop)
     moved = shop.csv.rename(shop.folder / "shops.csv")
-    told = shop.run("bad")
+    finished = shop.run("bad")
     assert_error(
-        told, "SourceNotFound", what="there is no such file", where=str(shop.csv), fix="did you mean 'shops.csv'?"
+        finished, "SourceNotFound", what="there is no such file", where=str(shop.csv), fix="did you mean 'shops.csv'?"
     )
     assert_unchanged(shop, before)
     moved.rename(shop.csv)
@@ -185,8 +185,8 @@ def test_missing_dvc_revision_or_object_is_reported(shop: Any, dvc_repo: Callabl
     )
     assert_unchanged(shop, before)
     repo.commit({"data/shop.csv": shop.csv.read_bytes()})
-    told = shop.run("mended", "--data-revision", "v1")
-    assert (told.code, shop.outcome("mended")) == (0, "no_change"), told
+    finished = shop.run("corrected", "--data-revision", "v1")
+    assert (finished.code, shop.outcome("corrected")) == (0, "no_change"), finished
 
 
 @pytest.mark.parametrize(
@@ -199,10 +199,10 @@ def test_missing_dvc_revision_or_object_is_reported(shop: Any, dvc_repo: Callabl
 def test_unusable_table_stops_the_run(shop: Any, column: str, value: str, reason: str) -> None:
     good = shop.csv.read_bytes()
     shop.write([{**row, column: value} for row in rows_of(shop)])
-    told = shop.run("bad", "--require-promotion")
-    assert (told.code, shop.outcome("bad")) == (3, "stopped"), told
+    finished = shop.run("bad", "--require-promotion")
+    assert (finished.code, shop.outcome("bad")) == (3, "stopped"), finished
     assert set(shop.records("bad")) == {"ingest", "compare_with_champion", "check_quality", "record_decision"}
-    assert reason in " ".join(told.out.replace("│", " ").split())
+    assert reason in " ".join(finished.out.replace("│", " ").split())
     shop.csv.write_bytes(good)
     assert_works(shop)
 
@@ -215,18 +215,18 @@ def test_invalid_rows_are_quarantined_and_counted(shop: Any) -> None:
         row["amount"] = "inf"
     rows[20]["label"] = "NaN"
     shop.write(rows)
-    told = shop.run("odd", "--promote", "never")
-    assert told.code == 0, told
+    finished = shop.run("odd", "--promote", "never")
+    assert finished.code == 0, finished
     values = shop.records("odd")["preprocess"].result.values
     assert (values["rows_in"], values["kept"], values["quarantined"]) == (400, 392, 8)
     assert values["quarantined_by_reason"] == {"target is missing": 5, "amount is infinite": 3}
-    assert "400 = 392 kept + 8 quarantined" in told.out
+    assert "400 = 392 kept + 8 quarantined" in finished.out
 
 
 def test_target_leakage_is_a_warning(shop: Any) -> None:
     shop.write([{**row, "refund": int(row["label"]) * 2 + 1} for row in rows_of(shop)])
-    told = shop.run("leaky", "--promote", "never")
-    assert told.code == 0, told
+    finished = shop.run("leaky", "--promote", "never")
+    assert finished.code == 0, finished
     checked = shop.records("leaky")["check_quality"].result
     assert checked.values["verdict"] == "passed"
     assert "leakage" in str(checked.values["warnings"])
@@ -242,8 +242,8 @@ def test_unseen_category_and_missing_value_are_evaluated(shop: Any) -> None:
         row["plan"], row["visits"] = "brand new", ""
     shop.write(rows)
     shop.declare(split={"method": "time", "column": "day"})
-    told = shop.run("later", "--promote", "never")
-    assert told.code == 0, told
+    finished = shop.run("later", "--promote", "never")
+    assert finished.code == 0, finished
     evaluation = json.loads(shop.store.read(shop.records("later")["evaluate"].result.outputs["evaluation"]))
     assert evaluation["rows"]["test"] == 80
     assert 0 <= evaluation["candidates"][0]["test"]["roc_auc"] <= 1
@@ -292,11 +292,11 @@ def test_read_only_store_is_reported(shop: Any) -> None:
         if user == 0:  # who may write everywhere
             os.seteuid(NOBODY)
         try:
-            told = elsewhere.run("bad")
+            finished = elsewhere.run("bad")
         finally:
             os.seteuid(user)
         facts = {"where": f"file://{folder}/store", "got": "Permission denied", "fix": "give its user permission to"}
-        assert_error(told, "StoreUnavailable", what="this process has no access to the store", **facts)
+        assert_error(finished, "StoreUnavailable", what="this process has no access to the store", **facts)
         assert not files_of(elsewhere)
         (elsewhere.folder / "store").chmod(0o755)
         shutil.copytree(shop.folder / "store", elsewhere.folder / "store", dirs_exist_ok=True)
@@ -327,16 +327,16 @@ def test_invalid_estimator_is_reported_before_any_step(shop: Any, how: str) -> N
     before = files_of(shop)
     wrong, what, fix = ESTIMATORS[how]
     shop.declare(candidates=[{"name": "linear", **wrong}, {"name": "other", "estimator": "sklearn.svm.Nothing"}])
-    for told in (shop.command("validate", shop.yaml), shop.run("bad")):
-        assert told.code == 1
-        assert told.err.startswith(f"SpecError: 2 issues in {shop.yaml}\n")
-        first, second = told.err.split("\n\n")[1:]
+    for finished in (shop.command("validate", shop.yaml), shop.run("bad")):
+        assert finished.code == 1
+        assert finished.err.startswith(f"SpecError: 2 issues in {shop.yaml}\n")
+        first, second = finished.err.split("\n\n")[1:]
         assert first.startswith(f"{shop.yaml}:")
         assert what in first
         assert fix in first
         assert ": candidates[1].estimator\n" in second
         assert "there is no estimator sklearn.svm.Nothing" in second
-        assert not told.out
+        assert not finished.out
     assert_unchanged(shop, before)
     shop.declare()
     assert_works(shop)
@@ -349,13 +349,13 @@ def test_all_issues_are_reported_at_once(shop: Any) -> None:
     for right, issue in wrong.items():
         text = text.replace(right, issue)
     shop.yaml.write_text(text)
-    for told in (shop.command("validate", shop.yaml), shop.run("bad")):
-        assert told.code == 1
-        assert told.err.startswith(f"SpecError: 3 issues in {shop.yaml}\n")
-        assert "did you mean target?" in told.err.replace('"', "")
-        assert "did you mean roc_auc?" in told.err.replace('"', "")
-        assert "did you mean sklearn.linear_model.LogisticRegression?" in told.err
-        assert "^^^^" in told.err
+    for finished in (shop.command("validate", shop.yaml), shop.run("bad")):
+        assert finished.code == 1
+        assert finished.err.startswith(f"SpecError: 3 issues in {shop.yaml}\n")
+        assert "did you mean target?" in finished.err.replace('"', "")
+        assert "did you mean roc_auc?" in finished.err.replace('"', "")
+        assert "did you mean sklearn.linear_model.LogisticRegression?" in finished.err
+        assert "^^^^" in finished.err
     assert_unchanged(shop, before)
     shop.declare()
     assert_works(shop)
@@ -363,21 +363,21 @@ def test_all_issues_are_reported_at_once(shop: Any) -> None:
 
 def test_unknown_options_of_a_run_are_refused(shop: Any) -> None:
     before = files_of(shop)
-    told = shop.run("bad", "--candidate", "forest")
+    finished = shop.run("bad", "--candidate", "forest")
     facts = {"where": "pipeline shop", "expected": "some of linear", "got": "forest", "fix": "name candidates of the"}
-    assert_error(told, "RequestError", what="there is no candidate 'forest'", **facts)
-    told = shop.run("bad", "--data-revision", "v1")
+    assert_error(finished, "RequestError", what="there is no candidate 'forest'", **facts)
+    finished = shop.run("bad", "--data-revision", "v1")
     facts = {
         "where": "data.file",
         "expected": "a source with revisions, such as data.dvc",
         "got": "data revision 'v1'",
         "fix": "leave the data",
     }
-    assert_error(told, "RequestError", what="a source of kind file has no revisions", **facts)
+    assert_error(finished, "RequestError", what="a source of kind file has no revisions", **facts)
     assert_unchanged(shop, before)
-    told = shop.command("show", "bad", "--pipeline", "shop", "--store", shop.folder / "store")
+    finished = shop.command("show", "bad", "--pipeline", "shop", "--store", shop.folder / "store")
     facts = {"where": str(shop.folder / "store"), "expected": "one of first", "got": "bad", "fix": "name a run that"}
-    assert_error(told, "RequestError", what="run 'bad' of pipeline 'shop' has no decision", **facts)
+    assert_error(finished, "RequestError", what="run 'bad' of pipeline 'shop' has no decision", **facts)
     assert_works(shop)
 
 

@@ -116,7 +116,7 @@ def _gate_rules(data: Any) -> Iterator[YamlIssue]:
 
 def _metric(name: str, task: Any, loc: Loc, *, at_key: bool) -> Iterator[YamlIssue]:
     tasks = [task] if task in get_args(Task) else list(get_args(Task))
-    valid = [metric.name for each in tasks for metric in metrics_of(each)]
+    valid = [metric.name for name_of_task in tasks for metric in metrics_of(name_of_task)]
     if (metric := find_metric(name)) is None:
         message = f"expected a metric, {one_of(valid)}, got {format_value(name)}"
         yield YamlIssue(loc=loc, message=message, hint=did_you_mean(name, valid), at_key=at_key)

@@ -36,10 +36,10 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 @pytest.fixture
 def services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeServices:
     """A registry in memory with a champion, version 2, and a real ledger that tells how it came to be."""
-    made = FakeServices()
-    made.ledger = SqlLedger(f"sqlite:///{tmp_path}/ledger.db")
-    made.registry.versions["churn"] = [ModelVersion("churn", number, None) for number in "12"]
-    made.registry.set_alias("churn", "2", "champion")
+    created = FakeServices()
+    created.ledger = SqlLedger(f"sqlite:///{tmp_path}/ledger.db")
+    created.registry.versions["churn"] = [ModelVersion("churn", number, None) for number in "12"]
+    created.registry.set_alias("churn", "2", "champion")
     rule = RuleVerdict(rule="threshold roc_auc", passed=True, value=0.9, limit=0.8)
     for number in "12":
         identity = Identity(pipeline="churn", run_id=f"run-{number}", task_id="t", run_url=f"http://airflow/{number}")
@@ -51,11 +51,11 @@ def services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeServices:
             metrics={"roc_auc": 0.9},
             rules=(rule,),
         )
-        made.ledger.record(identity, decision, RunDetails(version=number))
-    monkeypatch.setattr(cli_ledger, "_services", lambda: made)
+        created.ledger.record(identity, decision, RunDetails(version=number))
+    monkeypatch.setattr(cli_ledger, "_services", lambda: created)
     monkeypatch.setattr(cli_ledger.out, "width", 200, raising=False)
     monkeypatch.setenv("COLUMNS", "200")
-    return made
+    return created
 
 
 def test_why_explains_the_champion(services: Any, command: Command) -> None:
@@ -113,7 +113,7 @@ def test_history_at_a_moment(services: Any, command: Command) -> None:
     assert "churn: version 2 was the champion on" in command("history", "churn", "--at", last)[1]
     assert "the ledger has no champion on 2020-01-01 23:59 UTC" in command("history", "churn", "--at", "2020-01-01")[1]
     code, _, err = command("history", "churn", "--at", "then")
-    assert (code, err.splitlines()[0]) == (1, "RequestError: --at is no date")
+    assert (code, err.splitlines()[0]) == (1, "RequestError: --at is not a date or time")
 
 
 def test_verify_accepts_an_intact_ledger(services: Any, command: Command) -> None:

@@ -27,7 +27,7 @@ shards: {rows: 100}
 def issues(text):
     with pytest.raises(SpecError) as caught:
         parse_scoring(text, path="batch.yaml")
-    return {each.path: f"{each.line}:{each.column} {each.message} {each.hint}".strip() for each in caught.value.issues}
+    return {item.path: f"{item.line}:{item.column} {item.message} {item.hint}".strip() for item in caught.value.issues}
 
 
 def test_scoring_defaults():
@@ -49,31 +49,33 @@ runtime: {score_shards: {pool: one}}
 schedule: {cron: "0 5 * *"}
 colour: red
 """
-    found = issues(text)
-    assert found["model.nam"] == ('1:9 unknown field "nam": expected one of name, alias, version did you mean "name"?')
-    assert found["model.version"] == '1:30 expected text, got 3 put it in quotes: "3"'
-    assert found["data.key"].startswith('4:8 "prediction" is reserved for the scores')
-    assert found["shards.rows"] == "5:16 expected a number above 0, got 0"
-    assert found["output.keep[1]"].startswith('6:24 "model" is reserved for the scores')
-    assert found["min_scored"] == "7:13 expected a number of at most 1, got 95"
-    assert found["runtime.score_shards"] == (
+    matches = issues(text)
+    assert matches["model.nam"] == (
+        '1:9 unknown field "nam": expected one of name, alias, version did you mean "name"?'
+    )
+    assert matches["model.version"] == '1:30 expected text, got 3 put it in quotes: "3"'
+    assert matches["data.key"].startswith('4:8 "prediction" is reserved for the scores')
+    assert matches["shards.rows"] == "5:16 expected a number above 0, got 0"
+    assert matches["output.keep[1]"].startswith('6:24 "model" is reserved for the scores')
+    assert matches["min_scored"] == "7:13 expected a number of at most 1, got 95"
+    assert matches["runtime.score_shards"] == (
         "8:11 expected a task, one of ingest_batch, plan_shards, score_shard, collect_scores, "
         'got "score_shards" did you mean "score_shard"?'
     )
-    assert "schedule.cron" in found
-    assert found["colour"].startswith('10:1 unknown field "colour"')
+    assert "schedule.cron" in matches
+    assert matches["colour"].startswith('10:1 unknown field "colour"')
 
 
 @pytest.mark.parametrize(
-    ("changed", "place", "told"),
+    ("changed", "place", "message"),
     [
         ("shards: {rows: 5, count: 5}", "shards", "expected either rows or count"),
         ("shards: {}", "shards", "expected either rows or count"),
         ("shards: {count: 1001}", "shards.count", "expected a number of at most 1000, got 1001"),
     ],
 )
-def test_shards_need_either_rows_or_count(changed, place, told):
-    assert told in issues(SMALL.replace("shards: {rows: 100}", changed))[place]
+def test_shards_need_either_rows_or_count(changed, place, message):
+    assert message in issues(SMALL.replace("shards: {rows: 100}", changed))[place]
 
 
 def test_schedule_needs_a_trigger_and_batch_needs_one_source():
@@ -121,16 +123,16 @@ def test_shipped_scoring_declaration_is_valid():
 def test_scoring_parameters_survive_json(step):
     spec = parse_scoring(SMALL, path="batch.yaml")
     kind = import_object(SCORING_STEPS[step].parameters)
-    told = kind.of(spec)
-    assert kind.model_validate_json(told.model_dump_json()) == told
-    assert told.for_run(RunOptions()) == told
+    message = kind.of(spec)
+    assert kind.model_validate_json(message.model_dump_json()) == message
+    assert message.for_run(RunOptions()) == message
     assert kind.not_in_key <= set(kind.model_fields)
 
 
 @pytest.mark.parametrize("step", BATCH_STEPS)
 def test_phases_of_batch_steps_resolve(step):
     row = BATCH_STEPS[step]
-    assert all(import_object(each) for each in (row.compute, row.resolve, row.publish) if each)
+    assert all(import_object(item) for item in (row.compute, row.resolve, row.publish) if item)
 
 
 def test_load_scoring_imports_no_heavy_package():
@@ -155,15 +157,15 @@ runtime: {measure: {pool: one}}
 """
     with pytest.raises(SpecError) as caught:
         parse_drift(text, path="watch.yaml")
-    found = {each.path: f"{each.line} {each.message} {each.hint}".strip() for each in caught.value.issues}
-    assert found["watc"].endswith('did you mean "watch"?')
-    assert found["limits.index"] == "3 expected a number above 0, got 0"
-    assert found["retrain.on"] == (
+    matches = {item.path: f"{item.line} {item.message} {item.hint}".strip() for item in caught.value.issues}
+    assert matches["watc"].endswith('did you mean "watch"?')
+    assert matches["limits.index"] == "3 expected a number above 0, got 0"
+    assert matches["retrain.on"] == (
         '4 expected one of features, predictions, any, got "feature" did you mean "features"?'
     )
-    assert found["retrain.cooldown"].startswith("4 expected a duration such as 90s, 5m, 4h or 1d")
-    assert found["schedule"] == "5 expected cron, on_scores: true or both"
-    assert found["runtime.measure"].endswith('did you mean "measure_drift"?')
+    assert matches["retrain.cooldown"].startswith("4 expected a duration such as 90s, 5m, 4h or 1d")
+    assert matches["schedule"] == "5 expected cron, on_scores: true or both"
+    assert matches["runtime.measure"].endswith('did you mean "measure_drift"?')
 
 
 def test_shipped_drift_monitor_watches_the_shipped_scoring():

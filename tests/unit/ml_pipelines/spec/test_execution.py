@@ -25,7 +25,7 @@ def declared(runtime: str) -> PipelineSpec:
 def issues(runtime: str) -> list[tuple[str, str, str]]:
     with pytest.raises(SpecError) as error:
         declared(runtime)
-    return [(each.path, each.message, each.hint) for each in error.value.issues]
+    return [(item.path, item.message, item.hint) for item in error.value.issues]
 
 
 def test_runtime_places_a_task() -> None:
@@ -55,8 +55,8 @@ def test_unknown_task_gets_the_nearest_name() -> None:
 
 def test_docker_fields_are_validated() -> None:
     size = "expected a size such as 512m or 2g, at least 6m, got"
-    found = issues("{train_model: {docker: {memory: 2, cpu: 2}}, preprocess_data: {docker: {memory: 1m, cpus: 0}}}")
-    assert found == [
+    matches = issues("{train_model: {docker: {memory: 2, cpu: 2}}, preprocess_data: {docker: {memory: 1m, cpus: 0}}}")
+    assert matches == [
         ("runtime.train_model.docker.memory", f"{size} 2", ""),
         (
             "runtime.train_model.docker.cpu",

@@ -314,8 +314,8 @@ def test_regression_without_key_is_hinted_to_a_time_split() -> None:
 
 def test_regression_refuses_a_positive_class() -> None:
     text = changed("task: classification", "task: regression").replace("roc_auc", "rmse")
-    found = mistakes_of(text.replace("f1: 0.5, log_loss: 0.6", "r2: 0.5"))
-    assert [(each.path, each.message, each.hint) for each in found] == [
+    matches = mistakes_of(text.replace("f1: 0.5, log_loss: 0.6", "r2: 0.5"))
+    assert [(item.path, item.message, item.hint) for item in matches] == [
         ("data.positive", "positive is only for classification: a regression has no classes", "remove it")
     ]
 
@@ -327,7 +327,7 @@ def test_all_issues_are_reported_in_file_order() -> None:
         parse_spec(text, path="dags/churn.yaml")
     error = caught.value
     assert error.what == "4 issues in dags/churn.yaml"
-    assert [each.path for each in error.issues] == [
+    assert [item.path for item in error.issues] == [
         "model.task", "data.columns.amount.min", "gate.metric", "schedule.timezone",
     ]  # fmt: skip
     assert str(error).startswith(
@@ -470,13 +470,13 @@ def test_file_in_another_encoding_is_reported_at_the_byte(tmp_path: Path) -> Non
 
 def within(issues: tuple[SpecIssue, ...], text: str) -> bool:
     lines = text.splitlines() or [""]
-    return all(1 <= each.line <= len(lines) and 1 <= each.column <= len(lines[each.line - 1]) + 1 for each in issues)
+    return all(1 <= item.line <= len(lines) and 1 <= item.column <= len(lines[item.line - 1]) + 1 for item in issues)
 
 
 def tokens(text: str) -> list[tuple[int, int]]:
     """Where each scalar of a YAML text begins and ends: keys and values."""
     events: list[Any] = list(yaml.parse(text, Loader=yaml.SafeLoader))
-    return [(each.start_mark.index, each.end_mark.index) for each in events if hasattr(each, "value")]
+    return [(item.start_mark.index, item.end_mark.index) for item in events if hasattr(item, "value")]
 
 
 SHIPPED_TEXTS = [CHURN, *(path.read_text(encoding="utf-8") for path in SHIPPED)]
@@ -514,8 +514,8 @@ def judged(text: str) -> None:
         return
     assert issues
     assert within(issues, text), (issues, text)
-    assert all(each.message for each in issues)
-    assert list(issues) == sorted(issues, key=lambda each: (each.line, each.column))
+    assert all(item.message for item in issues)
+    assert list(issues) == sorted(issues, key=lambda item: (item.line, item.column))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -76,9 +76,9 @@ def test_source_of_an_installed_package_reports_issues_at_their_place(warehouse)
 
 
 def test_unknown_source_names_the_installed_kinds(warehouse):
-    found = issues("warehose: {table: customers}")
-    assert "warehouse" in found["data.warehose"]
-    assert found["data.warehose"].endswith('did you mean "warehouse"?')
+    matches = issues("warehose: {table: customers}")
+    assert "warehouse" in matches["data.warehose"]
+    assert matches["data.warehose"].endswith('did you mean "warehouse"?')
 
 
 @pytest.mark.parametrize(

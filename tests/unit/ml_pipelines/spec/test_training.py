@@ -184,7 +184,7 @@ def test_default_candidates_of_the_task(task: Any) -> None:
     spec = PipelineSpec.model_validate(declared(model={"name": "m", "task": task}, gate={"metric": metric}))
     assert spec.effective_candidates == DEFAULT_CANDIDATES[task]
     one = declared(candidates=[{"name": "ridge", "estimator": "sklearn.linear_model.Ridge"}])
-    assert [each.name for each in PipelineSpec.model_validate(one).effective_candidates] == ["ridge"]
+    assert [item.name for item in PipelineSpec.model_validate(one).effective_candidates] == ["ridge"]
 
 
 def test_section_is_frozen_and_refuses_unknown_fields() -> None:
