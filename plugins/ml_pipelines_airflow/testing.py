@@ -1,4 +1,4 @@
-"""A server that behaves as Slack's API does, for the tests of everything that talks to Slack.
+"""A fake server of Slack's API, for tests of code that sends messages to Slack.
 
 ::
 
@@ -8,8 +8,8 @@
         (message,) = slack.messages
         assert "succeeded" in message.text
 
-It speaks HTTP on the loopback interface, checks the token and the limits of Block Kit, and keeps what a person would
-see. Nothing of it needs Airflow or Slack's SDK.
+It serves HTTP on the loopback interface, checks the token and the limits of Block Kit, and stores the messages that a
+channel shows. It needs neither Airflow nor Slack's SDK.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from urllib.parse import parse_qs
 
 __all__ = ["Answer", "Call", "Message", "SlackServer"]
 
-TOKEN = "xoxb-not-a-real-token"  # noqa: S105  of a server in a test
+TOKEN = "xoxb-not-a-real-token"  # noqa: S105  a token of tests
 WEBHOOK = "T000/B000/not-a-real-webhook"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server is told to answer instead of doing what it is asked.
+    """A prepared answer, sent instead of the real one.
 
     Attributes:
-        status: of HTTP.
-        error: Slack's word for what is wrong, such as `invalid_auth`; with status 200.
-        retry_after: seconds, told with a 429.
+        status: HTTP status.
+        error: Slack's error code, such as `invalid_auth`; with status 200.
+        retry_after: seconds in the header of a 429.
     """
 
     status: int = 200
@@ -50,7 +50,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request: `chat.postMessage`, `chat.update` or `webhook`, and what was answered; `at` is a monotonic time."""
+    """A request (`chat.postMessage`, `chat.update` or `webhook`) with its answer; `at` is a monotonic time."""
 
     method: str
     body: dict[str, Any]
@@ -62,14 +62,14 @@ class Call:
 
 @dataclass(slots=True)
 class Message:
-    """What a person sees in a channel.
+    """A message in a channel.
 
     Attributes:
-        channel: its id, `C` and the name for a channel called `#name`; `webhook` for a webhook's.
-        ts: Slack's name for a message.
-        body: of the last request that made it what it is: `text`, `blocks`, `attachments`.
-        edits: how often it was changed.
-        replies: its thread.
+        channel: id of the channel, `CNAME` for a channel `#name`; `webhook` for the channel of a webhook.
+        ts: Slack's id of the message.
+        body: body of the last request for this message: `text`, `blocks`, `attachments`.
+        edits: number of edits.
+        replies: messages in the thread.
     """
 
     channel: str
@@ -80,31 +80,31 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The fallback text, as notifications and screen readers have it."""
+        """The fallback text, which notifications and screen readers use."""
         return str(self.body.get("text", ""))
 
     @property
     def blocks(self) -> list[dict[str, Any]]:
-        """All blocks, those of attachments as well."""
+        """All blocks, including those of attachments."""
         return list(_blocks(self.body))
 
     @property
     def shown(self) -> str:
-        """The text of all blocks, one line each; the fallback text if there are none."""
+        """The texts of all blocks, one per line; the fallback text without blocks."""
         return "\n".join(text for block in self.blocks for text in _texts(block)) or self.text
 
 
 class SlackServer:
-    """Slack, as far as messages go. A context manager; its attributes may be changed while it runs.
+    """The fake server, a context manager. Tests may change its attributes while it runs.
 
     Attributes:
-        token: the only one that is let in.
-        channels: ids and names that exist; None: every channel does.
-        limit_per_second: more requests than that are answered 429 with Retry-After; None: no limit.
-        next: answers for the next requests, one each; empty: they are served.
-        always: the answer to every request while it is not None.
-        calls: every request.
-        messages: what the channels show, threads within their message.
+        token: the only valid token.
+        channels: ids and names of existing channels; None: all channels exist.
+        limit_per_second: maximum of requests per second, above which the answer is 429; None: no limit.
+        next: prepared answers to the next requests, one each.
+        always: prepared answer to every request, None for real answers.
+        calls: all requests.
+        messages: messages of all channels; replies are within their message.
     """
 
     def __init__(self, *, limit_per_second: float | None = None) -> None:
@@ -122,54 +122,54 @@ class SlackServer:
         self._http.slack = self
 
     def __enter__(self) -> SlackServer:
-        """Listen."""
+        """Start the server."""
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        """Stop listening."""
+        """Stop the server."""
         self._http.shutdown()
         self._http.server_close()
 
     @property
     def url(self) -> str:
-        """Of the Web API, ends in `/api/`."""
+        """The address of the Web API; ends in `/api/`."""
         return f"http://127.0.0.1:{self._http.server_port}/api/"
 
     def connection(self, **extra: Any) -> str:
-        """An Airflow connection of type `slack` to this server, as JSON."""
+        """Return an Airflow connection of type `slack` to this server, as JSON."""
         return json.dumps({"conn_type": "slack", "password": self.token, "extra": {"base_url": self.url, **extra}})
 
     def webhook(self, **extra: Any) -> str:
-        """An Airflow connection of type `slackwebhook` to this server, as JSON."""
+        """Return an Airflow connection of type `slackwebhook` to this server, as JSON."""
         host = self.url.removesuffix("api/") + "services"
         return json.dumps({"conn_type": "slackwebhook", "host": host, "password": WEBHOOK, "extra": extra})
 
     def sent(self, method: str) -> list[Call]:
-        """The calls of a method that were served."""
+        """Return the successful calls of a method."""
         return [call for call in list(self.calls) if call.method == method and call.status == 200 and not call.error]
 
     def delete(self, message: Message) -> None:
-        """Take a message away, as a person may."""
+        """Delete a message, as a user of Slack can."""
         self.messages.remove(message)
 
     def handle(self, path: str, token: str, body: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body of the answer to a request."""
+        """Return status, headers and body of the answer to a request."""
         method = "webhook" if path.startswith("/services/") else path.removeprefix("/api/")
         with self._lock:
             answer = self.always or (self.next.popleft() if self.next else None) or self._limited()
-            told: dict[str, Any] = {}
+            fields: dict[str, Any] = {}
             if answer is None:
-                known = path == f"/services/{WEBHOOK}" if method == "webhook" else token == self.token
-                answer, told = self._serve(method, body) if known else (Answer(error="invalid_auth"), {})
+                valid = path == f"/services/{WEBHOOK}" if method == "webhook" else token == self.token
+                answer, fields = self._serve(method, body) if valid else (Answer(error="invalid_auth"), {})
             self.calls.append(Call(method, body, token, answer.status, answer.error, time.monotonic()))
         headers = {} if answer.retry_after is None else {"Retry-After": str(answer.retry_after)}
         if method == "webhook":
             status = 403 if answer.error == "invalid_auth" else 400 if answer.error else answer.status
             return status, headers, (answer.error or "ok").encode()
-        failed = answer.error or ("ratelimited" if answer.status == 429 else "internal_error")
-        good = answer.status == 200 and not answer.error
-        return answer.status, headers, json.dumps({"ok": True, **told} if good else _refusal(failed)).encode()
+        error = answer.error or ("ratelimited" if answer.status == 429 else "internal_error")
+        ok = answer.status == 200 and not answer.error
+        return answer.status, headers, json.dumps({"ok": True, **fields} if ok else _refusal(error)).encode()
 
     def _limited(self) -> Answer | None:
         if self.limit_per_second is None:
@@ -187,20 +187,20 @@ class SlackServer:
             return Answer(), {"team": "Test", "user": "bot"}
         if method not in ("chat.postMessage", "chat.update", "webhook"):
             return Answer(error="unknown_method"), {}
-        if wrong := _wrong_body(body):
-            return Answer(error=wrong), {}
+        if error := _body_error(body):
+            return Answer(error=error), {}
         if method == "webhook":
             self.messages.append(Message("webhook", self._new_ts(), body))
             return Answer(), {}
-        named = str(body.get("channel", ""))
-        channel = _channel_id(named)
-        # A message is changed by its channel's id only.
-        if (self.channels is not None and named not in self.channels and channel not in self.channels) or (
-            method == "chat.update" and named != channel
+        name = str(body.get("channel", ""))
+        channel = _channel_id(name)
+        # An edit requires the id of the channel.
+        if (self.channels is not None and name not in self.channels and channel not in self.channels) or (
+            method == "chat.update" and name != channel
         ):
             return Answer(error="channel_not_found"), {}
-        done = self._update(channel, body) if method == "chat.update" else self._post(channel, body)
-        return (Answer(), {"channel": channel, "ts": done.ts}) if done else (Answer(error="message_not_found"), {})
+        message = self._update(channel, body) if method == "chat.update" else self._post(channel, body)
+        return (Answer(), {"channel": channel, "ts": message.ts}) if message else (Answer(error="message_not_found"), {})
 
     def _post(self, channel: str, body: dict[str, Any]) -> Message:
         message = Message(channel, self._new_ts(), body)
@@ -209,14 +209,15 @@ class SlackServer:
         return message
 
     def _update(self, channel: str, body: dict[str, Any]) -> Message | None:
-        found = self._find(channel, str(body.get("ts", "")))
-        if found:
-            found.body, found.edits = body, found.edits + 1
-        return found
+        message = self._find(channel, str(body.get("ts", "")))
+        if message:
+            message.body, message.edits = body, message.edits + 1
+        return message
 
     def _find(self, channel: str, ts: str) -> Message | None:
-        every = [*self.messages, *(reply for message in self.messages for reply in message.replies)]
-        return next((each for each in every if (each.channel, each.ts) == (channel, ts)), None)
+        replies = (reply for message in self.messages for reply in message.replies)
+        messages = [*self.messages, *replies]
+        return next((message for message in messages if (message.channel, message.ts) == (channel, ts)), None)
 
     def _new_ts(self) -> str:
         self._number += 1
@@ -229,7 +230,7 @@ class _Http(ThreadingHTTPServer):
     slack: SlackServer
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: the client may have stopped waiting."""
+        """Ignore errors: the client may have closed the connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -246,7 +247,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _parsed(data: bytes, headers: HttpMessage) -> dict[str, Any]:
@@ -280,23 +281,23 @@ def _texts(block: Mapping[str, Any]) -> Iterator[str]:
     yield from (str(piece["text"]) for piece in pieces if isinstance(piece, Mapping) and "text" in piece)
 
 
-def _wrong_body(body: Mapping[str, Any]) -> str:
-    """Slack's word for what is wrong with a message, empty if it is right."""
+def _body_error(body: Mapping[str, Any]) -> str:
+    """Return Slack's error code for the body of a message, empty for a valid body."""
     blocks = list(_blocks(body))
     if not body.get("text") and not blocks:
         return "no_text"
     if len(str(body.get("text", ""))) > 40_000:
         return "msg_too_long"
-    return "" if len(blocks) <= 50 and all(map(_is_right, blocks)) else "invalid_blocks"
+    return "" if len(blocks) <= 50 and all(map(_is_valid_block, blocks)) else "invalid_blocks"
 
 
-def _is_right(block: Mapping[str, Any]) -> bool:
-    longest = {"header": 150, "section": 3000, "context": 3000}
+def _is_valid_block(block: Mapping[str, Any]) -> bool:
+    limits = {"header": 150, "section": 3000, "context": 3000}
     kind = str(block.get("type"))
     texts = list(_texts(block))
     if kind == "divider":
         return True
     if kind == "header" and (block.get("text") or {}).get("type") != "plain_text":
         return False
-    fits = all(0 < len(text) <= longest.get(kind, 0) for text in texts)
+    fits = all(0 < len(text) <= limits.get(kind, 0) for text in texts)
     return bool(texts) and fits and len(block.get("elements") or []) <= 10
