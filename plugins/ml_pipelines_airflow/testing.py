@@ -200,7 +200,9 @@ class SlackServer:
         ):
             return Answer(error="channel_not_found"), {}
         message = self._update(channel, body) if method == "chat.update" else self._post(channel, body)
-        return (Answer(), {"channel": channel, "ts": message.ts}) if message else (Answer(error="message_not_found"), {})
+        return (
+            (Answer(), {"channel": channel, "ts": message.ts}) if message else (Answer(error="message_not_found"), {})
+        )
 
     def _post(self, channel: str, body: dict[str, Any]) -> Message:
         message = Message(channel, self._new_ts(), body)
