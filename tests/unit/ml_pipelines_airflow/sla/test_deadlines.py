@@ -71,7 +71,7 @@ def installed(**options: Any) -> DAG:
 
 
 def deadlines_of(dag: DAG) -> list[tuple[str | None, Any]]:
-    return [(each.name, each.interval) for each in dag.deadline or []]
+    return [(late_task.name, late_task.interval) for late_task in dag.deadline or []]
 
 
 def test_declared_slas_reads_the_arguments_that_airflow_keeps() -> None:
@@ -129,7 +129,7 @@ def test_install_deadlines_passes_the_arguments_of_the_callback() -> None:
 
 
 def test_install_deadlines_does_not_change_a_dag_without_an_sla() -> None:
-    own = DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, HOUR, AsyncCallback("team.tell"))
+    own = DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, HOUR, AsyncCallback("team.notify"))
     with DAG("plain", schedule=None, deadline=own) as dag:
         EmptyOperator(task_id="a")
     before = dict(vars(dag))
@@ -138,7 +138,7 @@ def test_install_deadlines_does_not_change_a_dag_without_an_sla() -> None:
 
 
 def test_install_deadlines_keeps_other_deadlines_and_is_idempotent() -> None:
-    own = DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, HOUR, AsyncCallback("team.tell"), "own")
+    own = DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, HOUR, AsyncCallback("team.notify"), "own")
     dag = installed(deadline=own)
     assert deadlines_of(dag) == [("own", HOUR), ("SLA 1:00:00", HOUR), ("SLA 4:00:00", 4 * HOUR)]
     once = DagSerialization.serialize_dag(dag)
@@ -198,7 +198,7 @@ def test_install_deadlines_names_the_only_task_with_an_invalid_sla() -> None:
     ],
 )
 def test_install_deadlines_uses_the_destination_of_the_dags_notifier(options: dict[str, Any]) -> None:
-    assert {tuple(each.callback.kwargs["destination"]) for each in installed(**options).deadline} == {
+    assert {tuple(late_task.callback.kwargs["destination"]) for late_task in installed(**options).deadline} == {
         ("slack_of_the_team", "#team")
     }
 
@@ -226,7 +226,7 @@ def test_install_deadlines_ignores_other_destinations() -> None:
 
 def test_install_deadlines_survives_serialisation_with_a_stable_hash() -> None:
     data = DagSerialization.serialize_dag(installed())
-    assert [each["interval"]["__data__"] for each in data["deadline"]] == [3600.0, 14400.0]
+    assert [late_task["interval"]["__data__"] for late_task in data["deadline"]] == [3600.0, 14400.0]
     hashes = {SerializedDagModel.hash(LazyDeserializedDAG.from_dag(installed()).data) for _ in range(3)}
     assert len(hashes) == 1
     assert "test" not in data
@@ -279,13 +279,13 @@ class Comms:
         raise AssertionError(msg)
 
     def time_of(self, msg: comms.GetPreviousTI) -> Any:
-        found = self.times.get(msg.task_id)
-        if isinstance(found, Exception):
-            raise found
-        if found is None:
+        times = self.times.get(msg.task_id)
+        if isinstance(times, Exception):
+            raise times
+        if times is None:
             return comms.PreviousTIResult()
-        given = {"task_id": msg.task_id, "dag_id": "churn", "run_id": "manual__1", "try_number": 1, **found}
-        return comms.PreviousTIResult(task_instance=PreviousTIResponse(**given))
+        fields = {"task_id": msg.task_id, "dag_id": "churn", "run_id": "manual__1", "try_number": 1, **times}
+        return comms.PreviousTIResult(task_instance=PreviousTIResponse(**fields))
 
 
 Notifications = list[tuple[Destination, dict[str, Any], list[LateTask]]]
@@ -293,12 +293,12 @@ Notifications = list[tuple[Destination, dict[str, Any], list[LateTask]]]
 
 @pytest.fixture
 def notifications(monkeypatch: pytest.MonkeyPatch) -> Notifications:
-    found: Notifications = []
+    sent: Notifications = []
     monkeypatch.setattr(
         "ml_pipelines_airflow.notifications.slack.notify_late_tasks",
-        lambda destination, *, run, late: found.append((destination, run, list(late))),
+        lambda destination, *, run, late: sent.append((destination, run, list(late))),
     )
-    return found
+    return sent
 
 
 @pytest.fixture
@@ -330,10 +330,10 @@ def test_report_late_tasks_notifies_and_logs(
     ((destination, run, late),) = notifications
     assert (destination, run) == (Destination("slack_of_the_team", "#team"), RUN)
     due = BEGUN + timedelta(seconds=60)
-    (each,) = late
-    assert due < each.seen == NOW
-    assert each == LateTask(
-        task="mapped[0]", state="running", due=due, seen=each.seen, sla_seconds=60.0, cause="first took 1 h"
+    (late_task,) = late
+    assert due < late_task.seen == NOW
+    assert late_task == LateTask(
+        task="mapped[0]", state="running", due=due, seen=late_task.seen, sla_seconds=60.0, cause="first took 1 h"
     )
     assert text.startswith("SLA missed in DAG churn, run manual__1: 1 task is late: mapped[0] (running; due at ")
     assert caplog.messages == [text]
@@ -355,7 +355,7 @@ def test_report_late_tasks_uses_the_configured_channel_by_default(
     report(Comms(first="running"), destination=None)
     monkeypatch.setenv("AIRFLOW__ML_PIPELINES__SLACK_CONN_ID", "slack_two")
     report(Comms(first="running"), destination=None)
-    assert [each[0] for each in notifications] == [
+    assert [late_task[0] for late_task in notifications] == [
         Destination("slack_api_default", "#everyone"),
         Destination("slack_two", "#everyone"),
     ]
@@ -363,14 +363,14 @@ def test_report_late_tasks_uses_the_configured_channel_by_default(
 
 def test_report_late_tasks_accepts_a_webhook_without_a_channel(report: Any, notifications: Notifications) -> None:
     report(Comms(first="running"), destination=["webhook", ""])
-    assert [each[0] for each in notifications] == [Destination("webhook", "")]
+    assert [late_task[0] for late_task in notifications] == [Destination("webhook", "")]
 
 
 def test_report_late_tasks_of_a_later_deadline_lists_all_late_tasks(report: Any, notifications: Notifications) -> None:
     context = {"dag_run": RUN, "deadline": {"deadline_time": (BEGUN + timedelta(seconds=200)).isoformat()}}
     report(Comms(first="success", mapped_0="running", last=None), sla_seconds=200.0, context=context)
     ((_, _, late),) = notifications
-    assert [each.task for each in late] == ["last", "mapped[0]"]
+    assert [late_task.task for late_task in late] == ["last", "mapped[0]"]
     assert late[0].cause == "mapped[0] is running"
 
 
@@ -403,7 +403,7 @@ def test_report_late_tasks_reports_a_failed_run_on_request(
     monkeypatch.setenv("AIRFLOW__ML_PIPELINES__SLA_ALERT_FAILED_RUNS", "True")
     report(Comms("failed", first="failed", mapped="upstream_failed", last="upstream_failed"))
     ((_, _, late),) = notifications
-    assert [(each.task, each.state, each.cause) for each in late] == [
+    assert [(late_task.task, late_task.state, late_task.cause) for late_task in late] == [
         ("first", "failed", None),
         ("mapped", "upstream_failed", "first failed"),
     ]
@@ -424,7 +424,10 @@ def test_report_late_tasks_works_without_timings(report: Any, notifications: Not
     answers.times["first"] = unknown
     report(answers)
     ((_, _, late),) = notifications
-    assert [(each.task, each.cause) for each in late] == [("first", None), ("mapped", "first is running")]
+    assert [(late_task.task, late_task.cause) for late_task in late] == [
+        ("first", None),
+        ("mapped", "first is running"),
+    ]
 
 
 def test_triggerer_channel_accepts_another_decoder() -> None:
@@ -445,7 +448,7 @@ def test_report_late_tasks_requests_the_timing_of_its_own_run(
     answers.times["mapped"] = {"start_date": BEGUN}
     context = {"dag_run": {**RUN, "logical_date": date}, "deadline": {"deadline_time": BEGUN + timedelta(seconds=60)}}
     report(answers, context=context, slas={"last": 60.0})
-    (asked,) = [each for each in answers.asked if isinstance(each, comms.GetPreviousTI)]
+    (asked,) = [late_task for late_task in answers.asked if isinstance(late_task, comms.GetPreviousTI)]
     assert (asked.task_id, asked.map_index) == ("mapped", 3)
     assert asked.logical_date == (BEGUN + timedelta(microseconds=1) if date else None)
 
@@ -454,4 +457,6 @@ def test_report_late_tasks_limits_the_number_of_requests(report: Any, notificati
     answers = Comms(**{f"mapped_{number}": "running" for number in range(200)})
     report(answers)
     assert len(notifications[0][2]) == 200
-    assert len([each for each in answers.asked if isinstance(each, comms.GetPreviousTI)]) == sla.MAX_TIMINGS
+    assert (
+        len([late_task for late_task in answers.asked if isinstance(late_task, comms.GetPreviousTI)]) == sla.MAX_TIMINGS
+    )
