@@ -239,9 +239,9 @@ class FakeLedger:
 
     @contextmanager
     def lock(self, model: str) -> Iterator[None]:
-        """Have the model's turn, which nobody else has in memory."""
+        """Hold the lock of a model, which is always free in memory."""
         _answer("ledger", down=self.down)
-        assert model not in self._locked, "whoever has the turn must not ask for it again"
+        assert model not in self._locked, "the model lock is not reentrant"
         self._locked.add(model)
         try:
             yield

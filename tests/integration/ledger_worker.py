@@ -1,4 +1,4 @@
-"""A process that uses a ledger: `record NAME COUNT` writes so many entries, `hold` has a model's turn until it ends."""
+"""A process that uses a ledger: `record NAME COUNT` writes entries, `hold` holds a model lock until it ends."""
 
 from __future__ import annotations
 

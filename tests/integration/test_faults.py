@@ -641,11 +641,11 @@ def test_a_rollback_to_the_previous_one_after_half_a_rollback_asks_which(
     done = roll_back(workspace)
     assert done.code == 1
     assert done.err.splitlines() == [
-        "RegistryError: which version is the previous one is not certain",
+        "RegistryError: the previous version is ambiguous, since the champion was changed externally",
         f"  where: model {MODEL}",
         "  expected: the champion at version 2, as the ledger tells",
-        "  got: the alias champion was moved outside, from version 2 to version 1",
-        "  fix: name the version to go back to",
+        "  got: the alias champion was changed externally, from version 2 to version 1",
+        "  fix: name the version for the rollback",
     ]
     assert roll_back(workspace, "--to", "1").code == 0
     assert workspace.entries()["back"] == ("rolled_back", "1")

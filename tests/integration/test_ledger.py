@@ -90,7 +90,7 @@ def test_a_turn_ends_with_the_process_that_has_it(url: str) -> None:
     with worker(url, "hold") as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        told = "somebody else has been changing which version of m serves"
+        told = "the model lock of m was not free in time"
         with pytest.raises(ServiceUnavailable, match=told), model_lock(Database(url), "m", wait_seconds=0.2):
             pass
         with model_lock(Database(url), "other"):
@@ -130,7 +130,7 @@ def test_what_the_owner_of_the_database_has_altered_is_found(postgres: str) -> N
         "DELETE FROM ml_ledger_entries WHERE seq = 3",
     )
     assert ledger.verify("m") == (
-        "entry 2 was altered: its text has another hash than was noted with it",
+        "entry 2 was altered: its text has another hash than the stored one",
         "entry 3 is missing: the chain is cut off at its end",
     )
 

@@ -44,6 +44,6 @@ class Ledger(Protocol):
     def lock(self, model: str) -> AbstractContextManager[None]:
         """Wait for the model lock and hold it. It is released when the process ends, even by a kill.
 
-        Who has it must not ask for it again.
+        The lock is not reentrant.
         """
         ...

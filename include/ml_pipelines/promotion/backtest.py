@@ -1,4 +1,4 @@
-"""What would have become of past runs under other rules: the evidence in the ledger, judged again."""
+"""Apply another gate to past runs: the evidence in the ledger gets a new decision."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class ReplayedDecision:
     """One past decision under other rules.
 
     Attributes:
-        entry: the ledger's.
-        was: what the gate of that time said, whatever the person who ran it or who was asked wanted.
-        now: the same evidence, judged by the other gate.
+        entry: entry of the ledger.
+        was: outcome of the gate at that time, before the approval and the option `promote`.
+        now: decision of the other gate on the same evidence.
     """
 
     entry: LedgerEntry
@@ -33,27 +33,27 @@ class ReplayedDecision:
 
     @property
     def flips(self) -> bool:
-        """Does the other gate say something else?"""
+        """Whether the outcome differs."""
         return self.was != self.now.outcome
 
 
 def load_gate(file: str, ledger: Ledger, model: str) -> Gate:
-    """The gate that a file declares: a whole declaration, or the section `gate` alone.
+    """Load the gate of a file: a whole declaration, or the section `gate` alone.
 
     Raises:
-        SpecError: with every mistake of the file, its line, and how to mend it.
-        RequestError: the ledger has no decision on the model that rests on metrics.
+        SpecError: the file has mistakes; with the line and the fix of each.
+        RequestError: the ledger has no decision on the model with metrics.
     """
     metric = next((entry.decision.metric for entry in iter_entries(ledger, model) if entry.decision.metric), None)
     if metric is None:
         raise RequestError(
-            f"the ledger has no decision on {model!r} that could be judged again",
-            expected=f"a model that has one: {', '.join(ledger.models()) or 'none yet'}",
+            f"the ledger has no decision on {model!r} with metrics",
+            expected=f"a model with such a decision: {', '.join(ledger.models()) or 'none yet'}",
             got=model,
             fix="name a model by its name in the registry; ML_PIPELINES_LEDGER names another ledger",
         )
     task = get_metric(metric).task
-    # What a declaration needs beside its gate; none of it is looked at here.
+    # Required sections of a declaration beside the gate; they are not used here.
     others = {
         "model": {"name": model, "task": task},
         "data": {"file": {"path": "-.csv"}, "key": "key", "target": "target"},
@@ -62,25 +62,25 @@ def load_gate(file: str, ledger: Ledger, model: str) -> Gate:
 
 
 def backtest(ledger: Ledger, model: str, gate: Gate) -> Iterator[ReplayedDecision]:
-    """Past decisions that rest on metrics, the newest first; of a run that was decided twice the last one."""
+    """Yield the past decisions with metrics, the newest first; only the last one of each run."""
     superseded: set[int] = set()
     for entry in iter_entries(ledger, model):
         if entry.supersedes is not None:
             superseded.add(entry.supersedes)
         if entry.seq not in superseded and entry.decision.metrics:
-            yield ReplayedDecision(entry, _said(entry), _judged(entry.decision, gate))
+            yield ReplayedDecision(entry, _gate_outcome(entry), _decide_again(entry.decision, gate))
 
 
-def _said(entry: LedgerEntry) -> Outcome:
+def _gate_outcome(entry: LedgerEntry) -> Outcome:
     decision = entry.decision
     if decision.outcome == "promoted" and any(not rule.passed for rule in decision.rules):
-        return "held"  # and a person approved
+        return "held"  # approved by a person
     if decision.outcome in ("held", "rejected") and all(rule.passed for rule in decision.rules):
-        return "promoted"  # but the run was told to ask or not to promote
+        return "promoted"  # the option promote of the run was hold or never
     return decision.outcome
 
 
-def _judged(decision: Decision, gate: Gate) -> Decision:
+def _decide_again(decision: Decision, gate: Gate) -> Decision:
     now = apply_gate(decision, gate, same_as_champion=decision.outcome == "no_change")
     held = next((rule.detail for rule in decision.rules if rule.rule == ROLLED_BACK_RULE and not rule.passed), None)
     return hold_rolled_back(now, held)

@@ -1,7 +1,6 @@
-"""Let a registered version serve: see that the registry has the very file that was trained, then move the aliases.
+"""Deploy a registered version: verify that the registry has the trained file, then move the aliases.
 
-The deploy step does it with a new model, a person or another DAG with any version. Both hold the model's turn of the
-ledger meanwhile, so that two never move aliases at once.
+The callers are the step `deploy` and the transitions by people and other DAGs. All of them hold the model lock.
 """
 
 from __future__ import annotations
@@ -28,25 +27,23 @@ __all__ = [
     "verify_predictions",
 ]
 
-TRAINING_TAG = "ml_pipelines.training"  # of a version: the reference of its training's record, as JSON
+TRAINING_TAG = "ml_pipelines.training"  # tag of a version: the reference of its training record, as JSON
 TOLERANCE = 1e-6  # relative; another CPU may round the last digits differently
-_TINY = 1e-8  # nor does a prediction this near to zero differ from it
+_TINY = 1e-8  # absolute; for predictions near zero
 
 
 def verified_model_bytes(registry: Registry, version: ModelVersion) -> bytes:
-    """The bytes of a version's model file, which are those that were stored at training.
+    """Return the bytes of a version's model file, with the digest that was recorded at training.
 
     Raises:
-        ArtifactCorrupt: the registry serves others.
-        RegistryError: something else registered the version, so nothing tells what its bytes should be; or they are
-            gone.
+        ArtifactCorrupt: the registry returns other bytes.
+        RegistryError: no pipeline registered the version, so there is no digest; or the file is gone.
         ServiceUnavailable: the registry does not answer.
     """
     where = f"model {version.model}, version {version.version}"
     if version.artifact is None:
         raise RegistryError(
-            f"version {version.version} was not registered by a pipeline, so nothing proves that its file is the one "
-            "that was trained",
+            f"version {version.version} was not registered by a pipeline, so its model file can't be verified",
             where=where,
             expected="the tag ml_pipelines.artifact with the file's digest, as the register step writes it",
             got="no such tag",
@@ -56,37 +53,37 @@ def verified_model_bytes(registry: Registry, version: ModelVersion) -> bytes:
     digest = hashlib.sha256(data).hexdigest()
     if digest != version.artifact.sha256:
         raise ArtifactCorrupt(
-            "the registry serves another file than was registered",
+            "the registry returns another file than was registered",
             where=where,
             expected=f"sha256 {version.artifact.sha256}",
             got=f"sha256 {digest}",
-            fix="start the run again; if it happens again, look who else writes to the registry's artifacts",
+            fix="start the run again; if it fails again, check which other process writes to the registry's artifacts",
         )
     return data
 
 
 def training_record(services: Services, version: ModelVersion) -> dict[str, Any]:
-    """The record of a version's training, with the rows that it is verified on.
+    """Return the training record of a version, which holds the rows of the smoke test.
 
     Raises:
-        RegistryError: nothing tells which one that is.
-        ArtifactMissing: it is gone from the store.
-        ArtifactCorrupt: it is not what it was.
+        RegistryError: the version has no reference of a training record.
+        ArtifactMissing: the record is gone from the store.
+        ArtifactCorrupt: the record has another digest.
     """
     return dict(json.loads(services.read(training_record_ref(version))))
 
 
 def training_record_ref(version: ModelVersion) -> ArtifactRef:
-    """Where the record of a version's training is.
+    """Return the reference of a version's training record.
 
     Raises:
-        RegistryError: nothing tells.
+        RegistryError: the version has none.
     """
     try:
         return ArtifactRef.model_validate_json(version.tags.get(TRAINING_TAG, ""))
     except ValidationError as exc:
         raise RegistryError(
-            f"version {version.version} names no record of its training, so nothing tells what it has to predict",
+            f"version {version.version} has no training record, so its predictions can't be verified",
             where=f"model {version.model}, version {version.version}",
             expected=f"the tag {TRAINING_TAG}, as the register step writes it",
             got=version.tags.get(TRAINING_TAG, "no such tag"),
@@ -95,47 +92,47 @@ def training_record_ref(version: ModelVersion) -> ArtifactRef:
 
 
 def ensure_model_artifact(services: Services, version: ModelVersion) -> ArtifactRef:
-    """A version's model file in this store, verified; from the registry if the store does not have it any more.
+    """Return a version's verified model file in this store; copy it from the registry if the store lacks it.
 
     Raises:
-        ArtifactCorrupt: the registry serves other bytes than were registered.
-        RegistryError: something else registered the version, or its file is gone.
+        ArtifactCorrupt: the registry returns other bytes than were registered.
+        RegistryError: no pipeline registered the version, or its file is gone.
         ServiceUnavailable: the registry does not answer.
     """
     if version.artifact is None:
         return services.save_artifact(
             verified_model_bytes(services.registry, version), "model"
-        )  # which tells why that can't be
+        )  # raises: there is no digest
     try:
         data = services.read(version.artifact)
     except (ArtifactMissing, ArtifactCorrupt):
         data = verified_model_bytes(services.registry, version)
-    # Written again, it is young: retention leaves it alone while it is used.
+    # Writing it again renews its age, so that retention keeps it while it is in use.
     return services.copy_artifact(version.artifact, data)
 
 
 def verify_predictions(services: Services, version: ModelVersion, training: Mapping[str, Any]) -> None:
-    """See that a version, loaded from the registry by a process of its own, predicts what it did at training.
+    """Compare the smoke test of a version, in a process of its own, with the predictions at training.
 
     Args:
-        services: the outside world.
-        version: to try.
-        training: the record of its training.
+        services: registry and smoke test.
+        version: version to verify.
+        training: its training record.
 
     Raises:
-        ArtifactCorrupt: the registry serves other bytes than were registered.
-        RegistryError: the version's file is gone, or nothing tells what its bytes should be.
-        VerificationFailed: the model does not predict what it predicted when it was trained.
+        ArtifactCorrupt: the registry returns other bytes than were registered.
+        RegistryError: the version's file is gone, or no pipeline registered the version.
+        VerificationFailed: the predictions differ from those at training.
         ServiceUnavailable: the registry does not answer, or the process took too long.
     """
     expected, got = _flat(training["smoke"]["predictions"]), _flat(services.smoke_test(version, training))
     if len(got) == len(expected) and all(
-        math.isclose(ours, theirs, rel_tol=TOLERANCE, abs_tol=_TINY) for ours, theirs in zip(got, expected, strict=True)
+        math.isclose(now, then, rel_tol=TOLERANCE, abs_tol=_TINY) for now, then in zip(got, expected, strict=True)
     ):
         return
-    worst = max((abs(ours - theirs) for ours, theirs in zip(got, expected, strict=False)), default=0.0)
+    worst = max((abs(now - then) for now, then in zip(got, expected, strict=False)), default=0.0)
     raise VerificationFailed(
-        "the registered model does not predict what it predicted when it was trained",
+        "the predictions of the registered model differ from those at training",
         where=f"model {version.model}, version {version.version}",
         expected=f"the {len(expected)} numbers stored at training, within {TOLERANCE:g}",
         got=f"numbers off by {worst:.6g}" if len(got) == len(expected) else f"{len(got)} numbers",
@@ -144,25 +141,25 @@ def verify_predictions(services: Services, version: ModelVersion, training: Mapp
 
 
 def _flat(predictions: Any) -> list[float]:
-    """Predictions of rows, or of rows and classes, as one list."""
+    """Flatten predictions by row, or by row and class."""
     if isinstance(predictions, list):
-        return [number for each in predictions for number in _flat(each)]
+        return [number for row in predictions for number in _flat(row)]
     return [float(predictions)]
 
 
 def move_aliases(registry: Registry, version: ModelVersion, old: ModelVersion | None) -> str | None:
-    """`previous` <- the old champion, `champion` <- the version, and read both back. Repeating it changes nothing.
+    """Point `previous` at the old champion and `champion` at the version, and read both back. Idempotent.
 
     Args:
-        registry: where the aliases are.
-        version: to serve; if it is the challenger, it no longer is.
-        old: the champion of this moment.
+        registry: registry of the model.
+        version: the new champion; it loses the alias `challenger`.
+        old: the current champion; None without one.
 
     Returns:
-        The version that `previous` points to now, None if it points nowhere.
+        The version behind `previous`; None without one.
 
     Raises:
-        RegistryError: an alias is not what it was set to.
+        RegistryError: an alias points to another version than it was set to.
         ServiceUnavailable: the registry does not answer.
     """
     model = version.model
@@ -179,13 +176,13 @@ def move_aliases(registry: Registry, version: ModelVersion, old: ModelVersion | 
     return previous.version if previous else None
 
 
-def _read_back(found: ModelVersion | None, alias: str, wanted: ModelVersion) -> None:
-    got = found.version if found else None
-    if got != wanted.version:
+def _read_back(actual: ModelVersion | None, alias: str, expected: ModelVersion) -> None:
+    got = actual.version if actual else None
+    if got != expected.version:
         raise RegistryError(
-            f"alias {alias} does not point where it was set to",
-            where=f"model {wanted.model}",
-            expected=f"version {wanted.version}",
+            f"the alias {alias} points to another version than it was set to",
+            where=f"model {expected.model}",
+            expected=f"version {expected.version}",
             got=f"version {got}" if got else "no such alias",
-            fix="look who else sets aliases in the registry, then run the step again",
+            fix="check which other process sets aliases in the registry, then run the step again",
         )

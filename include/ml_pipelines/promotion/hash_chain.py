@@ -1,6 +1,7 @@
-"""How a ledger's entries hang together: each holds the hash of the one before, so nobody changes one unnoticed.
+"""The hash chain of a ledger: each entry holds the hash of the entry before, which reveals any alteration.
 
-The hash is over the entry's text as it is stored. What the text means may gain fields later; the text stays.
+The hash covers the stored text of an entry. Later versions may add fields to the contract; stored texts stay as they
+are.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _NOTHING = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class ChainHead:
-    """Where a model's chain ends, noted beside it: `seq` and `hash` of the last entry."""
+    """The end of a model's chain, stored beside it: `seq` and `hash` of the last entry."""
 
     seq: int
     hash: str
@@ -39,7 +40,7 @@ START = ChainHead(0, _NOTHING)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEntry:
-    """One entry as a ledger keeps it: its text, the hash of that, and what it is found by."""
+    """One stored entry: its text, the hash of the text, and the columns of its index."""
 
     model: str
     seq: int
@@ -58,7 +59,16 @@ def next_entry(
     supersedes: int | None,
     recorded_at: str,
 ) -> LedgerEntry:
-    """The next entry of a chain."""
+    """Return the next entry of a chain.
+
+    Args:
+        identity: identity of the run.
+        decision: outcome of the run.
+        details: details of the run.
+        after: end of the chain so far.
+        supersedes: number of the earlier entry of the same run; None without one.
+        recorded_at: time as ISO 8601, UTC.
+    """
     unsealed = LedgerEntry(
         model=decision.model,
         seq=after.seq + 1,
@@ -77,15 +87,15 @@ def next_entry(
 
 
 def entry_text(entry: LedgerEntry) -> str:
-    """An entry without its hash, as canonical JSON: sorted names, no spaces, ASCII."""
+    """Return an entry without its hash as canonical JSON: sorted names, no spaces, ASCII."""
     return canonical_json(json.loads(entry.model_dump_json(exclude={"hash"})))
 
 
 def parse_entry(text: str, digest: str) -> LedgerEntry:
-    """An entry from its text.
+    """Return the entry of a stored text.
 
     Raises:
-        ValueError: the text is no entry.
+        ValueError: the text is not an entry.
     """
     document = json.loads(text)
     if not isinstance(document, dict):
@@ -94,63 +104,63 @@ def parse_entry(text: str, digest: str) -> LedgerEntry:
 
 
 def is_same_record(entry: LedgerEntry, decision: Decision, details: RunDetails) -> bool:
-    """Whether an entry is of the same decision and details, so that there is nothing to write.
+    """Return whether an entry has the same decision and details.
 
-    Where an artifact is does not count, only what it is: a store may be moved, or be mounted elsewhere.
+    The addresses of artifacts are ignored, and their digests compared: a store may move.
     """
     again = entry.model_copy(update={"decision": decision, "details": details})
-    return _without_places(json.loads(entry_text(again))) == _without_places(json.loads(entry_text(entry)))
+    return _without_addresses(json.loads(entry_text(again))) == _without_addresses(json.loads(entry_text(entry)))
 
 
 def chain_errors(stored: Iterable[StoredEntry], head: ChainHead | None) -> Iterator[str]:
-    """What is wrong with a chain, as sentences.
+    """Yield the errors of a chain as sentences.
 
     Args:
-        stored: the entries of one model, in the order of `seq`.
-        head: what was noted of the last one, None if nothing was.
+        stored: the entries of one model, ordered by `seq`.
+        head: stored end of the chain; None if it is missing.
     """
     last = START
-    for each in stored:
-        yield from _flaws_of(each, last)
-        last = ChainHead(each.seq, each.hash)
+    for row in stored:
+        yield from _entry_errors(row, last)
+        last = ChainHead(row.seq, row.hash)
     if head is None:
         if last != START:
-            yield f"the head is missing, which tells that entry {last.seq} is the last one"
+            yield f"the head of the chain is missing; entry {last.seq} is the last one found"
     elif last.seq < head.seq:
         yield f"{_entries(last.seq + 1, head.seq)} missing: the chain is cut off at its end"
     elif last.seq > head.seq:
-        yield f"{_entries(head.seq + 1, last.seq)} not known to the head, which tells that entry {head.seq} is the last"
+        yield f"{_entries(head.seq + 1, last.seq)} after entry {head.seq}, the last one that the head stores"
     elif last.hash != head.hash:
-        yield f"entry {last.seq} was altered: the head has noted another hash of it"
+        yield f"entry {last.seq} was altered: the head stores another hash of it"
 
 
-def _flaws_of(each: StoredEntry, before: ChainHead) -> Iterator[str]:
-    if each.seq > before.seq + 1:
-        yield f"{_entries(before.seq + 1, each.seq - 1)} missing"
-    if each.hash != sha256_hex(each.text):
-        yield f"entry {each.seq} was altered: its text has another hash than was noted with it"
+def _entry_errors(row: StoredEntry, before: ChainHead) -> Iterator[str]:
+    if row.seq > before.seq + 1:
+        yield f"{_entries(before.seq + 1, row.seq - 1)} missing"
+    if row.hash != sha256_hex(row.text):
+        yield f"entry {row.seq} was altered: its text has another hash than the stored one"
         return
     try:
-        entry = parse_entry(each.text, each.hash)
+        entry = parse_entry(row.text, row.hash)
     except ValueError:
-        yield f"entry {each.seq} can't be read: its text is none that this version of the package writes"
+        yield f"entry {row.seq} can't be read: its text has another format than this version of the package writes"
         return
-    if (entry.model, entry.seq) != (each.model, each.seq):
-        yield f"entry {each.seq} was put there from elsewhere: it is entry {entry.seq} of {entry.model}"
-    elif (entry.pipeline, entry.run_id) != (each.pipeline, each.run_id):
-        yield f"entry {each.seq} was altered: it is found under another run than its own"
-    if each.seq == before.seq + 1 and entry.previous_hash != before.hash:
-        yield f"entry {each.seq} does not follow the entry before it, which had another hash"
+    if (entry.model, entry.seq) != (row.model, row.seq):
+        yield f"entry {row.seq} was copied from another place: it is entry {entry.seq} of {entry.model}"
+    elif (entry.pipeline, entry.run_id) != (row.pipeline, row.run_id):
+        yield f"entry {row.seq} was altered: its index names another run than its text"
+    if row.seq == before.seq + 1 and entry.previous_hash != before.hash:
+        yield f"entry {row.seq} does not follow the entry before it, which had another hash"
 
 
 def _entries(first: int, last: int) -> str:
     return f"entry {first} is" if first == last else f"entries {first} to {last} are"
 
 
-def _without_places(value: JsonValue) -> JsonValue:
+def _without_addresses(value: JsonValue) -> JsonValue:
     if isinstance(value, list):
-        return [_without_places(each) for each in value]
+        return [_without_addresses(item) for item in value]
     if not isinstance(value, dict):
         return value
     artifact = {"uri", "sha256"} <= value.keys()
-    return {name: _without_places(each) for name, each in value.items() if not (artifact and name == "uri")}
+    return {name: _without_addresses(item) for name, item in value.items() if not (artifact and name == "uri")}

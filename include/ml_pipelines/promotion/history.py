@@ -1,4 +1,4 @@
-"""What a model's ledger tells of its past: what served when, what was rolled back, and whether the registry agrees."""
+"""History of a model in the ledger: transitions, rolled-back models, and changes of the registry from outside."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ __all__ = [
     "rolled_back_models",
 ]
 
-ROLLED_BACK_RULE = "not rolled back"  # the rule by which a model that was rolled back is held
+ROLLED_BACK_RULE = "not rolled back"  # name of the rule that holds a rolled-back model
 
-# Outcomes after which another version serves; the entry's details tell which, as `version` and `sha256`.
-CHANGES = ("promoted", "rolled_back", "external_change")
+# Outcomes that change the champion; the details of the entry have its `version` and `sha256`.
+TRANSITIONS = ("promoted", "rolled_back", "external_change")
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalChange:
-    """The alias `champion` is not where the ledger's last word says.
+    """The alias `champion` points to another version than the latest transition in the ledger.
 
     Attributes:
-        word: the entry with that word.
-        champion: what the alias points to instead; None if there is no such alias any more.
+        entry: the latest transition.
+        champion: version behind the alias; None if the alias was removed.
     """
 
-    word: LedgerEntry
+    entry: LedgerEntry
     champion: ModelVersion | None
 
     @property
     def sentence(self) -> str:
-        """What has happened, for people."""
-        now = f"to version {self.champion.version}" if self.champion else "away"
-        return f"the alias champion was moved outside, from version {self.word.details.version} {now}"
+        """The change as a sentence."""
+        target = f"version {self.champion.version}" if self.champion else "no version"
+        return f"the alias champion was changed externally, from version {self.entry.details.version} to {target}"
 
 
 def iter_entries(ledger: Ledger, model: str) -> Iterator[LedgerEntry]:
-    """All entries of a model, the newest first; no more than a page is in memory at once."""
+    """Yield all entries of a model, the newest first, with one page in memory."""
     before: int | None = None
     while page := ledger.entries(model, before=before):
         yield from page
@@ -54,62 +54,62 @@ def iter_entries(ledger: Ledger, model: str) -> Iterator[LedgerEntry]:
 
 
 def latest_transition(ledger: Ledger, model: str) -> LedgerEntry | None:
-    """The newest entry that tells which version serves, None if there is none."""
-    return next((entry for entry in iter_entries(ledger, model) if entry.decision.outcome in CHANGES), None)
+    """Return the newest entry that changed the champion; None without one."""
+    return next((entry for entry in iter_entries(ledger, model) if entry.decision.outcome in TRANSITIONS), None)
 
 
 def champion_at(ledger: Ledger, model: str, moment: datetime) -> LedgerEntry | None:
-    """The entry that tells which version served at a moment, None if nothing did that the ledger knows of."""
-    changes = (entry for entry in iter_entries(ledger, model) if entry.decision.outcome in CHANGES)
+    """Return the entry of the champion at a moment; None if the ledger has no earlier transition."""
+    changes = (entry for entry in iter_entries(ledger, model) if entry.decision.outcome in TRANSITIONS)
     return next((entry for entry in changes if datetime.fromisoformat(entry.recorded_at) <= moment), None)
 
 
 def find_external_change(registry: Registry, ledger: Ledger, model: str) -> ExternalChange | None:
-    """Whether somebody else has moved the alias `champion` since the ledger's last word.
+    """Return the change of the alias `champion` from outside; None if registry and ledger agree.
 
-    What a run has moved that has not come to its own entry yet was not moved by somebody else.
+    A champion of a run that has no entry yet is no external change: the run records it later.
     """
-    word = latest_transition(ledger, model)
-    if word is None:
+    entry = latest_transition(ledger, model)
+    if entry is None:
         return None
     champion = registry.by_alias(model, "champion")
-    if (champion.version if champion else None) == word.details.version:
+    if (champion.version if champion else None) == entry.details.version:
         return None
-    if champion is not None and _is_on_its_way(ledger, champion.tags):
+    if champion is not None and _is_in_progress(ledger, champion.tags):
         return None
-    return ExternalChange(word, champion)
+    return ExternalChange(entry, champion)
 
 
-def _is_on_its_way(ledger: Ledger, tags: Mapping[str, str]) -> bool:
+def _is_in_progress(ledger: Ledger, tags: Mapping[str, str]) -> bool:
     pipeline, run_id = tags.get("ml_pipelines.pipeline"), tags.get("ml_pipelines.run_id")
     return pipeline is not None and run_id is not None and ledger.entry(pipeline, run_id) is None
 
 
 def rolled_back_models(ledger: Ledger, model: str) -> dict[str, JsonValue]:
-    """Why a model was rolled back, by the sha256 of its file; those are left out that have come to serve again since.
+    """Return the reasons for rollbacks by the sha256 of the model file, without models that were promoted again.
 
-    A file and not a version counts: the same data, code and parameters give the same bytes under another number.
+    The file identifies the model: a new training on the same data gives the same bytes under another version.
     """
     last: dict[str, str | None] = {}
     for entry in iter_entries(ledger, model):
-        if entry.decision.outcome not in CHANGES:
+        if entry.decision.outcome not in TRANSITIONS:
             continue
         last.setdefault(str(entry.details.sha256), None)
         if withdrawn := entry.details.withdrawn:
             reason = f"it was rolled back as version {withdrawn.version} on {entry.recorded_at[:10]}: "
             last.setdefault(str(withdrawn.sha256), f"{reason}{entry.decision.reason}")
-    return {digest: why for digest, why in sorted(last.items()) if why is not None}
+    return {digest: reason for digest, reason in sorted(last.items()) if reason is not None}
 
 
-def hold_rolled_back(decision: Decision, why: str | None) -> Decision:
-    """A decision on a model that was rolled back: a person is asked before it serves again.
+def hold_rolled_back(decision: Decision, reason: str | None) -> Decision:
+    """Return the decision on a model that was rolled back: held for approval instead of promoted.
 
     Args:
-        decision: what the gate says.
-        why: why the model was rolled back; None if it was not.
+        decision: the decision of the gate.
+        reason: reason for the rollback of the model; None if it was never rolled back.
     """
-    if why is None or decision.outcome != "promoted":
+    if reason is None or decision.outcome != "promoted":
         return decision
-    rule = RuleVerdict(rule=ROLLED_BACK_RULE, passed=False, detail=why)
-    told = {"outcome": "held", "reason": f"{rule.rule}: {why}", "rules": (*decision.rules, rule)}
-    return decision.model_copy(update=told)
+    rule = RuleVerdict(rule=ROLLED_BACK_RULE, passed=False, detail=reason)
+    changes = {"outcome": "held", "reason": f"{rule.rule}: {reason}", "rules": (*decision.rules, rule)}
+    return decision.model_copy(update=changes)

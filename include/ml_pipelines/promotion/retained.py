@@ -1,4 +1,4 @@
-"""The artifacts that the ledger refers to."""
+"""Artifacts that the ledger refers to, which retention keeps."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["referenced_artifacts"]
 
 
 def referenced_artifacts(ledger: Ledger) -> set[str]:
-    """The digests of what the ledger refers to of each change of the champion: reports, evaluations, training records.
+    """Return the digests of the reports, evaluations and training records of all promoted versions.
 
-    A promoted version stays explained for good, and its training record is what a rollback verifies it with.
+    A rollback verifies a version with its training record, so that record stays.
     """
     entries = (entry for model in ledger.models() for entry in iter_entries(ledger, model))
     return {
@@ -29,8 +29,8 @@ def _referenced(value: JsonValue) -> Iterator[str]:
     if isinstance(value, dict):
         if {"uri", "sha256"} <= value.keys():
             yield str(value["sha256"])
-        for each in value.values():
-            yield from _referenced(each)
+        for item in value.values():
+            yield from _referenced(item)
     elif isinstance(value, list):
-        for each in value:
-            yield from _referenced(each)
+        for item in value:
+            yield from _referenced(item)

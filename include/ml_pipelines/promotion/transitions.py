@@ -1,7 +1,7 @@
-"""What people, and other DAGs for them, change about which version serves: promote one, go back to one.
+"""Transitions of the alias `champion` without a training: promotion by a person, rollback, change from outside.
 
-Each change is verified, carried out and written down while nobody else may change the same model. A try that was
-interrupted is finished by the next one with the same version.
+Each transition is verified, carried out and recorded under the model lock. The next try with the same version
+completes an interrupted one.
 """
 
 from __future__ import annotations
@@ -23,142 +23,139 @@ __all__ = [
     "version_by_number",
 ]
 
-Choice = Callable[[Registry], ModelVersion]
+VersionSelector = Callable[[Registry], ModelVersion]
 
 
-def promote(services: Services, model: str, choose: Choice, *, reason: str, identity: Identity) -> LedgerEntry:
-    """Let a version serve that somebody has chosen, without asking the gate.
+def promote(services: Services, model: str, select: VersionSelector, *, reason: str, identity: Identity) -> LedgerEntry:
+    """Promote a version without the gate.
 
     Args:
-        services: the outside world.
+        services: registry, ledger and store.
         model: name in the registry.
-        choose: gives the version; called when nobody else may change the model.
-        reason: who wants it, and why.
-        identity: whose work this is.
+        select: returns the version; called under the model lock.
+        reason: reason for the ledger entry.
+        identity: identity of the caller; the same identity again is a retry.
 
     Returns:
-        The ledger's entry that tells that it serves.
+        The ledger entry of the promotion.
 
     Raises:
-        RegistryError: there is no such version, or it was not registered by a pipeline.
-        ArtifactCorrupt: the registry serves other bytes than were registered.
-        VerificationFailed: the model does not predict what it predicted when it was trained.
+        RegistryError: there is no such version, or no pipeline registered it.
+        ArtifactCorrupt: the registry returns other bytes than were registered.
+        VerificationFailed: the predictions differ from those at training.
         ServiceUnavailable: a server does not answer.
     """
     with services.ledger.lock(model):
-        version = choose(services.registry)
-        old = _champion(services, version)
-        if (
-            old is None
-            and (word := latest_transition(services.ledger, model))
-            and word.details.version == version.version
-        ):
-            return word
-        return _change(
+        version = select(services.registry)
+        latest = latest_transition(services.ledger, model)
+        if _other_champion(services, version) is None and latest and latest.details.version == version.version:
+            return latest
+        return _carry_out(
             services, version, Decision(outcome="promoted", model=model, reason=reason), RunDetails(), identity
         )
 
 
-def roll_back(services: Services, model: str, choose: Choice, *, reason: str, identity: Identity) -> LedgerEntry:
-    """Go back to a version; the one that served is not promoted again by itself.
+def roll_back(
+    services: Services, model: str, select: VersionSelector, *, reason: str, identity: Identity
+) -> LedgerEntry:
+    """Deploy an earlier version; the gate holds the replaced model for approval from now on.
 
-    Args and raises as :func:`promote`; further:
+    Arguments and errors as of :func:`promote`; further:
 
     Raises:
-        RegistryError: the version serves already, or nothing serves that could be rolled back.
+        RegistryError: the version is the champion already, or there is no champion.
     """
     with services.ledger.lock(model):
-        version = choose(services.registry)
-        before = services.ledger.entry(identity.pipeline, identity.run_id)
-        champion = _champion(services, version)
-        gone = champion or _withdrawn_before(services, version)
-        if gone is None:
-            if before is not None and before.model == model and before.details.version == version.version:
-                return before
+        version = select(services.registry)
+        recorded = services.ledger.entry(identity.pipeline, identity.run_id)
+        withdrawn = _other_champion(services, version) or _withdrawn_by_interrupted_try(services, version)
+        if withdrawn is None:
+            if recorded is not None and recorded.model == model and recorded.details.version == version.version:
+                return recorded
             raise RegistryError(
-                f"version {version.version} serves already",
+                f"version {version.version} is the champion already",
                 where=f"model {model}",
-                fix="give the version to go back to",
+                fix="name another version",
             )
-        decision = Decision(outcome="rolled_back", model=model, reason=reason, champion_version=gone.version)
-        digest = gone.artifact.sha256 if gone.artifact else None
-        details = RunDetails(withdrawn=RolledBackVersion(version=gone.version, sha256=digest))
-        return _change(services, version, decision, details, identity)
+        decision = Decision(outcome="rolled_back", model=model, reason=reason, champion_version=withdrawn.version)
+        digest = withdrawn.artifact.sha256 if withdrawn.artifact else None
+        details = RunDetails(withdrawn=RolledBackVersion(version=withdrawn.version, sha256=digest))
+        return _carry_out(services, version, decision, details, identity)
 
 
 def record_external_change(services: Services, model: str) -> ExternalChange | None:
-    """Write it down if somebody has moved the alias `champion` outside; whoever calls has the model's turn."""
-    found = find_external_change(services.registry, services.ledger, model)
-    if found is not None:
-        champion = found.champion
+    """Record a change of the alias `champion` from outside, if there is one. The caller holds the model lock."""
+    change = find_external_change(services.registry, services.ledger, model)
+    if change is not None:
+        champion = change.champion
         details = RunDetails(
             version=champion.version if champion else None,
-            previous_version=found.word.details.version,
+            previous_version=change.entry.details.version,
             sha256=champion.artifact.sha256 if champion and champion.artifact else None,
         )
         identity = Identity(
-            pipeline="registry", run_id=f"{model} after entry {found.word.seq}", task_id="champion_moved_outside"
+            pipeline="registry", run_id=f"{model} after entry {change.entry.seq}", task_id="external_change"
         )
         services.ledger.record(
             identity,
             Decision(
                 outcome="external_change",
                 model=model,
-                reason=found.sentence,
-                champion_version=found.word.details.version,
+                reason=change.sentence,
+                champion_version=change.entry.details.version,
             ),
             details,
         )
-    return found
+    return change
 
 
 def rollback_version(services: Services, model: str, to: str) -> ModelVersion:
-    """A version by its number, or the champion before today's for `previous`.
+    """Return the target of a rollback: a version by its number, or the version behind the alias `previous`.
 
     Raises:
-        RegistryError: there is none, or the champion was moved outside, so that `previous` may mean another one.
+        RegistryError: there is none, or the champion was changed externally, so that `previous` is ambiguous.
     """
     if to != "previous":
         return version_by_number(services.registry, model, to)
-    if found := find_external_change(services.registry, services.ledger, model):
+    if change := find_external_change(services.registry, services.ledger, model):
         raise RegistryError(
-            "which version is the previous one is not certain",
+            "the previous version is ambiguous, since the champion was changed externally",
             where=f"model {model}",
-            expected=f"the champion at version {found.word.details.version}, as the ledger tells",
-            got=found.sentence,
-            fix="name the version to go back to",
+            expected=f"the champion at version {change.entry.details.version}, as recorded in the ledger",
+            got=change.sentence,
+            fix="name the version for the rollback",
         )
-    return version_by_alias(services.registry, model, "previous", fix="give the version to go back to")
+    return version_by_alias(services.registry, model, "previous", fix="name the version for the rollback")
 
 
 def version_by_number(registry: Registry, model: str, number: str) -> ModelVersion:
-    """A version.
+    """Return a version by its number.
 
     Raises:
-        RegistryError: there is none of that number.
+        RegistryError: there is no such version.
     """
-    if found := registry.by_version(model, number):
-        return found
+    if version := registry.by_version(model, number):
+        return version
     raise RegistryError(
         f"there is no version {number}",
         where=f"model {model}",
-        fix="look in the registry which versions there are",
+        fix="name a version that the registry lists",
     )
 
 
 def version_by_alias(registry: Registry, model: str, alias: str, *, fix: str) -> ModelVersion:
-    """The version that an alias points to.
+    """Return the version behind an alias.
 
     Raises:
-        RegistryError: it points nowhere.
+        RegistryError: there is no such alias.
     """
-    if found := registry.by_alias(model, alias):
-        return found
+    if version := registry.by_alias(model, alias):
+        return version
     raise RegistryError(f"no version has the alias {alias}", where=f"model {model}", fix=fix)
 
 
-def _champion(services: Services, version: ModelVersion) -> ModelVersion | None:
-    """Today's champion, unless it is the version; what moved it there outside is noted first."""
+def _other_champion(services: Services, version: ModelVersion) -> ModelVersion | None:
+    """Return the champion unless it is the version; an external change of it is recorded first."""
     champion = services.registry.by_alias(version.model, "champion")
     if champion is None or champion.version == version.version:
         return None
@@ -166,15 +163,15 @@ def _champion(services: Services, version: ModelVersion) -> ModelVersion | None:
     return champion
 
 
-def _withdrawn_before(services: Services, version: ModelVersion) -> ModelVersion | None:
-    """What a try has replaced that was interrupted before it could write that down."""
-    found = find_external_change(services.registry, services.ledger, version.model)
-    if found is None or found.champion is None or found.word.details.version is None:
+def _withdrawn_by_interrupted_try(services: Services, version: ModelVersion) -> ModelVersion | None:
+    """Return the champion that an earlier try replaced but did not record."""
+    change = find_external_change(services.registry, services.ledger, version.model)
+    if change is None or change.champion is None or change.entry.details.version is None:
         return None
-    return version_by_number(services.registry, version.model, found.word.details.version)
+    return version_by_number(services.registry, version.model, change.entry.details.version)
 
 
-def _change(
+def _carry_out(
     services: Services,
     version: ModelVersion,
     decision: Decision,

@@ -184,7 +184,7 @@ class WatchRegistryOperator(BaseOperator):
         services = ConnectedServices(airflow_settings(self.mlflow_conn_id))
         found: dict[str, str] = {}
         for model in services.ledger.models():
-            # Without the turn first: a deployment that is on its way need not keep the watcher waiting.
+            # Without the model lock first: a running deployment does not delay the watcher.
             if find_external_change(services.registry, services.ledger, model) is None:
                 continue
             with services.ledger.lock(model):

@@ -249,7 +249,7 @@ def test_another_gate_is_another_decision_and_no_training(runs: Runs) -> None:
 def test_a_test_run_waits_for_nobody(runs: Runs) -> None:
     held = runs.decision("held")
     assert (held.outcome, runs.states("held")["request_approval"]) == ("held", "skipped")
-    assert held.reason == ("no person approved. all rules passed; this run asks a person before the model may serve")
+    assert held.reason == ("no person approved. all rules passed; this run asks for approval before the promotion")
     assert runs.states("held")["keep_champion"] == "success"
     assert "ML_PIPELINES_APPROVE=yes approves" in runs.printed
     (entry,) = runs.entries("approved")

@@ -119,7 +119,7 @@ def test_a_rollback_by_its_dag(place: Place) -> None:
 def test_a_move_outside_is_noticed_by_its_dag_once(place: Place) -> None:
     assert len(place.entries) == 3
     place.registry.set_alias(MODEL, "2", "champion")
-    told = "the alias champion was moved outside, from version 1 to version 2"
+    told = "the alias champion was changed externally, from version 1 to version 2"
     for command in (("why", MODEL), ("history", MODEL)):
         assert told in place.call("ml-pipelines", *command).stdout
     verified = place.call("ml-pipelines", "ledger", "verify")

@@ -85,7 +85,7 @@ def test_a_person_approves_one_model_and_rejects_the_next(server: Server) -> Non
     run = trigger(server, candidates=["linear"], promote="hold")
     shown = server.await_question(run, "request_approval")
     assert shown["subject"] == "Ship the new small-model?"
-    assert shown["body"].startswith("all rules passed; this run asks a person before the model may serve\n\n")
+    assert shown["body"].startswith("all rules passed; this run asks for approval before the promotion\n\n")
     assert "| threshold roc_auc |" in shown["body"]
     assert "| **roc_auc** |" in shown["body"]
     assert (shown["options"], shown["defaults"]) == (["Approve", "Reject"], ["Reject"])
@@ -126,6 +126,6 @@ def test_who_does_not_answer_keeps_the_champion(server: Server) -> None:
     entry = server.entry(run)
     assert entry["decision"]["outcome"] == "held"
     assert entry["decision"]["reason"] == (
-        "no person approved. all rules passed; a person is asked before any model may serve"
+        "no person approved. all rules passed; the gate asks for approval of every promotion"
     )
     assert "approver" not in entry["details"]

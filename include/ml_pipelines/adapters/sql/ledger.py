@@ -93,7 +93,7 @@ class SqlLedger:
             return tuple(chain.chain_errors(_stored(connection, model), chain.ChainHead(*row) if row else None))
 
     def lock(self, model: str) -> AbstractContextManager[None]:
-        """Wait until nobody else has the model's turn, then have it."""
+        """Hold the lock of a model; see :func:`ml_pipelines.adapters.sql.model_lock.model_lock`."""
         return model_lock(self._database, model)
 
     def _last(self, connection: sa.Connection, condition: sa.ColumnElement[bool]) -> LedgerEntry | None:

@@ -1,7 +1,7 @@
-"""One at a time may change which version of a model serves: a lock in the database, which ends with its holder.
+"""The model lock: only its holder may move the aliases of a model. It ends with the holder's process.
 
-PostgreSQL frees it when the holder's connection ends, SQLite (a small file for each model, beside the ledger) when its
-process does; nobody has to judge whether a holder is dead.
+PostgreSQL has an advisory lock, which ends with the connection. SQLite has a file for each model beside the ledger,
+whose lock ends with the process. So a lock never needs a timeout to expire.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ __all__ = ["WAIT_SECONDS", "model_lock"]
 
 log = logging.getLogger(__name__)
 
-WAIT_SECONDS = 600.0  # who is in line for longer is told so, and may try again
+WAIT_SECONDS = 600.0  # then the waiting process gives up; a retry waits again
 
-# A host that has lost its power says no good-bye: the server asks after half a minute, and again three times.
+# A host without power closes no connection: the server finds out by keepalives within a minute.
 _KEEPALIVE = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
 
 
 @contextmanager
 def model_lock(database: Database, model: str, *, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
-    """Wait until nobody else has the model's turn, then have it.
+    """Hold the lock of a model within the block; wait for it first.
 
     Raises:
-        ServiceUnavailable: somebody else has had it for `wait_seconds`, or the database does not answer.
+        ServiceUnavailable: another process held it for `wait_seconds`, or the database does not answer.
         LedgerError: the database refuses access.
     """
     hold = _postgresql if database.backend == "postgresql" else _sqlite
@@ -47,16 +47,16 @@ def _postgresql(database: Database, model: str, wait_seconds: float) -> Iterator
     with database.session() as connection:
         connection.exec_driver_sql(_KEEPALIVE)
         if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(number))).scalar():
-            _tell_waiting(model)
+            _log_waiting(model)
             connection.exec_driver_sql(f"SET lock_timeout = {round(wait_seconds * 1000)}")
             try:
                 connection.execute(sa.select(sa.func.pg_advisory_lock(number)))
             except sa.exc.OperationalError as exc:
                 if sqlstate(exc) != "55P03":
                     raise
-                raise _waited(model, database.where, wait_seconds) from None
+                raise _lock_timeout(model, database.where, wait_seconds) from None
         yield
-        # If the connection was lost meanwhile, somebody else may have had the turn: this fails, and all is tried again.
+        # Fails if the connection was lost, since another process may have held the lock: the step is tried again.
         connection.execute(sa.select(sa.func.pg_advisory_unlock(number)))
 
 
@@ -68,22 +68,22 @@ def _sqlite(database: Database, model: str, wait_seconds: float) -> Iterator[Non
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as connection:
-            if not _begun(connection):
-                _tell_waiting(model)
+            if not _try_begin(connection):
+                _log_waiting(model)
                 connection.execute(f"PRAGMA busy_timeout = {round(wait_seconds * 1000)}")
-                if not _begun(connection):
-                    raise _waited(model, database.where, wait_seconds)
+                if not _try_begin(connection):
+                    raise _lock_timeout(model, database.where, wait_seconds)
             yield
     except (OSError, sqlite3.Error) as exc:
         raise LedgerError(
-            "the file that lets runs take turns can't be used",
+            "the file of the model lock can't be used",
             where=str(file),
             got=str(exc),
             fix="give the right to write to the ledger's folder",
         ) from exc
 
 
-def _begun(connection: sqlite3.Connection) -> bool:
+def _try_begin(connection: sqlite3.Connection) -> bool:
     try:
         connection.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as exc:
@@ -93,15 +93,15 @@ def _begun(connection: sqlite3.Connection) -> bool:
     return True
 
 
-def _tell_waiting(model: str) -> None:
-    log.warning("somebody else is changing which version of %s serves: waiting", model)
+def _log_waiting(model: str) -> None:
+    log.warning("waiting for the model lock of %s, which another run holds", model)
 
 
-def _waited(model: str, where: str, seconds: float) -> ServiceUnavailable:
+def _lock_timeout(model: str, where: str, seconds: float) -> ServiceUnavailable:
     return ServiceUnavailable(
-        f"somebody else has been changing which version of {model} serves",
+        f"the model lock of {model} was not free in time",
         where=where,
-        expected=f"the model's turn within {seconds:g} s",
-        got="a process that still has it",
-        fix="look which run deploys or rolls back the model; try again when it has ended",
+        expected=f"the lock within {seconds:g} s",
+        got="another process holds it",
+        fix="find the run that deploys or rolls back the model, and try again after its end",
     )

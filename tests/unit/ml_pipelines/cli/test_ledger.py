@@ -135,7 +135,7 @@ def test_verify_reports_a_tampered_entry(services: Any, command: Command, tmp_pa
 
 def test_verify_reports_an_external_change(services: Any, command: Command) -> None:
     services.registry.set_alias("churn", "1", "champion")
-    told = "churn: the alias champion was moved outside, from version 2 to version 1\n"
+    told = "churn: the alias champion was changed externally, from version 2 to version 1\n"
     for arguments, code in ((("ledger", "verify"), 1), (("history", "churn"), 0), (("why", "churn:2"), 0)):
         ended, out, _ = command(*arguments)
         assert (ended, told in out) == (code, True)
@@ -220,5 +220,5 @@ def test_backtest_refuses_a_model_without_decisions(judged: Any, command: Comman
     code, _, err = command("gate", "backtest", "--rules", str(tmp_path / "rules.yaml"), "--model", "nobody")
     assert (code, err.splitlines()[0]) == (
         1,
-        "RequestError: the ledger has no decision on 'nobody' that could be judged again",
+        "RequestError: the ledger has no decision on 'nobody' with metrics",
     )

@@ -48,11 +48,11 @@ def test_other_bytes_are_told() -> None:
     registry.files["models:/m-0"] = b"forged"
     with pytest.raises(ArtifactCorrupt) as caught:
         verified_model_bytes(registry, version)
-    assert caught.value.what == "the registry serves another file than was registered"
+    assert caught.value.what == "the registry returns another file than was registered"
     assert caught.value.where == "model churn, version 1"
     assert caught.value.expected == f"sha256 {hashlib.sha256(b'model 0').hexdigest()}"
     assert caught.value.got == f"sha256 {hashlib.sha256(b'forged').hexdigest()}"
-    assert caught.value.fix.startswith("start the run again; if it happens again")
+    assert caught.value.fix.startswith("start the run again; if it fails again")
 
 
 def test_a_version_of_unknown_origin_is_refused() -> None:
@@ -60,7 +60,7 @@ def test_a_version_of_unknown_origin_is_refused() -> None:
     with pytest.raises(RegistryError) as caught:
         verified_model_bytes(registry, replace(version_of(registry, "1"), artifact=None))
     assert str(caught.value) == (
-        "version 1 was not registered by a pipeline, so nothing proves that its file is the one that was trained\n"
+        "version 1 was not registered by a pipeline, so its model file can't be verified\n"
         "  where: model churn, version 1\n"
         "  expected: the tag ml_pipelines.artifact with the file's digest, as the register step writes it\n"
         "  got: no such tag\n"

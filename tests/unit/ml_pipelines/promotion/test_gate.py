@@ -42,7 +42,7 @@ def test_a_first_model_needs_thresholds_and_dummy_only() -> None:
         ("threshold recall", "recall is 0.7 and must be at least 0.7"),
         (
             "beats dummy",
-            "roc_auc is 0.4 better than that of a model that learned nothing, and must be at least 0.01 better",
+            "roc_auc is 0.4 better than that of the dummy baseline, and must be at least 0.01 better",
         ),
         ("first model", "there is no champion to compare with"),
     ]
@@ -152,14 +152,14 @@ def test_the_champions_own_model_again_is_no_change_whatever_was_allowed() -> No
     for promote in ("auto", "hold", "never"):
         decision = judged(evidence({"roc_auc": 0.4}, **against(0, 0)), promote, same=True, thresholds={"roc_auc": 0.8})
         assert decision.outcome == "no_change"
-        assert decision.reason == "data, code, parameters and environment gave the champion's own model again"
+        assert decision.reason == "data, code, parameters and environment resulted in the champion's model file"
 
 
 @pytest.mark.parametrize(
     ("promote", "outcome", "reason"),
     [
         ("auto", "promoted", "all 2 rules passed"),
-        ("hold", "held", "all rules passed; this run asks a person before the model may serve"),
+        ("hold", "held", "all rules passed; this run asks for approval before the promotion"),
         ("never", "rejected", "promotion was switched off for this run; all rules passed"),
     ],
 )
@@ -179,7 +179,7 @@ def test_a_gate_may_ask_a_person_every_time() -> None:
     decision = judged(evidence({"roc_auc": 0.9}), approval={"when": "always"})
     assert (decision.outcome, decision.reason) == (
         "held",
-        "all rules passed; a person is asked before any model may serve",
+        "all rules passed; the gate asks for approval of every promotion",
     )
 
 

@@ -86,7 +86,7 @@ def test_one_entry_that_is_altered_is_found(made: Any, data: st.DataObject) -> N
     document["decision"]["reason"] = "another"
     altered = replace(stored[index], text=json.dumps(document, sort_keys=True, separators=(",", ":")))
     found = chain_errors([*stored[:index], altered, *stored[index + 1 :]], head)
-    assert found == [f"entry {index + 1} was altered: its text has another hash than was noted with it"]
+    assert found == [f"entry {index + 1} was altered: its text has another hash than the stored one"]
 
 
 @law
@@ -107,7 +107,7 @@ def test_one_that_is_altered_with_its_hash_is_found_by_its_neighbour(made: Any, 
     found = chain_errors([*stored[:index], forged, *stored[index + 1 :]], head)
     last = index + 1 == len(stored)
     assert found == [
-        f"entry {index + 1} was altered: the head has noted another hash of it"
+        f"entry {index + 1} was altered: the head stores another hash of it"
         if last
         else f"entry {index + 2} does not follow the entry before it, which had another hash"
     ]
@@ -134,15 +134,18 @@ def test_two_that_have_changed_places_are_found(made: Any, data: st.DataObject) 
     swapped[one] = replace(stored[one], seq=stored[other].seq)
     swapped[other] = replace(stored[other], seq=stored[one].seq)
     found = chain_errors(swapped, head)
-    assert f"entry {one + 1} was put there from elsewhere: it is entry {other + 1} of m" in found
-    assert f"entry {other + 1} was put there from elsewhere: it is entry {one + 1} of m" in found
+    assert f"entry {one + 1} was copied from another place: it is entry {other + 1} of m" in found
+    assert f"entry {other + 1} was copied from another place: it is entry {one + 1} of m" in found
 
 
 @pytest.mark.parametrize(
     ("change", "flaw"),
     [
-        ({"run_id": "other"}, "entry 2 was altered: it is found under another run than its own"),
-        ({"text": "{", "hash": sha256_hex("{")}, "entry 2 can't be read: its text is none that this version"),
+        ({"run_id": "other"}, "entry 2 was altered: its index names another run than its text"),
+        (
+            {"text": "{", "hash": sha256_hex("{")},
+            "entry 2 can't be read: its text has another format than this version",
+        ),
     ],
 )
 def test_what_it_is_found_by_counts_too(change: dict[str, Any], flaw: str) -> None:
@@ -152,8 +155,8 @@ def test_what_it_is_found_by_counts_too(change: dict[str, Any], flaw: str) -> No
 
 def test_the_head_must_be_there_and_know_the_last() -> None:
     stored, head = chain_of([{}, {}])
-    assert chain_errors(stored, None) == ["the head is missing, which tells that entry 2 is the last one"]
+    assert chain_errors(stored, None) == ["the head of the chain is missing; entry 2 is the last one found"]
     early = chain.ChainHead(1, stored[0].hash)
-    assert chain_errors(stored, early) == ["entry 2 is not known to the head, which tells that entry 1 is the last"]
+    assert chain_errors(stored, early) == ["entry 2 is after entry 1, the last one that the head stores"]
     assert chain_errors([], head) == ["entries 1 to 2 are missing: the chain is cut off at its end"]
     assert chain_errors([], None) == chain_errors([], chain.START) == []

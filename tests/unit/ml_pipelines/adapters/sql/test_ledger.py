@@ -130,7 +130,7 @@ def test_entries_stay_as_they_are(file: Path, written: list[LedgerEntry], statem
     [
         (
             "UPDATE ml_ledger_entries SET text = replace(text, 'so', 'no') WHERE seq = 2",
-            "entry 2 was altered: its text has another hash than was noted with it",
+            "entry 2 was altered: its text has another hash than the stored one",
         ),
         ("DELETE FROM ml_ledger_entries WHERE seq IN (2, 3)", "entries 2 to 3 are missing"),
         ("DELETE FROM ml_ledger_entries WHERE seq = 4", "entry 4 is missing: the chain is cut off at its end"),
@@ -138,7 +138,7 @@ def test_entries_stay_as_they_are(file: Path, written: list[LedgerEntry], statem
             "UPDATE ml_ledger_entries SET seq = 9 - seq WHERE seq > 1",
             "entries 2 to 4 are missing",
         ),
-        ("DELETE FROM ml_ledger_heads", "the head is missing, which tells that entry 4 is the last one"),
+        ("DELETE FROM ml_ledger_heads", "the head of the chain is missing; entry 4 is the last one found"),
     ],
 )
 def test_what_somebody_has_done_to_it_is_found(
@@ -243,10 +243,10 @@ def test_a_turn_is_waited_for_and_the_wait_has_an_end(
     assert held.wait(60)
     with pytest.raises(ServiceUnavailable) as caught, model_lock(database, "m", wait_seconds=0.01):
         pass
-    assert caught.value.what == "somebody else has been changing which version of m serves"
-    assert caught.value.expected == "the model's turn within 0.01 s"
-    assert caught.value.fix.startswith("look which run deploys or rolls back the model")
-    assert "somebody else is changing which version of m serves: waiting" in caplog.text
+    assert caught.value.what == "the model lock of m was not free in time"
+    assert caught.value.expected == "the lock within 0.01 s"
+    assert caught.value.fix.startswith("find the run that deploys or rolls back the model")
+    assert "waiting for the model lock of m" in caplog.text
     in_thread(wait)
     assert not had.is_set()
     done.set()
@@ -273,7 +273,7 @@ def test_a_folder_where_no_turn_can_be_taken(file: Path) -> None:
     ledger.models()
     os.mkfifo(f"{file}.locks")
     with (
-        pytest.raises(LedgerError, match="the file that lets runs take turns can't be used") as caught,
+        pytest.raises(LedgerError, match="the file of the model lock can't be used") as caught,
         ledger.lock("m"),
     ):
         pass

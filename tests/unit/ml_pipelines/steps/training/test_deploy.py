@@ -95,7 +95,7 @@ def test_other_bytes_are_never_loaded(run: Any) -> None:
     run.services.tracking.files[run.facts[0].model_uri] = b"forged"
     with pytest.raises(ArtifactCorrupt) as caught:
         deployed(run, version)
-    assert caught.value.what == "the registry serves another file than was registered"
+    assert caught.value.what == "the registry returns another file than was registered"
     assert caught.value.where == "model churn, version 1"
     assert caught.value.expected == f"sha256 {run.models[0].sha256}"
     assert aliases(run) == {"challenger": "1"}
@@ -119,7 +119,7 @@ def test_a_model_that_predicts_something_else_is_not_deployed(run: Any) -> None:
     version = registered(run)
     with pytest.raises(VerificationFailed) as caught:
         deployed(run, version)
-    assert caught.value.what == "the registered model does not predict what it predicted when it was trained"
+    assert caught.value.what == "the predictions of the registered model differ from those at training"
     assert caught.value.expected == "the 10 numbers stored at training, within 1e-06"
     assert caught.value.got.startswith("numbers off by 0.")
     assert caught.value.fix == "deploy with the package versions that the training record lists, or train again"
@@ -167,9 +167,9 @@ def test_an_alias_that_does_not_stay_is_an_error(run: Any, monkeypatch: Any, ali
             set_alias(model, version, name)
 
     monkeypatch.setattr(registry, "set_alias", deaf)
-    with pytest.raises(RegistryError, match=f"alias {alias} does not point where it was set to") as caught:
+    with pytest.raises(RegistryError, match=f"alias {alias} points to another version than it was set to") as caught:
         deployed(run, new, index=1, against=old)
-    assert caught.value.fix == "look who else sets aliases in the registry, then run the step again"
+    assert caught.value.fix == "check which other process sets aliases in the registry, then run the step again"
 
 
 def test_a_challenger_that_came_meanwhile_is_kept(run: Any) -> None:
