@@ -93,8 +93,8 @@ def test_a_task_that_fails_twice_and_then_succeeds_ends_green(server: Server) ->
     message = server.message("stubborn", "^🟢 stubborn succeeded")
     assert "*train* recovered on try 3" in message.shown
     first, second = [reply.text for reply in message.replies]
-    assert first.startswith("*train* failed on try 1 of 3, it is tried again · owner tests")
-    assert second.startswith("*train* failed on try 2 of 3, it is tried again · owner tests")
+    assert first.startswith("*train* failed on try 1 of 3, retry scheduled · owner tests")
+    assert second.startswith("*train* failed on try 2 of 3, retry scheduled · owner tests")
     assert "```\ntry 2 found\nno route to &lt;host&gt;\n```" in second
 
 
