@@ -1,6 +1,6 @@
-"""The ports in memory, for tests and trials: what they show from outside is what the real systems show.
+"""The ports in memory, for tests. They behave as the real systems do.
 
-Set `down` on any of them, and every call says that the server does not answer.
+If `down` is set on one of them, every call raises ServiceUnavailable.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def _answer(name: str, *, down: bool) -> None:
 
 @dataclass(slots=True, kw_only=True)
 class FakeRun:
-    """What was written down for one training.
+    """A training on the tracking server in memory.
 
     Attributes:
-        identity: whose training it is.
-        training: as it was logged last.
+        identity: the run and the task of the training.
+        training: the training as it was logged last.
         metrics: of the training and its evaluation.
         figures: SVG bytes by file name.
         documents: JSON texts by file name.
@@ -52,7 +52,7 @@ class FakeTracking:
     Attributes:
         runs: by run id.
         files: bytes of the logged models, by model URI.
-        open_seconds: for how long runs of a pipeline have been open, by pipeline.
+        open_seconds: ages of the open runs, by pipeline.
     """
 
     def __init__(self) -> None:
@@ -62,11 +62,11 @@ class FakeTracking:
         self.open_seconds: dict[str, list[float]] = {}
 
     def log_training(self, identity: Identity, training: Training) -> TrackedModel:
-        """One run and one logged model for an identity."""
+        """Log a training: an identity has one run."""
         _answer("tracking server", down=self.down)
-        whose = f"{identity.pipeline}/{identity.run_id}/{identity.task_id}/{identity.map_index}"
-        run_id = hashlib.sha256(whose.encode()).hexdigest()[:32]
-        # A model that is not the one logged before gets an address of its own: a logged model never changes.
+        name = f"{identity.pipeline}/{identity.run_id}/{identity.task_id}/{identity.map_index}"
+        run_id = hashlib.sha256(name.encode()).hexdigest()[:32]
+        # A logged model never changes, so another model gets another URI.
         model = hashlib.sha256(f"{run_id}{training.model_ref.sha256}".encode()).hexdigest()[:32]
         run = self.runs.setdefault(run_id, FakeRun(identity=identity, training=training))
         run.training = training
@@ -77,17 +77,17 @@ class FakeTracking:
     def log_evaluation(
         self, tracked: TrackedModel, metrics: dict[str, float], figures: dict[str, bytes], documents: dict[str, str]
     ) -> None:
-        """Add to a run that was logged before."""
+        """Add metrics, figures and documents to a logged run."""
         _answer("tracking server", down=self.down)
         if tracked.run_id not in self.runs:
-            raise RegistryError("there is no such run", got=tracked.run_id, fix="run the train step again")
+            raise RegistryError("the run does not exist", got=tracked.run_id, fix="run the train step again")
         run = self.runs[tracked.run_id]
         run.metrics |= metrics
         run.figures |= figures
         run.documents |= documents
 
     def close_abandoned(self, pipeline: str, older_than_seconds: float) -> int:
-        """Close what is in `open_seconds` and old enough."""
+        """Close the runs in `open_seconds` that are older."""
         _answer("tracking server", down=self.down)
         ages = self.open_seconds.get(pipeline, [])
         self.open_seconds[pipeline] = [age for age in ages if age <= older_than_seconds]
@@ -113,31 +113,31 @@ class FakeRegistry:
         self._uris: dict[tuple[str, str], str] = {}
 
     def by_alias(self, model: str, alias: str) -> ModelVersion | None:
-        """The version that an alias points to."""
+        """Return the version of an alias."""
         _answer("model registry", down=self.down)
         version = self.aliases.get((model, alias))
         return None if version is None else self._version(model, version)
 
     def by_version(self, model: str, version: str) -> ModelVersion | None:
-        """A version by its number."""
+        """Return a version by its number."""
         _answer("model registry", down=self.down)
-        known = {each.version for each in self.versions.get(model, [])}
-        return self._version(model, version) if version in known else None
+        versions = {registered.version for registered in self.versions.get(model, [])}
+        return self._version(model, version) if version in versions else None
 
     def register(
         self, model: str, tracked: TrackedModel, artifact: ArtifactRef, identity: Identity, tags: dict[str, str]
     ) -> ModelVersion:
-        """One version for a model URI."""
+        """Register a tracked model: a model URI has one version."""
         _answer("model registry", down=self.down)
         versions = self.versions.setdefault(model, [])
-        for known in versions:
-            if self._uris[model, known.version] == tracked.model_uri:
-                return self._version(model, known.version)
-        whose = {"ml_pipelines.pipeline": identity.pipeline, "ml_pipelines.run_id": identity.run_id}
-        made = ModelVersion(model, str(len(versions) + 1), artifact, tags | whose)
-        versions.append(made)
-        self._uris[model, made.version] = tracked.model_uri
-        return made
+        for registered in versions:
+            if self._uris[model, registered.version] == tracked.model_uri:
+                return self._version(model, registered.version)
+        run_tags = {"ml_pipelines.pipeline": identity.pipeline, "ml_pipelines.run_id": identity.run_id}
+        registered = ModelVersion(model, str(len(versions) + 1), artifact, tags | run_tags)
+        versions.append(registered)
+        self._uris[model, registered.version] = tracked.model_uri
+        return registered
 
     def set_alias(self, model: str, version: str, alias: str) -> None:
         """Point an alias at a version."""
@@ -151,32 +151,32 @@ class FakeRegistry:
         self.aliases.pop((model, alias), None)
 
     def fetch(self, version: ModelVersion) -> bytes:
-        """The bytes behind a version."""
+        """Return the bytes of a version's file."""
         _answer("model registry", down=self.down)
         data = self.files.get(self._uris.get((version.model, version.version), ""))
         if data is None:
             raise RegistryError(
-                f"the file of version {version.version} is gone",
+                f"the file of version {version.version} does not exist",
                 where=f"model {version.model}",
                 fix="restore the registry's artifacts, or train and deploy another version",
             )
         return data
 
     def _version(self, model: str, version: str) -> ModelVersion:
-        for known in self.versions.get(model, []):
-            if known.version == version:
+        for registered in self.versions.get(model, []):
+            if registered.version == version:
                 aliases = tuple(sorted(name for (of, name), to in self.aliases.items() if (of, to) == (model, version)))
-                return replace(known, aliases=aliases)
-        raise RegistryError(f"there is no version {version} of {model}", fix="name a version that is registered")
+                return replace(registered, aliases=aliases)
+        raise RegistryError(f"there is no version {version} of {model}", fix="name a registered version")
 
 
 class FakeLedger:
     """:class:`ml_pipelines.ports.Ledger` in memory.
 
     Attributes:
-        written: all entries of all models, the oldest first; take some away or replace them, and the chain is broken.
-        heads: where each model's chain ends.
-        moment: of the next entry; a second later with each.
+        written: all entries of all models, the oldest first. A test breaks the chain by a change of this list.
+        heads: the head of each model's chain.
+        moment: time of the next entry; each entry adds a second.
     """
 
     def __init__(self) -> None:
@@ -187,7 +187,7 @@ class FakeLedger:
         self._locked: set[str] = set()
 
     def record(self, identity: Identity, decision: Decision, details: RunDetails) -> LedgerEntry:
-        """Write to the end of the model's chain what is not there yet."""
+        """Append the decision of a run to the model's chain, unless it has the same entry."""
         _answer("ledger", down=self.down)
         of_run = [entry for entry in self._of(decision.model) if _is_of(entry, identity.pipeline, identity.run_id)]
         if of_run and chain.is_same_record(of_run[-1], decision, details):
@@ -206,23 +206,23 @@ class FakeLedger:
         return entry
 
     def entry(self, pipeline: str, run_id: str) -> LedgerEntry | None:
-        """What was recorded last for a run."""
+        """Return the latest entry of a run."""
         _answer("ledger", down=self.down)
         return next((entry for entry in reversed(self.written) if _is_of(entry, pipeline, run_id)), None)
 
     def entries(self, model: str, *, limit: int = 100, before: int | None = None) -> tuple[LedgerEntry, ...]:
-        """Entries of a model, the newest first."""
+        """Return entries of a model, the newest first."""
         _answer("ledger", down=self.down)
-        found = [entry for entry in reversed(self._of(model)) if before is None or entry.seq < before]
-        return tuple(found[:limit])
+        entries = [entry for entry in reversed(self._of(model)) if before is None or entry.seq < before]
+        return tuple(entries[:limit])
 
     def models(self) -> tuple[str, ...]:
-        """The models that have entries."""
+        """Return the models that have entries."""
         _answer("ledger", down=self.down)
         return tuple(sorted(self.heads))
 
     def verify(self, model: str) -> tuple[str, ...]:
-        """What is wrong with a model's chain."""
+        """Return the flaws of a model's chain."""
         _answer("ledger", down=self.down)
         stored = [
             chain.StoredEntry(
@@ -257,12 +257,12 @@ def _is_of(entry: LedgerEntry, pipeline: str, run_id: str) -> bool:
 
 
 class FakeServices:
-    """:class:`ml_pipelines.ports.Services` in memory. The registry serves the models that the tracking logged.
+    """:class:`ml_pipelines.ports.Services` in memory. The registry serves the logged models of the tracking server.
 
     Attributes:
         blobs: the artifact store: bytes by URI.
-        sources: what :meth:`source` gives, in the order in which they were declared with :meth:`serve`.
-        done: what :meth:`tasks` gives.
+        sources: the declared sources with their adapters; see :meth:`add_source`.
+        done: records of the ended tasks, for :meth:`tasks`.
     """
 
     server_id = "memory"
@@ -276,16 +276,16 @@ class FakeServices:
         self.sources: list[tuple[Any, DataSource]] = []
         self.done: list[TaskRecord] = []
 
-    def serve(self, declared: SourceSection, source: DataSource) -> None:
-        """Stand in for a declared source."""
+    def add_source(self, declared: SourceSection, source: DataSource) -> None:
+        """Set the adapter of a declared source."""
         self.sources.append((declared, source))
 
     def source(self, declared: SourceSection) -> DataSource:
-        """What was served under an equal declaration."""
-        for known, source in self.sources:
-            if known == declared:
+        """Return the adapter that was added for an equal declaration."""
+        for section, source in self.sources:
+            if section == declared:
                 return source
-        raise SourceNotFound("no source stands in for this declaration", got=repr(declared), fix="serve() one first")
+        raise SourceNotFound("there is no adapter for this source", got=repr(declared), fix="call add_source() first")
 
     def put(self, data: bytes, *, kind: ArtifactKind, rows: int | None = None) -> ArtifactRef:
         """Store bytes, as :func:`ml_pipelines.runner.step.run_step` would."""
@@ -295,10 +295,10 @@ class FakeServices:
         return ArtifactRef(uri=uri, sha256=digest, bytes=len(data), kind=kind, rows=rows)
 
     def prepare_smoke_test(self) -> None:
-        """It needs nothing here."""
+        """Do nothing: a smoke test in memory needs no preparation."""
 
     def smoke_test(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
-        """What a version answers to the smoke rows of its training, in this process."""
+        """Return the predictions of a version for the smoke rows of its training, in this process."""
         from ml_pipelines.modeling.features import frame_from_records, predict
         from ml_pipelines.modeling.serialization import load_model
 
@@ -308,9 +308,9 @@ class FakeServices:
         )
 
     def read(self, ref: ArtifactRef) -> bytes:
-        """The verified bytes of an artifact."""
+        """Return the verified bytes of an artifact."""
         if ref.uri not in self.blobs:
-            raise ArtifactMissing("there are no bytes at this address", where=ref.uri, fix="run the step again")
+            raise ArtifactMissing("the artifact does not exist", where=ref.uri, fix="run the step again")
         return _verified(ref, self.blobs[ref.uri])
 
     def copy_artifact(self, ref: ArtifactRef, data: bytes) -> ArtifactRef:
@@ -322,14 +322,14 @@ class FakeServices:
         return self.put(data, kind=kind)
 
     def runs(self, pipeline: str) -> list[str]:
-        """Of `done`, the last one first."""
-        ids = [each.identity.run_id for each in reversed(self.done) if each.identity.pipeline == pipeline]
+        """Return the runs in `done`, the latest first."""
+        ids = [record.identity.run_id for record in reversed(self.done) if record.identity.pipeline == pipeline]
         return list(dict.fromkeys(ids))
 
     def tasks(self, identity: Identity) -> list[TaskRecord]:
-        """What is in `done` of the run."""
+        """Return the records in `done` of a run."""
         run = (identity.pipeline, identity.run_id)
-        return [each for each in self.done if (each.identity.pipeline, each.identity.run_id) == run]
+        return [record for record in self.done if (record.identity.pipeline, record.identity.run_id) == run]
 
 
 def _verified(ref: ArtifactRef, data: bytes) -> bytes:

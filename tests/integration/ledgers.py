@@ -13,7 +13,7 @@ from ml_pipelines.promotion import hash_chain as chain
 
 
 def entries_of(url: str) -> list[LedgerEntry]:
-    """All entries of all models, the newest of each model first; every chain is whole."""
+    """All entries of all models, the newest of each model first; every chain is intact."""
     ledger = SqlLedger(url)
     models = ledger.models()
     assert {model: ledger.verify(model) for model in models} == dict.fromkeys(models, ())

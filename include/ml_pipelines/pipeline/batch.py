@@ -1,6 +1,7 @@
-"""The table of the steps of batch scoring and of its drift, as :mod:`ml_pipelines.pipeline.training` is the training's.
+"""The step tables of batch scoring and drift measurement.
 
-It is a table of its own because a training's fingerprint covers the code of all steps of a training, and of no other.
+They are separate from :mod:`ml_pipelines.pipeline.training`, because the fingerprint of a training covers the code of
+all training steps and of no other step.
 """
 
 from __future__ import annotations
@@ -54,4 +55,4 @@ DRIFT_STEPS: dict[str, Step] = {
 }
 
 BATCH_STEPS = SCORING_STEPS | DRIFT_STEPS
-"""Both."""
+"""The steps of batch scoring and of drift measurement."""

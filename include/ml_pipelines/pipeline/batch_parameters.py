@@ -1,7 +1,6 @@
-"""What each step of batch scoring is told; see :mod:`ml_pipelines.pipeline.parameters`.
+"""The parameters of each step of batch scoring; see :mod:`ml_pipelines.pipeline.parameters`.
 
-What an earlier step has found out (which shard, which model, which shards are done) is added by whoever runs the
-steps, with `for_shard` and `for_results`.
+The methods `for_shard` and `for_results` add the results of earlier steps.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ __all__ = [
 
 
 class IngestBatchParameters(Parameters):
-    """Where the rows are, which of their columns are needed beside the model's, and which model."""
+    """The source of the rows, the columns to keep beside the features, and the model."""
 
     not_in_key: ClassVar[frozenset[str]] = frozenset({"source", "model"})
 
@@ -42,18 +41,18 @@ class IngestBatchParameters(Parameters):
         return cls(source=data.source, key=data.key, keep=spec.output.keep, types=data.types, model=spec.model)
 
     def for_run(self, options: RunOptions) -> Self:
-        """The revision and the version that the run asks for.
+        """Return the parameters with the data revision and the model version of a run.
 
         Raises:
             RequestError: the source has no revisions.
         """
-        asked = options.model_version
-        model = self.model.at_version(asked) if asked else self.model
+        version = options.model_version
+        model = self.model.at_version(version) if version else self.model
         return self.model_copy(update={"source": revised(self.source, options.data_revision), "model": model})
 
 
 class PlanShardsParameters(Parameters):
-    """How the rows are cut, and what tells them apart."""
+    """The key of the rows, and the size of the shards."""
 
     key: str
     shards: Shards
@@ -63,12 +62,12 @@ class PlanShardsParameters(Parameters):
         return cls(key=spec.data.key, shards=spec.shards)
 
     def for_run(self, options: RunOptions) -> Self:
-        """Of the size that the run asks for."""
+        """Return the parameters with the shard size of a run."""
         return self.model_copy(update={"shards": Shards(rows=options.shard_rows)}) if options.shard_rows else self
 
 
 class ScoreShardParameters(Parameters):
-    """Which columns go with the scores; and which shard and model, whose digests are what counts."""
+    """The columns to keep, the shard and the model. The digests of the artifacts are part of the key."""
 
     not_in_key: ClassVar[frozenset[str]] = frozenset({"index", "shard", "model", "training"})
 
@@ -84,7 +83,7 @@ class ScoreShardParameters(Parameters):
         return cls(key=spec.data.key, keep=spec.output.keep)
 
     def for_shard(self, index: int, batch: StepResult, plan: StepResult) -> Self:
-        """For one shard of a plan, and the model that the batch was pinned with."""
+        """Return the parameters for one shard of a plan, with the pinned model of the batch."""
         pinned: Any = batch.values["model"]
         refs = {name: ArtifactRef.model_validate(pinned[of]) for name, of in _PINNED.items()}
         return self.model_copy(update={"index": index, "shard": plan.outputs[f"shard_{index}"], **refs})
@@ -94,7 +93,7 @@ _PINNED = {"model": "artifact", "training": "training"}
 
 
 class ShardScores(Section):
-    """What became of a shard's rows."""
+    """The scores and the quarantine of one shard."""
 
     index: int
     rows: int
@@ -103,7 +102,7 @@ class ShardScores(Section):
 
 
 class CollectScoresParameters(Parameters):
-    """Whose scores these are, how many rows were planned, what has come of them, and how many must have a score."""
+    """The model, the planned rows of each shard, the scored shards, and the share of rows that need a score."""
 
     not_in_key: ClassVar[frozenset[str]] = frozenset({"done"})
 
@@ -120,17 +119,17 @@ class CollectScoresParameters(Parameters):
         return cls(key=spec.data.key, min_scored=spec.min_scored, model=spec.model.name)
 
     def for_results(self, batch: StepResult, plan: StepResult, scored: Sequence[StepResult]) -> Self:
-        """For a plan, and the results of those of its shards that did not fail."""
+        """Return the parameters for a plan and the results of the shards that did not fail."""
         planned, pinned = tuple(plan.values["shards"]), batch.values  # type: ignore[arg-type]
         pin = DataPin.model_validate(pinned["pin"])
         done = []
-        for each in sorted(scored, key=lambda result: int(result.values["shard"])):  # type: ignore[arg-type]
-            index = int(each.values["shard"])  # type: ignore[arg-type]
-            done.append(ShardScores(index=index, rows=planned[index], **each.outputs))
+        for result in sorted(scored, key=lambda scores: int(scores.values["shard"])):  # type: ignore[arg-type]
+            index = int(result.values["shard"])  # type: ignore[arg-type]
+            done.append(ShardScores(index=index, rows=planned[index], **result.outputs))
         return self.model_copy(
             update={
                 "version": pinned["model"]["version"],  # type: ignore[index,call-overload]
-                # Rows that no source tells apart by a digest are told apart by themselves.
+                # A source without a digest of its version: the digest of the table stands for it.
                 "data": pin.digest or f"sha256:{batch.outputs['table'].sha256}",
                 "planned": planned,
                 "done": tuple(done),
@@ -139,7 +138,7 @@ class CollectScoresParameters(Parameters):
 
 
 class MeasureDriftParameters(Parameters):
-    """Which batches are compared with the training of which model, and what counts as drift."""
+    """The monitored scoring pipeline, the model of reference, and the limits of drift."""
 
     not_in_key: ClassVar[frozenset[str]] = frozenset({"watch", "model"})
 
@@ -152,6 +151,6 @@ class MeasureDriftParameters(Parameters):
         return cls(watch=spec.watch, model=spec.model, limits=spec.limits)
 
     def for_run(self, options: RunOptions) -> Self:
-        """Against the training of the version that the run asks for."""
-        asked = options.model_version
-        return self.model_copy(update={"model": self.model.at_version(asked)}) if asked else self
+        """Return the parameters with the model version of a run."""
+        version = options.model_version
+        return self.model_copy(update={"model": self.model.at_version(version)}) if version else self

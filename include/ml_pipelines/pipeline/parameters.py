@@ -1,7 +1,7 @@
-"""What each step is told: the parts of the declaration that it needs, and nothing else, since they are part of its key.
+"""The parameters of each step: the sections of the declaration that it needs, which are part of its cache key.
 
-Every class has `of(spec)`, which takes them from a declaration. A field named in `not_in_key` tells where something
-is, not what it is; the step's `resolve` phase turns it into a digest.
+Each class has a method `of(spec)` that takes them from a declaration. A field in `not_in_key` is an address or a
+selection; the step's `resolve` phase turns it into a digest.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ __all__ = [
 
 
 class RunOptions(Section):
-    """What the person who starts a run may set: Airflow's trigger form, and the options of the command line.
+    """The options of a run: the fields of Airflow's trigger form and the options of the command line.
 
     Attributes:
-        data_revision: use this revision of the data instead of the declared one (DVC only).
-        force: compute every step even if its result is there.
-        candidates: train only these; empty means all.
-        promote: `auto` follows the gate, `hold` asks first, `never` changes nothing in production.
-        model_version: score a batch with this version, or with the one that this alias points to.
-        shard_rows: cut a batch into shards of so many rows.
+        data_revision: revision of the data instead of the declared one, for a source with revisions.
+        force: compute every step, also if its result is cached.
+        candidates: names of the candidates to train; empty for all.
+        promote: `auto` follows the gate, `hold` requires an approval, `never` keeps the champion.
+        model_version: version or alias of the model that scores a batch.
+        shard_rows: rows per shard of a batch.
     """
 
     data_revision: str | None = None
@@ -66,13 +66,13 @@ class RunOptions(Section):
 
 
 class Parameters(Section):
-    """Base: parameters of a step."""
+    """Base class of the parameters of a step."""
 
     not_in_key: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def of(cls, spec: Any) -> Self:
-        """The parameters that a declaration gives the step."""
+        """Return the parameters of the step from a declaration."""
         raise NotImplementedError(f"{cls.__name__}.of")
 
     def for_run(self, options: RunOptions) -> Self:
@@ -86,7 +86,7 @@ class Parameters(Section):
 
 
 class IngestParameters(Parameters):
-    """Where the rows are, and the types of the declared columns."""
+    """The source of the rows, and the types of the declared columns."""
 
     not_in_key: ClassVar[frozenset[str]] = frozenset({"source"})
 
@@ -103,7 +103,7 @@ class IngestParameters(Parameters):
         return cls(source=data.source, types=types, key=data.key, target=data.target, ignore=data.ignore)
 
     def for_run(self, options: RunOptions) -> Self:
-        """The revision that the run asks for.
+        """Return the parameters with the data revision of a run.
 
         Raises:
             RequestError: the source has no revisions.
@@ -131,7 +131,7 @@ def revised(source: SourceSection, revision: str | None) -> SourceSection:
 
 
 class CompareWithChampionParameters(Parameters):
-    """All that a decision rests on beside data, code and environment. `force` goes on whatever has changed."""
+    """The part of a declaration that a decision depends on. `force` continues although nothing has changed."""
 
     not_in_key: ClassVar[frozenset[str]] = frozenset({"force"})
 
@@ -157,13 +157,14 @@ class CompareWithChampionParameters(Parameters):
         return cls(model=spec.model.name, task=spec.model.task, candidates=spec.effective_candidates, **data, **same)
 
     def for_run(self, options: RunOptions) -> Self:
-        """With the candidates that the run trains, and its own word on force."""
-        chosen = tuple(each for each in self.candidates if not options.candidates or each.name in options.candidates)
+        """Return the parameters with the candidates and `force` of a run."""
+        names = options.candidates
+        chosen = tuple(candidate for candidate in self.candidates if not names or candidate.name in names)
         return self.model_copy(update={"candidates": chosen, "force": options.force})
 
 
 class CheckQualityParameters(Parameters):
-    """What the table must be."""
+    """The declared columns and checks."""
 
     task: Task
     key: str | None
@@ -178,7 +179,7 @@ class CheckQualityParameters(Parameters):
 
 
 class PreprocessParameters(Parameters):
-    """Which column must be there in every row."""
+    """The target, which every row must have."""
 
     target: str
 
@@ -188,7 +189,7 @@ class PreprocessParameters(Parameters):
 
 
 class SplitParameters(Parameters):
-    """How rows are dealt out."""
+    """The rule that splits the rows."""
 
     task: Task
     key: str | None
@@ -201,7 +202,7 @@ class SplitParameters(Parameters):
 
 
 class TrainParameters(Parameters):
-    """One candidate, and the columns it may learn from: all but `key` and `target`."""
+    """A candidate, and its columns. `key` and `target` are not features."""
 
     task: Task
     key: str | None
@@ -215,7 +216,7 @@ class TrainParameters(Parameters):
 
     @classmethod
     def of(cls, spec: PipelineSpec, candidate: Candidate | None = None) -> Self:
-        """The parameters for one candidate, the first one unless told."""
+        """Return the parameters for one candidate, by default the first."""
         data = spec.data
         return cls(
             task=spec.model.task,
@@ -233,7 +234,7 @@ class TrainParameters(Parameters):
 
 
 class EvaluateParameters(Parameters):
-    """How candidates are ranked, which groups are measured on their own, and how sure an interval is to hold.
+    """The metrics, the slices, and the confidence of the intervals.
 
     `other_metrics` are the metrics that the gate names and this package does not declare. `model` finds the champion.
     Limits of the gate are absent, because another limit needs no new evaluation.
@@ -274,7 +275,7 @@ class EvaluateParameters(Parameters):
 
 
 class DecideParameters(Parameters):
-    """The gate. `promote` is what the person who started the run allows."""
+    """The gate, and the promotion that the run allows."""
 
     model: str
     gate: Gate
@@ -285,12 +286,12 @@ class DecideParameters(Parameters):
         return cls(model=spec.model.name, gate=spec.gate)
 
     def for_run(self, options: RunOptions) -> Self:
-        """With the run's own word on promotion."""
+        """Return the parameters with the promotion option of a run."""
         return self.model_copy(update={"promote": options.promote})
 
 
 class RegisterParameters(Parameters):
-    """Under which name."""
+    """The name of the model."""
 
     model: str
 
@@ -300,8 +301,8 @@ class RegisterParameters(Parameters):
 
 
 class DeployParameters(RegisterParameters):
-    """Which model."""
+    """The name of the model."""
 
 
 class RecordParameters(RegisterParameters):
-    """Which model."""
+    """The name of the model."""

@@ -1,4 +1,4 @@
-"""What the phases of a step give back and are given; see :mod:`ml_pipelines.pipeline.training`."""
+"""The row of a step, and the arguments and results of its phases; see :mod:`ml_pipelines.pipeline.training`."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def all_artifacts(references: References, name: str) -> tuple[ArtifactRef, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
-    """What `resolve(parameters, inputs, services, identity)` found out about the outside world.
+    """The result of `resolve(parameters, inputs, services, identity)`.
 
     Attributes:
-        inputs: artifacts to compute from, beside those of the request.
-        key_facts: what else the result depends on; part of the key.
-        values: go into the result's values as they are.
-        prepare: called with an empty local directory on a miss; gives further arguments of `compute`. A path that it
-            gives under a name that ends in `_path` is passed as it is.
-        cacheable: False if only computing tells what the result depends on.
+        inputs: artifacts to compute from, in addition to those of the request.
+        key_facts: further values that the result depends on; part of the key.
+        values: values to add to the values of the result.
+        prepare: function that returns further arguments of `compute`. It is called on a miss, with an empty local
+            directory.
+        cacheable: False if the version of an input is unknown, so that the step always computes.
     """
 
     inputs: References = field(default_factory=dict)
@@ -63,10 +63,10 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOutput:
-    """What `compute(*, parameters, seed, **inputs)` made.
+    """The result of `compute(*, parameters, seed, **inputs)`.
 
     Attributes:
-        outputs: by name, as the catalog's kinds say: `table` a polars LazyFrame, `json` a dict, `model` a fitted
+        outputs: by name, in the form of their kind: `table` a polars LazyFrame, `json` a dict, `model` a fitted
             scikit-learn estimator, `image` PNG bytes, `html` text.
         values: counts, metrics, names. Finite floats only.
     """
@@ -80,12 +80,12 @@ class Publication(Generic[ParametersT, ReadsT]):
     """The arguments of `publish(work, services)`, which returns further values.
 
     Attributes:
-        parameters: of the step.
+        parameters: parameters of the step.
         references: the request's inputs, its context and the step's own outputs, by name.
-        values: what was computed or resolved.
+        values: values of `resolve` and `compute`.
         facts: facts of earlier steps, an object of the class :attr:`Step.reads`.
-        identity: whose work this is.
-        key: of the recipe.
+        identity: the run and the task.
+        key: cache key.
     """
 
     parameters: ParametersT
@@ -98,10 +98,10 @@ class Publication(Generic[ParametersT, ReadsT]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One row.
+    """A row of a step table.
 
     Attributes:
-        name: of the step.
+        name: name of the step.
         parameters: pydantic model whose fields are sections of the declaration, as `module:class`.
         resolve: `module:function`, or None.
         compute: `module:function`, or None.
@@ -110,7 +110,7 @@ class Step:
         context: the same for arguments that only `publish` takes.
         facts: contract of the values that the step hands on; None for values without a contract.
         reads: dataclass of the earlier facts that `publish` reads, with one field for each step; None for no facts.
-        outputs: name -> kind. `shard_*` stands for as many as there are, `shard_0` and so on.
+        outputs: name -> kind. `shard_*` is any number of outputs, `shard_0` and so on.
         task: the task that runs the step after its built-in steps; only for a step of an installed extension.
     """
 

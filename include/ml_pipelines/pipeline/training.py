@@ -1,12 +1,12 @@
-"""The one table of the steps: what each computes and publishes, from what, into what.
+"""The step table of the training: the functions, inputs and outputs of each step.
 
-A step has up to three phases, run in this order by :func:`ml_pipelines.runner.step.run_step`:
+A step has up to three phases. :func:`ml_pipelines.runner.step.run_step` runs them in this order:
 
-* `resolve`: facts of the outside world that the result depends on (which data, which champion) become inputs.
-* `compute`: a pure function of inputs, parameters and seed. Its result is stored under its recipe's key.
-* `publish`: effects through ports, safe to repeat; done on a hit as on a miss.
+* `resolve` looks up external facts that the result depends on, such as the version of the data.
+* `compute` is a pure function of inputs, parameters and seed. Its result is stored under its cache key.
+* `publish` has effects through the ports. It is idempotent, and runs on a hit and on a miss.
 
-The table is read without importing what it names.
+The table is read without an import of these functions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Find what a run left in the store, for people to read."""
+"""Summarize a run from the store and the ledger, for people."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ __all__ = ["run_card"]
 def run_card(
     store: str, ledger: Ledger, pipeline: str, run_id: str, *, where_next: Sequence[tuple[str, str]] = ()
 ) -> tuple[str, RenderableType]:
-    """The outcome of a run and its decision card.
+    """Return the outcome of a run and its decision card.
+
+    Args:
+        store: URI of the artifact store.
+        ledger: the ledger.
+        pipeline: name of the pipeline.
+        run_id: name of the run.
+        where_next: further lines of the card, as label and text.
 
     Raises:
         RequestError: the run has no entry in the ledger.
@@ -31,32 +38,34 @@ def run_card(
     artifacts = ArtifactStore(store)
     entry = ledger.entry(pipeline, run_id)
     if entry is None:
-        known = artifacts.runs(pipeline)
+        runs = artifacts.runs(pipeline)
         raise RequestError(
             f"run {run_id!r} of pipeline {pipeline!r} has no decision",
             where=store,
-            expected=f"one of {', '.join(known[:5])}" if known else "a run that has ended",
+            expected=f"one of {', '.join(runs[:5])}" if runs else "a run that has ended",
             got=run_id,
             fix="name a run that has ended; --pipeline names another pipeline, ML_PIPELINES_LEDGER another ledger",
         )
     records = artifacts.run(pipeline, run_id)
-    evaluated = next((each.result.outputs["evaluation"] for each in records if each.result.step == "evaluate"), None)
+    evaluation = next(
+        (record.result.outputs["evaluation"] for record in records if record.result.step == "evaluate"), None
+    )
     card = decision_card(
         entry.decision,
         entry.details,
-        evaluation=load_json(artifacts.read(evaluated)) if evaluated else None,
-        steps=[(_label(each), each.result.status == "cached", each.result.seconds) for each in records],
+        evaluation=load_json(artifacts.read(evaluation)) if evaluation else None,
+        steps=[(_label(record), record.result.status == "cached", record.result.seconds) for record in records],
         where_next=[*_report(entry.details.report), *where_next],
     )
     return entry.decision.outcome, card
 
 
 def _report(ref: ArtifactRef | None) -> list[tuple[str, str]]:
-    """Where the run's report is: a path if the store is a folder."""
+    """Return the address of the run's report: a path if the store is a folder."""
     if ref is None:
         return []
-    place = ref.uri.removeprefix("file://")
-    return [("report", place.removeprefix(f"{Path.cwd()}/"))]
+    path = ref.uri.removeprefix("file://")
+    return [("report", path.removeprefix(f"{Path.cwd()}/"))]
 
 
 def _label(record: RunRecord) -> str:

@@ -1,6 +1,6 @@
-"""What a process does once, so that no model waits for it: libraries import and look up a lot when they are first used.
+"""Warm up a process: libraries import modules and fill caches at their first use.
 
-A small model is used here, in one thread and without polars: a process may be forked after it.
+The warm-up trains a small model in one thread and without polars, so that the process can be forked afterwards.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["warm_up"]
 
 
 def warm_up() -> None:
-    """Fit, store, load and judge a model of two columns, and forget it."""
+    """Fit, store, load and evaluate a model of three columns, and discard it."""
     frame = pd.DataFrame({"number": [0.0, 1.0] * 4, "few": pd.Categorical(["a", "b"] * 4)})
     frame["many"] = frame["few"]
     truth = np.array([0, 1] * 4)

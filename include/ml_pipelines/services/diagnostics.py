@@ -1,4 +1,4 @@
-"""Can this machine do the work? Each finding says what was tried and what came of it."""
+"""Check that this machine can run pipelines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PACKAGES = ("polars", "pandas", "pandera", "scikit-learn", "skops", "mlflow", "
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One check: what was looked at, whether it is well, and what was seen."""
+    """The result of one check: its subject, whether it passed, and the details."""
 
     what: str
     ok: bool
@@ -27,7 +27,7 @@ class Diagnostic:
 
 
 def run_diagnostics(settings: Settings) -> list[Diagnostic]:
-    """Check packages, git, the store (by writing and reading), the ledger and MLflow (by asking them)."""
+    """Check the packages, git, the artifact store, the ledger and the model registry."""
     checks: dict[str, Callable[[], str]] = {
         "packages": _packages,
         "git": _git,
@@ -35,10 +35,10 @@ def run_diagnostics(settings: Settings) -> list[Diagnostic]:
         "ledger": lambda: _ledger(settings),
         "MLflow": lambda: _mlflow(settings),
     }
-    return [_finding(what, check) for what, check in checks.items()]
+    return [_diagnose(what, check) for what, check in checks.items()]
 
 
-def _finding(what: str, check: Callable[[], str]) -> Diagnostic:
+def _diagnose(what: str, check: Callable[[], str]) -> Diagnostic:
     try:
         return Diagnostic(what, ok=True, detail=check())
     except PipelineError as error:
@@ -46,17 +46,17 @@ def _finding(what: str, check: Callable[[], str]) -> Diagnostic:
 
 
 def _packages() -> str:
-    found, missing = [], []
+    versions, missing = [], []
     for name in _PACKAGES:
         try:
-            found.append(f"{name} {version(name)}")
+            versions.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             missing.append(name)
     if missing:
         raise MissingExtra(
             f"not installed: {', '.join(missing)}", fix='pip install "airflow-provider-ml-pipelines[ml]"'
         )
-    return ", ".join(found)
+    return ", ".join(versions)
 
 
 def _git() -> str:
@@ -79,9 +79,9 @@ def _ledger(settings: Settings) -> str:
     if damaged := [model for model in models if ledger.verify(model)]:
         raise LedgerError(
             f"the chain of {', '.join(damaged)} is broken",
-            fix="`ml-pipelines ledger verify` tells what is wrong with it",
+            fix="run `ml-pipelines ledger verify`, which lists the errors",
         )
-    return f"answers; {len(models)} models, every chain is whole"
+    return f"answers; {len(models)} models, every chain is intact"
 
 
 def _mlflow(settings: Settings) -> str:

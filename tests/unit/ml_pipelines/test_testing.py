@@ -53,11 +53,11 @@ def test_an_identity_has_one_run_and_a_model_has_one_address(services: FakeServi
 
 
 def test_what_is_not_there_is_an_error(services: FakeServices) -> None:
-    with pytest.raises(RegistryError, match="there is no such run"):
+    with pytest.raises(RegistryError, match="the run does not exist"):
         services.tracking.log_evaluation(TrackedModel("x", "models:/m-x"), {}, {}, {})
     with pytest.raises(RegistryError, match="there is no version 1 of churn"):
         services.registry.set_alias("churn", "1", "champion")
-    with pytest.raises(SourceNotFound, match="no source stands in for this declaration"):
+    with pytest.raises(SourceNotFound, match="there is no adapter for this source"):
         services.source(FileSource(path="a.csv"))
     services.registry.drop_alias("churn", "champion")
     assert services.ledger.entry("churn", "r") is None
@@ -65,7 +65,7 @@ def test_what_is_not_there_is_an_error(services: FakeServices) -> None:
 
 def test_a_source_is_found_by_its_declaration(services: FakeServices) -> None:
     source: Any = object()
-    services.serve(FileSource(path="a.csv"), source)
+    services.add_source(FileSource(path="a.csv"), source)
     assert services.source(FileSource(path="a.csv")) is source
 
 
@@ -78,7 +78,7 @@ def test_bytes_are_verified(services: FakeServices) -> None:
     with pytest.raises(ArtifactCorrupt, match="the bytes do not have the digest of the reference"):
         services.read(ref)
     del services.blobs[ref.uri]
-    with pytest.raises(ArtifactMissing, match="there are no bytes at this address"):
+    with pytest.raises(ArtifactMissing, match="the artifact does not exist"):
         services.read(ref)
 
 

@@ -34,7 +34,7 @@ def test_a_machine_that_can_do_the_work(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_ledger_that_was_tampered_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = SqlLedger(f"sqlite:///{tmp_path}/ledger.db")
-    assert findings(tmp_path, monkeypatch)["ledger"].detail == "answers; 0 models, every chain is whole"
+    assert findings(tmp_path, monkeypatch)["ledger"].detail == "answers; 0 models, every chain is intact"
     decision = Decision(outcome="held", model="m", reason="so")
     ledger.record(Identity(pipeline="p", run_id="r", task_id="t"), decision, RunDetails())
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection, connection:
@@ -42,7 +42,7 @@ def test_a_ledger_that_was_tampered_with(tmp_path: Path, monkeypatch: pytest.Mon
     found = findings(tmp_path, monkeypatch)["ledger"]
     assert (found.ok, found.detail) == (
         False,
-        "the chain of m is broken\n  fix: `ml-pipelines ledger verify` tells what is wrong with it",
+        "the chain of m is broken\n  fix: run `ml-pipelines ledger verify`, which lists the errors",
     )
 
 

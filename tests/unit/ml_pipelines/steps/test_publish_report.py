@@ -72,7 +72,7 @@ def test_publish_report_of_a_retry_compares_with_the_previous_champion(make_run:
         ({TRAINING_TAG: "no JSON"}, "version 1 has no training record"),
         (
             {TRAINING_TAG: ArtifactRef(uri="memory://gone", sha256="0" * 64, bytes=1, kind="json").model_dump_json()},
-            "there are no bytes at this address",
+            "the artifact does not exist",
         ),
     ],
     ids=["no tag", "invalid tag", "deleted artifact"],

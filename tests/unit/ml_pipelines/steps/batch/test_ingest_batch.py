@@ -58,7 +58,7 @@ def read(path, changed=None):
 
 
 def test_resolve_pins_the_batch_with_the_version_and_the_types_of_its_training(run):
-    run.services.serve(SOURCE, Source())
+    run.services.add_source(SOURCE, Source())
     run.champion(tags={TRAINING_TAG: run.trainings[0].model_dump_json()})
     resolution = resolve(parameters(), {}, run.services, IDENTITY)
     assert resolution.values["pin"] == PIN.model_dump(mode="json")
@@ -71,7 +71,7 @@ def test_resolve_pins_the_batch_with_the_version_and_the_types_of_its_training(r
 
 
 def test_resolve_fetches_a_model_that_the_store_lacks_from_the_registry(run):
-    run.services.serve(SOURCE, Source())
+    run.services.add_source(SOURCE, Source())
     run.champion(tags={TRAINING_TAG: run.trainings[0].model_dump_json()})
     del run.services.blobs[run.models[0].uri]
     resolve(parameters(), {}, run.services, IDENTITY)
@@ -137,7 +137,7 @@ def test_ingest_batch_returns_an_empty_table_for_no_rows(csv, text):
 
 
 def test_resolve_accepts_a_query_without_rows(run):
-    run.services.serve(SOURCE, Source(rows=False))
+    run.services.add_source(SOURCE, Source(rows=False))
     run.champion(tags={TRAINING_TAG: run.trainings[0].model_dump_json()})
     assert resolve(parameters(), {}, run.services, IDENTITY).prepare("here")["raw_path"] is None
 

@@ -310,13 +310,15 @@ def test_resolve_records_a_missing_champion_in_the_key(run: Any) -> None:
     del run.services.blobs[ref.uri], run.services.tracking.files["models:/m-old"]
     resolution = resolve(run.parameters(), {"models": run.models}, run.services, run.identity)
     assert resolution.inputs == {}
-    assert resolution.key_facts == {"champion": {"identity": ref.sha256, "error": "the file of version 1 is gone"}}
+    assert resolution.key_facts == {
+        "champion": {"identity": ref.sha256, "error": "the file of version 1 does not exist"}
+    }
     evaluation = run.evaluate().outputs["evaluation"]
     assert evaluation["champion"] == {
         "identity": ref.sha256,
         "test": {},
         "slices": [],
-        "error": "the file of version 1 is gone",
+        "error": "the file of version 1 does not exist",
     }
 
 
