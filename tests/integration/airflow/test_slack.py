@@ -146,4 +146,4 @@ def test_dag_test_tells_the_same(make_airflow: Callable[[], Any]) -> None:
         }
         assert "*train* recovered on try 3" in shown["stubborn"]
         assert "`ValueError: 1 is odd`" in shown["mapped"]
-        assert "Slack could not be told" not in done.stdout + done.stderr
+        assert "the Slack notification failed" not in done.stdout + done.stderr
