@@ -24,6 +24,7 @@ import pandas as pd
 import polars as pl
 from numpy.typing import NDArray
 
+from ml_pipelines.data.columns import column
 from ml_pipelines.errors import DataError
 from ml_pipelines.modeling.preprocessing import check_columns
 
@@ -66,7 +67,8 @@ def feature_frame(table: pl.LazyFrame, features: Sequence[Feature]) -> pd.DataFr
     for feature in features:
         _check_type(feature, schema[feature["name"]])
     rows = table.select(_column(feature, schema[feature["name"]]) for feature in features).collect()
-    columns = {feature["name"]: _to_pandas(rows[feature["name"]]) for feature in features}
+    # Methods of a series read its name as a pattern, so the series get a plain name.
+    columns = {feature["name"]: _to_pandas(rows[feature["name"]].alias("column")) for feature in features}
     return pd.DataFrame(columns, copy=False)
 
 
@@ -146,12 +148,12 @@ def _check_type(feature: Feature, kind: pl.DataType) -> None:
 
 
 def _column(feature: Feature, kind: pl.DataType) -> pl.Expr:
-    column = pl.col(feature["name"])
+    values = column(feature["name"])
     if isinstance(kind, pl.Datetime) and kind.time_zone not in (None, "UTC"):
-        column = column.dt.convert_time_zone("UTC")
+        values = values.dt.convert_time_zone("UTC")
     if isinstance(kind, pl.Datetime):
-        column = column.dt.replace_time_zone(None)
-    cast = column.cast(_CASTS[feature["dtype"]])
+        values = values.dt.replace_time_zone(None)
+    cast = values.cast(_CASTS[feature["dtype"]])
     if feature["dtype"] in ("integer", "float"):
         return pl.when(cast.is_finite()).then(cast)
     return cast

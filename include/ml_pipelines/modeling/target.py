@@ -37,11 +37,11 @@ def extract_target(
         raise DataError(f"the target column {name!r} is missing", got=f"columns {', '.join(rows.columns)}")
     if rows.is_empty():
         raise DataError("there are no training rows", expected="at least two rows with different targets")
-    target = rows[name]
+    target = rows[name].alias("target")  # methods of a series read its name as a pattern
     missing = target.null_count() + (int(target.is_nan().sum()) if target.dtype.is_float() else 0)
     if missing:
         raise DataError(f"the target {name!r} is missing in {missing} of {len(rows)} rows", fix="remove these rows")
-    y = _numbers(target) if task == "regression" else _labels(target)
+    y = _numbers(target, name) if task == "regression" else _labels(target, name)
     values = np.unique(y)
     if len(values) < 2:
         raise DataError(
@@ -52,10 +52,10 @@ def extract_target(
     return y, _positive(values.tolist(), positive, name)
 
 
-def _numbers(target: pl.Series) -> NDArray[Any]:
+def _numbers(target: pl.Series, name: str) -> NDArray[Any]:
     if not (target.dtype.is_numeric() or target.dtype == pl.Boolean) or not target.cast(pl.Float64).is_finite().all():
         raise DataError(
-            f"the target {target.name!r} does not hold finite numbers only",
+            f"the target {name!r} does not hold finite numbers only",
             expected="numbers, since model.task is regression",
             got=str(target.dtype),
             fix="set model.task to classification, or correct the column",
@@ -63,14 +63,14 @@ def _numbers(target: pl.Series) -> NDArray[Any]:
     return target.cast(pl.Float64).to_numpy()
 
 
-def _labels(target: pl.Series) -> NDArray[Any]:
+def _labels(target: pl.Series, name: str) -> NDArray[Any]:
     if target.dtype.is_integer() or target.dtype == pl.Boolean:
         return target.to_numpy()
     if target.dtype.is_float() and (target == target.round()).all():
         return target.cast(pl.Int64).to_numpy()
     if target.dtype.is_numeric() or target.dtype.is_temporal():
         raise DataError(
-            f"the target {target.name!r} does not hold labels",
+            f"the target {name!r} does not hold labels",
             expected="texts, booleans or whole numbers, since model.task is classification",
             got=str(target.dtype),
             fix="set model.task to regression, or correct the column",

@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ml_pipelines.contracts import JsonValue
+from ml_pipelines.data.columns import column
 from ml_pipelines.errors import DataError, ModelError, PipelineError, TransientError
 from ml_pipelines.evaluation.comparison import compare_models
 from ml_pipelines.evaluation.curves import curves_and_confusion
@@ -183,7 +184,7 @@ def _column(table: pl.LazyFrame, name: str, part: str) -> pl.Series:
             got=f"columns {', '.join(columns)}",
             fix="correct the column's name in the declaration, or in the data",
         )
-    values = table.select(name).collect()[name]
+    values = table.select(column(name).alias("values")).collect()["values"]
     if values.is_empty():
         raise DataError(f"there are no {part} rows", expected="at least one", fix=f"raise split.{part}, or add rows")
     return values
@@ -192,10 +193,10 @@ def _column(table: pl.LazyFrame, name: str, part: str) -> pl.Series:
 def _groups(test: pl.LazyFrame, slices: Slices) -> list[_Group]:
     """Every group of rows that is large enough, in the order of its level."""
     groups = []
-    for column in slices.columns:
-        table = pl.DataFrame({"level": _column(test, column, "test")}).with_row_index("row")
+    for name in slices.columns:
+        table = pl.DataFrame({"level": _column(test, name, "test")}).with_row_index("row")
         large = table.filter(pl.len().over("level") >= slices.min_rows).group_by("level")
-        of_column = [_Group(column, level, rows["row"].to_numpy()) for (level,), rows in large]
+        of_column = [_Group(name, level, rows["row"].to_numpy()) for (level,), rows in large]
         groups += sorted(of_column, key=lambda group: str(group.level))
     return groups
 

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from ml_pipelines import __version__
 from ml_pipelines._utils.distributions import find_distribution
 from ml_pipelines.contracts import JsonValue
+from ml_pipelines.data.columns import column
 from ml_pipelines.data.feature_profile import dump_profiles
 from ml_pipelines.data.profile import profile_features
 from ml_pipelines.errors import DataError, ModelError, PipelineError
@@ -114,7 +115,7 @@ def publish(work: Publication[TrainParameters, FactsForTraining], services: Serv
 def _target(table: pl.LazyFrame, parameters: TrainParameters) -> tuple[NDArray[Any], Any]:
     """Target and positive label. Only this column is collected, so that the table is not in memory beside the frame."""
     present = parameters.target in table.collect_schema()
-    rows = (table.select(parameters.target) if present else table.head(0)).collect()
+    rows = (table.select(column(parameters.target)) if present else table.head(0)).collect()
     return extract_target(rows, parameters.target, task=parameters.task, positive=parameters.positive)
 
 
@@ -129,7 +130,8 @@ def _features(table: pl.LazyFrame, parameters: TrainParameters) -> list[dict[str
         )
     dtypes = feature_dtypes({name: schema[name] for name in names})
     texts = [name for name, dtype in dtypes.items() if dtype == "string"]
-    levels = table.select(pl.col(texts).n_unique()).collect(engine="streaming").row(0, named=True) if texts else {}
+    counts = table.select(column(name).n_unique() for name in texts).collect(engine="streaming")
+    levels = counts.row(0, named=True) if texts else {}
     features = [{"name": name, "dtype": dtype, "encoding": "number"} for name, dtype in dtypes.items()]
     for feature in features:
         if feature["dtype"] in ("date", "datetime"):

@@ -105,3 +105,14 @@ def test_a_missing_column_is_an_error() -> None:
 def test_a_record_of_another_type_is_an_error(dtype: str, value: str) -> None:
     with pytest.raises(DataError, match=f"column 'x' is no {dtype}"):
         frame_from_records([{"x": value}], [{"name": "x", "dtype": dtype}])
+
+
+@pytest.mark.parametrize("name", ["^x$", "*", 'a "b" c'])
+@pytest.mark.parametrize(
+    ("dtype", "cells"), [("float", [1.5, None]), ("string", ["b", None]), ("boolean", [True, None])]
+)
+def test_feature_frame_takes_column_names_as_they_are(name: str, dtype: str, cells: list[Any]) -> None:
+    frame = feature_frame(pl.LazyFrame({name: cells, "x": [1, 2]}), [{"name": name, "dtype": dtype}])
+    assert frame.columns.tolist() == [name]
+    assert frame[name].isna().tolist() == [False, True]
+    assert frame[name][0] == cells[0]

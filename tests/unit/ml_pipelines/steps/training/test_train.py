@@ -339,3 +339,11 @@ def test_publish_logs_the_stored_bytes(output: StepOutput) -> None:
     assert training.params == {"estimator": CLASSIFIER, "random_state": 1}
     assert training.metrics == {"train_rows": 60.0}
     assert training.predictions == output.outputs["training"]["smoke"]["answers"]
+
+
+@pytest.mark.parametrize("name", ["^x$", "*", 'a "b" c'])
+def test_train_takes_column_names_as_they_are(name: str) -> None:
+    rows = table().rename({"label": name, "stadt": "^many$", "ja": "x"})
+    output = fit(rows, target=name)
+    features = [feature["name"] for feature in output.outputs["training"]["features"]]
+    assert features == [column for column in rows.collect_schema().names() if column not in ("id", name)]
