@@ -1,1 +1,1 @@
-"""From a build to a running Airflow: what a release is, whether it is served, and back to the one before if not."""
+"""Check DAGs, deploy a release to a running Airflow, verify it, and roll it back on failure."""

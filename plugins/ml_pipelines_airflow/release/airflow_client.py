@@ -1,4 +1,4 @@
-"""What a running Airflow says, over its REST API, of the DAGs of a bundle."""
+"""A client of Airflow's REST API for the DAGs and import errors of a bundle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ml_pipelines.errors import RequestError, ServiceUnavailable
 
 __all__ = ["AirflowApi", "BundleState", "DagImportError", "DagState"]
 
-ANSWER_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 ROWS_PER_PAGE = 100
 UNAUTHORIZED, FORBIDDEN, SERVER_ERROR = 401, 403, 500
 VARIABLES = ("AIRFLOW_API_URL", "AIRFLOW_API_USER", "AIRFLOW_API_PASSWORD")
@@ -20,12 +20,12 @@ VARIABLES = ("AIRFLOW_API_URL", "AIRFLOW_API_USER", "AIRFLOW_API_PASSWORD")
 
 @dataclass(frozen=True)
 class DagState:
-    """A DAG as Airflow serves it.
+    """A DAG that Airflow serves.
 
     Attributes:
-        dag_id: its name.
-        version: of the bundle that it was parsed from; None if the bundle has no versions.
-        parsed_at: when its file was parsed last, as Airflow writes it.
+        dag_id: id of the DAG.
+        version: version of its bundle; None if the bundle has no versions.
+        parsed_at: time of the last parse of its file, in Airflow's format.
     """
 
     dag_id: str
@@ -35,12 +35,12 @@ class DagState:
 
 @dataclass(frozen=True)
 class DagImportError:
-    """A DAG file that Airflow can't import.
+    """An import error of a DAG file.
 
     Attributes:
-        file: relative to the bundle.
-        reported_at: when it was found to be so last, as Airflow writes it.
-        text: Python's traceback, or what Airflow says instead.
+        file: path relative to the bundle.
+        reported_at: time of the last failed import, in Airflow's format.
+        text: traceback, or Airflow's message.
     """
 
     file: str
@@ -50,7 +50,7 @@ class DagImportError:
 
 @dataclass(frozen=True)
 class BundleState:
-    """What Airflow says of a bundle at one time: its DAGs by name, its import errors by file."""
+    """State of a bundle at one time: its DAGs by id and its import errors by file."""
 
     dags: Mapping[str, DagState]
     faults: Mapping[str, DagImportError]
@@ -58,12 +58,12 @@ class BundleState:
 
 @dataclass
 class AirflowApi:
-    """Airflow's REST API, asked as a user.
+    """A client of Airflow's REST API.
 
     Attributes:
-        url: of the API server, without a path below it.
-        user: a name that may read DAGs and import errors.
-        password: of that user.
+        url: base URL of the API server.
+        user: user with permission to read DAGs and import errors.
+        password: password of the user.
     """
 
     url: str
@@ -76,24 +76,24 @@ class AirflowApi:
         """Read `AIRFLOW_API_URL`, `AIRFLOW_API_USER` and `AIRFLOW_API_PASSWORD`.
 
         Raises:
-            RequestError: one of them is missing.
+            RequestError: a variable is missing.
         """
         if missing := [name for name in VARIABLES if not environment.get(name)]:
             raise RequestError(
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set",
                 where="the environment",
-                expected="where Airflow's API is, and a user who may read DAGs and import errors",
-                fix="set it in the environment; a password has no place in the arguments of a command",
+                expected="the URL of Airflow's API, and a user with permission to read DAGs and import errors",
+                fix="set the variables in the environment, not as arguments: other processes can read arguments",
             )
         url, user, password = (environment[name] for name in VARIABLES)
         return cls(url.rstrip("/"), user, password)
 
     def bundle_state(self, bundle: str) -> BundleState:
-        """What is served of a bundle, and which of its files can't be imported.
+        """Return the served DAGs and the import errors of a bundle.
 
         Raises:
-            ServiceUnavailable: Airflow does not answer, or answers with a fault of its own.
-            RequestError: Airflow does not take the user, or the question.
+            ServiceUnavailable: Airflow does not answer, or returns a server error.
+            RequestError: Airflow rejects the user or the request.
         """
         dags = (
             DagState(row["dag_id"], row["bundle_version"], row["last_parsed_time"])
@@ -108,56 +108,56 @@ class AirflowApi:
         return BundleState({dag.dag_id: dag for dag in dags}, {fault.file: fault for fault in faults})
 
     def _rows(self, name: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-        """The rows of all pages of a list."""
+        """Yield the rows of all pages of a list."""
         key, order = {"dags": ("dags", "dag_id"), "importErrors": ("import_errors", "id")}[name]
         rows, total = 0, 1
         while rows < total:
             page = self._get(f"/api/v2/{name}", limit=ROWS_PER_PAGE, offset=rows, order_by=order, **parameters)
             yield from page[key]
-            # A page that is empty although there should be more: rows went away meanwhile.
+            # An empty page before the end: rows were deleted between two requests.
             rows, total = rows + len(page[key]), page["total_entries"] if page[key] else 0
 
     def _get(self, path: str, **parameters: Any) -> Any:
         if "Authorization" not in self.session.headers:
             self._login()
-        answer = self._ask("GET", path, params=parameters)
-        if answer.status_code == UNAUTHORIZED:
-            # A server that has started again may not know the token any more.
+        response = self._request("GET", path, params=parameters)
+        if response.status_code == UNAUTHORIZED:
+            # A restarted server can reject an older token.
             self._login()
-            answer = self._ask("GET", path, params=parameters)
-        return self._content(answer)
+            response = self._request("GET", path, params=parameters)
+        return self._content(response)
 
     def _login(self) -> None:
         self.session.headers.pop("Authorization", None)
-        answer = self._ask("POST", "/auth/token", json={"username": self.user, "password": self.password})
-        self.session.headers["Authorization"] = f"Bearer {self._content(answer)['access_token']}"
+        response = self._request("POST", "/auth/token", json={"username": self.user, "password": self.password})
+        self.session.headers["Authorization"] = f"Bearer {self._content(response)['access_token']}"
 
-    def _ask(self, method: str, path: str, **request: Any) -> requests.Response:
+    def _request(self, method: str, path: str, **request: Any) -> requests.Response:
         try:
-            return self.session.request(method, f"{self.url}{path}", timeout=ANSWER_SECONDS, **request)
+            return self.session.request(method, f"{self.url}{path}", timeout=TIMEOUT_SECONDS, **request)
         except (requests.ConnectionError, requests.Timeout) as exc:
             raise ServiceUnavailable("Airflow does not answer", where=self.url, got=type(exc).__name__) from exc
         except requests.RequestException as exc:
             raise RequestError(
-                "this is no address of an API", where=self.url, got=type(exc).__name__, fix="set AIRFLOW_API_URL"
+                "the address of the API is not valid", where=self.url, got=type(exc).__name__, fix="set AIRFLOW_API_URL"
             ) from exc
 
-    def _content(self, answer: requests.Response) -> Any:
-        where = f"{answer.request.method} {self.url}{answer.request.path_url.partition('?')[0]}"
-        got = f"{answer.status_code} {answer.reason}"
-        if answer.status_code >= SERVER_ERROR:
-            raise ServiceUnavailable("Airflow answers with a fault of its own", where=where, got=got)
-        if answer.status_code in (UNAUTHORIZED, FORBIDDEN):
+    def _content(self, response: requests.Response) -> Any:
+        where = f"{response.request.method} {self.url}{response.request.path_url.partition('?')[0]}"
+        got = f"{response.status_code} {response.reason}"
+        if response.status_code >= SERVER_ERROR:
+            raise ServiceUnavailable("Airflow returned a server error", where=where, got=got)
+        if response.status_code in (UNAUTHORIZED, FORBIDDEN):
             raise RequestError(
-                f"Airflow does not let the user {self.user!r} in",
+                f"Airflow rejects the user {self.user!r}",
                 where=where,
                 got=got,
-                fix="set AIRFLOW_API_USER and AIRFLOW_API_PASSWORD to a user who may read DAGs and import errors",
+                fix="set AIRFLOW_API_USER and AIRFLOW_API_PASSWORD to a user that may read DAGs and import errors",
             )
         try:
-            answer.raise_for_status()
-            return answer.json()
+            response.raise_for_status()
+            return response.json()
         except requests.RequestException as exc:
             raise RequestError(
-                "this is not the API of an Airflow 3", where=where, got=got, fix="set AIRFLOW_API_URL"
+                "the address is not the API of Airflow 3", where=where, got=got, fix="set AIRFLOW_API_URL"
             ) from exc

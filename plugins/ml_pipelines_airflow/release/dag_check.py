@@ -1,4 +1,4 @@
-"""Whether the DAGs of a package can be imported, found out without an Airflow that runs."""
+"""Check that the DAGs of a package can be imported, without a running Airflow."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from rich.table import Table
 from ml_pipelines.errors import RequestError
 from ml_pipelines_airflow.release.verify import Release
 
-__all__ = ["DagCheckReport", "DagFile", "build_release", "dag_table", "parse"]
+__all__ = ["DagCheckReport", "DagFile", "build_release", "check_dags", "dag_table"]
 
-FOREIGN = ("AIRFLOW", "ML_PIPELINES", "MLFLOW")
+UNSET_PREFIXES = ("AIRFLOW", "ML_PIPELINES", "MLFLOW")
 
 
 @dataclass(frozen=True)
 class DagFile:
-    """A DAG file: its name below the folder, its DAGs, the number of their tasks, and how long it took to import."""
+    """A DAG file: its path in the folder, its DAG ids, its number of tasks and its import time."""
 
     file: str
     dags: tuple[str, ...]
@@ -34,12 +34,12 @@ class DagFile:
 
 @dataclass(frozen=True)
 class DagCheckReport:
-    """What came of a folder.
+    """Result of a check of a folder.
 
     Attributes:
-        files: that were imported.
-        faults: what is wrong, by file.
-        heavy: packages that are loaded by parsing and belong into tasks.
+        files: imported files.
+        faults: error text by file.
+        heavy: packages that parsing imports and only tasks need.
     """
 
     files: tuple[DagFile, ...]
@@ -47,52 +47,52 @@ class DagCheckReport:
     heavy: tuple[str, ...]
 
     @property
-    def right(self) -> bool:
-        """Whether it may be released."""
+    def passed(self) -> bool:
+        """Whether the DAGs can be released."""
         return bool(self.files) and not self.faults and not self.heavy
 
 
-def parse(folder: Path) -> DagCheckReport:
-    """Parse a folder in a new process, with the default settings of Airflow and without a database.
+def check_dags(folder: Path) -> DagCheckReport:
+    """Parse a folder in a new process, with default settings of Airflow and without a database.
 
     Raises:
-        RequestError: there is no such folder, or Airflow itself can't be started.
+        RequestError: the folder does not exist, or Airflow cannot start.
     """
     if not folder.is_dir():
-        raise RequestError("there is no such folder", where=str(folder), fix="name the folder with the DAG files")
+        raise RequestError("the folder does not exist", where=str(folder), fix="name the folder with the DAG files")
     with tempfile.TemporaryDirectory() as home:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(UNSET_PREFIXES)}
         settings = {"AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
         command = [sys.executable, "-m", "ml_pipelines_airflow.release.parse_worker", str(folder.resolve())]
-        done = subprocess.run(command, env=kept | settings, capture_output=True, text=True)
-    if done.returncode:
-        raise RequestError("the DAGs could not be parsed", where=str(folder), got=done.stderr.strip()[-2000:])
-    return _told(json.loads(done.stdout.splitlines()[-1]))
+        process = subprocess.run(command, env=inherited | settings, capture_output=True, text=True)
+    if process.returncode:
+        raise RequestError("the DAGs could not be parsed", where=str(folder), got=process.stderr.strip()[-2000:])
+    return _read_report(json.loads(process.stdout.splitlines()[-1]))
 
 
-def build_release(parsed: DagCheckReport, version: str | None) -> Release:
-    """What a build offers that has these DAGs."""
-    return Release(version=version, dags=tuple(sorted(name for each in parsed.files for name in each.dags)))
+def build_release(report: DagCheckReport, version: str | None) -> Release:
+    """Return the description of a release with these DAGs."""
+    return Release(version=version, dags=tuple(sorted(name for file in report.files for name in file.dags)))
 
 
-def dag_table(parsed: DagCheckReport) -> Table:
-    """The files as a table for people."""
+def dag_table(report: DagCheckReport) -> Table:
+    """Return the files as a table."""
     table = Table(box=None, pad_edge=False)
     for column in ("file", "DAGs", "tasks", "seconds", ""):
         table.add_column(column, justify="right" if column in ("tasks", "seconds") else "left")
-    for row in _lines(parsed):
+    for row in _rows(report):
         table.add_row(*row)
     return table
 
 
-def _lines(parsed: DagCheckReport) -> Iterator[tuple[str, ...]]:
-    for each in parsed.files:
-        verdict = "WRONG" if each.file in parsed.faults else "right"
-        yield each.file, ", ".join(each.dags), str(each.tasks), f"{each.seconds:.2f}", verdict
-    for file in sorted(set(parsed.faults) - {each.file for each in parsed.files}):
-        yield file, "", "", "", "WRONG"
+def _rows(report: DagCheckReport) -> Iterator[tuple[str, ...]]:
+    for file in report.files:
+        status = "failed" if file.file in report.faults else "ok"
+        yield file.file, ", ".join(file.dags), str(file.tasks), f"{file.seconds:.2f}", status
+    for name in sorted(set(report.faults) - {file.file for file in report.files}):
+        yield name, "", "", "", "failed"
 
 
-def _told(found: dict[str, Any]) -> DagCheckReport:
-    files = (DagFile(each["file"], tuple(each["dags"]), each["tasks"], each["seconds"]) for each in found["files"])
-    return DagCheckReport(tuple(files), found["faults"], tuple(found["heavy"]))
+def _read_report(content: dict[str, Any]) -> DagCheckReport:
+    files = (DagFile(row["file"], tuple(row["dags"]), row["tasks"], row["seconds"]) for row in content["files"])
+    return DagCheckReport(tuple(files), content["faults"], tuple(content["heavy"]))

@@ -1,7 +1,4 @@
-"""Parse a folder of DAGs as Airflow does, in a process that does nothing else, and say as JSON what came of it.
-
-Usage: parse.py FOLDER
-"""
+"""Parse a folder of DAGs as Airflow does, and print the result as JSON: `parse_worker.py FOLDER`."""
 
 from __future__ import annotations
 
@@ -10,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["main", "parsed"]
+__all__ = ["main", "parse_folder"]
 
-# What trains has no place in a DAG file: the DAG processor would import it again for every parse.
+# The DAG processor would import these packages in each parse; only tasks need them.
 HEAVY = (
     *("dvc", "lightgbm", "matplotlib", "mlflow", "numpy", "pandas", "pandera", "polars", "pyarrow", "scipy"),
     *("sklearn", "skops", "tensorflow", "torch", "xgboost"),
@@ -20,28 +17,28 @@ HEAVY = (
 
 
 def main() -> None:
-    """Print what `parsed` finds, as the last line."""
-    found = parsed(Path(sys.argv[1]))
+    """Print the result of `parse_folder` as the last line."""
+    result = parse_folder(Path(sys.argv[1]))
     sys.stderr.flush()
-    print(json.dumps(found), flush=True)
+    print(json.dumps(result), flush=True)
 
 
-def parsed(folder: Path) -> dict[str, Any]:
-    """Every file with its DAGs and seconds, what can't be imported or serialised, and what was loaded too much.
+def parse_folder(folder: Path) -> dict[str, Any]:
+    """Parse all files of a folder and check their DAGs.
 
     Returns:
-        `files`: a list of `{file, dags, tasks, seconds}`; `faults`: text by file, also of what is declared beside it;
-        `heavy`: names of packages.
+        `files`: a list of `{file, dags, tasks, seconds}`; `faults`: error text by file, including errors of
+        declarations; `heavy`: names of imported packages that only tasks need.
     """
     from airflow.dag_processing.dagbag import DagBag
     from airflow.utils.file import list_py_file_paths
 
     before = set(sys.modules)
-    every = [Path(path) for path in list_py_file_paths(folder, safe_mode=False)]
+    paths = [Path(path) for path in list_py_file_paths(folder, safe_mode=False)]
     bag = DagBag(dag_folder=str(folder))
     faults = {_name(Path(file), folder): text for file, text in bag.import_errors.items()}
     of_file: dict[str, list[str]] = {}
-    for dag in sorted(bag.dags.values(), key=lambda each: str(each.dag_id)):
+    for dag in sorted(bag.dags.values(), key=lambda dag: str(dag.dag_id)):
         of_file.setdefault(_name(Path(dag.fileloc), folder), []).append(dag.dag_id)
     files = [
         {
@@ -53,42 +50,42 @@ def parsed(folder: Path) -> dict[str, Any]:
         for stat in bag.dagbag_stats
         for name in [stat.file.lstrip("/")]
     ]
-    faults |= _not_serialised(bag, folder) | _without_dags(every, files, faults, folder)
+    faults |= _not_serialised(bag, folder) | _without_dags(paths, files, faults, folder)
     loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
-    faults |= _mistakes(bag, folder)  # last, as it loads what parsing must not
+    faults |= _declaration_errors(bag, folder)  # last, because it imports heavy packages
     return {
-        "files": sorted(files, key=lambda each: str(each["file"])),
+        "files": sorted(files, key=lambda row: str(row["file"])),
         "faults": faults,
         "heavy": sorted(loaded & set(HEAVY)),
     }
 
 
 def _not_serialised(bag: Any, folder: Path) -> dict[str, str]:
-    """What the DAG processor would find out only when it writes a DAG down."""
+    """Return the errors that the DAG processor would report when it stores a DAG."""
     from airflow.serialization.serialized_objects import DagSerialization
 
     faults = {}
     for dag in bag.dags.values():
         try:
             DagSerialization.to_dict(dag)
-        # Whatever it is, Airflow tells it as an import error of the file.
+        # Airflow reports any exception as an import error of the file.
         except Exception as exc:
             faults[_name(Path(dag.fileloc), folder)] = f"{dag.dag_id} can't be serialised: {exc}"
     return faults
 
 
-def _without_dags(every: list[Path], files: list[Any], faults: dict[str, str], folder: Path) -> dict[str, str]:
-    with_dags = {each["file"] for each in files if each["dags"]}
-    names = {_name(path, folder) for path in every} - with_dags - set(faults)
+def _without_dags(paths: list[Path], files: list[Any], faults: dict[str, str], folder: Path) -> dict[str, str]:
+    with_dags = {row["file"] for row in files if row["dags"]}
+    names = {_name(path, folder) for path in paths} - with_dags - set(faults)
     return dict.fromkeys(
         names,
-        "there is no DAG in it; Airflow passes over a file without both words, dag and airflow. "
-        "Name what is no DAG file in .airflowignore",
+        "the file defines no DAG; Airflow skips a file without both words, dag and airflow. "
+        "List files without a DAG in .airflowignore",
     )
 
 
-def _mistakes(bag: Any, folder: Path) -> dict[str, str]:
-    """What a declaration has wrong that only libraries know: a task would find out, and the DAG processor never."""
+def _declaration_errors(bag: Any, folder: Path) -> dict[str, str]:
+    """Return errors in declarations that only the ML libraries detect, such as wrong parameters of an estimator."""
     from ml_pipelines.errors import MissingExtra, SpecError
     from ml_pipelines.modeling.spec_checks import find_library_issues
     from ml_pipelines.spec.loader import load_spec
@@ -96,14 +93,14 @@ def _mistakes(bag: Any, folder: Path) -> dict[str, str]:
 
     faults = {}
     for dag in bag.dags.values():
-        declared = Path(dag.fileloc).with_suffix(".yaml")
-        ours = getattr(dag.task_dict.get(TASK_IDS["ingest"]), "python_callable", None) is run_task
-        if ours and declared.is_file():
+        declaration = Path(dag.fileloc).with_suffix(".yaml")
+        is_training = getattr(dag.task_dict.get(TASK_IDS["ingest"]), "python_callable", None) is run_task
+        if is_training and declaration.is_file():
             try:
-                load_spec(declared, rules=find_library_issues)
+                load_spec(declaration, rules=find_library_issues)
             except SpecError as exc:
                 faults[_name(Path(dag.fileloc), folder)] = str(exc)
-            except MissingExtra:  # scikit-learn is only where tasks run
+            except MissingExtra:  # scikit-learn is installed only on workers
                 break
     return faults
 

@@ -1,7 +1,7 @@
-"""Bring a release to an Airflow and see that it is served; if not, bring back what was there before.
+"""Deploy a release to Airflow, verify it, and restore the previous release on failure.
 
-What is deployed is named by variables such as `ML_PIPELINES_IMAGE`, an image by its digest. They are kept in an
-environment file beside the stack, so that whoever starts the stack later starts the same.
+Variables such as `ML_PIPELINES_IMAGE` name the deployed images by digest. An environment file beside the stack stores
+them, so that a later start of the stack uses the same images.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Outcome = Literal["deployed", "rolled back", "broken"]
 
 @dataclass(frozen=True, kw_only=True)
 class DeploymentTarget:
-    """Where to deploy, and how.
+    """Target of a deployment.
 
     Attributes:
-        api: of the Airflow there.
+        api: client of the target's Airflow.
         bundle: name of the DAG bundle.
-        env_file: keeps the variables that name what is deployed.
-        command: brings into force what the file says; sees its variables also in its environment.
-        seconds: for the command, and again for Airflow to serve what it brought.
+        env_file: file that stores the variables of the deployed images.
+        command: command that applies the file; its environment contains the variables.
+        seconds: time limit of the command, and of the verification after it.
     """
 
     api: AirflowApi
@@ -45,14 +45,14 @@ class DeploymentTarget:
 
 @dataclass(frozen=True)
 class RolloutResult:
-    """What became of it.
+    """Result of a deployment.
 
     Attributes:
-        outcome: deployed; rolled back to what was there before, which is served again; or broken.
-        pins: the variables that should have come into force.
-        before: their values until then, of those that had one.
-        verdict: on the release.
-        after: the verdict on what was there before, if that was brought back.
+        outcome: `deployed`, `rolled back` (the previous release is served again) or `broken`.
+        pins: variables of the release.
+        before: previous values of these variables, if set.
+        verdict: verification of the release.
+        after: verification of the previous release, if it was restored.
     """
 
     outcome: Outcome
@@ -63,35 +63,35 @@ class RolloutResult:
 
 
 def deploy_release(
-    target: DeploymentTarget, release: Release, pins: Mapping[str, str], told: Callable[[str], None]
+    target: DeploymentTarget, release: Release, pins: Mapping[str, str], report: Callable[[str], None]
 ) -> RolloutResult:
-    """Deploy a release and verify it; deploy what was there before and verify that, if it is not served.
+    """Deploy and verify a release; restore and verify the previous one if it is not served.
 
     Args:
-        target: where to.
-        release: what should be served then.
-        pins: variables that name it.
-        told: called with a sentence as it goes on.
+        target: target of the deployment.
+        release: expected state of the target.
+        pins: variables of the release.
+        report: called with a message about each part of the deployment.
 
     Raises:
-        RequestError: there is no environment file, or Airflow does not take the user.
+        RequestError: the environment file does not exist, or Airflow rejects the user.
     """
     before = {name: value for name, value in read_variables(target.env_file).items() if name in pins}
     served = _served(target)
-    verdict = _bring(target, release, pins, told, replaced=served)
-    done = RolloutResult("deployed", pins, before, verdict)
+    verdict = _apply(target, release, pins, report, replaced=served)
+    result = RolloutResult("deployed", pins, before, verdict)
     if verdict.served:
-        return done
-    told(verdict.reason)
+        return result
+    report(verdict.reason)
     if served is None or set(before) != set(pins) or before == pins:
-        return replace(done, outcome="broken")
-    told(f"rolling back to {', '.join(before.values())}")
-    after = _bring(target, served, before, told, replaced=release)
-    return replace(done, outcome="rolled back" if after.served else "broken", after=after)
+        return replace(result, outcome="broken")
+    report(f"rolling back to {', '.join(before.values())}")
+    after = _apply(target, served, before, report, replaced=release)
+    return replace(result, outcome="rolled back" if after.served else "broken", after=after)
 
 
 def _served(target: DeploymentTarget) -> Release | None:
-    """What is served before anything is changed; None if Airflow does not answer or has no such bundle."""
+    """Return the served release before the deployment; None if Airflow does not answer or has no such bundle."""
     try:
         now = target.api.bundle_state(target.bundle)
     except ServiceUnavailable:
@@ -102,76 +102,76 @@ def _served(target: DeploymentTarget) -> Release | None:
     return Release(version=versions.pop() if len(versions) == 1 else None, dags=tuple(sorted(now.dags)))
 
 
-def _bring(
+def _apply(
     target: DeploymentTarget,
     release: Release,
     pins: Mapping[str, str],
-    told: Callable[[str], None],
+    report: Callable[[str], None],
     *,
     replaced: Release | None,
 ) -> Verification:
     write_variables(target.env_file, pins)
-    told(f"running {' '.join(target.command)}")
-    if fault := _fault_of(target.command, pins, target.seconds):
+    report(f"running {' '.join(target.command)}")
+    if fault := _command_error(target.command, pins, target.seconds):
         return Verification(False, fault)
     old = replaced.version if replaced else None
-    return verify(target.api, target.bundle, release, seconds=target.seconds, replaced=old, told=told)
+    return verify(target.api, target.bundle, release, seconds=target.seconds, replaced=old, report=report)
 
 
-def _fault_of(command: Sequence[str], pins: Mapping[str, str], seconds: float) -> str:
-    """Run a command, which prints where we do; what went wrong, empty if nothing."""
+def _command_error(command: Sequence[str], pins: Mapping[str, str], seconds: float) -> str:
+    """Run a command with inherited output. Return an error message, empty on success."""
     try:
         subprocess.run(command, env=os.environ | pins, check=True, timeout=seconds)
     except subprocess.CalledProcessError as exc:
-        return f"{command[0]} has failed with code {exc.returncode}"
+        return f"{command[0]} failed with exit code {exc.returncode}"
     except subprocess.TimeoutExpired:
-        return f"{command[0]} was not done in {seconds:.0f} s"
+        return f"{command[0]} exceeded its time limit of {seconds:.0f} s"
     except OSError as exc:
-        return f"{command[0]} can't be run: {exc.strerror}"
+        return f"{command[0]} cannot run: {exc.strerror}"
     return ""
 
 
 def read_variables(path: Path) -> dict[str, str]:
-    """The variables of an environment file, of lines `NAME=value`.
+    """Return the variables of an environment file with lines `NAME=value`.
 
     Raises:
-        RequestError: there is no such file.
+        RequestError: the file cannot be read.
     """
     try:
         lines = path.read_text().splitlines()
     except OSError as exc:
         raise RequestError(
-            "the file with the variables of the stack can't be read",
+            "the environment file of the stack cannot be read",
             where=str(path),
             got=exc.strerror or "",
-            fix="name the file that the stack is started with",
+            fix="pass the environment file of the stack",
         ) from exc
-    found = (re.fullmatch(r"(?:export\s+)?(\w+)=(.*)", line.strip()) for line in lines)
-    return {each[1]: each[2].strip("\"'") for each in found if each}
+    matches = (re.fullmatch(r"(?:export\s+)?(\w+)=(.*)", line.strip()) for line in lines)
+    return {match[1]: match[2].strip("\"'") for match in matches if match}
 
 
 def write_variables(path: Path, pins: Mapping[str, str]) -> None:
-    """Set variables in an environment file at once; everything else in it, and who may read it, stays.
+    """Set variables in an environment file atomically; other lines and the permissions do not change.
 
     Raises:
-        RequestError: the file or its folder can't be written.
+        RequestError: the file or its folder cannot be written.
     """
-    ours = re.compile(rf"\s*(?:export\s+)?(?:{'|'.join(map(re.escape, pins))})\s*=")
-    kept = [line for line in path.read_text().splitlines() if not ours.match(line)]
-    aside = path.with_name(f"{path.name}.new")
+    pattern = re.compile(rf"\s*(?:export\s+)?(?:{'|'.join(map(re.escape, pins))})\s*=")
+    unchanged = [line for line in path.read_text().splitlines() if not pattern.match(line)]
+    temporary = path.with_name(f"{path.name}.new")
     try:
-        # The file holds passwords: it is never there with more rights, nor in part.
-        aside.unlink(missing_ok=True)
-        aside.touch(mode=0o600)
-        aside.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in pins.items()), ""]))
-        shutil.copymode(path, aside)
-        if (owner := path.stat()).st_uid != aside.stat().st_uid:
-            os.chown(aside, owner.st_uid, owner.st_gid)
-        aside.replace(path)
+        # The file contains passwords: the new file is complete and restricted before it replaces the old one.
+        temporary.unlink(missing_ok=True)
+        temporary.touch(mode=0o600)
+        temporary.write_text("\n".join([*unchanged, *(f"{name}={value}" for name, value in pins.items()), ""]))
+        shutil.copymode(path, temporary)
+        if (owner := path.stat()).st_uid != temporary.stat().st_uid:
+            os.chown(temporary, owner.st_uid, owner.st_gid)
+        temporary.replace(path)
     except OSError as exc:
         raise RequestError(
-            "the file with the variables of the stack can't be written",
+            "the environment file of the stack cannot be written",
             where=str(path),
             got=exc.strerror or "",
-            fix="deploy as the user whom it belongs to",
+            fix="deploy as the owner of the file",
         ) from exc

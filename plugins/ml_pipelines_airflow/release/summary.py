@@ -1,4 +1,4 @@
-"""What a rollout tells people: a summary in Markdown, and a message in Slack."""
+"""Describe the result of a deployment: a summary in Markdown and a Slack message."""
 
 from __future__ import annotations
 
@@ -19,60 +19,60 @@ SLACK_SECONDS = 10.0
 MARKS: dict[Outcome, str] = {"deployed": "✅", "rolled back": "↩️", "broken": "❌"}
 
 
-def summary(release: Release, done: RolloutResult) -> str:
-    """The whole story, in Markdown."""
-    return "\n".join([*_story(release, done), ""])
+def summary(release: Release, result: RolloutResult) -> str:
+    """Return the summary of a deployment in Markdown."""
+    return "\n".join([*_summary_lines(release, result), ""])
 
 
-def _story(release: Release, done: RolloutResult) -> Iterator[str]:
-    yield f"## {MARKS[done.outcome]} {_headline(done)}"
+def _summary_lines(release: Release, result: RolloutResult) -> Iterator[str]:
+    yield f"## {MARKS[result.outcome]} {_headline(result)}"
     yield ""
-    yield done.verdict.reason + "."
-    if done.after:
-        yield f"After the rollback: {done.after.reason}."
+    yield result.verdict.reason + "."
+    if result.after:
+        yield f"After the rollback: {result.after.reason}."
     yield ""
     yield "| | before | released |"
     yield "|---|---|---|"
-    for name, value in done.pins.items():
-        yield f"| `{name}` | {_code(done.before.get(name))} | {_code(value)} |"
+    for name, value in result.pins.items():
+        yield f"| `{name}` | {_code(result.before.get(name))} | {_code(value)} |"
     yield f"| DAG bundle | | {_code(release.version)} |"
-    for fault in done.verdict.faults:
+    for fault in result.verdict.faults:
         fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", fault.text))])
         yield from ("", f"### {fault.file}", "", fence, fault.text.strip(), fence)
 
 
-def slack_message(done: RolloutResult, url: str | None) -> str:
-    """A few lines in Slack's own markup."""
-    lines = [f"{MARKS[done.outcome]} *{_headline(done)}*", done.verdict.reason]
-    lines += [f"`{fault.file}`: {_last_line(fault.text)}" for fault in done.verdict.faults]
-    if done.after and not done.after.served:
-        lines.append(f"After the rollback: {done.after.reason}")
-    return "\n".join([*map(_escaped, lines), *([f"<{url}|How it went>"] if url else [])])
+def slack_message(result: RolloutResult, url: str | None) -> str:
+    """Return the message in Slack's markup."""
+    lines = [f"{MARKS[result.outcome]} *{_headline(result)}*", result.verdict.reason]
+    lines += [f"`{fault.file}`: {_last_line(fault.text)}" for fault in result.verdict.faults]
+    if result.after and not result.after.served:
+        lines.append(f"After the rollback: {result.after.reason}")
+    return "\n".join([*map(_escape, lines), *([f"<{url}|Workflow run>"] if url else [])])
 
 
 def post_to_slack(webhook: str, text: str) -> bool:
-    """Post a message; that Slack does not take it is logged, and changes nothing.
+    """Post a message. A failure is logged and raises nothing.
 
     Args:
-        webhook: address of an incoming webhook, which is a secret.
-        text: of the message.
+        webhook: URL of an incoming webhook. Secret.
+        text: text of the message.
 
     Returns:
-        Whether Slack took it.
+        Whether Slack accepted the message.
     """
     try:
-        answer = requests.post(webhook, json={"text": text}, timeout=SLACK_SECONDS)
-        answer.raise_for_status()
-    # Its text names the address.
+        response = requests.post(webhook, json={"text": text}, timeout=SLACK_SECONDS)
+        response.raise_for_status()
+    # The text of the exception contains the secret URL, so it is not logged.
     except requests.RequestException as exc:
         code = exc.response.status_code if exc.response is not None else "no answer"
-        log.warning("Slack was not told: %s, %s", type(exc).__name__, code)
+        log.warning("the Slack message was not sent: %s, %s", type(exc).__name__, code)
         return False
     return True
 
 
 def workflow_run_url(environment: Mapping[str, str]) -> str | None:
-    """Where GitHub shows the run that this process is a part of; None outside of one."""
+    """Return the URL of the current workflow run on GitHub; None outside a workflow."""
     parts = [environment.get(name) for name in ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")]
     if not all(parts):
         return None
@@ -80,15 +80,15 @@ def workflow_run_url(environment: Mapping[str, str]) -> str | None:
     return f"{server}/{repository}/actions/runs/{run}"
 
 
-def _headline(done: RolloutResult) -> str:
-    match done.outcome:
+def _headline(result: RolloutResult) -> str:
+    match result.outcome:
         case "deployed":
             return "Deployed"
         case "rolled back":
-            return "Not deployed: rolled back, and what was there before is served again"
+            return "Not deployed: rolled back to the previous release"
         case "broken":
-            back = "the rollback has failed too" if done.after else "there was nothing to roll back to"
-            return f"Not deployed, and {back}"
+            reason = "the rollback failed" if result.after else "no previous release exists"
+            return f"Not deployed: {reason}"
 
 
 def _code(value: str | None) -> str:
@@ -97,8 +97,8 @@ def _code(value: str | None) -> str:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given"
+    return lines[-1] if lines else "no message"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

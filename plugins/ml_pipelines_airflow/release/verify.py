@@ -1,4 +1,4 @@
-"""Whether a running Airflow serves what was released: every DAG parsed anew, in the right version, without an error."""
+"""Verify that a running Airflow serves a release: all DAGs parsed again, in its version, without import errors."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ POLL_SECONDS = 2.0
 
 
 class Release(BaseModel):
-    """What a build has to offer; a file of the build.
+    """The release file of a build.
 
     Attributes:
-        version: of the DAG bundle; None if it has none. A bundle without versions can't tell what it serves, so of it
-            only errors are looked for.
-        dags: names of the DAGs.
+        version: version of the DAG bundle; None for a bundle without versions, of which only import errors are checked.
+        dags: DAG ids.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,12 +34,12 @@ class Release(BaseModel):
 
 @dataclass(frozen=True)
 class Verification:
-    """What became of a release in a running Airflow.
+    """Result of a verification.
 
     Attributes:
-        served: whether it is served, whole and as it was built.
+        served: whether Airflow serves the complete release.
         reason: one sentence.
-        faults: files that could not be imported.
+        faults: import errors.
     """
 
     served: bool
@@ -49,23 +48,23 @@ class Verification:
 
 
 def read_release(path: Path) -> Release:
-    """Read the file that a build has left.
+    """Read a release file.
 
     Raises:
-        RequestError: there is none, or it is something else.
+        RequestError: the file does not exist or is not a release file.
     """
     try:
         return Release.model_validate_json(path.read_bytes())
     except OSError as exc:
         raise RequestError(
-            "there is no such release", where=str(path), got=exc.strerror or "", fix="make it with `make dags`"
+            "the release file cannot be read", where=str(path), got=exc.strerror or "", fix="create it with `make dags`"
         ) from exc
     except ValidationError as exc:
         raise RequestError(
-            "this file describes no release",
+            "the file is not a release file",
             where=str(path),
             got=describe_validation_error(exc),
-            fix="make it with `make dags`",
+            fix="create it with `make dags`",
         ) from exc
 
 
@@ -76,70 +75,68 @@ def verify(
     *,
     seconds: float,
     replaced: str | None = None,
-    told: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Verification:
-    """Wait until Airflow has parsed all DAGs of a release once more, or one file can't be imported, or it is too late.
+    """Wait until Airflow has parsed all DAGs of a release again, an import fails, or the time limit is reached.
 
-    Only what is parsed from now on counts: what Airflow says at first may be of an older release.
+    Only parses after the call count, because the first state can belong to an older release.
 
     Args:
-        api: of the Airflow.
+        api: client of the Airflow.
         bundle: name of the DAG bundle.
-        release: what should be served.
-        seconds: how long to wait.
-        replaced: version that was served before. Where nothing is restarted it is still parsed for a while: a bundle
-            keeps each version in a folder of that name, and errors that name this folder do not count.
-        told: called with a sentence whenever there is something new to say.
+        release: expected state.
+        seconds: time limit.
+        replaced: version that was served before. Without a restart Airflow parses it for a while. Import errors that
+            contain the folder of that version are ignored.
+        report: called with a message when the state changes.
 
     Raises:
-        RequestError: Airflow does not take the user, or the question.
+        RequestError: Airflow rejects the user or the request.
     """
     end = time.monotonic() + seconds
     first: BundleState | None = None
-    waits_for, said = "an answer of Airflow", ""
+    awaited, reported = "a response of Airflow", ""
     while True:
         try:
             now = api.bundle_state(bundle)
             first = first or now
             if fresh := _fresh_faults(first, now, replaced if replaced != release.version else None):
                 files = ", ".join(fault.file for fault in fresh)
-                return Verification(False, f"Airflow can't import {files}", fresh)
+                return Verification(False, f"Airflow cannot import {files}", fresh)
             missing = list(_missing(release, first, now))
             if not missing:
-                return Verification(True, f"Airflow serves {_named(release, now)}, parsed without an error")
-            waits_for = "; ".join(missing)
+                return Verification(True, f"Airflow serves {_description(release, now)} without import errors")
+            awaited = "; ".join(missing)
         except ServiceUnavailable as exc:
-            waits_for = f"an answer of Airflow ({exc.got})"
-        if waits_for != said:
-            told(f"waiting for {(said := waits_for)}")
+            awaited = f"a response of Airflow ({exc.got})"
+        if awaited != reported:
+            report(f"waiting for {(reported := awaited)}")
         if time.monotonic() >= end:
             old = tuple(first.faults.values()) if first else ()
-            return Verification(
-                False, f"Airflow did not serve it in {seconds:.0f} s; still waiting for {waits_for}", old
-            )
+            return Verification(False, f"the time limit of {seconds:.0f} s was reached, waiting for {awaited}", old)
         time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
 
 
 def _fresh_faults(first: BundleState, now: BundleState, replaced: str | None) -> tuple[DagImportError, ...]:
-    """Errors of files that were parsed since the first bundle_state, and not of the version that was replaced."""
-    fresh = (fault for file, fault in now.faults.items() if first.faults.get(file) != fault)
-    return tuple(fault for fault in fresh if replaced is None or f"/{replaced}/" not in fault.text)
+    """Return import errors since the first state that do not belong to the replaced version."""
+    new = (fault for file, fault in now.faults.items() if first.faults.get(file) != fault)
+    return tuple(fault for fault in new if replaced is None or f"/{replaced}/" not in fault.text)
 
 
 def _missing(release: Release, first: BundleState, now: BundleState) -> Iterator[str]:
-    """What has to come about yet."""
+    """Yield each missing condition."""
     for name in release.dags:
         dag, before = now.dags.get(name), first.dags.get(name)
         if dag is None:
             yield f"{name} to appear"
         elif None not in (dag.version, release.version) and dag.version != release.version:
-            yield f"{name} in version {release.version}, not {dag.version}"
+            yield f"{name} in version {release.version} instead of {dag.version}"
         elif before is not None and before.parsed_at == dag.parsed_at:
             yield f"{name} to be parsed again"
-    yield from (f"{file}, which could not be imported, to be parsed again" for file in now.faults)
+    yield from (f"{file}, which has an import error, to be parsed again" for file in now.faults)
 
 
-def _named(release: Release, now: BundleState) -> str:
+def _description(release: Release, now: BundleState) -> str:
     dags = ", ".join(release.dags)
     if any(now.dags[name].version is None for name in release.dags):
         return f"{dags} of a bundle without versions"

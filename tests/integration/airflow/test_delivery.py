@@ -1,4 +1,4 @@
-"""From a release to a running Airflow, and back: a good one, one that only this Airflow can't import, a better one."""
+"""From a release to a running Airflow, and back: a good one, one that only this Airflow cannot import, a better one."""
 
 from __future__ import annotations
 
@@ -143,12 +143,12 @@ def test_what_airflow_can_not_import_is_rolled_back(server: Server) -> None:
         done = deploy(server, wheel, release, slack)
         (message,) = slack.messages
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "Airflow can't import acme_dag.py" in done.stdout
+    assert "Airflow cannot import acme_dag.py" in done.stdout
     assert f"rolling back to {server.root}/acme_models-1.0-py3-none-any.whl" in done.stdout
     assert "served again" in message.shown
     assert "KeyError: 'SET_WHERE_IT_IS_BUILT'" in message.shown
     summary = (server.root / "summary.md").read_text()
-    assert "Not deployed: rolled back, and what was there before is served again" in summary
+    assert "Not deployed: rolled back to the previous release" in summary
     assert "KeyError: 'SET_WHERE_IT_IS_BUILT'" in summary
     assert served(server) == ("1.0", True)
     assert server.call("GET", "/importErrors")["import_errors"] == []
@@ -166,7 +166,7 @@ def test_what_airflow_serves_is_deployed(server: Server) -> None:
         (message,) = slack.messages
     assert done.returncode == 0, done.stdout + done.stderr
     version = json.loads(release.read_text())["version"]
-    assert f"Airflow serves version {version} with acme, parsed without an error" in done.stdout
+    assert f"Airflow serves version {version} with acme without import errors" in done.stdout
     assert "Deployed" in message.shown
     assert served(server) == ("3.0", True)
     assert read_variables(server.root / "stack.env")["ACME_WHEEL"] == str(wheel)

@@ -64,8 +64,8 @@ def server() -> Iterator[Server]:
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else {}
-            status, told = airflow.answer(self.command, self.path, token, body)
-            data = told.encode() if isinstance(told, str) else json.dumps(told).encode()
+            status, content = airflow.answer(self.command, self.path, token, body)
+            data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from ml_pipelines.errors import RequestError
-from ml_pipelines_airflow.release.dag_check import DagCheckReport, DagFile, build_release, dag_table, parse
+from ml_pipelines_airflow.release.dag_check import DagCheckReport, DagFile, build_release, check_dags, dag_table
 from ml_pipelines_airflow.release.verify import Release
 
 GOOD = """
@@ -37,7 +37,7 @@ gate: {metric: roc_auc}
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> DagCheckReport:
+def report(tmp_path_factory: pytest.TempPathFactory) -> DagCheckReport:
     folder = tmp_path_factory.mktemp("dags")
     files = {
         "good.py": GOOD,
@@ -57,54 +57,54 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> DagCheckReport:
     for name, text in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
-    return parse(folder)
+    return check_dags(folder)
 
 
-def test_dags_are_found_file_by_file(found: DagCheckReport) -> None:
-    dags = {each.file: each.dags for each in found.files}
+def test_check_dags_lists_dags_by_file(report: DagCheckReport) -> None:
+    dags = {file.file: file.dags for file in report.files}
     assert (dags["good.py"], dags["below/heavy.py"]) == (("good", "second"), ("heavy", "third"))
 
 
-def test_every_file_that_is_wrong_says_why(found: DagCheckReport) -> None:
-    assert set(found.faults) == {"broken.py", "empty.py", "mistaken.py", "odd.py", "silent.py"}
-    assert "ValueError: no" in found.faults["broken.py"]
-    assert found.faults["odd.py"]
-    assert re.search(r"mistaken\.yaml:5:\d+: candidates\[0\]\.params\.max_dept", found.faults["mistaken.py"])
-    assert "did you mean max_depth?" in found.faults["mistaken.py"]
-    assert found.faults["silent.py"].startswith("there is no DAG in it; Airflow passes over a file without both words")
+def test_check_dags_reports_the_error_of_each_file(report: DagCheckReport) -> None:
+    assert set(report.faults) == {"broken.py", "empty.py", "mistaken.py", "odd.py", "silent.py"}
+    assert "ValueError: no" in report.faults["broken.py"]
+    assert report.faults["odd.py"]
+    assert re.search(r"mistaken\.yaml:5:\d+: candidates\[0\]\.params\.max_dept", report.faults["mistaken.py"])
+    assert "did you mean max_depth?" in report.faults["mistaken.py"]
+    assert report.faults["silent.py"].startswith("the file defines no DAG; Airflow skips a file without both words")
 
 
-def test_what_trains_is_not_to_be_loaded(found: DagCheckReport) -> None:
-    assert found.heavy == ("numpy",)
-    assert not found.right
+def test_check_dags_fails_on_heavy_imports(report: DagCheckReport) -> None:
+    assert report.heavy == ("numpy",)
+    assert not report.passed
 
 
-def test_the_table_has_a_line_for_every_file(found: DagCheckReport) -> None:
+def test_dag_table_has_a_row_for_each_file(report: DagCheckReport) -> None:
     console = Console(width=100, file=io.StringIO(), record=True)
-    console.print(dag_table(found))
+    console.print(dag_table(report))
     lines = {line.split()[0]: line.split()[-1] for line in console.export_text().splitlines()[1:]}
-    assert lines["good.py"] == "right"
-    assert {lines[file] for file in found.faults} == {"WRONG"}
+    assert lines["good.py"] == "ok"
+    assert {lines[file] for file in report.faults} == {"failed"}
 
 
-def test_a_release_has_the_dags_in_order() -> None:
+def test_build_release_sorts_dags() -> None:
     files = (DagFile("b.py", ("z", "b"), 2, 0.1), DagFile("a.py", ("a",), 1, 0.1))
     parsed = DagCheckReport(files, {}, ())
-    assert parsed.right
+    assert parsed.passed
     assert build_release(parsed, "1-a") == Release(version="1-a", dags=("a", "b", "z"))
 
 
-def test_no_dags_at_all_is_wrong() -> None:
-    assert not DagCheckReport((), {}, ()).right
+def test_report_without_dags_fails() -> None:
+    assert not DagCheckReport((), {}, ()).passed
 
 
-def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="there is no such folder") as caught:
-        parse(tmp_path / "none")
+def test_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="the folder does not exist") as caught:
+        check_dags(tmp_path / "none")
     assert caught.value.where == str(tmp_path / "none")
 
 
-def test_a_process_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_process_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "false")
     with pytest.raises(RequestError, match="the DAGs could not be parsed"):
-        parse(tmp_path)
+        check_dags(tmp_path)

@@ -48,18 +48,18 @@ def run(*arguments: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_verify_says_what_is_served(environment: Server, release: str) -> None:
+def test_verify_prints_the_served_release(environment: Server, release: str) -> None:
     code, output = run("verify", "--release", release)
-    assert (code, output.splitlines()[-1]) == (0, "Airflow serves version 2-b with churn, parsed without an error")
+    assert (code, output.splitlines()[-1]) == (0, "Airflow serves version 2-b with churn without import errors")
 
 
-def test_verify_fails_with_what_python_said(environment: Server, release: str) -> None:
+def test_verify_prints_import_errors(environment: Server, release: str) -> None:
     environment.errors = [
         {"filename": "a.py", "timestamp": "1", "stack_trace": "ValueError: no", "bundle_name": "ml-pipelines"}
     ]
     code, output = run("verify", "--release", release, "--seconds", "0")
     assert code == 1
-    assert "a.py, which could not be imported, to be parsed again" in output
+    assert "a.py, which has an import error, to be parsed again" in output
     assert output.endswith("\na.py:\nValueError: no\n")
 
 
@@ -79,12 +79,12 @@ def test_deploy_writes_the_summary_for_github(
     assert "## ✅ Deployed" in output
 
 
-def test_deploy_fails_if_it_is_not_served(environment: Server, release: str, tmp_path: Path) -> None:
+def test_deploy_fails_if_the_release_is_not_served(environment: Server, release: str, tmp_path: Path) -> None:
     (tmp_path / "env").write_text("")
-    given = ("--release", release, "--env-file", str(tmp_path / "env"), "--command", "false")
-    code, output = run("deploy", "IMAGE=r/a@sha256:new", *given)
+    arguments = ("--release", release, "--env-file", str(tmp_path / "env"), "--command", "false")
+    code, output = run("deploy", "IMAGE=r/a@sha256:new", *arguments)
     assert code == 1
-    assert "false has failed with code 1" in output
+    assert "false failed with exit code 1" in output
 
 
 @pytest.mark.parametrize("own", [None, "docker-compose.airflow.yml:/srv/ours.yml"])
@@ -110,13 +110,13 @@ def test_deploy_starts_the_compose_stack_by_default(
 
 
 @pytest.mark.parametrize("pin", ["IMAGE", "IMAGE=", "=x", "A B=x", "IMAGE=a b"])
-def test_a_pin_is_a_name_and_a_value(release: str, environment: Server, pin: str) -> None:
+def test_deploy_rejects_an_invalid_pin(release: str, environment: Server, pin: str) -> None:
     code, output = run("deploy", pin, "--release", release)
     assert code == 2
     assert "expected NAME=VALUE" in output
 
 
-def test_an_error_is_told_in_a_few_lines(
+def test_error_is_printed_without_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], release: str
 ) -> None:
     for name in ("AIRFLOW_API_URL", "AIRFLOW_API_USER", "AIRFLOW_API_PASSWORD"):
@@ -132,7 +132,7 @@ def test_an_error_is_told_in_a_few_lines(
     assert "Traceback" not in printed
 
 
-def test_the_dags_of_the_package_make_a_release(tmp_path: Path) -> None:
+def test_dags_writes_the_release_of_the_package(tmp_path: Path) -> None:
     code, output = run("dags", "--release", str(tmp_path / "dist" / "release.json"))
     assert code == 0, output
     released = json.loads((tmp_path / "dist" / "release.json").read_text())

@@ -15,7 +15,7 @@ from ml_pipelines_airflow.testing import Answer, SlackServer
 RELEASE = Release(version="2-b", dags=("churn",))
 PINS, BEFORE = {"IMAGE": "r/a@sha256:new"}, {"IMAGE": "r/a@sha256:old"}
 FAULT = DagImportError("churn.py", "10:00", 'Traceback\n  File "churn.py"\nKeyError: <"A"> & more\n')
-BROKEN = Verification(False, "Airflow can't import churn.py", (FAULT,))
+BROKEN = Verification(False, "Airflow cannot import churn.py", (FAULT,))
 DEPLOYED = RolloutResult("deployed", PINS, BEFORE, Verification(True, "Airflow serves version 2-b with churn"))
 BACK = RolloutResult("rolled back", PINS, BEFORE, BROKEN, Verification(True, "Airflow serves version 1-a with churn"))
 
@@ -28,11 +28,11 @@ def slack() -> Iterator[SlackServer]:
 
 @pytest.fixture
 def webhook(slack: SlackServer) -> str:
-    given = json.loads(slack.webhook())
-    return f"{given['host']}/{given['password']}"
+    values = json.loads(slack.webhook())
+    return f"{values['host']}/{values['password']}"
 
 
-def test_the_summary_of_a_deployment() -> None:
+def test_summary_of_a_deployment() -> None:
     assert summary(RELEASE, DEPLOYED) == (
         "## ✅ Deployed\n\n"
         "Airflow serves version 2-b with churn.\n\n"
@@ -42,14 +42,14 @@ def test_the_summary_of_a_deployment() -> None:
     )
 
 
-def test_the_summary_of_a_rollback_shows_what_python_said() -> None:
+def test_summary_of_a_rollback_contains_the_traceback() -> None:
     text = summary(RELEASE, BACK)
-    assert text.startswith("## ↩️ Not deployed: rolled back, and what was there before is served again\n")
+    assert text.startswith("## ↩️ Not deployed: rolled back to the previous release\n")
     assert "After the rollback: Airflow serves version 1-a with churn." in text
     assert '### churn.py\n\n```\nTraceback\n  File "churn.py"\nKeyError: <"A"> & more\n```\n' in text
 
 
-def test_a_fence_is_longer_than_what_is_in_it() -> None:
+def test_fence_is_longer_than_fences_in_the_traceback() -> None:
     verdict = Verification(False, "no", (DagImportError("a.py", "", "````\n# not a title"),))
     assert "\n`````\n````\n# not a title\n`````\n" in summary(RELEASE, RolloutResult("broken", PINS, {}, verdict))
 
@@ -57,51 +57,51 @@ def test_a_fence_is_longer_than_what_is_in_it() -> None:
 @pytest.mark.parametrize(
     ("after", "headline"),
     [
-        (None, "Not deployed, and there was nothing to roll back to"),
-        (BROKEN, "Not deployed, and the rollback has failed too"),
+        (None, "Not deployed: no previous release exists"),
+        (BROKEN, "Not deployed: the rollback failed"),
     ],
     ids=["nothing before", "failed"],
 )
-def test_what_stays_broken_says_why(after: Verification | None, headline: str) -> None:
+def test_summary_states_why_the_rollback_failed(after: Verification | None, headline: str) -> None:
     done = RolloutResult("broken", PINS, {}, BROKEN, after)
     assert f"❌ {headline}" in summary(RELEASE, done)
     assert f"❌ *{headline}*" in slack_message(done, None)
 
 
-def test_slack_is_told_the_last_line_and_where_to_read_on() -> None:
+def test_slack_message_has_the_last_line_and_the_workflow_run() -> None:
     assert slack_message(BACK, "http://ci/runs/1") == (
-        "↩️ *Not deployed: rolled back, and what was there before is served again*\n"
-        "Airflow can't import churn.py\n"
+        "↩️ *Not deployed: rolled back to the previous release*\n"
+        "Airflow cannot import churn.py\n"
         '`churn.py`: KeyError: &lt;"A"&gt; &amp; more\n'
-        "<http://ci/runs/1|How it went>"
+        "<http://ci/runs/1|Workflow run>"
     )
 
 
-def test_slack_takes_the_message(slack: SlackServer, webhook: str) -> None:
+def test_post_to_slack_sends_the_message(slack: SlackServer, webhook: str) -> None:
     assert post_to_slack(webhook, "Deployed")
     assert [message.shown for message in slack.messages] == ["Deployed"]
 
 
-def test_slack_that_does_not_take_it_is_logged_without_its_address(
+def test_rejected_slack_message_is_logged_without_the_webhook(
     slack: SlackServer, webhook: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
     slack.always = Answer(status=500)
     assert not post_to_slack(webhook, "Deployed")
-    assert caplog.messages == ["Slack was not told: HTTPError, 500"]
+    assert caplog.messages == ["the Slack message was not sent: HTTPError, 500"]
 
 
-def test_slack_that_is_away_is_logged_without_its_address(caplog: pytest.LogCaptureFixture) -> None:
+def test_unavailable_slack_is_logged_without_the_webhook(caplog: pytest.LogCaptureFixture) -> None:
     assert not post_to_slack("http://127.0.0.1:1/services/T/B/secret", "Deployed")
-    assert caplog.messages == ["Slack was not told: ConnectionError, no answer"]
+    assert caplog.messages == ["the Slack message was not sent: ConnectionError, no answer"]
 
 
-def test_a_webhook_that_is_no_address_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_webhook_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert not post_to_slack("secret", "Deployed")
-    assert caplog.messages == ["Slack was not told: MissingSchema, no answer"]
+    assert caplog.messages == ["the Slack message was not sent: MissingSchema, no answer"]
 
 
-def test_where_github_shows_the_run() -> None:
-    given = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "acme/ml", "GITHUB_RUN_ID": "7"}
-    assert workflow_run_url(given) == "https://github.com/acme/ml/actions/runs/7"
+def test_workflow_run_url_of_github() -> None:
+    values = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "acme/ml", "GITHUB_RUN_ID": "7"}
+    assert workflow_run_url(values) == "https://github.com/acme/ml/actions/runs/7"
     assert workflow_run_url({"GITHUB_RUN_ID": "7"}) is None
