@@ -56,17 +56,17 @@ def bootstrap_metrics(
     """
     wanted = metrics_of(target.task) if metrics is None else [get_metric(name) for name in metrics]
     if measured is None:
-        measured = {model: compute_metrics(target, truth, each, wanted) for model, each in predictions.items()}
-    defined = [metric for metric in wanted if all(each[metric.name] is not None for each in measured.values())]
+        measured = {model: compute_metrics(target, truth, values, wanted) for model, values in predictions.items()}
+    defined = [metric for metric in wanted if all(values[metric.name] is not None for values in measured.values())]
     sample = Sample.of(target, truth, predictions)
     groups: dict[Scheme, list[Metric]] = {}
     for metric in defined:
         groups.setdefault(scheme_of(metric, sample), []).append(metric)
-    values: Draws = {}
+    draws_by_metric: Draws = {}
     for scheme, group in groups.items():
         rng = np.random.default_rng([seed, scheme.stream])
-        values |= scheme.resample(sample, group, int(min(draws, scheme.max_draws)), rng)
-    return {metric.name: values[metric.name] for metric in defined}
+        draws_by_metric |= scheme.resample(sample, group, int(min(draws, scheme.max_draws)), rng)
+    return {metric.name: draws_by_metric[metric.name] for metric in defined}
 
 
 def percentile_interval(values: Array, confidence: float) -> Interval | None:

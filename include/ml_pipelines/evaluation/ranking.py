@@ -36,8 +36,8 @@ class Ranking:
             positive: whether each row is positive, shape (rows,); some are and some are not.
             scores: shape (rows,).
         """
-        rows = np.flatnonzero(positive), np.flatnonzero(~positive)
-        self.positives, self.negatives = (each[np.argsort(-scores[each], kind="stable")] for each in rows)
+        groups = np.flatnonzero(positive), np.flatnonzero(~positive)
+        self.positives, self.negatives = (group[np.argsort(-scores[group], kind="stable")] for group in groups)
         falling, others = -scores[self.positives], -scores[self.negatives]
         self.above = np.searchsorted(others, falling, side="left")
         self.upto = np.searchsorted(others, falling, side="right")

@@ -159,7 +159,7 @@ def _resample_confusion(sample: Sample, metrics: Sequence[Metric], draws: int, r
     """Draw how many rows of each class the models, together, predict as each combination of labels."""
     predicted = np.stack([predicted_labels(sample.target, values) for values in sample.predictions.values()])
     labels = 2 if sample.target.binary else len(sample.target.labels)
-    counts = np.zeros((2, len(predicted), draws, labels))  # correct and predicted rows
+    totals = np.zeros((2, len(predicted), draws, labels))  # correct and predicted rows
     for first, last in sample.bounds:
         combinations, sizes = _distinct_columns(predicted[:, first:last])
         step = max(1, BLOCK_CELLS // len(sizes))
@@ -168,15 +168,17 @@ def _resample_confusion(sample: Sample, metrics: Sequence[Metric], draws: int, r
             drawn = rng.multinomial(last - first, sizes / (last - first), size=block.stop - start)
             for model, label in itertools.product(range(len(predicted)), range(labels)):
                 rows = drawn[:, combinations[model] == label].sum(axis=1)
-                counts[1, model, block, label] += rows
-                counts[0, model, block, label] += rows * (label == sample.truth[first])
+                totals[1, model, block, label] += rows
+                totals[0, model, block, label] += rows * (label == sample.truth[first])
     actual = np.bincount(sample.truth, minlength=labels)
     by_model = {
         model: LabelCounts(correct, answers, actual, sample.target.binary)
-        for model, correct, answers in zip(sample.predictions, *counts, strict=True)
+        for model, correct, answers in zip(sample.predictions, *totals, strict=True)
     }
     statistics = {metric.name: _statistic(metric) for metric in metrics}
-    return {name: {model: of(each) for model, each in by_model.items()} for name, of in statistics.items()}
+    return {
+        name: {model: statistic(counts) for model, counts in by_model.items()} for name, statistic in statistics.items()
+    }
 
 
 def _distinct_columns(table: Array) -> tuple[Array, Array]:
@@ -196,16 +198,19 @@ def weighted_estimator(sample: Sample, model: str, metrics: Sequence[Metric]) ->
     """Return a function from weights, shape (draws, rows), to each metric, shape (draws,)."""
     truth, predictions = sample.truth, sample.predictions[model]
     statistics = {metric.name: _statistic(metric) for metric in metrics}
-    rankings = {name: each for name, each in statistics.items() if isinstance(each, RankingStatistic)}
-    sums = {name: each for name, each in statistics.items() if isinstance(each, RowSumStatistic)}
+    rankings = {name: row for name, row in statistics.items() if isinstance(row, RankingStatistic)}
+    sums = {name: row for name, row in statistics.items() if isinstance(row, RowSumStatistic)}
     sorted_rows = [Ranking(*rows) for rows in _one_against_the_rest(sample, model)] if rankings else []
-    terms = {name: each.terms(truth, predictions) for name, each in sums.items()}
+    terms = {name: statistic.terms(truth, predictions) for name, statistic in sums.items()}
 
     def estimate(weights: Array) -> dict[str, Array]:
         weighted = [WeightedRanking(ranking, weights) for ranking in sorted_rows]
         return {
-            **{name: np.mean([each.value(one) for one in weighted], axis=0) for name, each in rankings.items()},
-            **{name: each.value(weights @ terms[name], len(truth)) for name, each in sums.items()},
+            **{
+                name: np.mean([statistic.value(ranking) for ranking in weighted], axis=0)
+                for name, statistic in rankings.items()
+            },
+            **{name: statistic.value(weights @ terms[name], len(truth)) for name, statistic in sums.items()},
         }
 
     return estimate
@@ -226,7 +231,9 @@ def _resample_weights(sample: Sample, metrics: Sequence[Metric], draws: int, rng
         for model, estimate in estimators.items():
             for name, block in estimate(weights).items():
                 values[name][model].append(block)
-    return {name: {model: np.concatenate(parts) for model, parts in each.items()} for name, each in values.items()}
+    return {
+        name: {model: np.concatenate(blocks) for model, blocks in by_model.items()} for name, by_model in values.items()
+    }
 
 
 # --- sums
@@ -239,9 +246,9 @@ def _resample_sums(sample: Sample, metrics: Sequence[Metric], draws: int, rng: n
     """
     by_model = [_linear_terms(sample, model, metrics) for model in sample.predictions]
     columns = [np.concatenate([*terms.values()], axis=1) for terms in by_model]
-    totals = np.stack([each.sum(axis=0) for each in columns])
-    for each in columns[1:]:
-        each -= columns[0]
+    totals = np.stack([model_columns.sum(axis=0) for model_columns in columns])
+    for model_columns in columns[1:]:
+        model_columns -= columns[0]
     shifts = linear_resamples(columns, sample.bounds, draws, rng)
     shifts[1:] += shifts[0]
     names, widths = [*by_model[0]], [terms.shape[1] for terms in by_model[0].values()]
@@ -258,8 +265,8 @@ def _linear_terms(sample: Sample, model: str, metrics: Sequence[Metric]) -> dict
     for metric in metrics:
         statistic = _statistic(metric)
         if isinstance(statistic, RankingStatistic):
-            each = [influence_values(*rows, [statistic]) for rows in _one_against_the_rest(sample, model)]
-            terms[metric.name] = functools.reduce(np.add, each) / len(each)
+            by_label = [influence_values(*rows, [statistic]) for rows in _one_against_the_rest(sample, model)]
+            terms[metric.name] = functools.reduce(np.add, by_label) / len(by_label)
         else:
             terms[metric.name] = statistic.terms(sample.truth, sample.predictions[model])
     return terms
@@ -284,12 +291,12 @@ def _resample_median(sample: Sample, metrics: Sequence[Metric], draws: int, rng:
     ranks = [rows // 2 - 4 * math.isqrt(rows), rows // 2 + 4 * math.isqrt(rows)]
     values: Draws = {}
     for metric in metrics:
-        terms = np.stack([_statistic(metric)(sample.truth, each) for each in models.values()])
+        terms = np.stack([_statistic(metric)(sample.truth, predictions) for predictions in models.values()])
         low, high = np.partition(terms, ranks, axis=1)[:, ranks, None].transpose(1, 0, 2)
         distinct, sizes = _distinct_columns(np.clip(terms, low, high))
         counts = rng.multinomial(rows, sizes / rows, size=draws)
         values[metric.name] = {
-            model: _weighted_median(each, counts, rows) for model, each in zip(models, distinct, strict=True)
+            model: _weighted_median(row, counts, rows) for model, row in zip(models, distinct, strict=True)
         }
     return values
 

@@ -90,18 +90,8 @@ class _ScorerInputs:
 def _score(metric: Metric, inputs: _ScorerInputs) -> Any:
     if metric.binary_only and not inputs.target.binary:
         return None
-    scorer = import_object(metric.scorer)
     try:
-        match metric.needs:
-            case "confusion":
-                return scorer(inputs.confusion, inputs.target.binary)
-            case "ranking":
-                values = [scorer(*ranking) for ranking in inputs.rankings]
-                return np.mean(values) if values else None
-            case "labels":
-                return scorer(inputs.truth, inputs.labels)
-            case "probabilities" | "values":
-                return scorer(inputs.truth, inputs.predictions)
+        return _call(metric, inputs)
     except PipelineError:
         raise
     except Exception as exc:  # a scorer of another package may raise anything
@@ -114,6 +104,20 @@ def _score(metric: Metric, inputs: _ScorerInputs) -> Any:
             got=f"{type(exc).__name__}: {exc}",
             fix="correct the scorer",
         ) from exc
+
+
+def _call(metric: Metric, inputs: _ScorerInputs) -> Any:
+    scorer = import_object(metric.scorer)
+    match metric.needs:
+        case "confusion":
+            return scorer(inputs.confusion, inputs.target.binary)
+        case "ranking":
+            values = [scorer(*ranking) for ranking in inputs.rankings]
+            return np.mean(values) if values else None
+        case "labels":
+            return scorer(inputs.truth, inputs.labels)
+        case "probabilities" | "values":
+            return scorer(inputs.truth, inputs.predictions)
     raise ExtensionError(
         f"metric {metric.name!r} declares unknown needs",
         expected="labels, probabilities, values, confusion or ranking",

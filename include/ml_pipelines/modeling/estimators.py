@@ -161,8 +161,8 @@ def _known_estimators(package: str, task: Task) -> dict[str, str]:
     if package == "sklearn":
         from sklearn.utils import all_estimators
 
-        found = all_estimators(type_filter=_KINDS[task])
-        return {name: f"{kind.__module__.partition('._')[0]}.{name}" for name, kind in found}
+        estimators = all_estimators(type_filter=_KINDS[task])
+        return {name: f"{kind.__module__.partition('._')[0]}.{name}" for name, kind in estimators}
     from sklearn import base
 
     mixin = getattr(base, _MIXINS[task])
@@ -172,16 +172,16 @@ def _known_estimators(package: str, task: Task) -> dict[str, str]:
 
 def _check_names(candidate: Candidate, kind: Any) -> None:
     declared = signature(kind).parameters.values()
-    known = [parameter.name for parameter in declared if parameter.kind is not Parameter.VAR_KEYWORD]
+    names = [parameter.name for parameter in declared if parameter.kind is not Parameter.VAR_KEYWORD]
     for name in candidate.params:
-        if name not in known:
-            close = get_close_matches(name, known, n=1)
+        if name not in names:
+            close = get_close_matches(name, names, n=1)
             raise EstimatorError(
                 f"{kind.__name__} has no parameter {name!r}",
                 field=("params", name),
                 at_key=True,
                 where=_where(candidate),
-                expected=f"one of {', '.join(sorted(known))}",
+                expected=f"one of {', '.join(sorted(names))}",
                 got=name,
                 fix=f"did you mean {close[0]}?" if close else "remove it, or choose one of those listed",
             )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ml_pipelines.contracts import JsonValue
 from ml_pipelines.data.columns import column
 from ml_pipelines.errors import DataError, ModelError, PipelineError, TransientError
-from ml_pipelines.evaluation.comparison import compare_models
+from ml_pipelines.evaluation.comparison import Uncertainty, compare_models
 from ml_pipelines.evaluation.curves import curves_and_confusion
 from ml_pipelines.evaluation.records import (
     CandidateEvaluation,
@@ -46,7 +46,7 @@ def evaluate(
     seed: int,
     digests: Sequence[str | None] = (),
     champion: Callable[[], Any] | None = None,
-    champion_known: Mapping[str, str | None] | None = None,
+    champion_status: Mapping[str, str | None] | None = None,
 ) -> StepOutput:
     """Evaluate all models. The winner is the best candidate on `validation`, the earliest one among equals.
 
@@ -59,7 +59,7 @@ def evaluate(
         seed: of the resamples.
         digests: the candidates' sha256, in the same order.
         champion: loads the champion, unless it is one of the candidates.
-        champion_known: `identity` of the champion, and the `error` that keeps it from being loaded.
+        champion_status: `identity` of the champion, and the `error` that keeps it from being loaded.
 
     Returns:
         Output `evaluation`, an :class:`Evaluation`. Values `winner`, `metric`, `value` (of the winner on `validation`)
@@ -76,34 +76,19 @@ def evaluate(
         for load, training, digest in zip(models, trainings, digests or [None] * len(models), strict=True)
     ]
     candidates = [candidate for candidate, _ in evaluated]
-    index = _best(candidates, parameters.metric)
-    winner, predictions = evaluated[index]
-    opponent, opponent_predictions = _champion(rows, champion, champion_known, trainings[0])
-    if champion_known is not None and champion_known["identity"] in digests:
-        same, opponent_predictions = evaluated[list(digests).index(champion_known["identity"])]
-        opponent = _unevaluated(champion_known).model_copy(update={"test": same.test, "slices": same.slices})
-    by_model, measured = {"winner": predictions}, {"winner": winner.test}
-    if opponent is not None and opponent_predictions is not None:
-        by_model["champion"], measured["champion"] = opponent_predictions, opponent.test
-    uncertainty = compare_models(
-        rows.target,
-        rows.test.truth,
-        by_model,
-        measured,
-        metric=parameters.metric,
-        confidence=parameters.confidence,
-        draws=parameters.draws,
-        seed=seed,
-    )
+    winner, predictions = evaluated[_best(candidates, parameters.metric)]
+    opponent = _champion(rows, champion, champion_status, trainings[0])
+    if champion_status is not None and champion_status["identity"] in digests:
+        opponent = _champion_among(evaluated, list(digests).index(champion_status["identity"]), champion_status)
+    uncertainty = _uncertainty(rows, (winner, predictions), opponent, parameters, seed)
+    dummy = dummy_predictions(rows.target, trainings[0], len(rows.test.truth))
     evaluation = Evaluation(
         task=parameters.task,
         metric=parameters.metric,
         winner=winner.candidate,
         candidates=tuple(candidates),
-        champion=opponent,
-        dummy=DummyEvaluation(
-            test=rows.metrics_on_test(dummy_predictions(rows.target, trainings[0], len(rows.test.truth)))
-        ),
+        champion=opponent[0],
+        dummy=DummyEvaluation(test=rows.metrics_on_test(dummy)),
         rows={"validation": len(rows.validation.truth), "test": len(rows.test.truth)},
         intervals=uncertainty.intervals,
         champion_intervals=uncertainty.champion_intervals,
@@ -116,6 +101,38 @@ def evaluate(
         "test": {**winner.test},
     }
     return StepOutput(outputs={"evaluation": evaluation.document()}, values=values)
+
+
+def _uncertainty(
+    rows: _EvaluationRows,
+    winner: tuple[CandidateEvaluation, Array],
+    opponent: tuple[ChampionEvaluation | None, Array | None],
+    parameters: EvaluateParameters,
+    seed: int,
+) -> Uncertainty:
+    predictions, measured = {"winner": winner[1]}, {"winner": winner[0].test}
+    champion, champion_predictions = opponent
+    if champion is not None and champion_predictions is not None:
+        predictions["champion"], measured["champion"] = champion_predictions, champion.test
+    return compare_models(
+        rows.target,
+        rows.test.truth,
+        predictions,
+        measured,
+        metric=parameters.metric,
+        confidence=parameters.confidence,
+        draws=parameters.draws,
+        seed=seed,
+    )
+
+
+def _champion_among(
+    evaluated: Sequence[tuple[CandidateEvaluation, Array]], index: int, status: Mapping[str, str | None]
+) -> tuple[ChampionEvaluation, Array]:
+    """The champion's evaluation and predictions, if its file is that of a candidate."""
+    candidate, predictions = evaluated[index]
+    measured = {"test": candidate.test, "slices": candidate.slices}
+    return _unevaluated(status).model_copy(update=measured), predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,14 +267,14 @@ def _best(candidates: Sequence[CandidateEvaluation], metric: str) -> int:
 def _champion(
     rows: _EvaluationRows,
     load: Callable[[], Any] | None,
-    known: Mapping[str, str | None] | None,
+    status: Mapping[str, str | None] | None,
     training: Training,
 ) -> tuple[ChampionEvaluation | None, Array | None]:
     """The champion's evaluation and predictions, or the error that prevents them, which does not fail the run."""
-    if known is None:
+    if status is None:
         return None, None
     if load is None:
-        return _unevaluated(known), None
+        return _unevaluated(status), None
     try:
         model = load()
         predictions = _predictions(rows.target, model, _champion_training(model, training), rows.test)
@@ -265,13 +282,13 @@ def _champion(
         raise
     except Exception as exc:  # a model of another store may raise anything; the evaluation records it
         error = exc.summary if isinstance(exc, PipelineError) else f"{type(exc).__name__}: {exc}"
-        return _unevaluated(known).model_copy(update={"error": error}), None
+        return _unevaluated(status).model_copy(update={"error": error}), None
     measured = {"test": rows.metrics_on_test(predictions), "slices": rows.metrics_of_groups(predictions)}
-    return _unevaluated(known).model_copy(update=measured), predictions
+    return _unevaluated(status).model_copy(update=measured), predictions
 
 
-def _unevaluated(known: Mapping[str, str | None]) -> ChampionEvaluation:
-    return ChampionEvaluation(identity=known["identity"] or "", error=known["error"])
+def _unevaluated(status: Mapping[str, str | None]) -> ChampionEvaluation:
+    return ChampionEvaluation(identity=status["identity"] or "", error=status["error"])
 
 
 def _champion_training(model: Any, training: Training) -> Training:

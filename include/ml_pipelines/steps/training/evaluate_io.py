@@ -36,12 +36,12 @@ def resolve(parameters: EvaluateParameters, inputs: References, services: Servic
     ref, error = (None, None) if index is not None else _fetched(champion, services)
     compared = EvaluatedChampion(version=champion.version, sha256=digest, candidate_index=index, error=error)
     # Its digest is who it is, so that moving it to another version costs nothing; without one, the version is.
-    known: dict[str, JsonValue] = {"identity": digest or f"version {champion.version}", "error": error}
+    status: dict[str, JsonValue] = {"identity": digest or f"version {champion.version}", "error": error}
     return Resolution(
         inputs={"champion": ref} if ref else {},
-        key_facts=facts if ref else {**facts, "champion": known},
+        key_facts=facts if ref else {**facts, "champion": status},
         values={"champion": compared.model_dump(mode="json")},
-        prepare=lambda _: {"digests": digests, "champion_known": known},
+        prepare=lambda _: {"digests": digests, "champion_status": status},
     )
 
 

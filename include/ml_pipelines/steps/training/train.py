@@ -205,7 +205,7 @@ def _settings(parameters: TrainParameters, estimator: Any) -> dict[str, Any]:
 def _requirements(parameters: TrainParameters) -> list[str]:
     """Distributions that load the model, this package among them, which brings the preprocessing."""
     modules = dict.fromkeys((*_MODULES, parameters.candidate.estimator.partition(".")[0]))
-    distributions = [found for module in modules if (found := find_distribution(module))]
+    distributions = [pair for module in modules if (pair := find_distribution(module))]
     return [f"airflow-provider-ml-pipelines=={__version__}", *(f"{name}=={version}" for name, version in distributions)]
 
 

@@ -350,7 +350,7 @@ def test_resolve_records_a_champion_without_a_model_file(run: Any) -> None:
 )
 def test_evaluate_records_the_error_of_the_champion(run: Any, champion: Any, error: Any) -> None:
     known = {"identity": "a", "error": None}
-    evaluation = run.evaluate(champion=champion, champion_known=known).outputs["evaluation"]
+    evaluation = run.evaluate(champion=champion, champion_status=known).outputs["evaluation"]
     assert evaluation["champion"] == {"identity": "a", "test": {}, "slices": [], "error": error}
 
 
@@ -358,7 +358,7 @@ def test_evaluate_records_a_column_that_the_champion_lacks(run: Any) -> None:
     champion = Broken(0.5)
     champion.feature_names_in_ = np.array(["x", "height"])
     known = {"identity": "a", "error": None}
-    evaluation = run.evaluate(champion=lambda: champion, champion_known=known).outputs["evaluation"]
+    evaluation = run.evaluate(champion=lambda: champion, champion_status=known).outputs["evaluation"]
     assert evaluation["champion"]["error"] == (
         "the champion needs column 'height', which is no longer among the features"
     )
@@ -369,7 +369,7 @@ def test_evaluate_raises_an_unavailable_store(run: Any) -> None:
         raise StoreUnavailable("the store can't be read")
 
     with pytest.raises(StoreUnavailable):
-        run.evaluate(champion=unreachable, champion_known={"identity": "a", "error": None})
+        run.evaluate(champion=unreachable, champion_status={"identity": "a", "error": None})
 
 
 def test_resolve_raises_an_unavailable_registry(run: Any) -> None:
