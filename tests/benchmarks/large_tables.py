@@ -1,6 +1,6 @@
-"""Time and peak memory of the steps up to the split, beside pandas, each in a fresh process.
+"""Compare time and peak memory of the steps up to the split with pandas, each step in a fresh process.
 
-Seconds are of the wall and, as `busy`, of the processor; the latter say more where other work goes on.
+The column `seconds` is wall time, `busy` is processor time, which is more reliable on a busy machine.
 
 .venv/bin/python tests/benchmarks/large_tables.py --rows 1000000 10000000
 .venv/bin/python tests/benchmarks/large_tables.py --rows 30000000 --only ours --folder /somewhere/with/space
@@ -59,7 +59,7 @@ def generate(path: Path, rows: int) -> None:
 
 
 def our_step(step: str, csv: Path, folder: Path) -> None:
-    """Run a step on what the earlier steps left in a folder, as a container does."""
+    """Run a step on the results of the earlier steps in a folder, as a container does."""
     from ml_pipelines.contracts import Identity, StepRequest, StepResult
     from ml_pipelines.pipeline.training import TRAINING_STEPS
     from ml_pipelines.pipeline.wiring import upstream_steps, wire_inputs
@@ -110,7 +110,7 @@ def our_step(step: str, csv: Path, folder: Path) -> None:
 
 
 def pandas_step(step: str, csv: Path, folder: Path) -> None:
-    """The same work as a script with pandas does it: the whole table at once."""
+    """Do the same as a pandas script, with the whole table in memory."""
     import numpy as np
     import pandas as pd
 
@@ -132,17 +132,18 @@ def pandas_step(step: str, csv: Path, folder: Path) -> None:
             table[(draw >= low) & (draw < high)].to_parquet(folder / f"{name}.parquet")
 
 
-def side_measured(side: str, csv: Path) -> Iterator[tuple[str, tuple[float, float, int]]]:
-    """Every step of a side with what :func:`measured` tells of it, and then `all` of them."""
-    found = []
+def measure_side(side: str, csv: Path) -> Iterator[tuple[str, tuple[float, float, int]]]:
+    """Yield each step of a side with the result of :func:`measure`, and the sum of all steps as `all`."""
+    results = []
     for step in SIDES[side]:
-        found.append(measured(f"{side}:{step}", str(csv), str(csv.parent), "0"))
-        yield step, found[-1]
-    yield "all", (sum(each[0] for each in found), sum(each[1] for each in found), max(each[2] for each in found))
+        results.append(measure(f"{side}:{step}", str(csv), str(csv.parent), "0"))
+        yield step, results[-1]
+    seconds, busy, peaks = zip(*results, strict=True)
+    yield "all", (sum(seconds), sum(busy), max(peaks))
 
 
-def measured(*task: str) -> tuple[float, float, int]:
-    """Seconds, of the processor too, and peak megabytes of a task in a process of its own; imports take no seconds."""
+def measure(*task: str) -> tuple[float, float, int]:
+    """Return wall seconds, processor seconds and peak megabytes of a task in a new process, without the imports."""
     command = [sys.executable, __file__, "--task", *task]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     seconds, busy, peak = json.loads(done.stdout.splitlines()[-1])
@@ -150,7 +151,7 @@ def measured(*task: str) -> tuple[float, float, int]:
 
 
 def run_task(name: str, csv: str, folder: str, rows: str) -> None:
-    """What a process of :func:`measured` does."""
+    """Run a task in the process of :func:`measure` and print the result."""
     side, _, step = name.partition(":")
     if side == "generate":
         generate(Path(csv), int(rows))
@@ -174,7 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--only", choices=["ours", "pandas"], default=None)
-    parser.add_argument("--folder", default=None, help="where the tables go; removed at the end")
+    parser.add_argument("--folder", default=None, help="parent folder of the tables, which are removed at the end")
     parser.add_argument("--task", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.task:
@@ -184,10 +185,10 @@ def main() -> None:
     for rows in options.rows:
         with tempfile.TemporaryDirectory(dir=options.folder) as name:
             csv = Path(name, "customers.csv")
-            measured("generate", str(csv), name, str(rows))
+            measure("generate", str(csv), name, str(rows))
             for side in SIDES:
                 if options.only in (None, side):
-                    for step, (seconds, busy, peak) in side_measured(side, csv):
+                    for step, (seconds, busy, peak) in measure_side(side, csv):
                         print(f"{rows:>11,} {side:<7} {step:<24} {seconds:>8.2f} {busy:>8.2f} {peak:>8}", flush=True)
 
 

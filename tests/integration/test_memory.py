@@ -1,4 +1,4 @@
-"""The steps up to the split take no more memory for a larger table."""
+"""The memory of the steps up to the split does not grow with the table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 BENCHMARK = Path(__file__).resolve().parents[1] / "benchmarks" / "large_tables.py"
-# The peak of this process alone; ru_maxrss begins with that of the process that has started it.
+# VmHWM is the peak of this process alone; ru_maxrss starts with that of the parent process.
 CHILD = """
 import runpy, sys
 from pathlib import Path
@@ -40,7 +40,7 @@ def benchmark() -> ModuleType:
 
 
 def peak(benchmark: ModuleType, folder: Path, rows: int) -> tuple[int, int]:
-    """Bytes of a table as CSV, and at the most of a process that runs all steps up to the split on it."""
+    """Return the size of a table as CSV and the peak memory of a process with all steps up to the split, in bytes."""
     folder.mkdir()
     csv = folder / "customers.csv"
     benchmark.generate(csv, rows)
@@ -51,9 +51,9 @@ def peak(benchmark: ModuleType, folder: Path, rows: int) -> tuple[int, int]:
     return csv.stat().st_size, int(done.stdout)
 
 
-def test_a_table_five_times_as_large_takes_no_more_memory(benchmark: ModuleType, tmp_path: Path) -> None:
+def test_peak_memory_does_not_grow_with_the_table(benchmark: ModuleType, tmp_path: Path) -> None:
     size, used = peak(benchmark, tmp_path / "small", 200_000)
     larger, more = peak(benchmark, tmp_path / "large", 1_000_000)
-    # A step that holds its table, or the text of it, holds at least what the file has grown by, 83 MB. Without it there
-    # are 16 bytes a row for the hashes of the keys, 13 MB, and what two runs differ by, up to 12 MB.
+    # A step with the whole table in memory needs at least the growth of the file, 83 MB. Otherwise the growth is 16
+    # bytes for the hash of each key, 13 MB, and the variation between two runs, up to 12 MB.
     assert more - used < (larger - size) / 2

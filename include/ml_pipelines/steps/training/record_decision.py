@@ -15,6 +15,7 @@ from ml_pipelines.contracts import (
     RowCounts,
     RunDetails,
 )
+from ml_pipelines.data.check_results import QualityReport
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.facts import CompareFacts, DeployFacts, FactsForRecord, RecordFacts
 from ml_pipelines.pipeline.parameters import RecordParameters
@@ -84,7 +85,7 @@ def _final_decision(work: Recording, documents: dict[str, dict[str, Any]]) -> De
     if decided is None:
         if compared is not None and compared.verdict == "no_change":
             return _unchanged(work.parameters.model, compared)
-        return _stopped(work.parameters.model, documents.get("report"))
+        return _stopped(work.parameters.model, _quality_report(documents))
     decision, deployed = decided.decision, work.facts.deploy is not None
     if decision.outcome == "held":
         approved = {"outcome": "promoted", "reason": f"a person approved. {decision.reason}"}
@@ -107,8 +108,12 @@ def _unchanged(model: str, compared: CompareFacts) -> Decision:
     )
 
 
-def _stopped(model: str, report: dict[str, Any] | None) -> Decision:
-    if report is None or report["verdict"] != "stopped":
+def _quality_report(documents: dict[str, dict[str, Any]]) -> QualityReport | None:
+    return QualityReport.model_validate(documents["report"]) if "report" in documents else None
+
+
+def _stopped(model: str, report: QualityReport | None) -> Decision:
+    if report is None or report.verdict != "stopped":
         raise RequestError(
             "the run has no outcome to record",
             where=f"model {model}",
@@ -116,8 +121,7 @@ def _stopped(model: str, report: dict[str, Any] | None) -> Decision:
             got="a quality report that passed" if report else "neither",
             fix="run the steps before this one",
         )
-    failed = [check for check in report["checks"] if check["severity"] == "error" and not check["passed"]]
-    texts = [f"{' '.join(filter(None, (check['check'], check['column'])))}: {check['detail']}" for check in failed]
+    texts = [f"{' '.join(filter(None, (check.check, check.column)))}: {check.detail}" for check in report.failures]
     return Decision(outcome="stopped", model=model, reason=f"the quality checks failed: {'; '.join(texts)}")
 
 
@@ -143,7 +147,7 @@ def _with_deployment(
 def _details(work: Recording, documents: dict[str, dict[str, Any]]) -> RunDetails:
     """Return the details of the entry; those of steps that the run did not reach are None."""
     facts, compared = work.facts, work.facts.compare_with_champion
-    report, evaluation = documents.get("report"), documents.get("evaluation")
+    report, evaluation = _quality_report(documents), documents.get("evaluation")
     champion = facts.evaluate.champion if facts.evaluate else None
     return RunDetails(
         pin=facts.ingest.pin if facts.ingest else None,
@@ -158,11 +162,9 @@ def _details(work: Recording, documents: dict[str, dict[str, Any]]) -> RunDetail
     )
 
 
-def _quality(report: dict[str, Any]) -> QualitySummary:
-    failed = tuple(check for check in report["checks"] if not check["passed"])
-    return QualitySummary(
-        verdict=report["verdict"], rows=report["rows"], quarantined=report["quarantined"], failed=failed
-    )
+def _quality(report: QualityReport) -> QualitySummary:
+    failed = tuple(check.model_dump(mode="json") for check in report.checks if not check.passed)
+    return QualitySummary(verdict=report.verdict, rows=report.rows, quarantined=report.quarantined, failed=failed)
 
 
 def _candidates(evaluation: dict[str, Any]) -> tuple[CandidateSummary, ...]:
