@@ -90,7 +90,7 @@ def test_the_largest_table_is_raced_up_to_the_split(tmp_path: Path, monkeypatch:
         return (4.0, 8.0, 900 if task == "pandas:split" else 100) if "pandas" in task else (1.0, 2.0, 50)
 
     monkeypatch.setattr(race, "PLACE", tmp_path)
-    monkeypatch.setattr(large_tables, "measured", measured)
+    monkeypatch.setattr(large_tables, "measure", measured)
     page = tmp_path / "page.md"
     monkeypatch.setattr(
         "sys.argv", ["bench", "--sizes", "10m", "--peers", "ours-celery,plain,ours-cli", "--report", str(page)]

@@ -105,11 +105,11 @@ def _to_the_split(size: str, names: list[str], rounds: int) -> list[Measured]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     csv = folder / "customers.csv"
-    large_tables.measured("generate", str(csv), str(folder), str(SIZES[size][0]))
+    large_tables.measure("generate", str(csv), str(folder), str(SIZES[size][0]))
     for number in range(rounds):
         for name in names:
             title = CONTESTANTS[name].title
-            seconds, _, megabytes = dict(large_tables.side_measured(SIDES[name], csv))["all"]
+            seconds, _, megabytes = dict(large_tables.measure_side(SIDES[name], csv))["all"]
             found.append(Measured(title, size, False, seconds, megabytes))
             _say(f"{size}, round {number + 1}, {title}: {seconds:.2f} s, {megabytes} MB")
     shutil.rmtree(folder)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from tests.step_values import step_values
 
+from ml_pipelines.data.check_results import CheckResult
 from ml_pipelines.errors import RequestError, ServiceUnavailable
 from ml_pipelines.pipeline.parameters import RecordParameters
 from ml_pipelines.steps.training.record_decision import publish
@@ -13,7 +14,8 @@ DEPLOYED = {"deploy": {"version": "2", "previous_version": "1"}}
 
 
 def check(name: str, *, passed: bool, severity: str = "error", column: str | None = None) -> dict[str, Any]:
-    return {"check": name, "column": column, "severity": severity, "passed": passed, "detail": f"about {name}"}
+    result = CheckResult(check=name, column=column, severity=severity, passed=passed, detail=f"about {name}")
+    return result.model_dump(mode="json")
 
 
 def report(verdict: str = "passed") -> dict[str, Any]:
