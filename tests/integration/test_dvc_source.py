@@ -239,7 +239,7 @@ def test_altered_bytes_are_refused(two_versions, tmp_path: Path) -> None:
     stored = two_versions.remote / "files" / "md5" / pin.digest[4:6] / pin.digest[6:]
     stored.chmod(0o644)
     stored.write_bytes(CUSTOMERS)
-    with pytest.raises(SourceUnreadable, match="the bytes are not those that were pinned") as error:
+    with pytest.raises(SourceUnreadable, match="the file has another digest than the data pin") as error:
         adapter.fetch(pin, str(tmp_path))
     assert f"expected: {pin.digest}" in text_of(error)
     assert "the stored file is damaged" in text_of(error)
@@ -309,7 +309,7 @@ def test_a_remote_that_does_not_answer(
         (f"{PATH}.dvc", "HEAD", "the path is that of a .dvc file", "give the path of the data: 'data/customers.csv'"),
         ("notes.csv", "HEAD", "the path is tracked by git, not by DVC", "dvc add notes.csv"),
         ("../x.csv", "HEAD", "the path leads out of the repository", "as seen from the repository's folder"),
-        ("data/x.txt", "HEAD", "the file is of no kind that can be read", "convert the file to CSV or Parquet"),
+        ("data/x.txt", "HEAD", "the format of the file is not supported", "convert the file to CSV or Parquet"),
     ],
 )
 def test_what_is_not_there(two_versions, path: str, rev: str, what: str, fix: str) -> None:

@@ -391,7 +391,7 @@ def test_mlflow_goes_away_at_every_step_that_talks_to_it(
             done = workspace.run("november", link=[near, far], fault=cut)
             assert done.code == 1, (cut, done)
             what, where, got, fix = done.err.splitlines()
-            assert what == "ServiceUnavailable: MLflow does not answer, or answers with a fault of its own", cut
+            assert what == "ServiceUnavailable: MLflow does not answer, or has an internal error", cut
             assert where == f"  where: http://127.0.0.1:{near}"
             assert got.startswith("  got: "), done.err
             assert fix == "  fix: see that it runs and can be reached from this machine, then try again"

@@ -56,7 +56,7 @@ def test_a_local_file_is_pinned_by_its_content_and_copied(local: Path, out: str,
 def test_a_file_that_changes_after_the_pin_is_refused(local: Path, out: str) -> None:
     pin = source(local).pin()
     local.write_bytes(CUSTOMERS + b"3,1\n")
-    with pytest.raises(SourceUnreadable, match="the bytes are not those that were pinned") as error:
+    with pytest.raises(SourceUnreadable, match="the file has another digest than the data pin") as error:
         source(local).fetch(pin, out)
     assert f"expected: {pin.digest}" in text_of(error)
     assert "start a new run" in text_of(error)
@@ -103,9 +103,9 @@ def test_a_csv_file_is_checked(local: Path, out: str) -> None:
         ("{0}/costumers.csv", SourceNotFound, "there is no such file", "did you mean 'customers.csv'?"),
         ("{0}/none/a.csv", SourceNotFound, "there is no such file", "mount the folder where the task runs"),
         ("{0}/x.xlsx", SourceUnreadable, "of no kind that can be read", "convert the file to CSV or Parquet"),
-        ("{0}", SourceUnreadable, "it is a folder", "name one file"),
+        ("{0}", SourceUnreadable, "the path is a folder", "name one file"),
         ("{0}/*.parquet", SourceUnreadable, "patterns are not supported", "name one file"),
-        ("abc://{0}/a.csv", SourceNotFound, "the kind of address is not known", "correct the path"),
+        ("abc://{0}/a.csv", SourceNotFound, "the protocol of the address is not supported", "correct the path"),
     ],
 )
 def test_what_is_no_file(local: Path, path: str, kind: type[SourceError], what: str, fix: str) -> None:
@@ -157,7 +157,7 @@ def test_an_object_is_pinned_by_its_etag(bucket, out: str) -> None:
 def test_an_object_that_changes_after_the_pin_is_refused(bucket, out: str) -> None:
     pin = source("s3://data/customers.csv").pin()
     bucket.pipe_file("data/customers.csv", CUSTOMERS + b"3,1\n")
-    with pytest.raises(SourceUnreadable, match="the bytes are not those that were pinned"):
+    with pytest.raises(SourceUnreadable, match="the file has another digest than the data pin"):
         source("s3://data/customers.csv").fetch(pin, out)
 
 

@@ -64,7 +64,7 @@ def test_mlflow_is_away_at_train_at_register_and_at_deploy(stack: Stack) -> None
         stack.until_state(run, at[name], "up_for_retry")
     stack.compose("start", "mlflow")
     for name, run in runs.items():
-        assert "MLflow does not answer, or answers with a fault of its own" in stack.log_of(run, at[name], 1)
+        assert "MLflow does not answer, or has an internal error" in stack.log_of(run, at[name], 1)
         assert stack.end_of(run) == "success"
         assert stack.tasks(run)[at[name]]["try_number"] == 2
     ledger = stack.ledger()

@@ -1,4 +1,4 @@
-"""What a DVC source needs to know beyond its declaration: the repository's address and secrets of its remote."""
+"""Connection of a DVC source: address of the repository, and secrets of its remote."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class DvcConnection(BaseModel):
 
     @classmethod
     def of(cls, declared: DvcSource, connections: Mapping[str, str]) -> DvcConnection:
-        """The connection that a source names; an empty one if it names none.
+        """Return the connection of a source; an empty one if it names none.
 
         Raises:
             SourceNotFound: there is no such connection.
@@ -54,10 +54,10 @@ class DvcConnection(BaseModel):
 
     @classmethod
     def parsed(cls, text: str, *, name: str) -> DvcConnection:
-        """The connection that a text is: the repository's address alone, or all of it as a JSON object.
+        """Parse a connection: the repository's address alone, or a JSON object of the fields.
 
         Raises:
-            SourceError: it is neither.
+            SourceError: the text is neither.
         """
         if not text.lstrip().startswith("{"):
             return cls(repo=text.strip())
@@ -74,7 +74,7 @@ class DvcConnection(BaseModel):
             ) from None  # pydantic's own text shows a part of the input
 
     def address(self, declared: DvcSource, environment: Mapping[str, str]) -> str:
-        """Address of the repository, with credentials where the connection has some for its server.
+        """Return the address of the repository, with the credentials that the connection has for its server.
 
         Raises:
             SourceNotFound: neither the declaration nor the connection names a repository.
@@ -89,15 +89,15 @@ class DvcConnection(BaseModel):
                 fix="give the connection a host, or declare `repo`",
             )
         repo = expand_variables(declared.repo, environment, field="data.dvc.repo")
-        theirs, ours = urlsplit(repo), urlsplit(self.repo)
-        user, at, server = ours.netloc.rpartition("@")
-        # What is a secret of one server is not told to another.
-        if at and (theirs.scheme, theirs.netloc) == (ours.scheme, server):
-            return theirs._replace(netloc=f"{user}@{server}").geturl()
+        declared_url, own = urlsplit(repo), urlsplit(self.repo)
+        user, at, server = own.netloc.rpartition("@")
+        # Credentials of one server never go to another.
+        if at and (declared_url.scheme, declared_url.netloc) == (own.scheme, server):
+            return declared_url._replace(netloc=f"{user}@{server}").geturl()
         return repo
 
     def apply(self, config: Any) -> None:
-        """Change DVC's settings for one use: which remote, and what it needs to know."""
+        """Apply the remote and its settings to a DVC configuration."""
         if not (self.remote or self.remote_config):
             return
         name = self.remote or config["core"].get("remote")

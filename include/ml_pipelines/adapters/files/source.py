@@ -33,8 +33,8 @@ __all__ = ["FileDataSource"]
 class FileDataSource:
     """:class:`ml_pipelines.ports.DataSource` for one file.
 
-    A local file is told apart by the SHA-256 of its content. An object is by its ETag, so that nothing is downloaded;
-    where there is none, by the SHA-256 of its content, which is read for that.
+    The digest of a local file is the SHA-256 of its content. The digest of an object is its ETag, which needs no
+    download; without an ETag it is the SHA-256 of its content.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class FileDataSource:
         self._declared, self._environment = declared, environment
 
     def pin(self) -> DataPin:
-        """Tell the version."""
+        """Return the version of the file."""
         address = self._address()
         where = redact(address)
         with storage_errors(where):
@@ -58,7 +58,7 @@ class FileDataSource:
         return DataPin(source="file", location=where, digest=digest, bytes=info.get("size"))
 
     def fetch(self, pin: DataPin, directory: str) -> str:
-        """Copy the file into a local directory and check that it is what was pinned."""
+        """Copy the file into a local directory and verify its digest."""
         address = self._address()
         where = redact(address)
         with storage_errors(where):
@@ -81,7 +81,7 @@ def _file_system(address: str) -> tuple[AbstractFileSystem, str]:
         return cast("tuple[AbstractFileSystem, str]", url_to_fs(address))
     except ValueError as exc:
         raise SourceNotFound(
-            "the kind of address is not known",
+            "the protocol of the address is not supported",
             where=redact(address),
             expected="a local path, or a URI such as s3://bucket/customers.csv",
             got=redact(str(exc)),
@@ -97,7 +97,7 @@ def _info(fs: AbstractFileSystem, path: str, where: str) -> dict[str, Any]:
         raise storage_error(exc.__cause__, where) or _not_found(fs, path, where) from exc
     if info["type"] == "directory":
         raise SourceUnreadable(
-            "it is a folder", where=where, expected="one file", fix="name one file, or join the files into one"
+            "the path is a folder", where=where, expected="one file", fix="name one file, or join the files into one"
         )
     return info
 

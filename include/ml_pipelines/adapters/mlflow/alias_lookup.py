@@ -1,7 +1,7 @@
-"""What an alias points to, read without MLflow: importing that takes seconds, and a run on nothing new asks no more.
+"""Look up a registry alias without importing MLflow, which takes seconds; a run without a change needs only this.
 
-A server is asked over its REST API, a SQLite database by SQL. Only a plain answer counts; after whatever else happens
-MLflow itself is asked, and tells what is wrong.
+Servers are read over the REST API, SQLite databases by SQL. After any error the caller uses MLflow itself, which
+reports the cause.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ __all__ = ["LookupUnsupported", "RegisteredVersion", "lookup_alias"]
 SQLITE = "sqlite:///"
 NOT_FOUND = 404
 SECONDS = (3.05, 10)  # to connect, to answer
-# Ways to sign in, or to speak to a server, that only MLflow knows.
-_BEYOND = (
+# Authentication and protocols that only MLflow implements.
+_UNSUPPORTED = (
     "MLFLOW_TRACKING_AUTH",
     "MLFLOW_TRACKING_AWS_SIGV4",
     "MLFLOW_TRACKING_CLIENT_CERT_PATH",
@@ -33,7 +33,7 @@ _TAGS = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = 
 
 
 class RegisteredVersion(NamedTuple):
-    """A registered version, with the fields of MLflow's own that are used here."""
+    """A registered version, with the fields of MLflow's `ModelVersion` that the registry adapter uses."""
 
     name: str
     version: str
@@ -42,23 +42,23 @@ class RegisteredVersion(NamedTuple):
 
 
 class LookupUnsupported(Exception):
-    """MLflow has to be asked."""
+    """The look-up needs MLflow itself."""
 
 
 def lookup_alias(uri: str, model: str, alias: str) -> RegisteredVersion | None:
-    """The version that an alias points to, None if there is no such model or alias.
+    """Return the version behind an alias; None without such a model or alias.
 
     Args:
-        uri: where MLflow is; credentials are in the environment, as MLflow reads them.
+        uri: address of MLflow; the environment has the credentials, as for MLflow.
         model: name of the registered model.
         alias: name of the alias.
 
     Raises:
-        LookupUnsupported: this place is spoken to in another way, or gave no plain answer.
+        LookupUnsupported: the address needs MLflow, or the response was unexpected.
     """
     if uri.startswith(SQLITE):
         return _in_database(Path(uri.removeprefix(SQLITE).partition("?")[0]).absolute(), model, alias)
-    if uri.startswith(("http://", "https://")) and not any(os.environ.get(name) for name in _BEYOND):
+    if uri.startswith(("http://", "https://")) and not any(os.environ.get(name) for name in _UNSUPPORTED):
         return _on_server(f"{uri.rstrip('/')}/api/2.0/mlflow", model, alias)
     raise LookupUnsupported
 
@@ -82,9 +82,11 @@ def _on_server(api: str, model: str, alias: str) -> RegisteredVersion | None:
 
     try:
         with Session() as session:
-            _sign_in(session)
-            found = _get(session, f"{api}/registered-models/get", name=model)
-            versions = {each["alias"]: each["version"] for each in found.get("registered_model", {}).get("aliases", [])}
+            _authenticate(session)
+            registered = _get(session, f"{api}/registered-models/get", name=model)
+            versions = {
+                entry["alias"]: entry["version"] for entry in registered.get("registered_model", {}).get("aliases", [])
+            }
             if alias not in versions:
                 return None
             query = {"name": model, "version": str(versions[alias])}
@@ -95,7 +97,7 @@ def _on_server(api: str, model: str, alias: str) -> RegisteredVersion | None:
         raise LookupUnsupported from exc
 
 
-def _sign_in(session: Any) -> None:
+def _authenticate(session: Any) -> None:
     user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD"))
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
     if user and password:
@@ -107,8 +109,8 @@ def _sign_in(session: Any) -> None:
 
 
 def _get(session: Any, address: str, **query: str) -> dict[str, Any]:
-    answer = session.get(address, params=query, timeout=SECONDS, allow_redirects=False)
-    if answer.status_code == NOT_FOUND and answer.json().get("error_code") == "RESOURCE_DOES_NOT_EXIST":
+    response = session.get(address, params=query, timeout=SECONDS, allow_redirects=False)
+    if response.status_code == NOT_FOUND and response.json().get("error_code") == "RESOURCE_DOES_NOT_EXIST":
         return {}
-    answer.raise_for_status()
-    return dict(answer.json())
+    response.raise_for_status()
+    return dict(response.json())

@@ -1,6 +1,6 @@
-"""One MLflow server, or database: its client, its addresses for people, and its errors as this package's.
+"""Client of one MLflow server or database, addresses of its pages, and its errors as errors of this package.
 
-Nothing of MLflow's process-wide state (active run, tracking URI) is read or changed.
+MLflow's process-wide state (active run, tracking URI) is neither read nor changed.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ml_pipelines.errors import PipelineError, RegistryError, ServiceUnavailable
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
 __all__ = ["MlflowServer", "all_pages", "first_or_create", "retry_on_conflict"]
 
-# Used where the environment says nothing. MLflow's own seven retries keep a task waiting for minutes when the server
-# is down; the scheduler's retries are better at that.
+# Defaults for unset variables. MLflow's own seven retries would block a task for minutes while the server is down; the
+# scheduler retries without a blocked worker.
 _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -40,18 +40,18 @@ _DEFAULTS = {
 }
 _LONGEST_TEXT = 500
 _SQLITE = "sqlite:///"
-_CONFLICT = re.compile(r"IntegrityError|UniqueViolation")  # as the databases' drivers call it
+_CONFLICT = re.compile(r"IntegrityError|UniqueViolation")  # names of the error in the drivers of the databases
 _CONFLICTS = 5  # more than there are kinds of rows that one call writes
 
 _DOWN = (
     ServiceUnavailable,
-    "MLflow does not answer, or answers with a fault of its own",
-    "see that it runs and can be reached from this machine, then try again",
+    "MLflow does not answer, or has an internal error",
+    "check that it runs and can be reached from this machine, then try again",
 )
 _GONE = (
     RegistryError,
     "MLflow has no such model, version or run",
-    "look in MLflow for what was deleted; running the pipeline again makes a new one",
+    "restore what was deleted in MLflow, or run the pipeline again, which creates a new one",
 )
 _DENIED = (
     PipelineError,
@@ -59,7 +59,7 @@ _DENIED = (
     "give credentials that may write: in the connection, or as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or"
     " MLFLOW_TRACKING_TOKEN; if the text speaks of the Host header, start the server with this host in --allowed-hosts",
 )
-_OTHER = (PipelineError, "MLflow does not accept a request", "mend what the text names, then run the task again")
+_OTHER = (PipelineError, "MLflow does not accept a request", "correct what the message names, then run the task again")
 _NO_SERVER = (PipelineError, "there is no MLflow server at this address", "correct the tracking URI")
 
 # MLflow's error codes, and which error each becomes. A code that is not listed is a refusal.
@@ -81,12 +81,12 @@ _ERRORS: dict[str, tuple[type[PipelineError], str, str]] = {
 
 
 class MlflowServer:
-    """Where trainings and models are kept.
+    """The tracking server and model registry of MLflow.
 
     Args:
         tracking_uri: `http(s)://...`, or an SQLAlchemy URL of the database itself. May hold credentials.
-        ui_url: the server's address for people's browsers, if that is another one.
-        variables: MLflow's environment variables while it is spoken to: user, password, token, certificates.
+        ui_url: address of the server for browsers, if it differs.
+        variables: environment variables for MLflow: user, password, token, certificates.
     """
 
     def __init__(
@@ -100,13 +100,13 @@ class MlflowServer:
 
     @contextmanager
     def client(self) -> Iterator[MlflowClient]:
-        """The client; errors that leave the block are this package's, without credentials.
+        """Return the client; MLflow's errors in the block become errors of this package without credentials.
 
         Raises:
             ServiceUnavailable: MLflow can't be reached or fails.
-            RegistryError: MLflow has not got what was asked for.
+            RegistryError: MLflow has no such model, version or run.
             MissingExtra: MLflow is not installed.
-            PipelineError: MLflow refuses.
+            PipelineError: MLflow refuses the request.
         """
         _import_mlflow()
         from mlflow.exceptions import MlflowException
@@ -118,7 +118,7 @@ class MlflowServer:
                 yield _client(self.uri)
         except (MlflowException, RequestException, SQLAlchemyError, OSError) as exc:
             text = redact(str(exc))
-            # A traceback prints the cause as well, so a cause that shows a password stays out of it.
+            # A traceback prints the cause too, so a cause with a password is dropped.
             raise self._translated(exc, text) from (exc if text == str(exc) else None)
 
     def _translated(self, exc: Exception, text: str) -> PipelineError:
@@ -127,15 +127,15 @@ class MlflowServer:
         return kind(what, where=self.where, got=got[:_LONGEST_TEXT], fix=fix)
 
     def page(self, *parts: str) -> str | None:
-        """Address of a page of the web interface, None if there is no server to show it."""
+        """Return the address of a page of the web interface; None without a server."""
         if not self.ui_url:
             return None
         return f"{self.ui_url.rstrip('/')}/#/{'/'.join(quote(part, safe='') for part in parts)}"
 
     def artifact_location(self, experiment: str) -> str | None:
-        """Where an experiment that is made now keeps its files; None leaves it to MLflow.
+        """Return the folder for the files of a new experiment; None for MLflow's default.
 
-        MLflow would put the files of an SQLite database under the working directory; they belong beside it.
+        For an SQLite database the default is the working directory; the folder beside the database is better.
         """
         if not self.uri.startswith(_SQLITE):
             return None
@@ -144,7 +144,7 @@ class MlflowServer:
 
 
 def _import_mlflow() -> None:
-    """MLflow is imported here, and not earlier: it takes seconds."""
+    """Import MLflow on first use, since the import takes seconds."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     import_object("mlflow:MlflowClient")
@@ -154,7 +154,7 @@ def _import_mlflow() -> None:
 def _client(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
-    with _alone_with(uri):
+    with _exclusive(uri):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         if uri.startswith(_SQLITE):
             client.search_experiments(max_results=1)
@@ -163,10 +163,10 @@ def _client(uri: str) -> MlflowClient:
 
 
 @contextmanager
-def _alone_with(uri: str) -> Iterator[None]:
-    """Nobody else on this machine opens the SQLite database meanwhile.
+def _exclusive(uri: str) -> Iterator[None]:
+    """Lock the SQLite database on this machine within the block.
 
-    Whoever is the first to use a new one makes its tables. If two do, MLflow fails in one of them.
+    The first client of a new database creates its tables. With two at once, MLflow fails in one of them.
     """
     folder = Path(uri.removeprefix(_SQLITE).partition("?")[0]).absolute().parent
     if not uri.startswith(_SQLITE) or not folder.is_dir():
@@ -181,7 +181,7 @@ def _alone_with(uri: str) -> Iterator[None]:
 
 
 def _code(exc: Exception) -> str:
-    """MLflow's code for an error, whichever library it comes from."""
+    """Return MLflow's code for an error of MLflow, requests or SQLAlchemy."""
     from mlflow.exceptions import MlflowException, get_error_code
     from mlflow.protos.databricks_pb2 import ErrorCode
     from requests import HTTPError
@@ -197,20 +197,20 @@ def _code(exc: Exception) -> str:
 
 
 def all_pages(search: Callable[[str | None], Any]) -> list[Any]:
-    """All results of a search that takes a page token."""
+    """Return all results of a search with page tokens."""
     page = search(None)
-    found = list(page)
+    results = list(page)
     while page.token:
         page = search(page.token)
-        found.extend(page)
-    return found
+        results.extend(page)
+    return results
 
 
-def retry_on_conflict(call: Callable[[], _Found]) -> _Found:
-    """The result of what may be repeated, done again while another process is faster.
+def retry_on_conflict(call: Callable[[], _Result]) -> _Result:
+    """Call an idempotent function again after a conflict with another process.
 
-    MLflow looks whether a row is there, then inserts it. Tasks side by side that log the same data set may both see
-    none; one insert fails, and at the second look the row is there. Each repetition gets at least one row further.
+    MLflow looks for a row, then inserts it. Parallel tasks that log the same data set may both find none, and one
+    insert fails. The next call finds the row, so each repetition gets at least one row further.
     """
     from mlflow.exceptions import MlflowException
 
@@ -224,26 +224,26 @@ def retry_on_conflict(call: Callable[[], _Found]) -> _Found:
 
 
 def first_or_create(
-    find: Callable[[], list[_Found]],
-    create: Callable[[], _Found],
-    delete: Callable[[_Found], Any],
+    find: Callable[[], list[_Result]],
+    create: Callable[[], _Result],
+    delete: Callable[[_Result], Any],
     *,
-    key: Callable[[_Found], Any],
-) -> _Found:
-    """The first of what is there, or a new one, also if two processes do this at once.
+    key: Callable[[_Result], Any],
+) -> _Result:
+    """Return the first existing object, or create one; safe for two processes at once.
 
-    MLflow has no unique tags, so both may create; then both see both, and the later one gives way.
+    MLflow has no unique tags, so two processes may both create one. Then both find both, and the later one is deleted.
 
     Args:
-        find: what there is, oldest first.
-        create: makes one.
-        delete: removes it again.
-        key: what tells them apart.
+        find: returns the existing objects, oldest first.
+        create: creates an object.
+        delete: deletes an object.
+        key: returns the identity of an object.
     """
-    if found := find():
-        return found[0]
-    made = create()
-    first = next(iter(find()), made)
-    if key(first) != key(made):
-        delete(made)
+    if existing := find():
+        return existing[0]
+    created = create()
+    first = next(iter(find()), created)
+    if key(first) != key(created):
+        delete(created)
     return first

@@ -1,8 +1,8 @@
-"""Who one is to an MLflow server.
+"""Credentials of an MLflow server.
 
-MLflow reads user, password, token and certificates from the environment at each request. Here they are in it only
-while MLflow is at work, so that neither a process started meanwhile by someone else nor another server gets them, and
-two servers with different credentials do not meet: threads that want different ones take turns.
+MLflow reads user, password, token and certificates from the environment at each request. The variables are set only
+during a call, so that no other server and no other process gets them. Threads with different credentials wait for each
+other.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache, wraps
 from threading import Condition
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ml_pipelines.adapters.addresses import split_credentials
 
@@ -25,55 +25,57 @@ _USER, _PASSWORD, _TOKEN = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD
 # One of a group replaces the whole group: MLflow prefers a password to a token, and refuses both kinds of trust.
 _GROUPS = ((_USER, _PASSWORD, _TOKEN), ("MLFLOW_TRACKING_INSECURE_TLS", "MLFLOW_TRACKING_SERVER_CERT_PATH"))
 
-_turn = Condition()
-_inside: list[Mapping[str, str]] = []  # the credentials of everyone who is signed in now, all the same
-_outside: dict[str, str | None] = {}  # what the environment said before
+# MLflow 3.17 has no store for this: an auth plugin (MLFLOW_TRACKING_AUTH) covers no certificates, ~/.mlflow/credentials
+# has one user for all servers, and artifact repositories read the environment. Setting it costs 8 microseconds a call.
+_condition = Condition()
+_active: list[Mapping[str, str]] = []  # credentials of the calls in progress, all equal
+_saved: dict[str, str | None] = {}  # values of the variables before
 
 
 def split_tracking_uri(tracking_uri: str) -> tuple[str, dict[str, str]]:
-    """The address of a server without user and password, and these as MLflow's variables; other URIs as they are."""
+    """Split the address of a server into the address without credentials, and MLflow's variables for them."""
     address, user = split_credentials(tracking_uri)
     return address, dict(zip((_USER, _PASSWORD), user, strict=True)) if user else {}
 
 
 @contextmanager
 def mlflow_environment(credentials: Mapping[str, str]) -> Iterator[None]:
-    """Within the block MLflow has these variables in its environment; afterwards all is as before."""
-    with _turn:
-        _turn.wait_for(lambda: not _inside or _inside[0] == credentials)
-        if not _inside:
+    """Set MLflow's variables within the block, and restore the environment after it."""
+    with _condition:
+        _condition.wait_for(lambda: not _active or _active[0] == credentials)
+        if not _active:
             _enter(credentials)
-        _inside.append(credentials)
+        _active.append(credentials)
     try:
         yield
     finally:
-        with _turn:
-            _inside.pop()
-            if not _inside:
+        with _condition:
+            _active.pop()
+            if not _active:
                 _leave()
-            _turn.notify_all()
+            _condition.notify_all()
 
 
 def _enter(credentials: Mapping[str, str]) -> None:
     for group in _GROUPS:
         if not credentials.keys().isdisjoint(group):
-            _outside.update({name: os.environ.pop(name, None) for name in group})
+            _saved.update({name: os.environ.pop(name, None) for name in group})
     os.environ.update(credentials)
 
 
 def _leave() -> None:
-    for name, value in _outside.items():
+    for name, value in _saved.items():
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value
-    _outside.clear()
+    _saved.clear()
 
 
 def client_with_credentials(tracking_uri: str, credentials: Mapping[str, str]) -> MlflowClient:
-    """MLflow's own client, each of whose calls is signed in."""
-    client = _client_class()(tracking_uri=tracking_uri, registry_uri=tracking_uri)
-    client._credentials = dict(credentials)
-    return cast("MlflowClient", client)
+    """Return an MLflow client that sets the variables during each of its calls."""
+    client: MlflowClient = _client_class()(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+    vars(client)["_credentials"] = dict(credentials)
+    return client
 
 
 @lru_cache(maxsize=1)
@@ -84,14 +86,14 @@ def _client_class() -> Any:
         _credentials: Mapping[str, str] = {}
 
         def __getattribute__(self, name: str) -> Any:
-            found = super().__getattribute__(name)
-            if name.startswith("_") or not callable(found):
-                return found
+            attribute = super().__getattribute__(name)
+            if name.startswith("_") or not callable(attribute):
+                return attribute
 
-            @wraps(found)
+            @wraps(attribute)
             def call(*arguments: Any, **options: Any) -> Any:
                 with mlflow_environment(self._credentials):
-                    return found(*arguments, **options)
+                    return attribute(*arguments, **options)
 
             return call
 

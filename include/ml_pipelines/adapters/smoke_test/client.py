@@ -1,9 +1,8 @@
-"""Try a registered model in a process of its own.
+"""Smoke test of a registered model in a process of its own.
 
-The process gets the model's bytes and the rows by its standard input, and answers with JSON. It has no credentials: its
-environment has only what an interpreter and its numerical libraries look at. It is a new interpreter, with nothing
-imported that the model's own file does not need; or, on a worker that has everything imported, a fork, which takes a
-tenth of the time.
+The process reads the model's bytes and the rows from its standard input and returns JSON. Its environment holds no
+credentials, only variables of the interpreter and the numerical libraries. The process is a new interpreter, or on a
+worker with everything imported a fork, which takes a tenth of the time.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from ml_pipelines.ports import ModelVersion
 
 __all__ = ["SECONDS", "predict_in_fork", "predict_in_process", "start"]
 
-SECONDS = 600.0  # it takes some three on an idle machine, most of them for imports
-_LAST_WORDS = 2000
-_PASSED_ON = (
+SECONDS = 600.0  # about three on an idle machine, most of them for imports
+_STDERR_CHARACTERS = 2000
+_PASSED_VARIABLES = (
     "HOME",
     "LANG",
     "LC_",
@@ -42,9 +41,9 @@ _PASSED_ON = (
 
 
 def start() -> subprocess.Popen[bytes]:
-    """The process, which imports what models need, waits to be asked, and ends when nobody is left who could ask."""
+    """Start the process. It imports the ML libraries, waits for one request, and ends with this process."""
     return subprocess.Popen(
-        # -P: what lies in the working directory is not imported.
+        # -P: no imports from the working directory.
         [sys.executable, "-P", "-m", "ml_pipelines.adapters.smoke_test.worker"],
         env=_environment(),
         stdin=subprocess.PIPE,
@@ -61,61 +60,61 @@ def predict_in_process(
     process: subprocess.Popen[bytes] | None = None,
     seconds: float = SECONDS,
 ) -> list[Any]:
-    """What a model answers to the smoke rows of its training.
+    """Return the predictions of a model for the smoke rows of its training, from a new interpreter.
 
     Args:
-        version: to try.
-        data: the bytes of its file.
-        training: the record of its training.
-        process: one that has been started and not been asked; None starts one.
-        seconds: how long that may take.
+        version: version to test.
+        data: the bytes of its model file.
+        training: its training record.
+        process: a started process without a request; None starts one.
+        seconds: time limit.
 
     Raises:
         ArtifactCorrupt: the process got other bytes than were registered.
         VerificationFailed: the model can't predict, or the process has died.
         ServiceUnavailable: it took too long.
     """
-    asked = _question(version, training)
+    request = _request(version, training)
     with process or start() as waiting:
         try:
-            answer, words = waiting.communicate(json.dumps(asked).encode() + b"\n" + data, timeout=seconds)
+            response, stderr = waiting.communicate(json.dumps(request).encode() + b"\n" + data, timeout=seconds)
         except subprocess.TimeoutExpired as exc:
             waiting.kill()
-            raise _late(asked["where"], seconds) from exc
-    return _predictions(answer, asked["where"], waiting.returncode, words.decode(errors="replace"))
+            raise _late(request["where"], seconds) from exc
+    return _predictions(response, request["where"], waiting.returncode, stderr.decode(errors="replace"))
 
 
 def predict_in_fork(
     version: ModelVersion, data: bytes, training: Mapping[str, Any], *, seconds: float = SECONDS
 ) -> list[Any]:
-    """The same, asked of a fork of this process, which has imported what models need and computed nothing yet.
+    """Return the same from a fork of this process, which has imported the ML libraries and computed nothing yet.
 
-    A fork has no threads but one, so whatever has started some must not be forked: see :func:`answers`, which also
-    tells the arguments and errors.
+    A fork has one thread only, so a process with other threads must not be forked. Arguments and errors as of
+    :func:`predict_in_process`.
     """
-    asked = _question(version, training)
+    request = _request(version, training)
     reading, writing = os.pipe()
     fork = os.fork()
     if fork == 0:
-        _answer(writing, asked, data, seconds)
+        _respond_in_fork(writing, request, data, seconds)
     os.close(writing)
     try:
-        with os.fdopen(reading, "rb") as told:
-            answer = told.read()
+        with os.fdopen(reading, "rb") as stream:
+            response = stream.read()
     except BaseException:
         os.kill(fork, signal.SIGKILL)
         os.waitpid(fork, 0)
         raise
     code = os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1])
     if code == -signal.SIGALRM:
-        raise _late(asked["where"], seconds)
-    return _predictions(answer, asked["where"], code, "its last words are in the log of this task")
+        raise _late(request["where"], seconds)
+    return _predictions(response, request["where"], code, "its error output is in the log of this task")
 
 
-def _answer(writing: int, asked: dict[str, Any], data: bytes, seconds: float) -> NoReturn:
-    """What the fork does; nothing that its parent would do at its own end is done twice.
+def _respond_in_fork(writing: int, request: dict[str, Any], data: bytes, seconds: float) -> NoReturn:
+    """Run the smoke test in the fork, and end it without the exit handlers of its parent.
 
-    `multiprocessing` does not let a worker of Celery have children.
+    `multiprocessing` does not allow children of a Celery worker.
     """
     code = 1
     try:
@@ -126,8 +125,8 @@ def _answer(writing: int, asked: dict[str, Any], data: bytes, seconds: float) ->
         os.environ.update(kept)
         from ml_pipelines.adapters.smoke_test.worker import respond
 
-        with os.fdopen(writing, "wb") as answer:
-            answer.write(json.dumps(respond(asked, data)).encode())
+        with os.fdopen(writing, "wb") as response:
+            response.write(json.dumps(respond(request, data)).encode())
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -136,35 +135,35 @@ def _answer(writing: int, asked: dict[str, Any], data: bytes, seconds: float) ->
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
+    return {name: value for name, value in os.environ.items() if name.startswith(_PASSED_VARIABLES)}
 
 
-def _question(version: ModelVersion, training: Mapping[str, Any]) -> dict[str, Any]:
+def _request(version: ModelVersion, training: Mapping[str, Any]) -> dict[str, Any]:
     where = f"model {version.model}, version {version.version}"
     return {"where": where, "sha256": version.artifact and version.artifact.sha256, "training": dict(training)}
 
 
 def _late(where: str, seconds: float) -> ServiceUnavailable:
     return ServiceUnavailable(
-        "trying the model took too long",
+        "the smoke test took too long",
         where=where,
         expected=f"predictions within {seconds:g} s",
         got="none",
-        fix="see that this machine is not overloaded, then try again",
+        fix="check the load of this machine, then try again",
     )
 
 
-def _predictions(answer: bytes, where: str, code: int | None, last_words: str) -> list[Any]:
+def _predictions(response: bytes, where: str, code: int | None, stderr: str) -> list[Any]:
     try:
-        told = json.loads(answer)
+        document = json.loads(response)
     except ValueError as exc:
         raise VerificationFailed(
-            "the process that tried the model has died",
+            "the process of the smoke test has died",
             where=where,
             expected="predictions",
-            got=f"exit code {code}: {last_words.strip()[-_LAST_WORDS:]}",
-            fix="mend what it says; after a kill by the system give the worker more memory",
+            got=f"exit code {code}: {stderr.strip()[-_STDERR_CHARACTERS:]}",
+            fix="correct what the message names; after a kill by the system give the worker more memory",
         ) from exc
-    if "error" in told:
-        raise Failure.model_validate(told["error"]).to_error()
-    return list(told["predictions"])
+    if "error" in document:
+        raise Failure.model_validate(document["error"]).to_error()
+    return list(document["predictions"])

@@ -17,22 +17,22 @@ __all__ = ["main", "respond"]
 
 
 def main() -> None:
-    """Read what to try from standard input, and write predictions or an error to standard output."""
+    """Read a request from standard input, and write predictions or an error to standard output."""
     limit_garbage_collection()
-    # Whatever else prints, prints to standard error.
-    with os.fdopen(os.dup(1), "w") as answer:
+    # All other output goes to standard error.
+    with os.fdopen(os.dup(1), "w") as response:
         os.dup2(2, 1)
-        # Before there is a question, which may still take a while. skops imports all estimators.
+        # Import before the request arrives; skops imports all estimators.
         import_module("ml_pipelines.modeling.skops_io")
         import_module("ml_pipelines.modeling.features")
-        if question := sys.stdin.buffer.readline():
-            json.dump(respond(json.loads(question), sys.stdin.buffer.read()), answer)
+        if line := sys.stdin.buffer.readline():
+            json.dump(respond(json.loads(line), sys.stdin.buffer.read()), response)
 
 
-def respond(asked: dict[str, Any], data: bytes) -> dict[str, Any]:
+def respond(request: dict[str, Any], data: bytes) -> dict[str, Any]:
     """Return the answer to a question: `predictions`, or an `error` as a failure."""
     try:
-        return {"predictions": _predictions(data, **asked)}
+        return {"predictions": _predictions(data, **request)}
     except PipelineError as error:
         return {"error": Failure.from_error(error).model_dump()}
 
@@ -47,14 +47,14 @@ def _predictions(data: bytes, *, where: str, sha256: str | None, training: dict[
             where=where,
             expected=f"sha256 {sha256}",
             got=f"sha256 {digest}",
-            fix="try again; if it happens again, look who else writes to the registry's artifacts",
+            fix="try again; if it fails again, check which other process writes to the registry's artifacts",
         )
     try:
         rows = frame_from_records(training["smoke"]["rows"], training["features"])
         return list(predict(load_model(data), rows, training).tolist())
     except PipelineError:
         raise
-    # Whatever a model fails with: it does not predict.
+    # An estimator may raise anything.
     except Exception as exc:
         raise VerificationFailed(
             "the registered model can't predict",

@@ -84,9 +84,9 @@ def test_a_fork_has_no_credentials_and_leaves_its_parent_alone(data: bytes, monk
 
 def test_a_fork_that_dies_is_told(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rehearsing, "respond", lambda *_: os._exit(3))
-    with pytest.raises(VerificationFailed, match="the process that tried the model has died") as caught:
+    with pytest.raises(VerificationFailed, match="the process of the smoke test has died") as caught:
         predict_in_fork(version(data), data, TRAINING)
-    assert caught.value.got == "exit code 3: its last words are in the log of this task"
+    assert caught.value.got == "exit code 3: its error output is in the log of this task"
 
 
 def test_a_fork_that_takes_too_long_is_ended(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_a_fork_that_takes_too_long_is_ended(data: bytes, monkeypatch: pytest.Mo
     fork = os.fork
     monkeypatch.setattr(os, "fork", lambda: forks.append(fork()) or forks[-1])
     monkeypatch.setattr(rehearsing, "respond", lambda *_: signal.pause())
-    with pytest.raises(ServiceUnavailable, match="trying the model took too long") as caught:
+    with pytest.raises(ServiceUnavailable, match="the smoke test took too long") as caught:
         predict_in_fork(version(data), data, TRAINING, seconds=0.05)
     assert caught.value.expected == "predictions within 0.05 s"
     with pytest.raises(ChildProcessError):
@@ -140,7 +140,7 @@ def test_a_model_that_fails_to_predict_is_told(data: bytes) -> None:
 
 
 def test_a_process_that_takes_too_long_is_ended(data: bytes) -> None:
-    with pytest.raises(ServiceUnavailable, match="trying the model took too long") as caught:
+    with pytest.raises(ServiceUnavailable, match="the smoke test took too long") as caught:
         predict_in_process(version(data), data, TRAINING, seconds=0.001)
     assert caught.value.expected == "predictions within 0.001 s"
 
@@ -148,7 +148,7 @@ def test_a_process_that_takes_too_long_is_ended(data: bytes) -> None:
 def test_a_process_that_dies_leaves_its_last_words(data: bytes) -> None:
     command = [sys.executable, "-c", "import os, sys; sys.stderr.write('out of\\nmemory\\n'); os.abort()"]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with pytest.raises(VerificationFailed, match="the process that tried the model has died") as caught:
+    with pytest.raises(VerificationFailed, match="the process of the smoke test has died") as caught:
         predict_in_process(version(data), data, TRAINING, process=subprocess.Popen(command, **pipes))
     assert caught.value.got == "exit code -6: out of\nmemory"
     assert caught.value.fix.endswith("give the worker more memory")
