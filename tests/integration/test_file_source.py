@@ -102,7 +102,7 @@ def test_a_csv_file_is_checked(local: Path, out: str) -> None:
     [
         ("{0}/costumers.csv", SourceNotFound, "there is no such file", "did you mean 'customers.csv'?"),
         ("{0}/none/a.csv", SourceNotFound, "there is no such file", "mount the folder where the task runs"),
-        ("{0}/x.xlsx", SourceUnreadable, "of no kind that can be read", "convert the file to CSV or Parquet"),
+        ("{0}/x.xlsx", SourceUnreadable, "format of the file is not supported", "convert the file to CSV or Parquet"),
         ("{0}", SourceUnreadable, "the path is a folder", "name one file"),
         ("{0}/*.parquet", SourceUnreadable, "patterns are not supported", "name one file"),
         ("abc://{0}/a.csv", SourceNotFound, "the protocol of the address is not supported", "correct the path"),

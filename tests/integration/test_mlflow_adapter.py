@@ -338,7 +338,7 @@ def test_an_alias_for_a_version_that_is_not_there_is_an_error(uri: str) -> None:
     with pytest.raises(RegistryError, match="no such model, version or run") as caught:
         MlflowRegistry(uri).set_alias("credit", "9", "champion")
     assert "version=9" in caught.value.got
-    assert caught.value.fix.startswith("look in MLflow for what was deleted")
+    assert caught.value.fix.startswith("restore what was deleted in MLflow")
 
 
 @pytest.mark.parametrize("artifact", [None, "not json", '{"uri": "x"}'])

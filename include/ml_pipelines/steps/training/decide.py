@@ -19,14 +19,13 @@ __all__ = ["decide", "resolve"]
 
 Champion = dict[str, Any]
 
-_TIMINGS = 5  # the fastest counts: whatever else the machine does only makes it slower
+_TIMINGS = 5  # the minimum counts, since other processes only add time
 
 
 def resolve(parameters: DecideParameters, inputs: References, services: Services, identity: Identity) -> Resolution:
-    """Look up today's champion, and how fast the winner is if that is limited.
+    """Look up the champion, and measure the prediction time of the winner if the gate limits it.
 
-    The same evaluation is decided differently against another champion. A time is never the same twice, so only what
-    the gate makes of it is part of the key and of the decision: the limit that was kept, or else what was measured.
+    Both belong to the cache key. A measured time never repeats, so a time within the limit counts as the limit itself.
 
     Returns:
         Value `seconds_per_row` as it was measured, if it is limited.
@@ -46,13 +45,13 @@ def resolve(parameters: DecideParameters, inputs: References, services: Services
         seconds = _seconds_per_row(inputs, services)
         values["seconds_per_row"] = seconds
         guards["seconds_per_row"] = limit if seconds <= limit else seconds
-    gone = rolled_back_models(services.ledger, parameters.model)
+    withdrawn = rolled_back_models(services.ledger, parameters.model)
     facts: dict[str, JsonValue] = {"champion": champion}
     facts |= {"guards": {**guards}} if guards else {}
-    facts |= {"withdrawn": {**gone}} if gone else {}
-    told = {"champion": champion, "guards": guards, "model_bytes": [ref.bytes for ref in models]}
-    told |= {"withdrawn": gone} if gone else {}
-    return Resolution(key_facts=facts, values=values, prepare=lambda _: told)
+    facts |= {"withdrawn": {**withdrawn}} if withdrawn else {}
+    arguments = {"champion": champion, "guards": guards, "model_bytes": [ref.bytes for ref in models]}
+    arguments |= {"withdrawn": withdrawn} if withdrawn else {}
+    return Resolution(key_facts=facts, values=values, prepare=lambda _: arguments)
 
 
 def decide(
@@ -67,18 +66,18 @@ def decide(
     guards: dict[str, float] | None = None,
     withdrawn: dict[str, str] | None = None,
 ) -> StepOutput:
-    """Hold the winner of an evaluation against the gate.
+    """Apply the gate to the winner of an evaluation.
 
     Args:
-        evaluation: as the step `evaluate` made it.
-        parameters: the gate, and what the person who started the run allows.
+        evaluation: output of the step `evaluate`.
+        parameters: the gate, and the option `promote` of the run.
         seed: not used; nothing here is random.
-        models: not used; `resolve` may measure one.
-        trainings: likewise.
+        models: not used; `resolve` measures the winner.
+        trainings: not used; `resolve` reads the winner's.
         model_bytes: sizes of the candidates' files.
-        champion: `version` and `sha256` of today's champion, None if there is none.
-        guards: what else was measured of the winner.
-        withdrawn: why models were rolled back, by the sha256 of their files; see :mod:`ml_pipelines.promotion.history`.
+        champion: `version` and `sha256` of the champion; None without one.
+        guards: further measurements of the winner, by name.
+        withdrawn: reasons for rollbacks by the sha256 of their files; see :mod:`ml_pipelines.promotion.history`.
 
     Returns:
         Output `decision`, a :class:`Decision`; the value `decision` of
@@ -111,7 +110,7 @@ def _evidence(
     comparison = evaluation["comparison"]
     return Decision(
         outcome="held",
-        reason="not judged yet",
+        reason="not decided yet",
         model=parameters.model,
         candidate=winner["candidate"],
         metric=parameters.gate.metric,
@@ -145,22 +144,22 @@ def _slices(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> tuple[S
 
 
 def _opponent(evaluation: dict[str, Any], champion: Champion | None) -> dict[str, Any] | None:
-    """The champion as it was evaluated: `test`, `slices` and `error`."""
+    """Return the evaluation of the champion: `test`, `slices` and `error`."""
     evaluated = evaluation["champion"]
-    now = None if champion is None else champion["sha256"] or f"version {champion['version']}"
-    then = None if evaluated is None else evaluated["identity"]
-    if now != then:
+    current = None if champion is None else champion["sha256"] or f"version {champion['version']}"
+    expected = None if evaluated is None else evaluated["identity"]
+    if current != expected:
         raise RegistryError(
             "the champion changed during the run",
-            expected=f"the champion that was evaluated: {then or 'none'}",
-            got=now or "none",
-            fix="start the run again, so that the candidates are compared with today's champion",
+            expected=f"the champion that was evaluated: {expected or 'none'}",
+            got=current or "none",
+            fix="start the run again, so that the candidates are compared with the current champion",
         )
     return dict(evaluated) if evaluated else None
 
 
 def _seconds_per_row(inputs: References, services: Services) -> float:
-    """How long the winner takes for a row, by the smoke rows of its training."""
+    """Measure the prediction time of the winner for one row, on the smoke rows of its training."""
     from ml_pipelines._utils.canonical_json import load_json
     from ml_pipelines.modeling.features import frame_from_records, predict
     from ml_pipelines.modeling.serialization import load_model

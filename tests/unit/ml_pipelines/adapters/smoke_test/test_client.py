@@ -123,7 +123,7 @@ def test_other_bytes_are_not_loaded(data: bytes) -> None:
     with pytest.raises(ArtifactCorrupt, match="the bytes of the model are not those that were registered") as caught:
         predict_in_process(version(data), data[:-1], TRAINING)
     assert caught.value.where == "model m, version 7"
-    assert caught.value.fix.startswith("try again; if it happens again")
+    assert caught.value.fix.startswith("try again; if it fails again")
 
 
 def test_what_is_no_model_is_told_as_it_would_be_here() -> None:
