@@ -33,7 +33,7 @@ def test_release_is_served_after_a_parse_of_its_version() -> None:
     assert verdict == Verification(True, "Airflow serves version 2-b with churn without import errors")
     assert reported == [
         "waiting for a response of Airflow (ConnectionError)",
-        "waiting for churn in version 2-b, not 1-a",
+        "waiting for churn in version 2-b instead of 1-a",
     ]
 
 
@@ -83,7 +83,7 @@ def test_verify_ends_at_its_time_limit() -> None:
     verdict, _ = verdict_on(bundle_state(("churn", "1-a", "10:00"), faults=broken("09:00")), seconds=0)
     assert not verdict.served
     assert verdict.reason == (
-        "the time limit of 0 s was reached, waiting for churn in version 2-b, not 1-a; "
+        "the time limit of 0 s was reached, waiting for churn in version 2-b instead of 1-a; "
         "churn.py, which has an import error, to be parsed again"
     )
     assert [fault.file for fault in verdict.faults] == ["churn.py"]
@@ -104,7 +104,7 @@ def test_bundle_without_versions_is_checked_for_import_errors(version: str | Non
 
 
 def test_rejected_user_ends_the_verification() -> None:
-    with pytest.raises(RequestError, match="does not let"):
+    with pytest.raises(RequestError, match="rejects the user"):
         verdict_on(RequestError("Airflow rejects the user 'robot'"))
 
 
