@@ -1,4 +1,4 @@
-"""How Airflow shows this provider's connections, without importing their hooks."""
+"""Forms of this provider's connection types, for Airflow's UI. This module imports no hook."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONNECTION_TYPES: list[dict[str, Any]] = [
             "relabeling": {"host": "Tracking URI", "login": "User", "schema": "Protocol"},
             "placeholders": {
                 "host": "https://mlflow.example.com, or sqlite:////data/mlflow.db",
-                "schema": "https; only if the host is a name alone",
+                "schema": "https; only for a host name",
                 "ui_url": "https://mlflow.example.com",
                 "verify": "/etc/ssl/ca.pem, or false",
             },
@@ -33,7 +33,7 @@ CONNECTION_TYPES: list[dict[str, Any]] = [
             "token": {"label": "Token", "description": "Instead of user and password.", "schema": _SECRET},
             "ui_url": {
                 "label": "Address for browsers",
-                "description": "Where people find MLflow, if that is not the tracking URI.",
+                "description": "Address of MLflow for browsers, if it differs from the tracking URI.",
                 "schema": _TEXT,
             },
             "verify": {

@@ -1,4 +1,4 @@
-"""The address that a connection means, however it was entered."""
+"""The address of a connection, independent of how it was entered."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from ml_pipelines.errors import PipelineError
 
 __all__ = ["connection_address"]
 
-# A path, or a place that ssh knows: `git@host:team/data.git`.
+# A path, or an ssh location: `git@host:team/data.git`.
 _AS_IT_IS = re.compile(r"[/.~]|[\w.-]+@[^:/]+:|[\w.-]+:(?!\d+(/|$))")
 
 
 def connection_address(connection: Any, *, protocol: str) -> str:
-    """One address of host, port and schema; empty if there is no host.
+    """Return the address that host, port and schema form; empty without a host.
 
-    The host may be a whole address. If it is a name alone, as in a connection given by URI, `protocol` goes before it,
-    or the schema if that is `http` or `https`; any other schema is a path on the server.
+    The host can be a complete address. A host name gets the prefix `protocol`, or the schema if it is `http` or
+    `https`. Any other schema is a path on the server.
 
     Args:
-        connection: Airflow's.
+        connection: connection of Airflow.
         protocol: `http` or `https`.
 
     Raises:
-        PipelineError: the host is no address.
+        PipelineError: the host is not an address.
     """
     host, schema = (connection.host or "").strip(), (connection.schema or "").strip("/")
     if schema in ("http", "https"):
@@ -38,11 +38,11 @@ def connection_address(connection: Any, *, protocol: str) -> str:
         parts, port = urlsplit(host), urlsplit(host).port
     except ValueError:
         raise PipelineError(
-            "the connection's host is no address",
+            "the host of the connection is not an address",
             where=f"connection {connection.conn_id!r}",
             expected="an address such as https://host:8080/path; in user and password, special characters as %XX",
-            fix="correct the host, or give user and password in their own fields",
-        ) from None  # the text of the cause shows a part of the host, which may be a password
+            fix="correct the host, or enter user and password in their own fields",
+        ) from None  # the cause contains a part of the host, which can be a password
     if not parts.hostname:
         return host  # a database in a file
     if connection.port and port is None:

@@ -1,4 +1,4 @@
-"""Connections to data that DVC tracks in a git repository."""
+"""Hook for data that DVC tracks in a git repository."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = ["DvcHook"]
 
-_SECONDS = 20
-# Git servers that take a token want any name with it.
+TIMEOUT_SECONDS = 20
+# Git servers accept any user name with a token.
 _ANY_USER = "token"
 
 
 class DvcHook(BaseHook):
-    """A git repository with DVC's files in it, and the DVC remote that holds the data.
+    """A git repository with DVC files, and the DVC remote with the data.
 
-    The connection's host is the repository's URL or folder; login and password, or a token as the password, are for
-    git over https. Extra fields: `remote`, the DVC remote to download from if not the repository's default, and
-    `remote_config`, a JSON object with settings of that remote, as `dvc remote modify --local` would set them.
+    The host of the connection is the URL or folder of the repository. Login and password (or a token) are for git over
+    https. The extra field `remote` names the DVC remote, if it is not the default. `remote_config` is a JSON object
+    with settings of that remote, with the names of `dvc remote modify --local`.
 
     Args:
         dvc_conn_id: id of the connection.
@@ -47,64 +47,62 @@ class DvcHook(BaseHook):
 
     @cached_property
     def connection(self) -> Any:
-        """Airflow's connection, looked up once.
+        """The connection, read once.
 
         Raises:
-            AirflowNotFoundException: there is none of that id.
+            AirflowNotFoundException: the connection does not exist.
         """
         return self.get_connection(self.dvc_conn_id)
 
     def connection_text(self) -> str:
-        """The connection as a pipeline takes it, see :class:`ml_pipelines.adapters.dvc.connection.DvcConnection`.
-
-        Secret.
+        """Return the connection as JSON for :class:`ml_pipelines.adapters.dvc.connection.DvcConnection`. Secret.
 
         Raises:
             PipelineError: `remote_config` is not a JSON object.
         """
         extra = self.connection.extra_dejson
-        found = {"repo": self._repo, "remote": extra.get("remote") or None, "remote_config": self._remote_config}
-        return json.dumps(found)
+        content = {"repo": self._repo, "remote": extra.get("remote") or None, "remote_config": self._remote_config}
+        return json.dumps(content)
 
     def pin(self, path: str, rev: str | None = None) -> DataPin:
-        """Tell the commit that a revision means and the digest of a file there, without downloading it.
+        """Return the commit of a revision and the digest of a file, without a download.
 
         Args:
-            path: of a CSV or Parquet file that DVC tracks, from the repository's folder.
-            rev: branch, tag or commit; else the default branch.
+            path: path of a CSV or Parquet file in the repository.
+            rev: branch, tag or commit; default: the default branch.
 
         Raises:
-            SourceNotFound: there is no such repository, revision or file.
-            SourceError: access is refused.
+            SourceNotFound: the repository, revision or file does not exist.
+            SourceError: access is denied.
             ServiceUnavailable: the server does not answer.
         """
         return self._source(path, rev).pin()
 
     def fetch(self, path: str, directory: str, rev: str | None = None) -> str:
-        """Download a file as it is at a revision into a local directory, and check its digest; its path there.
+        """Download a file of a revision into a local directory, verify its digest and return its path.
 
         Raises:
-            SourceNotFound: there is no such repository, revision or file, or it was never pushed.
-            SourceError: access is refused.
+            SourceNotFound: the repository, revision or file does not exist, or the file was never pushed.
+            SourceError: access is denied.
             ServiceUnavailable: the server does not answer.
         """
         source = self._source(path, rev)
         return source.fetch(source.pin(), directory)
 
     def default_branch(self) -> tuple[str, str]:
-        """Name of the default branch, and the commit it is at.
+        """Return the name of the default branch and its commit.
 
         Raises:
-            SourceError: access is refused, or there is no such repository.
+            SourceError: access is denied, or the repository does not exist.
             ServiceUnavailable: the server does not answer within 20 s.
         """
-        found: tuple[str, str] = import_object("ml_pipelines.adapters.dvc.git:default_branch")(
-            self._repo, timeout_seconds=_SECONDS
+        branch: tuple[str, str] = import_object("ml_pipelines.adapters.dvc.git:default_branch")(
+            self._repo, timeout_seconds=TIMEOUT_SECONDS
         )
-        return found
+        return branch
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether the repository can be read, and a sentence for people; within 20 s. The DVC remote is not asked."""
+        """Return whether the repository can be read, and a message, within 20 s. The DVC remote is not tested."""
         try:
             self.connection_text()
             branch, commit = self.default_branch()
@@ -114,10 +112,10 @@ class DvcHook(BaseHook):
 
     @cached_property
     def _repo(self) -> str:
-        """Address of the repository, with user and password if the connection has some."""
+        """Address of the repository, with the credentials of the connection."""
         repo, login, password = connection_address(self.connection, protocol="https"), *self._user()
         if not repo:
-            raise self._wrong("has no host", expected="URL or folder of a git repository")
+            raise self._connection_error("has no host", expected="URL or folder of a git repository")
         parts = urlsplit(repo)
         if "@" in parts.netloc or not login:
             return repo
@@ -134,23 +132,23 @@ class DvcHook(BaseHook):
 
     @property
     def _remote_config(self) -> dict[str, Any]:
-        given = self.connection.extra_dejson.get("remote_config") or {}
-        if isinstance(given, str):  # as the form gives it
+        config = self.connection.extra_dejson.get("remote_config") or {}
+        if isinstance(config, str):  # the form stores text
             try:
-                given = json.loads(given)
+                config = json.loads(config)
             except ValueError:
-                given = None
-        if not isinstance(given, dict):
-            raise self._wrong("has a remote_config that can't be read", expected="a JSON object of settings")
-        return given
+                config = None
+        if not isinstance(config, dict):
+            raise self._connection_error("has an invalid remote_config", expected="a JSON object of settings")
+        return config
 
     def _source(self, path: str, rev: str | None) -> DataSource:
-        declared = DvcSource(connection=self.dvc_conn_id, path=path, rev=rev or "HEAD")
-        made: DataSource = import_object("ml_pipelines.adapters.dvc.source:DvcDataSource")(
-            declared, {}, {self.dvc_conn_id: self.connection_text()}
+        section = DvcSource(connection=self.dvc_conn_id, path=path, rev=rev or "HEAD")
+        source: DataSource = import_object("ml_pipelines.adapters.dvc.source:DvcDataSource")(
+            section, {}, {self.dvc_conn_id: self.connection_text()}
         )
-        return made
+        return source
 
-    def _wrong(self, what: str, *, expected: str) -> PipelineError:
+    def _connection_error(self, what: str, *, expected: str) -> PipelineError:
         where = f"connection {self.dvc_conn_id!r}"
         return PipelineError(f"the connection {what}", where=where, expected=expected, fix="correct the connection")

@@ -1,4 +1,4 @@
-"""Connections to MLflow."""
+"""Hook for MLflow."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ from ml_pipelines_airflow.hooks.connection_uri import connection_address
 __all__ = ["MLflowHook"]
 
 _ADAPTERS = "ml_pipelines.adapters"
-_SECONDS = (5, 15)  # to be connected, and for the answer
-_MODELS_ASKED = 1000  # as many as MLflow tells at once
+TIMEOUTS = (5, 15)  # seconds to connect, and to read
+_MAX_MODELS = 1000  # MLflow's largest page
 _SQLITE = "sqlite:///"
 
 
 class MLflowHook(BaseHook):
     """An MLflow server or database.
 
-    The connection's host is the tracking URI: `https://mlflow.example.com`, or a name with port and, as schema,
-    `https`; or the SQLAlchemy URL of MLflow's own database. Login and password are for a server that asks for them.
-    Extra fields: `token` instead of a password; `ui_url`, where people's browsers find the server; `verify`, the path
-    of a file with certificates to trust, or false to trust any.
+    The host of the connection is the tracking URI: `https://mlflow.example.com`, a host name with port and the schema
+    `https`, or the SQLAlchemy URL of MLflow's database. Login and password are optional. Extra fields: `token` instead
+    of a password; `ui_url`, the address for browsers; `verify`, the path of trusted certificates, or false.
 
-    Nothing of this is put into the process's environment but while MLflow is at work.
+    Credentials are in the environment of the process only during a call of MLflow.
 
     Args:
         mlflow_conn_id: id of the connection.
@@ -48,16 +47,16 @@ class MLflowHook(BaseHook):
 
     @cached_property
     def connection(self) -> Any:
-        """Airflow's connection, looked up once.
+        """The connection, read once.
 
         Raises:
-            AirflowNotFoundException: there is none of that id.
+            AirflowNotFoundException: the connection does not exist.
         """
         return self.get_connection(self.mlflow_conn_id)
 
     @cached_property
     def tracking_uri(self) -> str:
-        """Address of the server or database; never with a server's user and password.
+        """Address of the server or database, without the credentials of a server.
 
         Raises:
             PipelineError: the connection has no host.
@@ -68,19 +67,19 @@ class MLflowHook(BaseHook):
     def variables(self) -> dict[str, str]:
         """MLflow's environment variables while it is spoken to: credentials and what to trust. Secret."""
         extra = self.connection.extra_dejson
-        found = dict(self._separated[1])
+        variables = dict(self._separated[1])
         if token := extra.get("token"):
-            found = {"MLFLOW_TRACKING_TOKEN": str(token)}
+            variables = {"MLFLOW_TRACKING_TOKEN": str(token)}
         if self.connection.login:
             password = self.connection.password or ""
-            found = {"MLFLOW_TRACKING_USERNAME": self.connection.login, "MLFLOW_TRACKING_PASSWORD": password}
-        return found | self._trust(extra.get("verify"))
+            variables = {"MLFLOW_TRACKING_USERNAME": self.connection.login, "MLFLOW_TRACKING_PASSWORD": password}
+        return variables | self._trust(extra.get("verify"))
 
     @property
     def ui_url(self) -> str | None:
-        """Where people's browsers find MLflow; None for a database of which the connection does not say it."""
-        told = self.connection.extra_dejson.get("ui_url")
-        return str(told).rstrip("/") if told else (self.tracking_uri.rstrip("/") if self._is_remote else None)
+        """Address of MLflow for browsers; None for a database without `ui_url`."""
+        url = self.connection.extra_dejson.get("ui_url")
+        return str(url).rstrip("/") if url else (self.tracking_uri.rstrip("/") if self._is_remote else None)
 
     def get_conn(self) -> Any:
         """A `mlflow.MlflowClient`; each of its calls is signed in, and its errors are MLflow's own."""
@@ -89,7 +88,7 @@ class MLflowHook(BaseHook):
         )
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether MLflow is there and lets us in, and a sentence for people; within half a minute for a server."""
+        """Return whether MLflow accepts the connection, and a message, within 30 s for a server."""
         try:
             if self._is_remote:
                 return self._test_server()
@@ -102,18 +101,18 @@ class MLflowHook(BaseHook):
 
     @cached_property
     def _separated(self) -> tuple[str, dict[str, str]]:
-        found = connection_address(self.connection, protocol="http")
-        if not found:
+        address = connection_address(self.connection, protocol="http")
+        if not address:
             raise PipelineError(
                 "the connection has no host",
                 where=f"connection {self.mlflow_conn_id!r}",
                 expected="MLflow's tracking URI, such as http://mlflow:5000 or sqlite:////data/mlflow.db",
-                fix="enter MLflow's tracking URI as the host; a database is best given by a connection in JSON",
+                fix="enter MLflow's tracking URI as the host; for a database, use a connection in JSON",
             )
         split: Callable[[str], tuple[str, dict[str, str]]] = import_object(
             f"{_ADAPTERS}.mlflow.credentials:split_tracking_uri"
         )
-        return split(found)
+        return split(address)
 
     @property
     def _is_remote(self) -> bool:
@@ -129,7 +128,7 @@ class MLflowHook(BaseHook):
         return {"MLFLOW_TRACKING_SERVER_CERT_PATH": text}
 
     def _test_server(self) -> tuple[bool, str]:
-        """Ask the server without MLflow's client: that would take seconds to import, and tries again for minutes."""
+        """Test the server without MLflow's client, which takes seconds to import and retries for minutes."""
         import requests
 
         uri = self.tracking_uri.rstrip("/")
@@ -138,68 +137,71 @@ class MLflowHook(BaseHook):
             try:
                 models = session.get(
                     f"{uri}/api/2.0/mlflow/registered-models/search",
-                    params={"max_results": _MODELS_ASKED},
-                    timeout=_SECONDS,
+                    params={"max_results": _MAX_MODELS},
+                    timeout=TIMEOUTS,
                 )
-                version = session.get(f"{uri}/version", timeout=_SECONDS)
+                version = session.get(f"{uri}/version", timeout=TIMEOUTS)
             except requests.exceptions.SSLError as exc:
-                return False, f"{uri} has a certificate that is not trusted: {exc}"
+                return False, f"{uri} has an untrusted certificate: {exc}"
             except requests.Timeout:
-                return False, f"{uri} does not answer within {_SECONDS[1]} s"
+                return False, f"{uri} does not answer within {TIMEOUTS[1]} s"
             except requests.ConnectionError:
-                return False, f"nothing answers at {uri}: see that MLflow runs and can be reached from here"
+                return False, f"{uri} refuses the connection: check that MLflow runs and is reachable from this machine"
             except requests.RequestException as exc:
-                return False, f"{uri} is no address of a server: {exc}"
-        return _judged(uri, models, version)
+                return False, f"{uri} is not the address of a server: {exc}"
+        return _judge(uri, models, version)
 
     def _sign(self, session: Any) -> None:
         variables = self.variables
         if token := variables.get("MLFLOW_TRACKING_TOKEN"):
             session.headers["Authorization"] = f"Bearer {token}"
-            session.trust_env = False  # else a .netrc replaces the token
+            session.trust_env = False  # otherwise a .netrc replaces the token
         elif user := variables.get("MLFLOW_TRACKING_USERNAME"):
             session.auth = (user, variables["MLFLOW_TRACKING_PASSWORD"])
         trusted = variables.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
         session.verify = trusted or "MLFLOW_TRACKING_INSECURE_TLS" not in variables
 
 
-def _judged(uri: str, models: Any, version: Any) -> tuple[bool, str]:
-    """What a server's two answers mean."""
+def _judge(uri: str, models: Any, version: Any) -> tuple[bool, str]:
+    """Return the result of a test from the two responses of a server."""
     if models.status_code == 401:
-        return False, f"{uri} does not accept user and password, or the token"
+        return False, f"{uri} rejects the credentials"
     if models.status_code == 403:
-        return False, f"{uri} refuses access: {' '.join(models.text.split())[:200]}"
+        return False, f"{uri} denies access: {' '.join(models.text.split())[:200]}"
     if models.status_code >= 500:
-        return False, f"{uri} has a fault of its own: {models.status_code} {models.reason}"
+        return False, f"{uri} returned a server error: {models.status_code} {models.reason}"
     try:
-        answer = models.json()
+        content = models.json()
     except ValueError:
-        answer = None
-    if not models.ok or not isinstance(answer, dict):
+        content = None
+    if not models.ok or not isinstance(content, dict):
         kind = models.headers.get("Content-Type", "no content type").partition(";")[0]
         return False, f"{uri} is not MLflow: it answered {models.status_code} with {kind}"
-    found = _models(answer.get("registered_models", []), more=bool(answer.get("next_page_token")))
-    return True, f"MLflow {version.text.strip()} with {found}" if version.ok else f"MLflow with {found}"
+    summary = _models(content.get("registered_models", []), more=bool(content.get("next_page_token")))
+    return True, f"MLflow {version.text.strip()} with {summary}" if version.ok else f"MLflow with {summary}"
 
 
-def _models(found: Any, *, more: bool = False) -> str:
-    count = f"{len(found)}{' or more' if more else ''}"
+def _models(models: Any, *, more: bool = False) -> str:
+    count = f"{len(models)}{' or more' if more else ''}"
     return f"{count} registered model{'' if count == '1' else 's'}"
 
 
 def _test_sqlite(uri: str) -> tuple[bool, str]:
-    """Whether the file is MLflow's database; it is not changed."""
+    """Return whether a file is MLflow's database, and a message. The file is opened read-only."""
     file = Path(uri.removeprefix(_SQLITE).partition("?")[0]).absolute()
     if not file.is_file():
-        return False, f"there is no file {file} on this machine; the first run makes it, or: mlflow db upgrade {uri}"
+        return (
+            False,
+            f"the file {file} does not exist on this machine; the first run creates it, or: mlflow db upgrade {uri}",
+        )
     try:
-        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=_SECONDS[0])) as database:
+        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=TIMEOUTS[0])) as database:
             (revision,) = database.execute("select version_num from alembic_version").fetchone()
             names = database.execute("select name from registered_models").fetchall()
     except sqlite3.OperationalError as exc:
         if "no such table" not in str(exc):
-            return False, f"{file} can't be read: {exc}"
-        return False, f"{file} is no database of MLflow's, or an old one; to migrate it: mlflow db upgrade {uri}"
+            return False, f"{file} cannot be read: {exc}"
+        return False, f"{file} is not a current MLflow database; to migrate it: mlflow db upgrade {uri}"
     except sqlite3.DatabaseError as exc:
-        return False, f"{file} is no SQLite database: {exc}"
+        return False, f"{file} is not a SQLite database: {exc}"
     return True, f"MLflow's database at revision {revision} with {_models(names)}"

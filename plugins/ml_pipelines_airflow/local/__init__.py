@@ -1,1 +1,1 @@
-"""Servers for the demo, the tests and a stack without Docker."""
+"""Local servers: the demo, the stack without Docker, and the servers of the tests."""

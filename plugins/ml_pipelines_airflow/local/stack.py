@@ -1,7 +1,7 @@
-"""`make stack-native`: Airflow as a team runs it, on this machine, without Docker and without root.
+"""`make stack-native`: Airflow on Celery with its servers on this machine, without Docker and root.
 
-PostgreSQL, a Redis, MLflow, Airflow's API server, scheduler, DAG processor and triggerer, and Celery workers: all of
-them processes on the loopback interface, in one folder. Passwords and keys are made once, and kept there for its owner.
+PostgreSQL, Redis, MLflow, the components of Airflow and Celery workers run as processes on the loopback interface. All
+data is in one folder. Passwords and keys are generated once; only the owner of the folder can read them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["QUEUES", "main", "run_stack", "start_mlflow"]
 QUEUES = ("default", "training")
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 HEALTHY = {"metadatabase", "scheduler", "dag_processor", "triggerer"}
-# A message that is not acknowledged for so long is delivered again: above the longest step there is.
+# An unacknowledged message is delivered again after this time: it exceeds the longest step.
 VISIBILITY_SECONDS = 24 * 3600
 
 out = Console(highlight=False)
@@ -49,23 +49,22 @@ def run_stack(
     durable: bool = True,
     data: Path | None = None,
     grace_seconds: float = 30,
-    tell: Callable[[str], None] = lambda what: None,
+    report: Callable[[str], None] = lambda message: None,
 ) -> Iterator[ProcessGroup]:
-    """Run the whole stack: everything answers when the block begins, and is gone when it ends.
+    """Run the stack. All servers answer when the block begins, and are stopped when it ends.
 
     Args:
-        root: where it lives; the same folder again goes on with what is there.
-        environment: variables of all processes: the DAG bundles, the store, whatever the DAGs need. What belongs to the
-            stack is added where it is not given.
-        port: of Airflow's API and pages.
-        workers: how many Celery workers, of two tasks each.
-        durable: whether the databases survive a power cut.
-        data: where PostgreSQL keeps its data, if not in `root`.
-        grace_seconds: that tasks have to end when the stack is stopped.
-        tell: is told what is there.
+        root: folder of the stack; an existing folder keeps its data.
+        environment: variables of all processes, such as DAG bundles and the store. They override those of the stack.
+        port: port of Airflow's API and UI.
+        workers: number of Celery workers with two slots each.
+        durable: whether the databases survive a power failure.
+        data: folder of PostgreSQL's data; default: in `root`.
+        grace_seconds: time that tasks have to end when the stack stops.
+        report: called with a message when a part of the stack is ready.
 
     Raises:
-        PipelineError: something does not start.
+        PipelineError: a server does not start.
     """
     root.mkdir(parents=True, exist_ok=True)
     keys = _keys(root / "secrets.json")
@@ -73,41 +72,41 @@ def run_stack(
         database = servers.enter_context(
             run_postgres(data or root / "postgres", port=find_free_port(), password=keys["postgres"], durable=durable)
         )
-        tell("PostgreSQL")
+        report("PostgreSQL")
         broker = servers.enter_context(run_redis(root / "redis", port=find_free_port(), password=keys["redis"]))
-        tell("Redis")
+        report("Redis")
         own = _settings(root, keys, database=database, broker=broker, port=port)
         stack = ProcessGroup(root, {**own, **environment})
         try:
-            _start(stack, database, [f"worker-{number + 1}" for number in range(workers)], tell)
+            _start(stack, database, [f"worker-{number + 1}" for number in range(workers)], report)
             yield stack
         finally:
             stack.stop(grace_seconds)
 
 
-def _start(stack: ProcessGroup, database: str, workers: list[str], tell: Callable[[str], None]) -> None:
-    # The workers ask the database nothing that has to be there: they get ready meanwhile.
+def _start(stack: ProcessGroup, database: str, workers: list[str], report: Callable[[str], None]) -> None:
+    # Workers start slowly and need no database at first, so they start before the migration.
     for worker in workers:
         _start_worker(stack, worker)
     mlflow = stack.environment["MLFLOW_TRACKING_URI"]
     for name in ("ledger", "mlflow"):
-        _make_database(database, name)
+        _create_database(database, name)
     start_mlflow(stack)
     stack.start("db-migrate", "airflow", "db", "migrate")
     stack.finish("db-migrate")
-    tell("Airflow's database")
+    report("Airflow's database")
     for name in COMPONENTS:
         stack.start(name, "airflow", name)
-    stack.until("MLflow", lambda: _answer(f"{mlflow}/health") is not None)
-    tell("MLflow")
+    stack.until("MLflow", lambda: _response(f"{mlflow}/health") is not None)
+    report("MLflow")
     stack.until("health", lambda: _is_healthy(stack.environment["AIRFLOW__API__BASE_URL"]))
-    tell("Airflow")
-    stack.until("workers", lambda: _answering(stack.environment["AIRFLOW__CELERY__BROKER_URL"]) >= len(workers))
-    tell(f"{len(workers)} workers of the queues {' and '.join(QUEUES)}")
+    report("Airflow")
+    stack.until("workers", lambda: _worker_count(stack.environment["AIRFLOW__CELERY__BROKER_URL"]) >= len(workers))
+    report(f"{len(workers)} workers of the queues {' and '.join(QUEUES)}")
 
 
 def start_mlflow(stack: ProcessGroup) -> None:
-    """Start the stack's MLflow, on what it has left if it was there before."""
+    """Start the MLflow server of the stack on its existing data, if any."""
     database, mlflow = (
         stack.environment[name] for name in ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "MLFLOW_TRACKING_URI")
     )
@@ -115,18 +114,18 @@ def start_mlflow(stack: ProcessGroup) -> None:
         "mlflow",
         *("mlflow", "server", "--host", "127.0.0.1", "--port", mlflow.rpartition(":")[2], "--workers", "1"),
         *("--artifacts-destination", str(stack.root / "mlflow-artifacts")),
-        # By its environment: arguments are for everyone to see.
-        MLFLOW_BACKEND_STORE_URI=_beside(database, "mlflow"),
+        # In the environment, because other processes can read arguments.
+        MLFLOW_BACKEND_STORE_URI=_sibling_database(database, "mlflow"),
         MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
     )
 
 
 def _start_worker(stack: ProcessGroup, name: str) -> None:
-    """Start a Celery worker of all queues."""
+    """Start a Celery worker that serves all queues."""
     stack.start(
         name,
         *("airflow", "celery", "worker", "--celery-hostname", f"{name}@%h", "--queues", ",".join(QUEUES)),
-        *("--pid", str(stack.root / f"{name}.pid"), "--skip-serve-logs"),  # the logs are in one folder for all
+        *("--pid", str(stack.root / f"{name}.pid"), "--skip-serve-logs"),  # all processes share one folder of logs
     )
 
 
@@ -159,30 +158,30 @@ def _settings(root: Path, keys: Mapping[str, str], *, database: str, broker: str
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(find_free_port()),
         "AIRFLOW__ML_PIPELINES__DOCTOR_QUEUES": ",".join(QUEUES),
-        # What a scheduler that has died was watching over is taken over by the next one a minute later, and not five.
+        # A new scheduler adopts the tasks of a dead one after one minute instead of five.
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "60",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
-        # So long a worker may keep a place for a task that has ended: it looks when it would send a heartbeat.
+        # A worker frees the slot of an ended task at its next heartbeat.
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-        "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "30",  # half a minute without an API server ends no task
+        "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "30",  # tasks survive 30 seconds without an API server
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{_kept_port(root / 'mlflow.port')}",
-        "ML_PIPELINES_LEDGER": _beside(database, "ledger"),
+        "ML_PIPELINES_LEDGER": _sibling_database(database, "ledger"),
     }
 
 
 def _kept_port(file: Path) -> int:
-    """The same port at every start: addresses of runs in MLflow are kept, and whether a model was logged there."""
+    """Return the same port at each start, because MLflow's URLs are stored in runs."""
     if not file.exists():
         file.write_text(str(find_free_port()))
     return int(file.read_text())
 
 
 def _keys(file: Path) -> dict[str, str]:
-    """The stack's passwords and keys, made at the first call."""
+    """Return the passwords and keys of the stack; the first call generates them."""
     if not file.exists():
-        made = {name: secrets.token_hex(16) for name in ("postgres", "redis", "admin")}
-        made |= {"jwt": secrets.token_hex(64), "api": secrets.token_hex(32), "fernet": Fernet.generate_key().decode()}
-        _write_secret(file, made)
+        keys = {name: secrets.token_hex(16) for name in ("postgres", "redis", "admin")}
+        keys |= {"jwt": secrets.token_hex(64), "api": secrets.token_hex(32), "fernet": Fernet.generate_key().decode()}
+        _write_secret(file, keys)
     return dict(json.loads(file.read_text()))
 
 
@@ -192,12 +191,12 @@ def _write_secret(file: Path, content: Mapping[str, str]) -> None:
     file.write_text(json.dumps(content))
 
 
-def _beside(url: str, name: str) -> str:
-    """The address of another database of the same server."""
+def _sibling_database(url: str, name: str) -> str:
+    """Return the URL of another database of the same server."""
     return f"{url.rpartition('/')[0]}/{name}"
 
 
-def _make_database(url: str, name: str) -> None:
+def _create_database(url: str, name: str) -> None:
     with contextlib.closing(psycopg2.connect(url.replace("+psycopg2", ""))) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -206,23 +205,23 @@ def _make_database(url: str, name: str) -> None:
                 cursor.execute(f"create database {name}")
 
 
-def _answer(url: str) -> bytes | None:
-    """What an address of the stack answers, None if it does not."""
+def _response(url: str) -> bytes | None:
+    """Return the response of a URL; None if the request fails."""
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  of the loopback interface
-            return bytes(answer.read())
+        with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310  loopback interface
+            return bytes(response.read())
     except (urllib.error.URLError, OSError):
         return None
 
 
 def _is_healthy(url: str) -> bool:
-    answer = _answer(f"{url}/api/v2/monitor/health")
-    health = json.loads(answer) if answer else {}
-    return {name for name, is_ in health.items() if is_ and is_["status"] == "healthy"} >= HEALTHY
+    body = _response(f"{url}/api/v2/monitor/health")
+    health = json.loads(body) if body else {}
+    return {name for name, state in health.items() if state and state["status"] == "healthy"} >= HEALTHY
 
 
-def _answering(broker: str) -> int:
-    """How many workers there are."""
+def _worker_count(broker: str) -> int:
+    """Return the number of workers that answer."""
     with Celery(broker=broker, set_as_current=False) as app:
         return len(app.control.ping(timeout=2))
 
@@ -232,14 +231,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="stack-native", description=__doc__)
     parser.add_argument("--workspace", type=Path, default=Path(".workspace"))
     parser.add_argument("--dags", type=Path, default=Path("dags"))
-    parser.add_argument("--port", type=int, default=8080, help="of the UI, on 127.0.0.1")
-    parser.add_argument("--workers", type=int, default=2, help="Celery workers, of two tasks each")
-    given = parser.parse_args()
-    # Also for who starts it in the background, where Ctrl-C is not listened to, and for who ends it from outside.
+    parser.add_argument("--port", type=int, default=8080, help="port of the UI on 127.0.0.1")
+    parser.add_argument("--workers", type=int, default=2, help="number of Celery workers with two slots each")
+    arguments = parser.parse_args()
+    # A shell ignores Ctrl-C for background processes; SIGTERM must also stop all servers.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
-        _serve(Workspace(given.workspace.resolve(), given.dags.resolve()), given.port, given.workers)
+        _serve(Workspace(arguments.workspace.resolve(), arguments.dags.resolve()), arguments.port, arguments.workers)
     except PipelineError as error:
         out.print(str(error), style="red", markup=False)
         sys.exit(1)
@@ -250,19 +249,19 @@ def main() -> None:
 def _serve(workspace: Workspace, port: int, workers: int) -> None:
     started = time.monotonic()
 
-    def tell(what: str) -> None:
-        out.print(f"  {what:<60} {time.monotonic() - started:6.1f} s")
+    def report(message: str) -> None:
+        out.print(f"  {message:<60} {time.monotonic() - started:6.1f} s")
 
     workspace.prepare_data(None)
-    tell("data in DVC")
+    report("data in DVC")
     root = workspace.root / "stack"
-    theirs = {name: value for name, value in workspace.environment(port).items() if _is_of_workspace(name)}
-    # For steps in containers: MLflow listens on this machine only, and the store and the data are in the workspace.
-    theirs |= {
+    environment = {name: value for name, value in workspace.environment(port).items() if _is_of_workspace(name)}
+    # Step containers need the host's network for MLflow, and the workspace for the store and the data.
+    environment |= {
         "AIRFLOW__ML_PIPELINES__DOCKER_NETWORK": "host",
         "AIRFLOW__ML_PIPELINES__DOCKER_VOLUMES": f"{workspace.root}:{workspace.root}",
     }
-    with run_stack(root, theirs, port=port, workers=workers, tell=tell) as stack:
+    with run_stack(root, environment, port=port, workers=workers, report=report) as stack:
         url, mlflow = (stack.environment[name] for name in ("AIRFLOW__API__BASE_URL", "MLFLOW_TRACKING_URI"))
         password = _keys(root / "secrets.json")["admin"]
         out.print(f"\n[bold]Airflow is up:[/] {url}   user admin   password {password}", soft_wrap=True)
@@ -272,12 +271,12 @@ def _serve(workspace: Workspace, port: int, workers: int) -> None:
                 stack.check()
                 time.sleep(1)
         except KeyboardInterrupt:
-            out.print("stopping; tasks have half a minute to end")
+            out.print("stopping; tasks have 30 s to end")
             raise
 
 
 def _is_of_workspace(name: str) -> bool:
-    """Whether a variable of the demo's is also one of the stack's, which has databases of its own."""
+    """Return whether a variable of the demo also applies to the stack, which has its own databases."""
     stack = ("AIRFLOW__DAG_PROCESSOR__", "AIRFLOW__ML_PIPELINES__")
     return not name.startswith(("AIRFLOW", "MLFLOW", "ML_PIPELINES_LEDGER")) or name.startswith(stack)
 

@@ -151,7 +151,7 @@ def test_an_unknown_delivery_is_told_without_a_traceback(demo: Demo) -> None:
     unknown = demo.ended["unknown"]
     assert unknown.code == 1
     assert unknown.text == (
-        "there is no delivery '2026-12'\n"
+        "the delivery '2026-12' does not exist\n"
         "  expected: one of 2026-10, 2026-11\n"
         "  got: 2026-12\n"
         "  fix: make demo DATA=2026-11\n"

@@ -175,7 +175,7 @@ def test_a_repository_that_is_not_there_or_empty(repo, git_host, fields, connect
 
 
 def test_a_server_that_says_nothing_is_given_up(connect, monkeypatch) -> None:
-    monkeypatch.setattr("ml_pipelines_airflow.hooks.dvc._SECONDS", 2)
+    monkeypatch.setattr("ml_pipelines_airflow.hooks.dvc.TIMEOUT_SECONDS", 2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         good, told = connect(host=f"http://127.0.0.1:{silent.getsockname()[1]}/data.git").test_connection()
     assert not good
@@ -190,7 +190,7 @@ def test_mistakes_in_a_connection(connect) -> None:
         good, told = connect(host="/data", extra={"remote_config": given}).test_connection()
         assert (good, told) == (
             False,
-            "the connection has a remote_config that can't be read - correct the connection",
+            "the connection has a invalid remote_config - correct the connection",
         )
     settings = Settings.from_environment({"ML_PIPELINES_CONNECTION_SALES": '{"repo": 1, "pass": "s3cret"}'})
     for name, message in (("sales", "the connection 'sales' can't be read"), ("sale", "there is no connection 'sale'")):

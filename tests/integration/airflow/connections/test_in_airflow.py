@@ -53,7 +53,7 @@ def test_mlflow(api: Server, guarded_mlflow: Any, tmp_path: Path) -> None:
     assert tried(api, "mlflow", host=url, **user) == well
     assert tried(api, "mlflow", host="127.0.0.1", port=guarded_mlflow.port, schema="http", **user) == well
     assert tried(api, "mlflow", host=url, extra=json.dumps({"token": guarded_mlflow.token})) == well
-    refused = (False, f"{url} does not accept user and password, or the token")
+    refused = (False, f"{url} rejects the credentials")
     assert tried(api, "mlflow", host=url, login=guarded_mlflow.user, password="wr0ng-password") == refused
     good, told = tried(api, "mlflow", host=f"{api.url}/nothing")
     assert not good
@@ -61,7 +61,7 @@ def test_mlflow(api: Server, guarded_mlflow: Any, tmp_path: Path) -> None:
     assert tried(api, "mlflow")[1].startswith("the connection has no host")
     good, told = tried(api, "mlflow", host=f"sqlite:///{tmp_path}/mlflow.db")
     assert not good
-    assert told.startswith(f"there is no file {tmp_path}/mlflow.db on this machine")
+    assert told.startswith(f"the file {tmp_path}/mlflow.db does not exist on this machine")
 
 
 def test_dvc(api: Server, dvc_repo: Callable[..., Any], git_host: Any) -> None:

@@ -52,7 +52,7 @@ def test_user_and_password_or_a_token_are_let_in(guarded_mlflow, connect, enviro
 
 
 def test_who_is_not_known_is_told_so(guarded_mlflow, connect) -> None:
-    told = (False, f"{guarded_mlflow.url} does not accept user and password, or the token")
+    told = (False, f"{guarded_mlflow.url} rejects the credentials")
     assert connect(host=guarded_mlflow.url).test_connection() == told
     hook = connect(host=guarded_mlflow.url, login=guarded_mlflow.user, password="wr0ng-password")
     assert hook.test_connection() == told

@@ -58,12 +58,12 @@ JSON = "application/json"
             True,
             "MLflow 3.17.2 with 2 or more registered models",
         ),
-        ((401, "text/plain", b"no"), False, "{} does not accept user and password, or the token"),
-        ((403, "text/plain", b"Invalid Host\nheader"), False, "{} refuses access: Invalid Host header"),
+        ((401, "text/plain", b"no"), False, "{} rejects the credentials"),
+        ((403, "text/plain", b"Invalid Host\nheader"), False, "{} denies access: Invalid Host header"),
         ((404, "text/html; charset=utf-8", b"<p>"), False, "{} is not MLflow: it answered 404 with text/html"),
         ((200, "text/html", b"<p>sign in"), False, "{} is not MLflow: it answered 200 with text/html"),
         ((200, JSON, b"[]"), False, "{} is not MLflow: it answered 200 with application/json"),
-        ((503, "text/plain", b""), False, "{} has a fault of its own: 503 Service Unavailable"),
+        ((503, "text/plain", b""), False, "{} returned a server error: 503 Service Unavailable"),
     ],
 )
 def test_what_a_server_answers(define: Callable, models: Answer, good: bool, told: str) -> None:
@@ -99,12 +99,12 @@ def test_nobody_there(define: Callable) -> None:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         define("mlflow_default", host=url)
-        told = f"nothing answers at {url}: see that MLflow runs and can be reached from here"
+        told = f"{url} refuses the connection: check that MLflow runs and is reachable from this machine"
         assert MLflowHook().test_connection() == (False, told)
 
 
 def test_a_server_that_says_nothing_is_given_up(define: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ml_pipelines_airflow.hooks.mlflow._SECONDS", (1, 1))
+    monkeypatch.setattr("ml_pipelines_airflow.hooks.mlflow.TIMEOUTS", (1, 1))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         define("mlflow_default", host=url)
@@ -114,9 +114,10 @@ def test_a_server_that_says_nothing_is_given_up(define: Callable, monkeypatch: p
 @pytest.mark.parametrize("host", ["http://[", "http://me:s3/cret@mlflow"])
 def test_an_address_that_is_none(define: Callable, host: str) -> None:
     define("mlflow_default", host=host)
-    told = "the connection's host is no address - correct the host, or give user and password in their own fields"
-    assert MLflowHook().test_connection() == (False, told)
-    with pytest.raises(PipelineError, match="the connection's host is no address") as caught:
+    passed, message = MLflowHook().test_connection()
+    assert not passed
+    assert message.startswith("the host of the connection is not an address")
+    with pytest.raises(PipelineError, match="the host of the connection is not an address") as caught:
         _ = MLflowHook().tracking_uri
     assert caught.value.where == "connection 'mlflow_default'"
     assert caught.value.__suppress_context__
@@ -135,11 +136,11 @@ def test_a_database_in_a_file(define: Callable, tmp_path: Path) -> None:
     file = tmp_path / "mlflow.db"
     uri = f"sqlite:///{file}"
     define("mlflow_default", host=uri)
-    told = f"there is no file {file} on this machine; the first run makes it, or: mlflow db upgrade {uri}"
+    told = f"the file {file} does not exist on this machine; the first run creates it, or: mlflow db upgrade {uri}"
     assert MLflowHook().test_connection() == (False, told)
     assert not file.exists()
     file.touch()
-    told = f"{file} is no database of MLflow's, or an old one; to migrate it: mlflow db upgrade {uri}"
+    told = f"{file} is not a current MLflow database; to migrate it: mlflow db upgrade {uri}"
     assert MLflowHook().test_connection() == (False, told)
     with contextlib.closing(sqlite3.connect(file)) as database:
         database.executescript(
@@ -148,7 +149,7 @@ def test_a_database_in_a_file(define: Callable, tmp_path: Path) -> None:
         )
     assert MLflowHook().test_connection() == (True, "MLflow's database at revision abc with 1 registered model")
     file.write_text("something else, and more than a few bytes of it" * 100)
-    assert MLflowHook().test_connection() == (False, f"{file} is no SQLite database: file is not a database")
+    assert MLflowHook().test_connection() == (False, f"{file} is not a SQLite database: file is not a database")
 
 
 @pytest.mark.parametrize(

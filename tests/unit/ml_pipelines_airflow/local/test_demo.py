@@ -35,7 +35,7 @@ def test_progress_is_told_by_step_and_the_whole_log_kept(said: io.StringIO) -> N
     assert sink.getvalue() == LOG
     lines = [line.split() for line in said.getvalue().splitlines()]
     assert lines[0] == ["ingest_data", "cached", "0.1", "s"]
-    assert lines[1][:2] == ["train_model", "failed,"]
+    assert lines[1][:2] == ["train_model", "failed;"]
     assert lines[2] == ["train_model[linear]", "computed", "12.3", "s"]
 
 
@@ -48,7 +48,7 @@ def test_an_unknown_delivery_is_refused_before_anything_is_made(tmp_path: Path) 
     with pytest.raises(RequestError) as caught:
         Workspace(tmp_path / "workspace", tmp_path).prepare_data("2026-12")
     assert str(caught.value) == (
-        "there is no delivery '2026-12'\n"
+        "the delivery '2026-12' does not exist\n"
         "  expected: one of 2026-10, 2026-11\n"
         "  got: 2026-12\n"
         "  fix: make demo DATA=2026-11"

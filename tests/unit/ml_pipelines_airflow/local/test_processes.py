@@ -36,16 +36,16 @@ def test_a_port_is_free() -> None:
 def test_a_process_that_ends_is_told_with_its_last_words(tmp_path: Path) -> None:
     made = ProcessGroup(tmp_path, {})
     made.start("scheduler", sys.executable, "-c", "raise SystemExit('no database')")
-    with pytest.raises(ServiceUnavailable, match="scheduler has ended") as error:
+    with pytest.raises(ServiceUnavailable, match="the process scheduler ended") as error:
         made.until("health", lambda: False)
     assert (error.value.where, error.value.got) == (str(tmp_path / "scheduler.log"), "no database")
-    with pytest.raises(ServiceUnavailable, match="scheduler has ended"):
+    with pytest.raises(ServiceUnavailable, match="the process scheduler ended"):
         made.finish("scheduler")
     made.stop()
 
 
 def test_what_does_not_come_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_SECONDS", 0)
-    with pytest.raises(ServiceUnavailable, match="no health in 0 s") as error:
+    monkeypatch.setattr(processes, "TIMEOUT_SECONDS", 0)
+    with pytest.raises(ServiceUnavailable, match="no health after 0 s") as error:
         ProcessGroup(tmp_path, {}).until("health", lambda: True)
-    assert error.value.fix == "see the logs there; a busy machine needs longer"
+    assert error.value.fix == "check the logs in the folder; a busy machine needs longer"

