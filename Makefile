@@ -1,6 +1,6 @@
 # Needs Python 3.11, 3.12 or 3.13, git and make. Everything else is installed into .venv, at the versions of the lock.
 #   make PYTHON=/path/to/python ...   uses that Python for .venv
-#   make demo DATA=2026-11           brings that delivery of the sample data first
+#   make demo DATA=2026-11           adds that delivery of the sample data first
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 
@@ -11,15 +11,15 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip
 LOCK := $(UV) compile --quiet --universal --python-version 3.11 --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 PREFECT := include/examples/prefect
-# Prefect 3 works with none of the versions of these that the lock has; what a step computes depends on none of them.
+# Prefect 3 requires other versions of these packages than the lock has. No result of a step depends on them.
 NOT_WITH_PREFECT := packaging|python-slugify|sqlalchemy|websockets
 DELIVERY := $(BIN)/python -m ml_pipelines_airflow.release
 RELEASE ?= dist/release.json
 
-.PHONY: help demo ui env up down logs ps stack-native test system-test bench check prose docs dags smoke lock wheel registry-login \
+.PHONY: help demo ui env up down logs ps stack-native test coverage system-test bench check prose docs dags smoke lock wheel registry-login \
 	publish deploy clean distclean
 
-help: ## list what there is
+help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' Makefile | while read -r name text; do printf 'make %-12s %s\n' "$$name" "$$text"; done
 
 .venv/.stamp: requirements.txt requirements-dev.txt pyproject.toml
@@ -35,45 +35,48 @@ help: ## list what there is
 	@$(UV) install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: .venv/.stamp ## run the pipeline from data to decision, without a server (DATA=2026-11: the delivery; APPROVE=1: yes to what is held)
+demo: .venv/.stamp ## run the pipeline from data to decision, without a server (DATA=2026-11: delivery of the data; APPROVE=1: approve a held model)
 	@$(BIN)/python -m ml_pipelines_airflow.local.demo $(if $(DATA),--data '$(DATA)') $(if $(APPROVE),--approve)
 
-ui: .venv/.stamp ## the same with Airflow's and MLflow's pages
+ui: .venv/.stamp ## the same workspace in Airflow's UI
 	@$(BIN)/python -m ml_pipelines_airflow.local.demo --ui $(if $(DATA),--data '$(DATA)')
 
-# The stack in containers needs Docker and a Python alone.
+# The stack in containers needs only Docker and Python.
 STACK := PYTHONPATH=include '$(or $(PYTHON),$(BIN)/python)' include/docker/stack.py
 COMPOSE := COMPOSE_FILE="$${COMPOSE_FILE:-docker-compose.airflow.yml}" docker compose
 
-env: ## write the secrets of the stack into .env, where they are not there yet
+env: ## add missing secrets of the stack to .env
 	@$(STACK) env
 
-up: ## Airflow on Celery, MLflow and their databases in Docker; prints address and password (WORKERS=2: workers)
+up: ## start Airflow on Celery, MLflow and their databases in Docker (WORKERS=2: number of workers)
 	@$(if $(WORKERS),WORKERS='$(WORKERS)') $(STACK) up
 
-down: ## stop and remove the stack's containers; its data stays
+down: ## remove the containers of the stack; keep its data
 	@$(COMPOSE) down
 
-logs: ## what the stack says
+logs: ## follow the logs of the stack
 	@$(COMPOSE) logs --follow --tail 100
 
-ps: ## what of the stack runs, and how it is
+ps: ## list the containers of the stack and their health
 	@$(COMPOSE) ps --all
 
-stack-native: .venv/.stamp ## Airflow on Celery, Redis and PostgreSQL without Docker (WORKERS=2 PORT=8080)
+stack-native: .venv/.stamp ## start Airflow on Celery, Redis and PostgreSQL without Docker (WORKERS=2 PORT=8080)
 	@$(BIN)/python -m ml_pipelines_airflow.local.stack $(if $(WORKERS),--workers '$(WORKERS)') $(if $(PORT),--port '$(PORT)')
 
-test: .venv/.stamp ## the tests that need no Docker
-	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup -m 'not browser and not docker and not root'
+test: .venv/.stamp ## run the tests that need no Docker (RANDOM=1: in random order)
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup $(if $(RANDOM),-p randomly) -m 'not browser and not docker and not root'
 
-system-test: .venv/.stamp ## the tests that need root, on Linux, a Docker engine or Chromium
+coverage: .venv/.stamp ## run the unit tests with branch coverage
+	@$(BIN)/python -m pytest tests/unit --numprocesses logical --maxprocesses 4 --cov --cov-report=term
+
+system-test: .venv/.stamp ## run the tests that need root, Docker or Chromium
 	@$(BIN)/python -m pytest tests -m 'browser or docker or root'
 
-bench: .venv/.stamp ## race with the peers, into docs/benchmarks.md (SIZES=5k PEERS=plain,ours-cli ROUNDS=3)
+bench: .venv/.stamp ## compare with other tools, into docs/benchmarks.md (SIZES=5k PEERS=plain,ours-cli ROUNDS=3)
 	@$(BIN)/python -m tests.benchmarks.peers.race $(if $(SIZES),--sizes '$(SIZES)') $(if $(PEERS),--peers '$(PEERS)') \
 		$(if $(ROUNDS),--rounds '$(ROUNDS)')
 
-check: .venv/.stamp ## style, types, layers and workflows
+check: .venv/.stamp ## check style, types, import contracts and workflows
 	@failed=0; \
 	echo '>> ruff'; $(BIN)/ruff check --quiet || failed=1; $(BIN)/ruff format --check --quiet || failed=1; \
 	echo '>> mypy'; $(BIN)/mypy --no-error-summary || failed=1; \
@@ -83,17 +86,17 @@ check: .venv/.stamp ## style, types, layers and workflows
 	if command -v actionlint >/dev/null; then echo '>> actionlint'; actionlint || failed=1; fi; \
 	exit $$failed
 
-prose: .venv/.stamp ## the language of docs, docstrings, comments and messages (FILES=: only these)
+prose: .venv/.stamp ## check the language of docs, docstrings, comments and messages (FILES=: only these)
 	@$(BIN)/python -m tests.prose $(FILES)
 
 docs: .venv/.stamp ## build the docs site into build/site (SERVE=1: serve it on 127.0.0.1:8000 while you write)
 	@NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs $(if $(SERVE),serve,build --quiet)
 
-dags: .venv/.stamp ## import every DAG as Airflow does; describe what a release of them offers in dist/release.json
+dags: .venv/.stamp ## parse all DAGs as Airflow does, and write dist/release.json
 	@$(DELIVERY) dags --release $(RELEASE)
 
-# What the stack's own file of variables says, as those that talk to Airflow take it.
-smoke: dags ## see that the stack which `make up` has started serves every DAG (ENV_FILE=.env)
+# The environment file of the stack contains the credentials of Airflow's API.
+smoke: dags ## verify that the stack of `make up` serves all DAGs (ENV_FILE=.env)
 	@set -a; . '$(abspath $(or $(ENV_FILE),.env))'; AIRFLOW_API_URL="http://127.0.0.1:$${AIRFLOW_PORT:-8080}" \
 	AIRFLOW_API_USER="$${AIRFLOW_ADMIN_USER:-admin}" AIRFLOW_API_PASSWORD="$$AIRFLOW_ADMIN_PASSWORD" \
 	$(DELIVERY) verify --release $(RELEASE) --bundle dags
@@ -104,23 +107,23 @@ lock: .venv/.stamp ## write requirements*.txt from pyproject.toml (UPGRADE=1: ne
 	@echo '>> $(PREFECT)/requirements.txt'; grep -vE '^($(NOT_WITH_PREFECT))==' requirements.txt | $(LOCK) --no-annotate \
 		--constraints /dev/stdin --extra ml pyproject.toml $(PREFECT)/requirements.in --output-file $(PREFECT)/requirements.txt >/dev/null
 
-wheel: .venv/.stamp ## build into dist/
+wheel: .venv/.stamp ## build the wheel into dist/
 	@$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
 	@ls dist/*.whl
 
-registry-login: # lets docker into the registry $(REGISTRY), as REGISTRY_USER with REGISTRY_TOKEN of the environment
+registry-login: # log in to $(REGISTRY) with REGISTRY_USER and REGISTRY_TOKEN of the environment
 	@printf '%s' "$$REGISTRY_TOKEN" | docker login "$(firstword $(subst /, ,$(REGISTRY)))" --username "$$REGISTRY_USER" --password-stdin >&2
 
 publish: ## build the images of a release, push them to REGISTRY/NAME and print their digests (REGISTRY=, TAG=)
 	@include/docker/publish '$(REGISTRY)' '$(TAG)'
 
-deploy: .venv/.stamp ## deploy IMAGE and TRAINING_IMAGE, verify, roll back if that fails (ENV_FILE=.env, BUNDLE=)
+deploy: .venv/.stamp ## deploy IMAGE and TRAINING_IMAGE, verify, roll back on failure (ENV_FILE=.env, BUNDLE=)
 	@$(DELIVERY) deploy --release '$(RELEASE)' --env-file '$(or $(ENV_FILE),.env)' --bundle '$(or $(BUNDLE),ml-pipelines)' \
 		'ML_PIPELINES_IMAGE=$(IMAGE)' 'ML_PIPELINES_TRAINING_IMAGE=$(TRAINING_IMAGE)'
 
-clean: ## remove what was built, cached or run; .venv stays
+clean: ## remove builds, caches and the workspace; keep .venv
 	@rm -rf .workspace build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find include plugins tests dags -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## .venv too
+distclean: clean ## remove .venv too
 	@rm -rf .venv

@@ -52,15 +52,8 @@ def run(folder: Path, *arguments: str) -> str:
     return result.stdout
 
 
-def test_recipes_of_a_source_and_a_metric_run_in_a_pipeline(folder: Path) -> None:
+def test_recipes_run_in_a_pipeline(folder: Path) -> None:
     run(folder, "validate", "recipe.yaml")
     assert "specificity" in run(folder, "run", "recipe.yaml").lower()
-
-
-def test_recipe_of_a_step_is_a_valid_row(folder: Path) -> None:
-    code = "from ml_pipelines.pipeline.step_table import steps_of; print(steps_of('preprocess_data'))"
-    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-    result = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=True
-    )
-    assert "count_rows" in result.stdout
+    manifests = [path.read_text() for path in folder.glob(".ml-pipelines/store/**/*.json")]
+    assert any('"count_rows"' in text for text in manifests), "the added step did not run"
