@@ -63,8 +63,8 @@ ps: ## list the containers of the stack and their health
 stack-native: .venv/.stamp ## start Airflow on Celery, Redis and PostgreSQL without Docker (WORKERS=2 PORT=8080)
 	@$(BIN)/python -m ml_pipelines_airflow.local.stack $(if $(WORKERS),--workers '$(WORKERS)') $(if $(PORT),--port '$(PORT)')
 
-test: .venv/.stamp ## run the tests that need no Docker (RANDOM=1: in random order)
-	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup $(if $(RANDOM),-p randomly) -m 'not browser and not docker and not root'
+test: .venv/.stamp ## run the tests that need no Docker (ORDER=random: in random order)
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup $(if $(filter random,$(ORDER)),-p randomly) -m 'not browser and not docker and not root'
 
 coverage: .venv/.stamp ## run the unit tests with branch coverage
 	@$(BIN)/python -m pytest tests/unit --numprocesses logical --maxprocesses 4 --cov --cov-report=term

@@ -1,6 +1,6 @@
-"""Healthchecks of the stack's containers, which cost little: Airflow's own `jobs check` takes ten seconds of a core.
+"""Health checks of the stack's containers. Airflow's own `jobs check` takes ten CPU seconds.
 
-Usage: health.py url URL | health.py component NAME | health.py worker
+Usage: health.py url ADDRESS | health.py component NAME | health.py worker
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ SECONDS = 20
 
 
 def main(arguments: list[str]) -> int:
-    """Check what the arguments name. Returns an exit code: 0 is healthy."""
+    """Run the check that the arguments name. Returns an exit code: 0 is healthy."""
     try:
         return check(arguments)
-    except OSError as exc:  # nobody listens, or does not answer in time
+    except OSError as exc:  # connection refused, or a timeout
         print(exc, file=sys.stderr)
         return 1
 
 
 def check(arguments: list[str]) -> int:
-    """What :func:`main` does; raises what the network does."""
+    """Run a check and return its exit code. Network errors propagate."""
     match arguments:
         case ["url", url]:
             fetch(url)
@@ -42,23 +42,23 @@ def check(arguments: list[str]) -> int:
 
 
 def fetch(url: str) -> bytes:
-    """What is at a URL of the stack; an answer other than 200 is an error."""
-    with urllib.request.urlopen(url, timeout=SECONDS) as answer:  # noqa: S310  written in the compose file
-        return bytes(answer.read())
+    """Return the content of a URL of the stack. Any status except 200 is an error."""
+    with urllib.request.urlopen(url, timeout=SECONDS) as response:  # noqa: S310  URL from the compose file
+        return bytes(response.read())
 
 
 def component_is_healthy(health: dict[str, dict[str, str | None]], name: str) -> bool:
-    """Whether Airflow's API has heard of a component lately.
+    """Return whether Airflow's API reports a component as healthy.
 
     Args:
-        health: the answer of `/monitor/health`.
-        name: such as `scheduler` or `dag_processor`.
+        health: response of `/monitor/health`.
+        name: name of the component, such as `scheduler`.
     """
     return health.get(name, {}).get("status") == "healthy"
 
 
 def worker_answers(broker: str) -> bool:
-    """Whether the Celery worker of this container answers over the broker."""
+    """Return whether the Celery worker of this container answers through the broker."""
     from celery import Celery
 
     with Celery(broker=broker, set_as_current=False) as app:

@@ -1,4 +1,4 @@
-"""Starts MLflow's server: brings its tables up to date, and writes its settings of sign-in where only it reads."""
+"""Start the MLflow server: migrate its tables and write its authentication settings to a private file."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from pathlib import Path
 
 __all__ = ["main", "write_auth_settings"]
 
-SETTINGS = Path("/tmp/mlflow-auth.ini")  # noqa: S108  in the container's own memory
-# Who has signed in is remembered that long: a password takes a tenth of a second of a core to check.
-REMEMBERED_SECONDS = 60
+SETTINGS = Path("/tmp/mlflow-auth.ini")  # noqa: S108  in the memory of the container
+# A password check takes 0.1 CPU seconds, so its result is cached for this time.
+AUTH_CACHE_SECONDS = 60
 
 
 def main() -> None:
-    """Serve, with the command line's arguments; everything secret comes by the environment."""
+    """Start the server with the arguments of the command line. Secrets are in the environment."""
     write_auth_settings(SETTINGS, os.environ)
     os.environ["MLFLOW_AUTH_CONFIG_PATH"] = str(SETTINGS)
     from mlflow.cli import cli
 
-    # Called here and not as commands: the address holds a password, and arguments can be read by other processes.
+    # Function calls instead of commands: the URL contains a password, and other processes can read arguments.
     cli.main(["db", "upgrade", os.environ["MLFLOW_BACKEND_STORE_URI"]], standalone_mode=False)
     cli.main(["server", "--app-name", "basic-auth", *sys.argv[1:]])
 
 
 def write_auth_settings(path: Path, environment: Mapping[str, str]) -> None:
-    """Write MLflow's settings of sign-in: who is not the administrator may only read.
+    """Write MLflow's authentication settings. Users except the administrator can only read.
 
     Args:
-        path: of the file, readable by this user alone.
-        environment: with `MLFLOW_BACKEND_STORE_URI`, where the users are kept too.
+        path: path of the file. Only this user can read it.
+        environment: variables with `MLFLOW_BACKEND_STORE_URI`, the database that also stores the users.
     """
     settings = configparser.ConfigParser(interpolation=None)
     settings["mlflow"] = {
         "database_uri": environment["MLFLOW_BACKEND_STORE_URI"],
         "default_permission": "READ",
-        "auth_cache_ttl_seconds": str(REMEMBERED_SECONDS),
+        "auth_cache_ttl_seconds": str(AUTH_CACHE_SECONDS),
     }
     path.touch(mode=0o600)
     with path.open("w") as file:

@@ -1,6 +1,6 @@
-"""What the stack needs before it starts; safe to repeat, and it brings changed passwords into force.
+"""Prepare the stack; idempotent, and applies changed passwords.
 
-Databases and who owns them, Airflow's tables, the pool for trainings, the password of Airflow's page, the sample data.
+It creates the databases with their owners, Airflow's tables, the training pool, the UI password and the sample data.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["create_database", "main", "write_password_file"]
 
 PASSWORDS = Path("/auth/passwords.json")
 SAMPLE_DATA = Path("/data")
-# Each has an owner of the same name, whose password is in the environment.
+# Database -> variable with the password of its owner, which has the same name.
 DATABASES = {"airflow": "AIRFLOW_DB_PASSWORD", "mlflow": "MLFLOW_DB_PASSWORD", "ledger": "LEDGER_DB_PASSWORD"}
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     connection = psycopg2.connect(
         host="postgres", user="postgres", dbname="postgres", password=environment["POSTGRES_PASSWORD"]
     )
-    connection.autocommit = True  # a database is not made within a transaction
+    connection.autocommit = True  # a database cannot be created in a transaction
     with connection.cursor() as cursor:
         for name, password in DATABASES.items():
             create_database(cursor, name, environment[password])
@@ -38,25 +38,25 @@ def main() -> None:
     connection.close()
     call("airflow", "db", "migrate")
     slots = environment["TRAINING_SLOTS"]
-    call("airflow", "pools", "set", "training", slots, "Trainings at a time; what remains is for all other tasks.")
+    call("airflow", "pools", "set", "training", slots, "Concurrent trainings; other tasks use the remaining slots.")
     write_password_file(PASSWORDS, environment)
     call("python", "-m", "ml_pipelines_airflow.local.demo", "--workspace", str(SAMPLE_DATA), "--only-data")
 
 
 def call(*command: str) -> None:
-    """Run a command; its failure, of which it has told, is ours."""
+    """Run a command; exit with its code if it fails."""
     print(f"{' '.join(command[:3])}:", flush=True)
     if code := subprocess.run(command, check=False).returncode:
         sys.exit(code)
 
 
 def create_database(cursor: Any, name: str, password: str) -> None:
-    """See that a role and its database are there, and that the role has this password.
+    """Create a role and its database if they do not exist, and set the password of the role.
 
     Args:
-        cursor: of a superuser, outside of a transaction.
-        name: of the role and of its database.
-        password: of the role, from now on.
+        cursor: cursor of a superuser, outside a transaction.
+        name: name of the role and of its database.
+        password: new password of the role.
     """
     role = sql.Identifier(name)
     cursor.execute("select 1 from pg_roles where rolname = %s", (name,))
@@ -70,7 +70,7 @@ def create_database(cursor: Any, name: str, password: str) -> None:
 
 
 def write_password_file(path: Path, environment: Mapping[str, str]) -> None:
-    """Write the file that Airflow's SimpleAuthManager reads, for its own user alone."""
+    """Write the password file of Airflow's SimpleAuthManager. Only its user can read it."""
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
     path.write_text(json.dumps({environment["AIRFLOW_ADMIN_USER"]: environment["AIRFLOW_ADMIN_PASSWORD"]}))

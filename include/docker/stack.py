@@ -1,7 +1,7 @@
-"""`make env` and `make up`: the stack's secrets, and its start with progress.
+"""`make env` and `make up`: write the secrets of the stack, and start it.
 
-Needs Docker and Python, and nothing installed: only the standard library and this project's errors, which need no more.
-Compose's own variables hold: COMPOSE_FILE, COMPOSE_PROJECT_NAME, COMPOSE_PROFILES.
+This script needs only Docker, Python and this project's errors, without installed packages. It respects Compose's
+variables COMPOSE_FILE, COMPOSE_PROJECT_NAME and COMPOSE_PROFILES.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _hex() -> str:
     return secrets.token_hex(24)
 
 
-# JWTs are signed by HMAC with SHA-512, which asks for 64 bytes.
+# JWTs are signed with HMAC-SHA-512, which requires 64 bytes.
 SECRETS: dict[str, Callable[[], str]] = {
     "AIRFLOW_ADMIN_PASSWORD": lambda: secrets.token_urlsafe(15),
     "AIRFLOW_API_SECRET_KEY": _hex,
@@ -49,7 +49,7 @@ SECRETS: dict[str, Callable[[], str]] = {
     "POSTGRES_PASSWORD": _hex,
     "REDIS_PASSWORD": _hex,
 }
-# They stand in addresses and in JSON, as they are.
+# Secrets are used in URLs and JSON without escaping.
 ALLOWED = re.compile(r"[A-Za-z0-9_=-]+")
 PLACEHOLDER = re.compile(r"change.?me|placeholder|example|your.?|password|secret|airflow|xxx|todo", re.IGNORECASE)
 
@@ -59,12 +59,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="stack", description=__doc__)
     parser.add_argument("command", choices=["env", "up"])
     parser.add_argument("--env-file", type=Path, default=ROOT / ".env")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        if added := write_env(given.env_file):
-            print(f">> {given.env_file.name}: {', '.join(added)}", flush=True)
-        if given.command == "up":
-            up(given.env_file)
+        if added := write_env(options.env_file):
+            print(f">> {options.env_file.name}: {', '.join(added)}", flush=True)
+        if options.command == "up":
+            up(options.env_file)
     except PipelineError as error:
         print(error, file=sys.stderr)
         return 1
@@ -74,21 +74,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def write_env(path: Path) -> list[str]:
-    """Add the secrets that a file of variables lacks, and see that nobody else can read it.
+    """Add missing secrets to an environment file, and restrict its permissions to the owner.
 
     Args:
-        path: the file, which is made if it is not there. What it says already is never changed.
+        path: path of the file, created if missing. Existing values do not change.
 
     Returns:
-        The names that were added.
+        Names of the added secrets.
 
     Raises:
-        RequestError: a secret of the file is a placeholder, too short, or not what it must be.
+        RequestError: a secret in the file is a placeholder, too short or invalid.
     """
-    found = read_env(path)
-    for name in SECRETS.keys() & found.keys():
-        _check(name, found[name], path)
-    missing = [name for name in SECRETS if name not in found]
+    variables = read_env(path)
+    for name in SECRETS.keys() & variables.keys():
+        _check(name, variables[name], path)
+    missing = [name for name in SECRETS if name not in variables]
     path.touch(mode=0o600)
     path.chmod(0o600)
     if missing:
@@ -100,7 +100,7 @@ def write_env(path: Path) -> list[str]:
 
 
 def read_env(path: Path) -> dict[str, str]:
-    """The variables of a file, without quotes around their values; none if there is no file."""
+    """Return the variables of an environment file without quotes; empty if the file does not exist."""
     lines = path.read_text().splitlines() if path.exists() else []
     pairs = [line.removeprefix("export ").partition("=") for line in lines if line.strip() and line[0] != "#"]
     return {name.strip(): value.strip().strip("\"'") for name, _, value in pairs}
@@ -112,53 +112,55 @@ def _check(name: str, value: str, path: Path) -> None:
         raise RequestError(f"{name} is a placeholder", where=str(path), expected="a secret of your own", fix=fix)
     if len(value) < SHORTEST_SECRET or not ALLOWED.fullmatch(value):
         expected = f"{SHORTEST_SECRET} or more letters, digits, and - or _"
-        raise RequestError(f"{name} is no good secret", where=str(path), expected=expected, fix=fix)
+        raise RequestError(f"{name} is not a valid secret", where=str(path), expected=expected, fix=fix)
     if name == "AIRFLOW_FERNET_KEY" and len(value) != 44:
-        raise RequestError(f"{name} is no key", where=str(path), expected="32 bytes in base64", fix=fix)
+        raise RequestError(f"{name} is not a valid key", where=str(path), expected="32 bytes in base64", fix=fix)
 
 
 def up(env_file: Path) -> None:
-    """Build, start, wait until all is healthy, and say where it is.
+    """Build and start the stack, wait until all services are healthy, and print its addresses.
 
     Raises:
-        ServiceUnavailable: there is no engine, or a service does not get healthy; its log is printed before.
+        ServiceUnavailable: Docker is not available, or a service is not healthy. Its log is printed first.
     """
     compose = Compose(env_file)
     compose.check()
     compose.run("build")
     print(">> start; the first time takes some minutes", flush=True)
-    with tempfile.TemporaryFile("w+") as said:
-        starting = compose.start("up", "--detach", "--no-build", "--remove-orphans", output=said)
+    with tempfile.TemporaryFile("w+") as log:
+        starting = compose.start("up", "--detach", "--no-build", "--remove-orphans", output=log)
         progress = Progress(started=time.monotonic())
         while not progress.done(compose.services(), starting.poll()):
             if (late := time.monotonic() - progress.started > LONGEST_WAIT_SECONDS) or starting.poll():
                 starting.terminate()
-                said.seek(0)
-                raise compose.failure(progress, "it takes too long" if late else said.read().splitlines()[-1])
+                log.seek(0)
+                raise compose.failure(
+                    progress, f"not healthy after {LONGEST_WAIT_SECONDS} s" if late else log.read().splitlines()[-1]
+                )
             time.sleep(2)
-    print(where(read_env(env_file)))
+    print(page_addresses(read_env(env_file)))
 
 
-def where(variables: Mapping[str, str]) -> str:
-    """Where the pages are, and how one signs in.
+def page_addresses(variables: Mapping[str, str]) -> str:
+    """Return the addresses and credentials of the pages.
 
     Args:
-        variables: of the file; what the shell sets counts before them, as for Compose.
+        variables: variables of the file. Those of the shell take precedence, as in Compose.
     """
-    known = {**variables, **os.environ}
+    settings = {**variables, **os.environ}
     pages = [
-        ("Airflow", known.get("AIRFLOW_PORT", "8080"), known.get("AIRFLOW_ADMIN_USER", "admin"), "AIRFLOW_ADMIN"),
-        ("MLflow", known.get("MLFLOW_PORT", "5000"), known.get("MLFLOW_USER", "pipelines"), "MLFLOW"),
+        ("Airflow", settings.get("AIRFLOW_PORT", "8080"), settings.get("AIRFLOW_ADMIN_USER", "admin"), "AIRFLOW_ADMIN"),
+        ("MLflow", settings.get("MLFLOW_PORT", "5000"), settings.get("MLFLOW_USER", "pipelines"), "MLFLOW"),
     ]
     lines = [
-        f"{name:<9} http://localhost:{port}   user {user}   password {known[f'{secret}_PASSWORD']}"
+        f"{name:<9} http://localhost:{port}   user {user}   password {settings[f'{secret}_PASSWORD']}"
         for name, port, user, secret in pages
     ]
     return "\n".join(["", *lines, "", "Unpause and trigger ml_training_pipeline there. make logs, make ps, make down."])
 
 
 class Compose:
-    """`docker compose` on the stack, with a file of variables."""
+    """`docker compose` for the stack, with an environment file."""
 
     def __init__(self, env_file: Path) -> None:
         self._command = ["docker", "compose", "--env-file", str(env_file)]
@@ -168,88 +170,86 @@ class Compose:
             self._environment.setdefault("DOCKER_SOCKET", socket.removeprefix("unix://"))
 
     def check(self) -> None:
-        """See that there is an engine and Compose.
+        """Check that Docker and Compose are available.
 
         Raises:
-            ServiceUnavailable: one of them is not there.
+            ServiceUnavailable: one of them is missing.
         """
         for command in (["docker", "compose", "version"], ["docker", "info"]):
             try:
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
-                got = done.stderr.strip() if done.returncode else ""
+                process = subprocess.run(command, capture_output=True, text=True, check=False)
+                got = process.stderr.strip() if process.returncode else ""
             except FileNotFoundError:
-                got = "no program docker"
+                got = "the program docker is not installed"
             if got:
                 raise ServiceUnavailable(
                     "the stack needs a Docker engine and Compose",
                     where=" ".join(command),
                     got=got,
-                    fix="install and start Docker, or let DOCKER_HOST name its engine",
+                    fix="install and start Docker, or set DOCKER_HOST",
                 )
 
     def run(self, *arguments: str) -> None:
-        """Run a command to its end, its output shown.
+        """Run a command and print its output.
 
         Raises:
-            ServiceUnavailable: it has failed.
+            ServiceUnavailable: the command failed.
         """
         print(f">> docker compose {' '.join(arguments)}", flush=True)
         if subprocess.run([*self._command, *arguments], cwd=ROOT, env=self._environment, check=False).returncode:
             raise ServiceUnavailable(
-                f"`docker compose {' '.join(arguments)}` has failed", fix="mend what it says above"
+                f"`docker compose {' '.join(arguments)}` failed", fix="fix the problem reported above"
             )
 
     def start(self, *arguments: str, output: Any) -> subprocess.Popen[bytes]:
-        """Start a command whose output goes to a file."""
+        """Start a command and write its output to a file."""
         command = [*self._command, *arguments]
         return subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=output, stderr=output)
 
     def services(self) -> list[dict[str, Any]]:
-        """What Compose tells of every container: `Name`, `Service`, `State`, `Health`, `ExitCode`."""
+        """Return the `Name`, `Service`, `State`, `Health` and `ExitCode` of each container."""
         command = [*self._command, "ps", "--all", "--format", "json"]
-        done = subprocess.run(command, cwd=ROOT, env=self._environment, capture_output=True, text=True, check=False)
-        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        process = subprocess.run(command, cwd=ROOT, env=self._environment, capture_output=True, text=True, check=False)
+        return [json.loads(line) for line in process.stdout.splitlines() if line.startswith("{")]
 
-    def failure(self, progress: Progress, said: str) -> ServiceUnavailable:
-        """The error to raise; what the services that are not ready have logged is printed."""
+    def failure(self, progress: Progress, reason: str) -> ServiceUnavailable:
+        """Print the logs of services that are not ready, and return the error."""
         services = progress.failed or progress.waiting
         for service in services:
             print(f"\n>> log of {service}", flush=True)
             command = [*self._command, "logs", "--no-color", "--no-log-prefix", "--tail", str(LOG_LINES), service]
             subprocess.run(command, cwd=ROOT, env=self._environment, check=False)
         return ServiceUnavailable(
-            "the stack does not get healthy",
+            "the stack is not healthy",
             where=", ".join(services),
-            got=said.strip(),
-            fix="mend what the log says; make logs shows all of it, and docs/how-to/stack.md what it may mean",
+            got=reason.strip(),
+            fix="fix the problem in the log; see `make logs` and docs/how-to/stack.md",
         )
 
 
 class Progress:
-    """Tells each container's state as it changes.
+    """Print the state of each container when it changes.
 
     Args:
-        started: on the monotonic clock.
+        started: start time on the monotonic clock.
     """
 
     def __init__(self, started: float) -> None:
         self.started = started
         self.waiting: list[str] = []
         self.failed: list[str] = []
-        self._told: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
 
     def done(self, containers: list[dict[str, Any]], code: int | None) -> bool:
-        """Tell what is new, and whether all is ready: started by Compose, and healthy or ended well."""
-        states = {each["Name"]: _state(each) for each in containers}
+        """Print changes. Return whether Compose has ended and all containers are healthy or completed."""
+        states = {container["Name"]: _state(container) for container in containers}
         ready = ("healthy", "running", "done")
-        self.waiting = sorted({each["Service"] for each in containers if states[each["Name"]] not in ready})
-        self.failed = [
-            each["Service"] for each in containers if states[each["Name"]].startswith(("failed", "unhealthy"))
-        ]
+        self.waiting = sorted({row["Service"] for row in containers if states[row["Name"]] not in ready})
+        self.failed = [row["Service"] for row in containers if states[row["Name"]].startswith(("failed", "unhealthy"))]
         for name, state in sorted(states.items()):
-            if state != self._told.get(name) and state != "created":
+            if state != self._reported.get(name) and state != "created":
                 print(f"  {time.monotonic() - self.started:4.0f} s  {name:<40} {state}", flush=True)
-        self._told = states
+        self._reported = states
         return code == 0 and bool(containers) and not self.waiting
 
 

@@ -1,4 +1,4 @@
-"""The rules of the house that a linter can't be told."""
+"""Rules of the project that no linter checks."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-HERE = Path(__file__).resolve().parents[2]
-PACKAGES = (HERE / "include" / "ml_pipelines", HERE / "plugins" / "ml_pipelines_airflow")
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = (ROOT / "include" / "ml_pipelines", ROOT / "plugins" / "ml_pipelines_airflow")
 MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
-DAG_FILES = sorted((HERE / "dags").glob("*.py"))
-PROJECT = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]
+DAG_FILES = sorted((ROOT / "dags").glob("*.py"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MOST_LINES = 400
 
 
 def name_of(path: Path) -> str:
-    return str(path.relative_to(HERE))
+    return str(path.relative_to(ROOT))
 
 
 def body_of(path: Path) -> list[ast.stmt]:
@@ -53,7 +53,7 @@ def imported(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_says_what_it_is_and_what_it_offers(path: Path) -> None:
+def test_module_has_a_docstring_and_public_names(path: Path) -> None:
     tree = ast.parse(path.read_text())
     assert ast.get_docstring(tree), "no docstring"
     body = body_of(path)
@@ -68,12 +68,12 @@ def test_a_module_says_what_it_is_and_what_it_offers(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_is_short_enough_to_read(path: Path) -> None:
+def test_module_is_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= MOST_LINES
 
 
 @pytest.mark.parametrize("path", DAG_FILES, ids=name_of)
-def test_a_dag_file_is_a_docstring_an_import_and_a_call(path: Path) -> None:
+def test_dag_file_is_a_docstring_an_import_and_a_call(path: Path) -> None:
     text = path.read_text()
     assert ast.get_docstring(ast.parse(text))
     first, second = body_of(path)
@@ -82,32 +82,32 @@ def test_a_dag_file_is_a_docstring_an_import_and_a_call(path: Path) -> None:
     assert isinstance(second.value, ast.Call)
     if "training_dag" in text:
         assert path.with_suffix(".yaml").is_file(), "a pipeline is two files of one name"
-    # Airflow passes over a file without both words, and says nothing.
+    # Airflow skips a file without both words silently.
     assert "dag" in text.lower()
     assert "airflow" in text.lower()
 
 
-def test_there_are_pipelines() -> None:
-    assert HERE / "dags" / "ml_training_pipeline.py" in DAG_FILES
+def test_package_has_pipelines() -> None:
+    assert ROOT / "dags" / "ml_training_pipeline.py" in DAG_FILES
 
 
-def test_airflow_loads_no_file_of_plugins_as_a_plugin(tmp_path: Path) -> None:
-    # In a process of its own: Airflow sets up logging and warnings for all when it is imported.
+def test_airflow_loads_no_file_below_plugins(tmp_path: Path) -> None:
+    # In its own process, because an import of Airflow configures logging and warnings.
     script = (
         "import sys; from airflow._shared.module_loading import find_path_from_directory as find;"
         "print(*find(sys.argv[1], '.airflowignore', 'glob'), sep='\\n')"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", script, str(HERE / "plugins")],
+    output = subprocess.run(
+        [sys.executable, "-c", script, str(ROOT / "plugins")],
         env=os.environ | {"AIRFLOW_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=True,
     ).stdout.splitlines()
-    assert [path for path in found if path.endswith(".py")] == []
+    assert [path for path in output if path.endswith(".py")] == []
 
 
-def test_what_is_imported_is_required() -> None:
+def test_imported_packages_are_required() -> None:
     required = {canonicalize_name(requirement.name) for requirement in requirements()}
     brought_by = packages_distributions()
     missing = {}
@@ -118,8 +118,8 @@ def test_what_is_imported_is_required() -> None:
     assert missing == {}
 
 
-def test_the_lock_holds_what_is_required() -> None:
-    lines = re.findall(r"^([\w.-]+)==([^\s;]+)", (HERE / "requirements.txt").read_text(), re.MULTILINE)
+def test_lock_satisfies_requirements() -> None:
+    lines = re.findall(r"^([\w.-]+)==([^\s;]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
     locked = dict(lines)
     wrong = [
         f"{requirement}: locked {locked.get(canonicalize_name(requirement.name))}"
@@ -129,7 +129,7 @@ def test_the_lock_holds_what_is_required() -> None:
     assert wrong == [], "make lock"
 
 
-def test_entry_points_lead_somewhere() -> None:
+def test_entry_points_resolve() -> None:
     declared = PROJECT["entry-points"] | {"console_scripts": PROJECT["scripts"]}
     for group, points in declared.items():
         for name, value in points.items():
@@ -137,7 +137,7 @@ def test_entry_points_lead_somewhere() -> None:
             assert point.load() is not None
 
 
-def test_the_provider_says_what_airflow_asks() -> None:
+def test_provider_info_matches_the_schema() -> None:
     from ml_pipelines_airflow.provider_info import get_provider_info
 
     spec = find_spec("airflow")
@@ -149,17 +149,17 @@ def test_the_provider_says_what_airflow_asks() -> None:
     assert info["package-name"] == PROJECT["name"]
 
 
-def test_no_file_names_a_folder_of_one_machine() -> None:
+def test_no_file_contains_a_machine_path() -> None:
     home = re.compile(r"(?<![\w.}-])/(?:work|root|Users)/\w")
     folders = ("include", "plugins", "dags", "docs", "tests", ".ci", ".github")
     texts = (".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".html", ".css", ".js")
-    files = [path for folder in folders for path in (HERE / folder).rglob("*") if path.suffix in texts]
-    files += [path for path in HERE.iterdir() if path.suffix in texts or path.name == "Makefile"]
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in texts]
+    files += [path for path in ROOT.iterdir() if path.suffix in texts or path.name == "Makefile"]
     assert [name_of(path) for path in files if home.search(path.read_text())] == []
 
 
-@pytest.mark.xdist_group("house")
-def test_tests_that_belong_together_run_in_one_process(request: pytest.FixtureRequest) -> None:
-    # Tests of a group share servers and go on from each other; pytest-xdist notes the group in a test's id.
+@pytest.mark.xdist_group("project")
+def test_xdist_group_runs_in_one_process(request: pytest.FixtureRequest) -> None:
+    # Tests of a group share servers. pytest-xdist appends the group to the id of a test.
     grouped = request.config.getoption("loadgroup", default=False)
-    assert request.node.nodeid.endswith("@house") is bool(grouped)
+    assert request.node.nodeid.endswith("@project") is bool(grouped)

@@ -15,18 +15,18 @@ def health(script: Callable[[str], ModuleType]) -> ModuleType:
     return script("health")
 
 
-def test_a_component_is_as_the_api_says(health: ModuleType) -> None:
+def test_component_health_is_that_of_the_api(health: ModuleType) -> None:
     said = {"scheduler": {"status": "healthy"}, "triggerer": {"status": "unhealthy"}, "dag_processor": {"status": None}}
     assert health.component_is_healthy(said, "scheduler")
     assert not any(health.component_is_healthy(said, name) for name in ("triggerer", "dag_processor", "other"))
 
 
-def test_an_unknown_check_is_no_health(health: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_check_fails(health: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert health.main(["wrong"]) == 2
     assert "Usage: health.py" in capsys.readouterr().err
 
 
-def test_a_server_that_is_not_there_is_told_in_a_line(
+def test_unreachable_server_is_reported_in_one_line(
     health: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "MONITOR", "http://127.0.0.1:9/")  # the port that discards; nobody has it
@@ -34,9 +34,7 @@ def test_a_server_that_is_not_there_is_told_in_a_line(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_mlflow_lets_others_read_and_its_settings_are_its_own(
-    script: Callable[[str], ModuleType], tmp_path: Path
-) -> None:
+def test_mlflow_settings_are_private_and_allow_reads(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
     file = tmp_path / "auth.ini"
     uri = "postgresql+psycopg2://mlflow:a%b@postgres/mlflow"
     for _ in range(2):  # a container that starts again
@@ -48,9 +46,7 @@ def test_mlflow_lets_others_read_and_its_settings_are_its_own(
     assert settings["mlflow"]["default_permission"] == "READ"
 
 
-def test_the_password_of_the_page_is_the_one_that_was_given_last(
-    script: Callable[[str], ModuleType], tmp_path: Path
-) -> None:
+def test_write_password_file_replaces_the_password(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
     file = tmp_path / "passwords.json"
     for password in ("first", "second"):
         script("prepare").write_password_file(file, {"AIRFLOW_ADMIN_USER": "admin", "AIRFLOW_ADMIN_PASSWORD": password})

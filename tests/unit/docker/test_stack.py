@@ -28,7 +28,7 @@ def stack(script: Callable[[str], ModuleType]) -> ModuleType:
     return script("stack")
 
 
-def test_secrets_are_written_once_for_their_owner_alone(stack: ModuleType, tmp_path: Path) -> None:
+def test_write_env_writes_secrets_once_for_the_owner(stack: ModuleType, tmp_path: Path) -> None:
     file = tmp_path / ".env"
     assert stack.write_env(file) == list(stack.SECRETS)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -41,7 +41,7 @@ def test_secrets_are_written_once_for_their_owner_alone(stack: ModuleType, tmp_p
     assert file.read_text() == written
 
 
-def test_what_a_file_says_stays_and_what_it_lacks_is_added(stack: ModuleType, tmp_path: Path) -> None:
+def test_write_env_keeps_values_and_adds_missing_ones(stack: ModuleType, tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text('# mine\nWORKERS=3\nREDIS_PASSWORD="kept-as-it-is-1"\nAIRFLOW_PORT=9090')
     file.chmod(0o644)
@@ -59,26 +59,24 @@ def test_what_a_file_says_stays_and_what_it_lacks_is_added(stack: ModuleType, tm
         ("REDIS_PASSWORD=", "REDIS_PASSWORD is a placeholder"),
         ("REDIS_PASSWORD=change-me-please", "REDIS_PASSWORD is a placeholder"),
         ("POSTGRES_PASSWORD=airflow", "POSTGRES_PASSWORD is a placeholder"),
-        ("REDIS_PASSWORD=Hn5tq", "REDIS_PASSWORD is no good secret"),
-        ("REDIS_PASSWORD=Hn5tq@Hn5tq/Hn5tq", "REDIS_PASSWORD is no good secret"),
-        ("AIRFLOW_FERNET_KEY=Hn5tqHn5tqHn5tq", "AIRFLOW_FERNET_KEY is no key"),
+        ("REDIS_PASSWORD=Hn5tq", "REDIS_PASSWORD is not a valid secret"),
+        ("REDIS_PASSWORD=Hn5tq@Hn5tq/Hn5tq", "REDIS_PASSWORD is not a valid secret"),
+        ("AIRFLOW_FERNET_KEY=Hn5tqHn5tqHn5tq", "AIRFLOW_FERNET_KEY is not a valid key"),
     ],
 )
-def test_a_secret_that_is_none_is_refused_and_the_file_left_alone(
-    stack: ModuleType, tmp_path: Path, line: str, what: str
-) -> None:
+def test_write_env_rejects_an_invalid_secret(stack: ModuleType, tmp_path: Path, line: str, what: str) -> None:
     file = tmp_path / ".env"
     file.write_text(line)
     with pytest.raises(RequestError) as caught:
         stack.write_env(file)
     assert caught.value.what == what
     assert caught.value.where == str(file)
-    assert "make env writes a good one" in caught.value.fix
+    assert "run `make env`" in caught.value.fix
     assert caught.value.got == "", "a secret is never shown"
     assert file.read_text() == line
 
 
-def test_a_bare_python_runs_it(tmp_path: Path) -> None:
+def test_script_needs_no_installed_package(tmp_path: Path) -> None:
     """Without what is installed: `-S` leaves all packages out."""
     command = [sys.executable, "-S", str(HERE / "include/docker/stack.py"), "env", "--env-file", str(tmp_path / "env")]
     environment = {**os.environ, "PYTHONPATH": str(HERE / "include")}
@@ -92,9 +90,7 @@ def test_a_bare_python_runs_it(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_progress_tells_what_changes_and_knows_when_all_is_ready(
-    stack: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_prints_changes_until_all_are_ready(stack: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     def container(service: str, state: str, health: str = "", code: int = 0) -> dict[str, Any]:
         return {"Name": f"x-{service}-1", "Service": service, "State": state, "Health": health, "ExitCode": code}
 
@@ -115,35 +111,33 @@ def test_progress_tells_what_changes_and_knows_when_all_is_ready(
     ]
 
 
-def test_the_end_says_where_it_is_and_how_one_signs_in(stack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_addresses_contain_credentials(stack: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AIRFLOW_PORT", "MLFLOW_PORT", "AIRFLOW_ADMIN_USER", "MLFLOW_USER"):
         monkeypatch.delenv(name, raising=False)
-    text = stack.where({"AIRFLOW_ADMIN_PASSWORD": "one", "MLFLOW_PASSWORD": "two", "AIRFLOW_PORT": "9090"})
+    text = stack.page_addresses({"AIRFLOW_ADMIN_PASSWORD": "one", "MLFLOW_PASSWORD": "two", "AIRFLOW_PORT": "9090"})
     assert "Airflow   http://localhost:9090   user admin   password one" in text
     assert "MLflow    http://localhost:5000   user pipelines   password two" in text
 
 
-def test_without_an_engine_it_says_what_is_missing(
-    stack: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_docker_is_an_error(stack: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ServiceUnavailable) as caught:
         stack.Compose(tmp_path / "env").check()
     assert caught.value.what == "the stack needs a Docker engine and Compose"
-    assert caught.value.got == "no program docker"
+    assert caught.value.got == "the program docker is not installed"
     assert "DOCKER_HOST" in caught.value.fix
 
 
 # --- What the compose file promises ---
 
 
-def test_every_secret_of_the_compose_file_is_made(stack: ModuleType) -> None:
+def test_each_secret_of_the_compose_file_is_generated(stack: ModuleType) -> None:
     asked = set(re.findall(r"\$\{(\w+):\?", (HERE / "docker-compose.airflow.yml").read_text()))
     assert asked == set(stack.SECRETS)
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_is_confined(name: str) -> None:
+def test_service_is_confined(name: str) -> None:
     service = SERVICES[name]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -153,7 +147,7 @@ def test_a_service_is_confined(name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
 
 
-def test_a_message_is_kept_for_longer_than_any_task_takes() -> None:
+def test_visibility_timeout_exceeds_the_longest_task() -> None:
     settings = COMPOSE["x-airflow-environment"]
     kept = timedelta(seconds=int(settings["AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"]))
     for declaration in (HERE / "dags").glob("*.yaml"):
@@ -162,7 +156,7 @@ def test_a_message_is_kept_for_longer_than_any_task_takes() -> None:
         assert limit is None or limit < kept
 
 
-def test_only_workers_reach_the_engine() -> None:
+def test_only_workers_reach_the_docker_proxy() -> None:
     assert {name for name, service in SERVICES.items() if "engine" in service.get("networks", ())} == {
         "airflow-worker",
         "docker-proxy",
