@@ -1,4 +1,4 @@
-"""What was measured, as a table and a plot."""
+"""Write the measurements as a table and a plot."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def table(rows: Sequence[Line]) -> str:
         [
             *head,
             *(
-                f"| {row.who} | {_told(row.first)} | {_told(row.ratio, unit=' x')} | {_told(row.again)} "
-                f"| {_told(row.megabytes, digits=0)} |"
+                f"| {row.who} | {_format(row.first)} | {_format(row.ratio, unit=' x')} | {_format(row.again)} "
+                f"| {_format(row.megabytes, digits=0)} |"
                 for row in rows
             ),
         ]
@@ -85,8 +85,8 @@ def write(path: Path, measured: Sequence[Measured], absent: Mapping[str, str]) -
     head = _HEAD.format(date=datetime.now(UTC), cores=os.cpu_count(), rounds=rounds, python=platform.python_version())
     parts = [head, *(f"## {ROWS[size]}\n\n{table(lines(measured, size))}\n" for size in sizes)]
     if absent:
-        told = "\n".join(f"* {who}: {reason}" for who, reason in absent.items())
-        parts.append(f"## Could not take part\n\n{told}\n")
+        reasons = "\n".join(f"* {who}: {reason}" for who, reason in absent.items())
+        parts.append(f"## Could not take part\n\n{reasons}\n")
     parts.append(f"![Seconds of the first and of the second run]({path.stem}.svg)\n")
     path.write_text("\n".join(parts))
     _plot(path.with_suffix(".svg"), {size: lines(measured, size) for size in sizes})
@@ -102,7 +102,7 @@ def _largest(measured: Sequence[Measured], who: str) -> float | None:
     return max((each.megabytes for each in measured if each.who == who and each.megabytes is not None), default=None)
 
 
-def _told(value: float | None, *, digits: int = 2, unit: str = "") -> str:
+def _format(value: float | None, *, digits: int = 2, unit: str = "") -> str:
     return "-" if value is None else f"{value:.{digits}f}{unit}"
 
 
@@ -131,19 +131,21 @@ def _plot(path: Path, by_size: Mapping[str, Sequence[Line]]) -> None:
     plt.close(figure)
 
 
-_HEAD = """# A race with the peers
+_HEAD = """# Comparison with other tools
 
-The same pipeline on the same rows: read a CSV file, check it, prepare it, split it, train a forest, judge it, register
-it in MLflow and let it serve. `make bench` builds an environment for every contestant, runs all of them in turn, each
-round in new folders, and writes this page. The others run
-[the same eight functions](../tests/benchmarks/peers/work.py); this project runs its own steps with the same forest, and
-does more on the way: a champion, intervals, importances, a model file without pickle, a deployment that is proved by a
-process of its own, a ledger and a report.
+The same pipeline on the same rows: read a CSV file, check it, preprocess it, split it, train a forest, evaluate it,
+register it in MLflow and deploy it. `make bench` builds an environment for each tool, runs all of them in turn and
+writes this page. Each round uses new folders.
 
-{date:%Y-%m-%d}, {cores} cores, Python {python}, medians of {rounds} rounds. Seconds of one command from start to end;
-on Celery from the trigger to the end of the run, on workers that are warm and servers that have seen a run. Nothing
-is asserted anywhere: read the ratios, and measure on your own machine. `airflow dags test` has a database that is
-migrated already. Kedro's second run looks whether the files are there; DVC's, Prefect's and ours see whether anything
-in them has changed. The largest table goes only as far as the split: with pandas, and by this project's steps, each
-in a process of its own, without its imports.
+The other tools run the same eight functions (`tests/benchmarks/peers/work.py`). This project runs its own steps with
+the same forest. It also compares with a champion, computes intervals and importances, stores the model without pickle,
+verifies the deployment in a separate process, and writes a ledger entry and a report.
+
+{date:%Y-%m-%d}, {cores} cores, Python {python}, medians of {rounds} rounds.
+The figures are seconds of one command from start to end. On Celery they are seconds from the trigger to the end of
+the run, on warm workers after one run that does not count. Read the ratios, and measure on your own machine.
+
+* `airflow dags test` starts with a migrated database.
+* On the second run, Kedro checks that the files exist. DVC, Prefect and this project check whether they changed.
+* The largest table runs only up to the split, each step in its own process, without the time of its imports.
 """
