@@ -1,5 +1,5 @@
 """Credit risk: an Airflow DAG from the declaration in the YAML file of the same name."""
 
-from ml_pipelines_airflow.dag_builders.training import training_dag
+from ml_pipelines_airflow import training_dag
 
 dag = training_dag(__file__)

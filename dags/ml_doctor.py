@@ -1,5 +1,5 @@
 """Can the workers of every queue do the work? An Airflow DAG that looks, when it is triggered."""
 
-from ml_pipelines_airflow.dag_builders.doctor import doctor_dag
+from ml_pipelines_airflow import doctor_dag
 
 dag = doctor_dag()

@@ -1,5 +1,5 @@
 """Has the data moved away from the model: an Airflow DAG from the declaration in the YAML file of the same name."""
 
-from ml_pipelines_airflow.dag_builders.drift import drift_dag
+from ml_pipelines_airflow import drift_dag
 
 dag = drift_dag(__file__)

@@ -1,5 +1,5 @@
 """Go back to an earlier version of a model: an Airflow DAG that is started by hand, with a form."""
 
-from ml_pipelines_airflow.dag_builders.rollback import rollback_dag
+from ml_pipelines_airflow import rollback_dag
 
 dag = rollback_dag()

@@ -18,11 +18,9 @@ if TYPE_CHECKING:
         Decision,
         Identity,
         Interval,
-        LedgerEntry,
         Outcome,
         Promote,
         RuleVerdict,
-        RunDetails,
         SliceMetrics,
         StepRequest,
         StepResult,
@@ -71,6 +69,7 @@ if TYPE_CHECKING:
         Tracking,
         Training,
     )
+    from ml_pipelines.ports.ledger_entry import LedgerEntry, RunDetails
     from ml_pipelines.runner.batch import (
         run_drift,
         run_scoring,
@@ -189,7 +188,6 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "Decision",
         "Identity",
         "Interval",
-        "LedgerEntry",
         "Outcome",
         "Promote",
         "RuleVerdict",
@@ -242,6 +240,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "Tracking",
         "Training",
     ),
+    "ports.ledger_entry": ("LedgerEntry",),
     "runner.batch": (
         "run_drift",
         "run_scoring",

@@ -13,16 +13,12 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
-    SerializerFunctionWrapHandler,
     ValidationError,
-    model_serializer,
 )
 
 __all__ = [
     "ArtifactKind",
     "ArtifactRef",
-    "CandidateSummary",
-    "ChampionSummary",
     "Comparison",
     "Contract",
     "DataPin",
@@ -30,14 +26,9 @@ __all__ = [
     "Identity",
     "Interval",
     "JsonValue",
-    "LedgerEntry",
     "Outcome",
     "Promote",
-    "QualitySummary",
-    "RolledBackVersion",
-    "RowCounts",
     "RuleVerdict",
-    "RunDetails",
     "SliceMetrics",
     "StepRequest",
     "StepResult",
@@ -267,154 +258,6 @@ class Decision(Contract):
     comparison: Comparison | None = None
     slices: tuple[SliceMetrics, ...] = ()
     guards: dict[str, float] = {}
-
-
-class RowCounts(Contract):
-    """How many rows the preprocessing kept; `rows_in` is the sum of `kept` and `quarantined`.
-
-    Attributes:
-        rows_in: number of rows before the preprocessing.
-        kept: number of rows in the clean table.
-        quarantined: number of rows in the quarantine.
-        quarantined_by_reason: number of rows in the quarantine, by reason.
-    """
-
-    rows_in: int
-    kept: int
-    quarantined: int
-    quarantined_by_reason: dict[str, int]
-
-
-class QualitySummary(Contract):
-    """Result of the quality checks.
-
-    Attributes:
-        verdict: `stopped` if a check of severity `error` failed.
-        rows: number of rows checked.
-        quarantined: number of rows for the quarantine.
-        failed: the failed checks as the quality report has them.
-    """
-
-    verdict: Literal["passed", "stopped"]
-    rows: int
-    quarantined: int
-    failed: tuple[dict[str, JsonValue], ...]
-
-
-class CandidateSummary(Contract):
-    """Metrics of one candidate.
-
-    Attributes:
-        candidate: name of the candidate.
-        sha256: digest of its model file.
-        validation: metrics on the validation rows; None for an undefined metric.
-        test: metrics on the test set; None for an undefined metric.
-    """
-
-    candidate: str
-    sha256: str | None
-    validation: dict[str, float | None]
-    test: dict[str, float | None]
-
-
-class ChampionSummary(Contract):
-    """The champion that the candidates were compared with.
-
-    Attributes:
-        version: version in the registry.
-        sha256: digest of its model file; None if no pipeline registered the version.
-        error: why it was not scored; None if it was.
-    """
-
-    version: str
-    sha256: str | None
-    error: str | None
-
-
-class RolledBackVersion(Contract):
-    """The version that a rollback replaced.
-
-    Attributes:
-        version: version in the registry.
-        sha256: digest of its model file; None if no pipeline registered the version.
-    """
-
-    version: str
-    sha256: str | None
-
-
-class RunDetails(Contract):
-    """Details of a ledger entry. The JSON has no entry for a detail that is None.
-
-    Attributes:
-        pin: version of the data.
-        fingerprint: digest by component: `data`, `code`, `parameters`, `environment`, `gate`.
-        changed: components that differ from the champion's fingerprint; None if the champion has none.
-        version: the champion after the run, if the run changed it.
-        previous_version: version behind the alias `previous` after the run, if the run changed the champion.
-        sha256: digest of the model file of `version`.
-        evaluation: evaluation of the promoted candidate.
-        training: training record of the promoted candidate.
-        withdrawn: version that a rollback replaced.
-        approver: name of the person who approved the promotion.
-        report: report of the run.
-        quality: result of the quality checks.
-        rows: number of rows by the result of the preprocessing.
-        parts: number of rows of `train`, `validation` and `test`.
-        candidates: metrics of the candidates.
-        champion: the champion at the time of the evaluation.
-    """
-
-    pin: DataPin | None = None
-    fingerprint: dict[str, str] | None = None
-    changed: tuple[str, ...] | None = None
-    version: str | None = None
-    previous_version: str | None = None
-    sha256: str | None = None
-    evaluation: ArtifactRef | None = None
-    training: ArtifactRef | None = None
-    withdrawn: RolledBackVersion | None = None
-    approver: str | None = None
-    report: ArtifactRef | None = None
-    quality: QualitySummary | None = None
-    rows: RowCounts | None = None
-    parts: dict[str, int] | None = None
-    candidates: tuple[CandidateSummary, ...] | None = None
-    champion: ChampionSummary | None = None
-
-    @model_serializer(mode="wrap")
-    def _leave_out_none(self, serialize: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
-        return {name: value for name, value in serialize(self).items() if value is not None}
-
-
-class LedgerEntry(Contract):
-    """The permanent record of one run. The entries of a model form a hash chain.
-
-    Attributes:
-        model: name in the registry; every model has its own chain.
-        seq: position in the chain, from 1, without gaps.
-        pipeline: name of the pipeline.
-        run_id: name of the run.
-        run_url: address of the page of the run.
-        recorded_at: ISO 8601, UTC.
-        decision: the decision and its evidence.
-        details: data, champion, report and approver of the run.
-        supersedes: `seq` of the entry that this one corrects, if the run was cleared and had another outcome.
-        previous_hash: hash of the previous entry; 64 zeros for the first.
-        hash: SHA-256 of all other fields as canonical JSON.
-    """
-
-    model: str
-    seq: Annotated[int, Field(ge=1)]
-    pipeline: str
-    run_id: str
-    run_url: str | None = None
-    recorded_at: str
-    decision: Decision
-    details: RunDetails = RunDetails()
-    supersedes: int | None = None
-    previous_hash: Sha256
-    hash: Sha256
 
 
 def describe_validation_error(error: ValidationError) -> str:

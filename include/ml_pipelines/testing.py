@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Decision, Identity, LedgerEntry, RunDetails
+from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Decision, Identity
 from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, RegistryError, ServiceUnavailable, SourceNotFound
 from ml_pipelines.ports import CELLS_PER_GROUP, DataSource, ModelVersion, TaskRecord, TrackedModel, Training
+from ml_pipelines.ports.ledger_entry import LedgerEntry, RunDetails
 from ml_pipelines.promotion import hash_chain as chain
 from ml_pipelines.promotion.deployment import verified_model_bytes
 from ml_pipelines.spec.sources import SourceSection

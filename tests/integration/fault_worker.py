@@ -138,7 +138,7 @@ def rehearse_here() -> None:
         return rehearsing._predictions(data, where="", sha256=version.artifact.sha256, training=training)
 
     rehearsal.start = lambda: subprocess.Popen(["true"])
-    rehearsal.answers = answers
+    rehearsal.predict_in_process = answers
 
 
 def run(job: dict[str, Any], *, alone: bool) -> None:

@@ -6,7 +6,8 @@ import sys
 import time
 
 from ml_pipelines.adapters.sql.ledger import SqlLedger
-from ml_pipelines.contracts import Decision, Identity, RunDetails
+from ml_pipelines.contracts import Decision, Identity
+from ml_pipelines.ports.ledger_entry import RunDetails
 
 
 def main() -> None:

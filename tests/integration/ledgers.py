@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from ml_pipelines.adapters.sql import ledger as sql_ledger
 from ml_pipelines.adapters.sql.ledger import SqlLedger
-from ml_pipelines.contracts import Decision, Identity, LedgerEntry, RunDetails
+from ml_pipelines.contracts import Decision, Identity
+from ml_pipelines.ports.ledger_entry import LedgerEntry, RunDetails
 from ml_pipelines.promotion import hash_chain as chain
 
 

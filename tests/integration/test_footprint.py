@@ -27,8 +27,8 @@ VENDORS = {
     "sklearn",
     "sqlalchemy",
 }
-OF_EVERY_PROCESS = {"", "config", "hooks", "hooks.forms", "policies", "provider_info"}
-OF_A_PARSE = OF_EVERY_PROCESS | {"links", "plugin", "sla_argument"}
+OF_EVERY_PROCESS = {"", "config", "hooks", "hooks.connection_forms", "policies", "provider_info"}
+OF_A_PARSE = OF_EVERY_PROCESS | {"links", "plugin", "sla", "sla.argument"}
 ALLOWED = {"airflow version": OF_EVERY_PROCESS, "parse of a DAG": OF_A_PARSE, "start of a worker": OF_A_PARSE}
 
 pytestmark = pytest.mark.timeout(900)

@@ -18,8 +18,9 @@ import sqlalchemy as sa
 from ml_pipelines.adapters.sql.database import Database
 from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.adapters.sql.model_lock import model_lock
-from ml_pipelines.contracts import Decision, Identity, RunDetails
+from ml_pipelines.contracts import Decision, Identity
 from ml_pipelines.errors import LedgerError, ServiceUnavailable
+from ml_pipelines.ports.ledger_entry import RunDetails
 
 IDENTITY = Identity(pipeline="p", run_id="r", task_id="t")
 HELD = Decision(outcome="held", model="m", reason="so")

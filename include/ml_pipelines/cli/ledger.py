@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ml_pipelines.contracts import Identity, LedgerEntry
+from ml_pipelines.contracts import Identity
 from ml_pipelines.errors import PipelineError, RequestError
+from ml_pipelines.ports.ledger_entry import LedgerEntry
 from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines.services.settings import Settings
 

@@ -11,7 +11,8 @@ from typing import Literal, Self
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from ml_pipelines.contracts import Contract, DataPin, Decision, JsonValue, Outcome, RowCounts, StepResult
+from ml_pipelines.contracts import Contract, DataPin, Decision, JsonValue, Outcome, StepResult
+from ml_pipelines.ports.ledger_entry import RowCounts
 
 __all__ = [
     "Approval",

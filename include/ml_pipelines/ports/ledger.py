@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from ml_pipelines.contracts import Decision, Identity, LedgerEntry, RunDetails
+from ml_pipelines.contracts import Decision, Identity
+from ml_pipelines.ports.ledger_entry import LedgerEntry, RunDetails
 
 __all__ = ["Ledger"]
 

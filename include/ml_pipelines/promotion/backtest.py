@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ml_pipelines.contracts import Decision, LedgerEntry, Outcome
+from ml_pipelines.contracts import Decision, Outcome
 from ml_pipelines.errors import RequestError
 from ml_pipelines.ports import Ledger
+from ml_pipelines.ports.ledger_entry import LedgerEntry
 from ml_pipelines.promotion.gate import apply_gate
 from ml_pipelines.promotion.history import ROLLED_BACK_RULE, hold_rolled_back, iter_entries
 from ml_pipelines.spec.loader import load_spec

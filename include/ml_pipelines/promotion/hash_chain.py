@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ml_pipelines._utils.canonical_json import canonical_json, sha256_hex
-from ml_pipelines.contracts import Decision, Identity, JsonValue, LedgerEntry, RunDetails
+from ml_pipelines.contracts import Decision, Identity, JsonValue
+from ml_pipelines.ports.ledger_entry import LedgerEntry, RunDetails
 
 __all__ = [
     "START",

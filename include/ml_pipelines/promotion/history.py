@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from ml_pipelines.contracts import Decision, JsonValue, LedgerEntry, RuleVerdict
+from ml_pipelines.contracts import Decision, JsonValue, RuleVerdict
 from ml_pipelines.ports import Ledger, ModelVersion, Registry
+from ml_pipelines.ports.ledger_entry import LedgerEntry
 
 __all__ = [
     "ROLLED_BACK_RULE",

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ml_pipelines.contracts import Decision, Identity, LedgerEntry, RolledBackVersion, RunDetails
+from ml_pipelines.contracts import Decision, Identity
 from ml_pipelines.errors import RegistryError
 from ml_pipelines.ports import ModelVersion, Registry, Services
+from ml_pipelines.ports.ledger_entry import LedgerEntry, RolledBackVersion, RunDetails
 from ml_pipelines.promotion.deployment import move_aliases, training_record, verify_predictions
 from ml_pipelines.promotion.history import ExternalChange, find_external_change, latest_transition
 

@@ -11,7 +11,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ml_pipelines.contracts import Comparison, Decision, Interval, RunDetails
+from ml_pipelines.contracts import Comparison, Decision, Interval
+from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.reporting.formatting import format_count, format_digest
 
 __all__ = ["decision_card", "decision_markdown"]

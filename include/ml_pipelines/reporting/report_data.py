@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ml_pipelines.contracts import Decision, Identity, RunDetails
+from ml_pipelines.contracts import Decision, Identity
 from ml_pipelines.data.check_results import QualityReport
 from ml_pipelines.ports import TaskRecord
+from ml_pipelines.ports.ledger_entry import RunDetails
 
 __all__ = ["ReportData"]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ml_pipelines._utils.canonical_json import load_json
-from ml_pipelines.contracts import ArtifactRef, Decision, RunDetails
+from ml_pipelines.contracts import ArtifactRef, Decision
 from ml_pipelines.data.check_results import QualityReport
 from ml_pipelines.errors import PipelineError, TransientError
 from ml_pipelines.pipeline.facts import FactsForRecord
 from ml_pipelines.pipeline.parameters import RecordParameters
 from ml_pipelines.pipeline.step import Publication, all_artifacts, one_artifact
 from ml_pipelines.ports import Services, TrackedModel
+from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.promotion.champion import champion_before_run
 from ml_pipelines.promotion.deployment import training_record
 from ml_pipelines.reporting.report_data import ReportData

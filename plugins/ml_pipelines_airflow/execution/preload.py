@@ -51,7 +51,7 @@ BEHIND = (
     "ml_pipelines.adapters.smoke_test.worker",
     "ml_pipelines.adapters.sql.ledger",
     "ml_pipelines.reporting.figure_export",
-    "ml_pipelines.run",
+    "ml_pipelines.runner.step",
     "ml_pipelines_airflow.hooks.dvc",
     "ml_pipelines_airflow.hooks.mlflow",
     "ml_pipelines_airflow.plugin",

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import AssetAlias, BaseOperator, BaseOperatorLink
 
-from ml_pipelines.contracts import Identity, JsonValue, LedgerEntry
+from ml_pipelines.contracts import Identity, JsonValue
+from ml_pipelines.ports.ledger_entry import LedgerEntry
 from ml_pipelines.promotion.history import find_external_change
 from ml_pipelines.promotion.transitions import (
     promote,

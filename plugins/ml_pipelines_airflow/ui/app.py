@@ -16,9 +16,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
 
 from ml_pipelines._utils.imports import import_object
-from ml_pipelines.contracts import ArtifactRef, Identity, LedgerEntry
+from ml_pipelines.contracts import ArtifactRef, Identity
 from ml_pipelines.errors import PipelineError, StoreError, TransientError
 from ml_pipelines.ports import Services
+from ml_pipelines.ports.ledger_entry import LedgerEntry
 from ml_pipelines.reporting.rendering import content_security_policy, stylesheet
 from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines_airflow.connections import airflow_settings

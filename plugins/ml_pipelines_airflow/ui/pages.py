@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ml_pipelines.contracts import LedgerEntry
+from ml_pipelines.ports.ledger_entry import LedgerEntry
 from ml_pipelines.reporting import formatting
 from ml_pipelines.reporting.plots import history_plot
 from ml_pipelines.reporting.rendering import render_figure, replace_invalid_characters

@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ml_pipelines.contracts import ArtifactRef, LedgerEntry
+from ml_pipelines.contracts import ArtifactRef
 from ml_pipelines.errors import PipelineError
 from ml_pipelines.ports import Ledger, ModelVersion, Services
+from ml_pipelines.ports.ledger_entry import LedgerEntry
 from ml_pipelines.reporting.plots import HistoryPoint
 
 __all__ = [

@@ -47,15 +47,13 @@ DECLARATION: dict[str, Any] = {
 
 DAG_FILE = '''"""An Airflow DAG from the declaration beside it."""
 
-from ml_pipelines_airflow.dag_builders.training import training_dag
+from ml_pipelines_airflow import training_dag
 
 dag = training_dag(__file__)
 '''
 
 
-SCORING_FILE = DAG_FILE.replace(".dag import training_dag", ".scoring import scoring_dag").replace(
-    "training_", "scoring_"
-)
+SCORING_FILE = DAG_FILE.replace("training_dag", "scoring_dag")
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class Airflow:
     def add_drift(self, name: str, **sections: Any) -> None:
         """Write the two files of a watch over drift."""
         (self.root / "dags" / f"{name}.yaml").write_text(yaml.safe_dump(sections, sort_keys=False))
-        (self.root / "dags" / f"{name}.py").write_text(SCORING_FILE.replace("scoring", "drift"))
+        (self.root / "dags" / f"{name}.py").write_text(DAG_FILE.replace("training_dag", "drift_dag"))
 
 
 @pytest.hookimpl(wrapper=True)

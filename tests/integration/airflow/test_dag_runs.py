@@ -18,7 +18,8 @@ from tests.integration.ledgers import entries_of
 from tests.integration.processes import find_free_port
 
 from ml_pipelines._utils.process import user_name
-from ml_pipelines.contracts import Decision, LedgerEntry, StepResult
+from ml_pipelines.contracts import Decision, StepResult
+from ml_pipelines.ports.ledger_entry import LedgerEntry
 from ml_pipelines_airflow.tasks.training import TASK_IDS
 
 pytestmark = [pytest.mark.xdist_group("airflow-runs"), pytest.mark.timeout(600)]
@@ -334,7 +335,7 @@ def test_a_server_that_does_not_answer_is_tried_again(runs: Runs) -> None:
     ("name", "outcome", "why"),
     [
         ("gone", "held", "the file of version 1 of gone-model is gone"),
-        ("altered", "promoted", "the bytes are not those that were promised"),
+        ("altered", "promoted", "the bytes of an artifact do not have its digest"),
         ("narrower", "held", f"the champion needs column '{KNOWN_COLUMN}', which is no longer among the features"),
     ],
 )

@@ -145,7 +145,7 @@ def test_what_airflow_can_not_import_is_rolled_back(server: Server) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Airflow cannot import acme_dag.py" in done.stdout
     assert f"rolling back to {server.root}/acme_models-1.0-py3-none-any.whl" in done.stdout
-    assert "served again" in message.shown
+    assert "rolled back to the previous release" in message.shown
     assert "KeyError: 'SET_WHERE_IT_IS_BUILT'" in message.shown
     summary = (server.root / "summary.md").read_text()
     assert "Not deployed: rolled back to the previous release" in summary

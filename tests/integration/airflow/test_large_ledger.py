@@ -16,16 +16,9 @@ from fastapi.testclient import TestClient
 from tests.integration.ledgers import fill
 
 from ml_pipelines.adapters.sql.ledger import SqlLedger
-from ml_pipelines.contracts import (
-    ArtifactRef,
-    Comparison,
-    Decision,
-    Identity,
-    Interval,
-    RuleVerdict,
-    RunDetails,
-)
+from ml_pipelines.contracts import ArtifactRef, Comparison, Decision, Identity, Interval, RuleVerdict
 from ml_pipelines.ports import TrackedModel
+from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.testing import FakeServices
 from ml_pipelines_airflow.ui import app as ui
 from ml_pipelines_airflow.ui import queries

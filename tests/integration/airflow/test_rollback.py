@@ -17,7 +17,7 @@ import pytest
 from tests.integration.ledgers import entries_of
 
 from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
-from ml_pipelines.contracts import LedgerEntry
+from ml_pipelines.ports.ledger_entry import LedgerEntry
 
 pytestmark = [
     pytest.mark.timeout(900),

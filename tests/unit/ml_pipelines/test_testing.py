@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from ml_pipelines.contracts import DataPin, Decision, Identity, RunDetails
+from ml_pipelines.contracts import DataPin, Decision, Identity
 from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, RegistryError, ServiceUnavailable, SourceNotFound
 from ml_pipelines.ports import Services, TrackedModel, Training
+from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.spec.training import FileSource
 from ml_pipelines.testing import FakeServices
 

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from ml_pipelines.adapters.sql.database import Database
 from ml_pipelines.adapters.sql.model_lock import model_lock
-from ml_pipelines.contracts import Decision, Identity, LedgerEntry, RunDetails
+from ml_pipelines.contracts import Decision, Identity
 from ml_pipelines.errors import LedgerError
+from ml_pipelines.ports.ledger_entry import LedgerEntry, RunDetails
 from ml_pipelines.promotion import hash_chain as chain
 
 __all__ = ["SqlLedger"]

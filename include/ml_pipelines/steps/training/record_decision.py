@@ -5,22 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ml_pipelines._utils.canonical_json import load_json
-from ml_pipelines.contracts import (
-    ArtifactRef,
-    CandidateSummary,
-    ChampionSummary,
-    Decision,
-    JsonValue,
-    QualitySummary,
-    RowCounts,
-    RunDetails,
-)
+from ml_pipelines.contracts import ArtifactRef, Decision, JsonValue
 from ml_pipelines.data.check_results import QualityReport
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.facts import CompareFacts, DeployFacts, FactsForRecord, RecordFacts
 from ml_pipelines.pipeline.parameters import RecordParameters
 from ml_pipelines.pipeline.step import Publication, all_artifacts, one_artifact
 from ml_pipelines.ports import Services
+from ml_pipelines.ports.ledger_entry import CandidateSummary, ChampionSummary, QualitySummary, RowCounts, RunDetails
 from ml_pipelines.promotion.hash_chain import is_same_record
 from ml_pipelines.promotion.transitions import record_external_change
 from ml_pipelines.steps.publish_report import publish_report

@@ -52,7 +52,7 @@ def test_a_pipeline_trains_and_promotes_a_model(stack: Server) -> None:
     queues = {row["task_id"]: row["queue"] for row in stack.call("GET", f"{run}/taskInstances")["task_instances"]}
     assert {task for task, queue in queues.items() if queue == "training"} == {"train_model"}
     log = str(stack.call("GET", f"{run}/taskInstances/deploy_model/logs/1?full_content=true")["content"])
-    assert "small-model version 1 is tried by a fork of this process" in log
+    assert "small-model version 1: smoke test in a fork of this process" in log
 
 
 def test_a_person_goes_back_and_the_model_is_held_from_then_on(stack: Server) -> None:

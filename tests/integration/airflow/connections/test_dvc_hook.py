@@ -190,7 +190,7 @@ def test_mistakes_in_a_connection(connect) -> None:
         good, told = connect(host="/data", extra={"remote_config": given}).test_connection()
         assert (good, told) == (
             False,
-            "the connection has a invalid remote_config - correct the connection",
+            "the connection has an invalid remote_config - correct the connection",
         )
     settings = Settings.from_environment({"ML_PIPELINES_CONNECTION_SALES": '{"repo": 1, "pass": "s3cret"}'})
     for name, message in (("sales", "the connection 'sales' can't be read"), ("sale", "there is no connection 'sale'")):

@@ -13,9 +13,10 @@ import pytest
 from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.cli import ledger as cli_ledger
 from ml_pipelines.cli.app import main
-from ml_pipelines.contracts import Decision, Identity, RuleVerdict, RunDetails
+from ml_pipelines.contracts import Decision, Identity, RuleVerdict
 from ml_pipelines.errors import ServiceUnavailable
 from ml_pipelines.ports import ModelVersion
+from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.testing import FakeServices
 
 Command = Callable[..., tuple[int, str, str]]

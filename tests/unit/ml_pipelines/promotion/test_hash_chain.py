@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ml_pipelines._utils.canonical_json import sha256_hex
-from ml_pipelines.contracts import ArtifactRef, Decision, Identity, RunDetails
+from ml_pipelines.contracts import ArtifactRef, Decision, Identity
+from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.promotion import hash_chain as chain
 
 # A busy machine is slow now and then, which is no fault of the chain.

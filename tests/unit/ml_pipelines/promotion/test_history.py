@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from ml_pipelines.contracts import Decision, Identity, RuleVerdict, RunDetails
+from ml_pipelines.contracts import Decision, Identity, RuleVerdict
+from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.promotion.history import (
     champion_at,
     hold_rolled_back,

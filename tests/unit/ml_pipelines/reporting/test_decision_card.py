@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ml_pipelines.contracts import Comparison, DataPin, Decision, Interval, RowCounts, RuleVerdict, RunDetails
+from ml_pipelines.contracts import Comparison, DataPin, Decision, Interval, RuleVerdict
+from ml_pipelines.ports.ledger_entry import RowCounts, RunDetails
 from ml_pipelines.reporting.decision_card import decision_card, decision_markdown
 
 EVALUATION: dict[str, Any] = {

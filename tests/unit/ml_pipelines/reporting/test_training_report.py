@@ -15,7 +15,6 @@ from ml_pipelines.contracts import (
     Interval,
     Outcome,
     RuleVerdict,
-    RunDetails,
     SliceMetrics,
     StepResult,
 )
@@ -24,6 +23,7 @@ from ml_pipelines.evaluation.curves import curves_and_confusion
 from ml_pipelines.evaluation.scorers import compute_metrics
 from ml_pipelines.evaluation.target_schema import TargetSchema
 from ml_pipelines.ports import TaskRecord
+from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.reporting.rendering import content_security_policy, stylesheet
 from ml_pipelines.reporting.report_data import ReportData
 from ml_pipelines.reporting.training_report import render_training_report

@@ -6,8 +6,9 @@ import pytest
 from rich.console import Console
 from tests.step_values import step_values
 
-from ml_pipelines.contracts import Decision, Identity, RunDetails, StepResult
+from ml_pipelines.contracts import Decision, Identity, StepResult
 from ml_pipelines.errors import RequestError
+from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.runner.run_summary import run_card
 from ml_pipelines.store.artifact_store import ArtifactStore
 from ml_pipelines.testing import FakeLedger

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ml_pipelines.adapters.sql.ledger import SqlLedger
-from ml_pipelines.contracts import Decision, Identity, RunDetails
+from ml_pipelines.contracts import Decision, Identity
+from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.services import diagnostics as doctor
 from ml_pipelines.services.diagnostics import Diagnostic, run_diagnostics
 from ml_pipelines.services.settings import Settings

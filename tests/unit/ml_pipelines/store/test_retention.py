@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from ml_pipelines._utils.canonical_json import Components
-from ml_pipelines.contracts import ArtifactRef, Decision, Identity, RunDetails, StepResult
+from ml_pipelines.contracts import ArtifactRef, Decision, Identity, StepResult
 from ml_pipelines.errors import RequestError, StoreUnavailable
+from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.promotion.retained import referenced_artifacts
 from ml_pipelines.store.artifact_store import ArtifactStore
 from ml_pipelines.store.cache_miss import components_key

@@ -89,7 +89,7 @@ def test_a_worker_with_another_store_is_told_what_to_mount(
         doctor.look(ti=run["examine_default"])
     assert error.value.where.startswith(f"file://{tmp_path}/store/objects/")
     assert error.value.got == f"nothing on host {socket.gethostname()}"
-    assert "mount their store's folder here under the same path" in error.value.fix
+    assert "mount the store's folder here under the same path" in error.value.fix
     assert "examine_default" not in run["examine_default"].pushed
 
 

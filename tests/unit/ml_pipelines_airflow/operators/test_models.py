@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
-from ml_pipelines.contracts import Decision, Identity, RolledBackVersion, RunDetails
+from ml_pipelines.contracts import Decision, Identity
 from ml_pipelines.errors import ArtifactCorrupt, RegistryError, ServiceUnavailable, VerificationFailed
 from ml_pipelines.ports import ModelVersion, TrackedModel
+from ml_pipelines.ports.ledger_entry import RolledBackVersion, RunDetails
 from ml_pipelines.promotion.deployment import TRAINING_TAG, verified_model_bytes
 from ml_pipelines.promotion.history import rolled_back_models
 from ml_pipelines.testing import FakeRegistry, FakeServices

@@ -193,7 +193,7 @@ def test_without_a_page_there_is_no_url(asked: list[StepRequest], url: str | Non
 
 def test_the_form_reaches_the_step(asked: list[StepRequest]) -> None:
     tasks.run_task(**arguments("ingest", data_revision="v2", force=True))
-    assert asked[0].parameters["source"]["rev"] == "v2"
+    assert asked[0].parameters["source"]["dvc"]["rev"] == "v2"
     assert asked[0].force
     tasks.run_task(**arguments("decide", a_result("evaluate"), a_result("train"), promote="never"))
     assert asked[1].parameters["promote"] == "never"

@@ -9,8 +9,9 @@ import pytest
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi.testclient import TestClient
 
-from ml_pipelines.contracts import ArtifactRef, Decision, Identity, Interval, LedgerEntry, RuleVerdict, RunDetails
+from ml_pipelines.contracts import ArtifactRef, Decision, Identity, Interval, RuleVerdict
 from ml_pipelines.ports import TrackedModel
+from ml_pipelines.ports.ledger_entry import LedgerEntry, RunDetails
 from ml_pipelines.testing import FakeServices
 from ml_pipelines_airflow.ui import app as ui
 

@@ -16,9 +16,10 @@ from ml_pipelines.adapters.sql import database as sql_database
 from ml_pipelines.adapters.sql.database import Database
 from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.adapters.sql.model_lock import model_lock
-from ml_pipelines.contracts import Decision, Identity, LedgerEntry, RunDetails
+from ml_pipelines.contracts import Decision, Identity
 from ml_pipelines.errors import LedgerError, MissingExtra, ServiceUnavailable
 from ml_pipelines.ports import Ledger
+from ml_pipelines.ports.ledger_entry import LedgerEntry, RunDetails
 from ml_pipelines.testing import FakeLedger
 
 
