@@ -191,7 +191,6 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "Outcome",
         "Promote",
         "RuleVerdict",
-        "RunDetails",
         "SliceMetrics",
         "StepRequest",
         "StepResult",
@@ -240,7 +239,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "Tracking",
         "Training",
     ),
-    "ports.ledger_entry": ("LedgerEntry",),
+    "ports.ledger_entry": ("LedgerEntry", "RunDetails"),
     "runner.batch": (
         "run_drift",
         "run_scoring",
