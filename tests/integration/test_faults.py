@@ -218,10 +218,15 @@ def picture(workspace: Workspace, run_id: str = "november") -> dict[str, Any]:
     return {
         "steps": dict(sorted(steps.items())),
         # The report tells how long each step took.
-        "entry": without_places(entry.model_dump(exclude={"recorded_at": True, "hash": True, "details": {"report"}})),
+        "entry": without_places(without_report(entry.model_dump(mode="json", exclude={"recorded_at", "hash"}))),
         "entries": workspace.entries(),
         **mlflow_picture(workspace.mlflow, run_id),
     }
+
+
+def without_report(entry: dict[str, Any]) -> dict[str, Any]:
+    """The same without the report, which tells how long each step took."""
+    return {**entry, "details": {name: value for name, value in entry["details"].items() if name != "report"}}
 
 
 def without_places(value: Any) -> Any:

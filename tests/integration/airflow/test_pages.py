@@ -111,7 +111,7 @@ def test_without_a_token_there_is_nothing(server: Server, route: str) -> None:
 
 def test_before_any_run_the_first_page_says_so(empty: requests.Response) -> None:
     assert empty.status_code == 200
-    assert "No model has a decision yet" in empty.text
+    assert "No decisions yet" in empty.text
 
 
 def test_from_the_navigation_to_a_model_a_report_and_the_run(server: Server, run: str, page: Page) -> None:

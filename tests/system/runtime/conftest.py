@@ -133,7 +133,7 @@ def ingest(place: Place) -> Callable[..., StepRequest]:
         rows: list[Row] = shop_rows(40)
         lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
         path.write_text("\n".join(lines))
-        source = {"path": str(path)}
+        source = {"file": {"path": str(path)}}
         parameters = {"source": source, "types": {}, "key": "id", "target": "label", "ignore": []}
         return place.request("ingest", parameters, run_id)
 

@@ -142,7 +142,7 @@ def test_every_step_makes_the_same_in_a_container_as_in_process(place: Place, mo
         assert (one.key == other.key) == (changed == [])
     scores = [flat(each["evaluate"]).values for each in (in_process, in_containers)]
     assert scores[0]["test"] == scores[1]["test"]
-    assert flat(in_process["decide"]).values["outcome"] == "promoted"
+    assert flat(in_process["decide"]).values["decision"]["outcome"] == "promoted"
     # The champion that the run in process has made is what this one was held against.
     assert flat(in_containers["record_decision"]).status == "published"
     assert place.containers() == []
@@ -189,7 +189,7 @@ def test_a_container_may_do_no_more_than_its_work(
     config["Env"] = []
     assert SECRET not in json.dumps(seen)
     assert SECRET not in caplog.text
-    assert SECRET not in next((place.folder / "store" / "handed").rglob("request.json")).read_text()
+    assert SECRET not in next((place.folder / "store" / "containers").rglob("request.json")).read_text()
     assert f"ingest {result.key[:12]}: miss: first time" in caplog.text
     assert place.containers() == []
 
@@ -291,7 +291,7 @@ def test_a_container_that_nobody_follows_is_removed_by_the_next(place: Place, in
     orphan = abandoned(place, ingest("forgotten"))
     place.run(ingest("soon"))
     assert [each.id for each in place.containers()] == [orphan.id]
-    heartbeat = place.folder / "store" / "handed" / orphan.labels[f"{LABEL}.job"] / "followed"
+    heartbeat = place.folder / "store" / "containers" / orphan.labels[f"{LABEL}.job"] / "followed"
     long_ago = time.time() - 2 * 3600
     os.utime(heartbeat, (long_ago, long_ago))
     place.run(ingest("later"))
