@@ -344,7 +344,7 @@ KILLS: list[Fault] = [
     fault("deploy", "after", CLIENT + "delete_registered_model_alias"),
     fault("deploy", "before", RECORD),
     fault("record_decision", "before", PUBLISH),
-    fault("record_decision", "after", "ml_pipelines.promotion.hash_chain:link"),
+    fault("record_decision", "after", "ml_pipelines.promotion.hash_chain:next_entry"),
     fault("record_decision", "after", "ml_pipelines.adapters.sql.ledger:_append"),
     fault("record_decision", "after", "ml_pipelines.adapters.sql.ledger:SqlLedger.record"),
     fault("record_decision", "before", RECORD),
