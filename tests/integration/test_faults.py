@@ -399,7 +399,7 @@ def test_mlflow_goes_away_at_every_step_that_talks_to_it(
             assert what == "ServiceUnavailable: MLflow does not answer, or has an internal error", cut
             assert where == f"  where: http://127.0.0.1:{near}"
             assert got.startswith("  got: "), done.err
-            assert fix == "  fix: see that it runs and can be reached from this machine, then try again"
+            assert fix == "  fix: check that it runs and can be reached from this machine, then try again"
             assert list(workspace.entries()) == ["october"] or cut["step"] == "record_decision"
             assert_whole(workspace)
         done = workspace.run("november", link=[near, far])
@@ -528,7 +528,7 @@ def settle(workspace: Workspace, ended: Mapping[str, Done], **options: tuple[str
     for run_id, done in ended.items():
         if done.code:
             assert done.code == 1, done
-            told = [line for line in done.err.splitlines() if not line.endswith("serves: waiting")]
+            told = [line for line in done.err.splitlines() if "waiting for the model lock" not in line]
             assert told[0].startswith("RegistryError: "), done.err
             assert "start the run again" in done.err.splitlines()[-1], done.err
             again = workspace.run(run_id, *options.get(run_id, ()))
@@ -648,7 +648,7 @@ def test_a_rollback_to_the_previous_one_after_half_a_rollback_asks_which(
     assert done.err.splitlines() == [
         "RegistryError: the previous version is ambiguous, since the champion was changed externally",
         f"  where: model {MODEL}",
-        "  expected: the champion at version 2, as the ledger tells",
+        "  expected: the champion at version 2, as recorded in the ledger",
         "  got: the alias champion was changed externally, from version 2 to version 1",
         "  fix: name the version for the rollback",
     ]

@@ -209,7 +209,7 @@ def test_a_repeated_key_is_scored_once_and_an_infinite_number_told(runs: Runs) -
     assert result.values["quarantined_by_reason"] == {"customer_id occurred before": 1}
     assert (len(scores), scores["customer_id"].n_unique()) == (ROWS, ROWS)
     warnings = [
-        "total_day_minutes is infinite in 1 of 557 rows: to the model that is the same as missing",
+        "total_day_minutes is infinite in 1 of 557 rows: the model treats them as missing",
         "customer_id occurred before in 1 of 557 rows, which go to quarantine",
     ]
     assert runs.result("repeated", "plan_shards").values["warnings"] == warnings
