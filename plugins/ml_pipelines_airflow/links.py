@@ -66,9 +66,10 @@ _LINKS: dict[str, _XComLink] = {
 }
 
 
-def operator_links(step: str) -> tuple[BaseOperatorLink, ...]:
-    """Return the links of the task that runs a step."""
-    return (_LINKS[step],) if step in _LINKS else ()
+def operator_links(*steps: str) -> tuple[BaseOperatorLink, ...]:
+    """Return the links of a task that runs these steps, each once."""
+    links = {link.name: link for step in steps if (link := _LINKS.get(step))}
+    return tuple(links.values())
 
 
 def link_urls(

@@ -11,7 +11,6 @@ from tests.integration.airflow.server import run_id_of
 from tests.system.pipelines import GATE, GATED, gated_step
 from tests.system.stack import Stack
 
-from ml_pipelines_airflow.tasks.training import TASK_IDS
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 
@@ -55,7 +54,7 @@ def test_redis_loses_all_that_it_had_and_postgres_is_restarted(stack: Stack) -> 
 
 def test_mlflow_is_away_at_train_at_register_and_at_deploy(stack: Stack) -> None:
     runs = {name: stack.trigger(name) for name in GATED}
-    at = {name: TASK_IDS[gated_step(name)] + ("[0]" if gated_step(name) == "train" else "") for name in GATED}
+    at = {name: task_of(gated_step(name)) + ("[0]" if gated_step(name) == "train" else "") for name in GATED}
     for name, run in runs.items():
         stack.until_state(run, at[name], "scheduled")
     stack.compose("stop", "mlflow")

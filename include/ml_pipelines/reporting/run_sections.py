@@ -243,5 +243,5 @@ def steps_section(data: ReportData) -> Section | None:
 def _step_row(task: TaskRecord) -> list[Cell]:
     result = task.result
     candidate = TrainFacts.of(result).candidate if result.step == "train" else None
-    label = f"{task.identity.task_id} · {candidate}" if candidate else task.identity.task_id
+    label = f"{result.step} · {candidate}" if candidate else result.step
     return [clip(label), result.status, format_duration(result.seconds), clip(result.reason, 300)]

@@ -70,4 +70,4 @@ def _report(ref: ArtifactRef | None) -> list[tuple[str, str]]:
 
 def _label(record: RunRecord) -> str:
     candidate = TrainFacts.of(record.result).candidate if record.result.step == "train" else None
-    return f"{record.identity.task_id}[{candidate}]" if candidate else record.identity.task_id
+    return f"{record.result.step}[{candidate}]" if candidate else record.result.step

@@ -35,7 +35,7 @@ from ml_pipelines.store.layout import (
     record_name,
     run_folder,
     run_of,
-    task_of_record,
+    step_of_record,
 )
 from ml_pipelines.store.lease import hold_lease
 
@@ -171,10 +171,10 @@ class ArtifactStore:
     def _past_manifests(self, step: str, identity: Identity) -> list[Manifest]:
         """Return the manifests of a step that the latest runs of a task used, the latest first."""
         entries = self.files.entries(f"runs/{quote_name(identity.pipeline)}")
-        task = [entry for entry in entries if task_of_record(entry.name) == identity.task_id]
-        latest = sorted(task, key=lambda entry: entry.modified, reverse=True)[:_COMPARED_RUNS]
+        same = [entry for entry in entries if step_of_record(entry.name) == (identity.task_id, step)]
+        latest = sorted(same, key=lambda entry: entry.modified, reverse=True)[:_COMPARED_RUNS]
         records = self.documents([entry.name for entry in latest], RunRecord)
-        keys = dict.fromkeys(record.result.key for record in records if record.result.step == step)
+        keys = dict.fromkeys(record.result.key for record in records)
         return self.documents([manifest_name(step, key) for key in keys], Manifest)
 
     def load_publication(self, step: str, key: str, server: str) -> dict[str, JsonValue] | None:
@@ -200,12 +200,12 @@ class ArtifactStore:
     # Runs
 
     def record(self, identity: Identity, result: StepResult) -> None:
-        """Store the result of a task. It replaces the record of an earlier try."""
+        """Store the result of a task's step. It replaces the record of an earlier try."""
         record = RunRecord(identity=identity, result=result, recorded_at=datetime.now(UTC))
-        self.files.write(record_name(identity), record.model_dump_json(indent=1).encode())
+        self.files.write(record_name(identity, result.step), record.model_dump_json(indent=1).encode())
 
     def run(self, pipeline: str, run_id: str) -> list[RunRecord]:
-        """Return the records of a run's tasks, in the order in which they ended; empty for an unknown run."""
+        """Return the records of a run's steps, in the order in which they ended; empty for an unknown run."""
         names = [entry.name for entry in self.files.entries(run_folder(pipeline, run_id))]
         return sorted(self.documents(names, RunRecord), key=lambda record: record.recorded_at)
 

@@ -5,7 +5,7 @@
     objects/<first 2 digits>/<sha256>.<ext>                 artifacts
     manifests/<step>/<key>.json                             the outputs of one cache key; written last: the commit
     published/<step>/<key>/<server>.json                    the values that publishing the result on a server returned
-    runs/<pipeline>/<run_id>/<task_id>[.<map_index>].json   the result of each task of a run
+    runs/<pipeline>/<run_id>/<task_id>/<step>[.<map_index>].json    the result of each step of a run
     leases/<step>/<key>.json                                the process that computes a key
     run_states/<pipeline>/<run_id>/<destination>/           the state of a run for a Slack channel
     pending/<destination>/<key>.json                        runs whose last notification is not sent yet
@@ -43,7 +43,7 @@ __all__ = [
     "run_folder",
     "run_of",
     "run_state_folder",
-    "task_of_record",
+    "step_of_record",
     "unquote_name",
     "watch_name",
 ]
@@ -149,15 +149,17 @@ def run_folder(pipeline: str, run_id: str) -> str:
     return f"runs/{quote_name(pipeline)}/{quote_name(run_id)}"
 
 
-def record_name(identity: Identity) -> str:
-    """Return the name of a task's record. A quoted task id has no dot."""
+def record_name(identity: Identity, step: str) -> str:
+    """Return the name of the record of a step that a task ran. A quoted name has no dot."""
     index = f".{identity.map_index}" if identity.map_index >= 0 else ""
-    return f"{run_folder(identity.pipeline, identity.run_id)}/{quote_name(identity.task_id)}{index}.json"
+    run = run_folder(identity.pipeline, identity.run_id)
+    return f"{run}/{quote_name(identity.task_id)}/{quote_name(step)}{index}.json"
 
 
-def task_of_record(name: str) -> str:
-    """Return the task id in the name of a run's record."""
-    return unquote_name(name.replace("%/", "").rpartition("/")[2].partition(".")[0])
+def step_of_record(name: str) -> tuple[str, str]:
+    """Return the task id and the step in the name of a record."""
+    *_, task, file = name.replace("%/", "").split("/")
+    return unquote_name(task), unquote_name(file.partition(".")[0])
 
 
 def run_of(name: str) -> tuple[str, str]:

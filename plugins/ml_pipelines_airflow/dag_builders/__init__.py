@@ -1,1 +1,1 @@
-"""From declarations to DAGs."""
+"""Builders of the DAGs, most of them from a declaration."""

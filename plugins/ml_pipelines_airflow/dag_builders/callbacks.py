@@ -1,4 +1,4 @@
-"""From a declaration's `alerts` and `email` to the callbacks of its tasks and of its DAG."""
+"""Build the callbacks of a declaration's tasks and DAG from its `alerts` and `email`."""
 
 from __future__ import annotations
 
@@ -8,53 +8,59 @@ from typing import Any
 from ml_pipelines.contracts import Decision
 from ml_pipelines.pipeline.facts import DecideFacts, RecordFacts
 from ml_pipelines.spec.metrics import get_metric
+from ml_pipelines.spec.tasks import task_of
 from ml_pipelines_airflow.dag_builders.common import Spec
 from ml_pipelines_airflow.notifications.email import email_callback
 from ml_pipelines_airflow.notifications.events import Headline
 from ml_pipelines_airflow.notifications.slack import SlackRunNotifier, dag_callbacks, task_callbacks
-from ml_pipelines_airflow.tasks.training import TASK_IDS, step_result
+from ml_pipelines_airflow.tasks.training import step_result
 
 __all__ = ["callbacks", "decision_headline"]
+
+_GOOD = {"promoted": True, "rejected": False, "stopped": False}
+_EMAIL_SLOTS = {"on_failure_callback": "email_on_failure", "on_retry_callback": "email_on_retry"}
 
 
 def callbacks(
     spec: Spec, headline: Callable[[Any], Headline | None] | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The callbacks of a pipeline's tasks, for `default_args`, and those of its DAG.
+    """Return the callbacks of a pipeline's tasks, for `default_args`, and those of its DAG.
 
     Args:
         spec: the declaration.
-        headline: what a run has come to, by the context of a task; of a training, if not given.
+        headline: returns the headline of a run from the context of a task; by default that of a training.
     """
-    headline = headline or decision_headline
-    of_tasks: dict[str, list[Any]] = {}
-    of_dag: dict[str, Any] = {}
-    if told := spec.alerts.slack:
-        notifier = SlackRunNotifier(channel=told.channel, slack_conn_id=told.connection, headline=headline)
-        of_tasks = {slot: [notifier] for slot in task_callbacks(notifier)}
-        of_dag = {slot: [notifier] for slot in dag_callbacks(notifier)}
-    mail, slots = spec.default_args, {"on_failure_callback": "email_on_failure", "on_retry_callback": "email_on_retry"}
-    for slot, wanted in slots.items():
-        if mail.email and getattr(mail, wanted):
-            of_tasks.setdefault(slot, []).append(email_callback(mail.email))
-    return of_tasks, of_dag
+    for_tasks: dict[str, list[Any]] = {}
+    for_dag: dict[str, Any] = {}
+    if slack := spec.alerts.slack:
+        notifier = SlackRunNotifier(
+            channel=slack.channel, slack_conn_id=slack.connection, headline=headline or decision_headline
+        )
+        for_tasks = {slot: [notifier] for slot in task_callbacks(notifier)}
+        for_dag = {slot: [notifier] for slot in dag_callbacks(notifier)}
+    mail = spec.default_args
+    for slot, switch in _EMAIL_SLOTS.items():
+        if mail.email and getattr(mail, switch):
+            for_tasks.setdefault(slot, []).append(email_callback(mail.email))
+    return for_tasks, for_dag
 
 
 def decision_headline(context: Any) -> Headline | None:
-    """What a run decided, once that is on record; None for every other task."""
+    """Return the headline of a run once its decision is recorded, None for every other task."""
     ti = context["ti"]
-    if ti.task_id != TASK_IDS["record_decision"]:
+    if ti.task_id != task_of("record_decision"):
         return None
     recorded = step_result(ti, "record_decision")
     if recorded is None:
         return None
-    facts, model = RecordFacts.of(recorded), context["task"].op_kwargs["parameters"]["model"]
+    facts = RecordFacts.of(recorded)
+    model = context["task"].op_kwargs["parameters"]["record_decision"]["model"]
     decided = step_result(ti, "decide")
     return Headline(
         text=_text(facts.outcome, model, facts.version),
         detail=facts.reason,
-        good={"promoted": True, "rejected": False, "stopped": False}.get(facts.outcome),
-        facts=_measured(DecideFacts.of(decided).decision) if decided else "",
+        good=_GOOD.get(facts.outcome),
+        facts=_metric_line(DecideFacts.of(decided).decision) if decided else "",
     )
 
 
@@ -66,11 +72,11 @@ def _text(outcome: str, model: str, version: str | None) -> str:
     return f"{outcome}: {model} stays as it is"
 
 
-def _measured(decision: Decision) -> str:
-    """Return the primary metric and its difference from the champion's."""
+def _metric_line(decision: Decision) -> str:
+    """Return the value of the primary metric and its difference from the champion's, empty without a value."""
     if decision.metric is None or (value := decision.metrics.get(decision.metric)) is None:
         return ""
-    old = decision.champion_metrics.get(decision.metric)
-    compared = f", {value - old:+.4f} against the champion" if old is not None else ""
-    better = "" if get_metric(decision.metric).greater_is_better else " (lower is better)"
-    return f"{decision.candidate}: {decision.metric} {value:.4f}{compared}{better}"
+    champion = decision.champion_metrics.get(decision.metric)
+    difference = f", {value - champion:+.4f} against the champion" if champion is not None else ""
+    direction = "" if get_metric(decision.metric).greater_is_better else " (lower is better)"
+    return f"{decision.candidate}: {decision.metric} {value:.4f}{difference}{direction}"

@@ -1,8 +1,8 @@
-"""What all DAGs that are made from a declaration have in common."""
+"""Parts that the builders of all declared DAGs share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,43 +19,56 @@ from airflow.sdk import (
 )
 from airflow.sdk.definitions.asset import BaseAsset
 
+from ml_pipelines._utils.imports import import_object
 from ml_pipelines.errors import PipelineError, TransientError
 from ml_pipelines.pipeline.parameters import Parameters
+from ml_pipelines.pipeline.step_table import find_step
 from ml_pipelines.spec.batch import DriftSpec, ScoringSpec
 from ml_pipelines.spec.execution import Placement
-from ml_pipelines.spec.tasks import task_of
 from ml_pipelines.spec.training import PipelineSpec
 from ml_pipelines_airflow.sla.argument import ignore_removal_warning
 
-__all__ = ["RETRY_POLICY", "START", "Spec", "arguments", "default_args", "field", "new_dag", "placement"]
+__all__ = [
+    "RETRY_POLICY",
+    "START",
+    "Spec",
+    "declared_parameters",
+    "default_args",
+    "form_field",
+    "new_dag",
+    "placement",
+    "task_arguments",
+]
 
 Spec = PipelineSpec | ScoringSpec | DriftSpec
 
-_ANYWHERE = Placement()
 START = datetime(2026, 1, 1, tzinfo=UTC)
+"""Start date of the DAGs; no DAG catches up."""
 
-# The first rule that fits decides. An error of ours that is not transient would only fail again; what we do not know
-# is retried as the task says.
+# Airflow applies the first matching rule. A PipelineError that is not transient would only occur again. Without a
+# matching rule, Airflow retries as the task's `retries` say.
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
         RetryRule(exception=TransientError, action=RetryAction.DEFAULT),
-        RetryRule(exception=PipelineError, action=RetryAction.FAIL, reason="trying again would not help"),
+        RetryRule(exception=PipelineError, action=RetryAction.FAIL, reason="a retry would raise the same error"),
     ]
 )
+
+_DEFAULT_PLACEMENT = Placement()
 
 
 def new_dag(
     spec: Spec, callbacks: tuple[dict[str, Any], dict[str, Any]], *, document: str, assets: Sequence[BaseAsset]
 ) -> DAG:
-    """The DAG of a declaration, without its tasks.
+    """Return the DAG of a declaration, without tasks.
 
     Args:
         spec: the declaration.
-        callbacks: of the tasks, and of the DAG.
-        document: Markdown, for people.
-        assets: a run starts when one of them has news, beside the declared clock.
+        callbacks: callbacks of the tasks, and of the DAG.
+        document: documentation of the DAG as Markdown.
+        assets: assets whose events start a run, in addition to the declared schedule.
     """
-    of_tasks, of_dag = callbacks
+    task_callbacks, dag_callbacks = callbacks
     return DAG(
         dag_id=spec.name,
         description=spec.description or None,
@@ -63,50 +76,64 @@ def new_dag(
         schedule=_schedule(spec, assets),
         start_date=START,
         catchup=False,
-        # Runs of one declaration depend on what the one before has left: a champion, or a call for a training.
+        # A run depends on the state that the run before it leaves: a champion, or a request for a training.
         max_active_runs=1,
-        default_args=default_args(spec) | of_tasks,
-        **of_dag,
+        default_args=default_args(spec) | task_callbacks,
+        **dag_callbacks,
         tags=set(spec.tags),
     )
 
 
 def _schedule(spec: Spec, assets: Sequence[BaseAsset]) -> CronTriggerTimetable | AssetOrTimeSchedule | BaseAsset | None:
-    """By the clock, on news of an asset, or whichever comes first."""
-    clock = spec.schedule
-    cron = CronTriggerTimetable(clock.cron, timezone=clock.timezone) if clock and clock.cron else None
+    declared = spec.schedule
+    cron = CronTriggerTimetable(declared.cron, timezone=declared.timezone) if declared and declared.cron else None
     if not assets:
         return cron
-    any_of_them = AssetAny(*assets)
-    return AssetOrTimeSchedule(timetable=cron, assets=any_of_them) if cron else any_of_them
+    any_asset = AssetAny(*assets)
+    return AssetOrTimeSchedule(timetable=cron, assets=any_asset) if cron else any_asset
 
 
-def arguments(spec: Spec, step: str, parameters: Parameters) -> dict[str, Any]:
-    """What a step's task is called with."""
-    docker = spec.runtime.get(task_of(step), _ANYWHERE).docker
-    contained = {"docker": docker.model_dump(mode="json")} if docker else {}
-    told = literal(parameters.model_dump(mode="json"))  # what is declared is no template
-    return {"step": step, "parameters": told, "seed": spec.seed, **contained}
+def declared_parameters(spec: Spec, steps: Iterable[str]) -> dict[str, Parameters]:
+    """Return the parameters that a declaration has for steps, by the name of the step."""
+    return {step: import_object(find_step(step).parameters).of(spec) for step in steps}
 
 
-def placement(spec: Spec, step: str) -> dict[str, Any]:
-    """Queue and pool, where they are declared."""
-    placed = spec.runtime.get(task_of(step), _ANYWHERE)
-    return {name: value for name in ("queue", "pool") if (value := getattr(placed, name)) is not None}
+def task_arguments(spec: Spec, task_id: str, parameters: Mapping[str, Parameters]) -> dict[str, Any]:
+    """Return the `op_kwargs` of a task that runs steps.
+
+    Args:
+        spec: the declaration.
+        task_id: id of the task, under which `runtime` may declare a container.
+        parameters: parameters of the task's steps by name, in the order of the steps.
+    """
+    docker = spec.runtime.get(task_id, _DEFAULT_PLACEMENT).docker
+    # literal: declared text is not a Jinja template.
+    declared = literal({step: values.model_dump(mode="json") for step, values in parameters.items()})
+    return {
+        "parameters": declared,
+        "seed": spec.seed,
+        **({"docker": docker.model_dump(mode="json")} if docker else {}),
+    }
+
+
+def placement(spec: Spec, task_id: str) -> dict[str, Any]:
+    """Return the declared queue and pool of a task, as arguments of its operator."""
+    declared = spec.runtime.get(task_id, _DEFAULT_PLACEMENT)
+    return {name: value for name in ("queue", "pool") if (value := getattr(declared, name)) is not None}
 
 
 def default_args(spec: Spec) -> dict[str, Any]:
-    """Airflow's default_args, as they are declared."""
+    """Return the declared `default_args` with the retry policy."""
     if spec.default_args.sla:
         ignore_removal_warning()
-    given = {name: value for name, value in spec.default_args.model_dump().items() if value not in (None, ())}
-    # Airflow's own arguments for mail are deprecated: callbacks send it.
-    given = {name: value for name, value in given.items() if not name.startswith("email")}
-    return {**given, "retry_policy": RETRY_POLICY}
+    declared = {name: value for name, value in spec.default_args.model_dump().items() if value not in (None, ())}
+    # Airflow's own mail arguments are deprecated; callbacks send the mail.
+    arguments = {name: value for name, value in declared.items() if not name.startswith("email")}
+    return {**arguments, "retry_policy": RETRY_POLICY}
 
 
-def field(default: Any, **schema: Any) -> Param:
-    """A field of the trigger form."""
-    # Parameters are validated at every parse; the older draft's own schema is checked four times as fast.
+def form_field(default: Any, **schema: Any) -> Param:
+    """Return a field of the trigger form."""
+    # Each parse validates the fields, which takes a quarter of the time with the schema of the older draft.
     draft: dict[str, Any] = {"$schema": "http://json-schema.org/draft-07/schema#"}
     return Param(default, **draft, **schema)

@@ -1,4 +1,4 @@
-"""The DAG that notices when somebody moves a champion outside, in MLflow's pages say."""
+"""Build the DAG that records a champion that was changed outside the pipelines, for example in MLflow's UI."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from ml_pipelines_airflow.operators.models import WatchRegistryOperator
 
 __all__ = ["registry_watch_dag"]
 
-_DOCUMENT = """Holds the registry's alias `champion` of every model in the ledger against the ledger's last word.
+_DOCUMENT = """Compares the registry's alias `champion` of every model in the ledger with the model's last ledger entry.
 
-One that was moved outside gets an entry *external_change*, once, and the model's asset an event, so that DAGs that wait
-for the model run.
+For each champion that was changed outside the pipelines, the ledger gets one entry *external_change*. The model's asset
+gets an event, which starts the DAGs that are scheduled on the model.
 """
 
 
 def registry_watch_dag(dag_id: str = "ml_registry_watch", every: timedelta = timedelta(minutes=10)) -> DAG:
-    """The DAG.
+    """Return the DAG.
 
     Args:
-        dag_id: its name.
-        every: from one look to the next.
+        dag_id: id of the DAG.
+        every: interval of its runs.
     """
     with DAG(
         dag_id=dag_id,
-        description="Notice a champion that was moved outside.",
+        description="Record champions that were changed outside the pipelines.",
         doc_md=_DOCUMENT,
         schedule=DeltaTriggerTimetable(every),
         start_date=START,
@@ -36,5 +36,5 @@ def registry_watch_dag(dag_id: str = "ml_registry_watch", every: timedelta = tim
         default_args={"retries": 0, "retry_policy": RETRY_POLICY},
         tags={"ml", "operations"},
     ) as dag:
-        WatchRegistryOperator(task_id="look", outlets=[AssetAlias(f"{dag_id}.model")])
+        WatchRegistryOperator(task_id="check_registry", outlets=[AssetAlias(f"{dag_id}.model")])
     return dag

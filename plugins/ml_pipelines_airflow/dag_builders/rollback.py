@@ -1,4 +1,4 @@
-"""The DAG that goes back to an earlier version of a model, with a form that asks which and why."""
+"""Build the DAG that rolls a model back to an earlier version."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from ml_pipelines_airflow.operators.models import RollbackModelOperator
 
 __all__ = ["rollback_dag"]
 
-_DOCUMENT = """Lets an earlier version of a model serve again.
+_DOCUMENT = """Rolls a model back to an earlier version.
 
-1. The version is loaded from the registry by a process of its own, and has to predict what it did at training.
-2. `previous` <- the version that served, `champion` <- the earlier one, and both are read back.
+1. A separate process loads the version from the registry and must reproduce its predictions from the training.
+2. The alias `previous` moves to the current champion and `champion` to the earlier version; both are read back.
 3. The ledger gets an entry *rolled_back* with the reason.
-4. The model's asset gets an event, so that DAGs that wait for the model run.
+4. The model's asset gets an event, which starts the DAGs that are scheduled on the model.
 
-If any of it fails, the old champion goes on serving. What was rolled back is not promoted again by itself: a training
-that gives the same model asks a person first.
+If a step fails, the current champion stays. A training that produces the version that was rolled back is held for
+approval.
 """
 
 
 def rollback_dag(dag_id: str = "ml_model_rollback") -> DAG:
-    """The DAG, which is only started by hand."""
+    """Return the DAG, which has no schedule and a form for model, version and reason."""
     with DAG(
         dag_id=dag_id,
-        description="Let an earlier version of a model serve again.",
+        description="Roll a model back to an earlier version.",
         doc_md=_DOCUMENT,
         schedule=None,
         start_date=START,
@@ -46,13 +46,15 @@ def rollback_dag(dag_id: str = "ml_model_rollback") -> DAG:
 
 def _form() -> dict[str, Param]:
     return {
-        "model": Param(None, type="string", pattern=r"\S", title="Model", description="Its name in the registry."),
+        "model": Param(None, type="string", pattern=r"\S", title="Model", description="Name in the registry."),
         "version": Param(
             "previous",
             type="string",
             pattern=r"^(previous|[0-9]+)$",
             title="Version",
-            description="The version to go back to, or `previous` for the one that served before.",
+            description="Number of the version, or `previous` for the champion before the current one.",
         ),
-        "reason": Param(None, type="string", pattern=r"\S", title="Reason", description="Why; the ledger keeps it."),
+        "reason": Param(
+            None, type="string", pattern=r"\S", title="Reason", description="Reason, recorded in the ledger."
+        ),
     }

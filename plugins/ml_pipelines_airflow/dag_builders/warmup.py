@@ -1,4 +1,4 @@
-"""What a worker does once, so that no task waits for it: Airflow imports more when a DAG is made first."""
+"""Build a DAG once before a worker forks: Airflow imports more modules when a process builds its first DAG."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from ml_pipelines_airflow.dag_builders.training import build_training_dag
 
 __all__ = ["warm_up"]
 
-DECLARED = """
-model: {name: practice, task: classification}
-data: {file: {path: practice.csv}, key: key, target: target}
+DECLARATION = """
+model: {name: warmup, task: classification}
+data: {file: {path: warmup.csv}, key: key, target: target}
 candidates: [{name: tree, estimator: sklearn.tree.DecisionTreeClassifier}]
 gate: {metric: roc_auc}
 """
 
 
 def warm_up() -> None:
-    """Make a DAG, and forget it."""
-    build_training_dag(parse_spec(DECLARED, path="practice.yaml"))
+    """Build a small training DAG and discard it."""
+    build_training_dag(parse_spec(DECLARATION, path="warmup.yaml"))

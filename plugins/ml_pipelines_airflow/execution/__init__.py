@@ -1,1 +1,1 @@
-"""Where a step runs: in this process or in a container."""
+"""Execution of steps in a worker process or in a container, and preloaded workers."""

@@ -1,4 +1,4 @@
-"""Importing this preloads: workers do if `[celery] extra_celery_config` names it among its `imports`."""
+"""Preload on import, for the `imports` of `[celery] extra_celery_config`."""
 
 from __future__ import annotations
 

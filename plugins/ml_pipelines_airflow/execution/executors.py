@@ -1,4 +1,4 @@
-"""Airflow's LocalExecutor, whose workers have imported already what tasks will need."""
+"""A LocalExecutor with preloaded workers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["WarmLocalExecutor"]
 
 
 class WarmLocalExecutor(LocalExecutor):
-    """As LocalExecutor, with `[ml_pipelines] preload` imported before its workers are forked.
+    """A LocalExecutor that imports the modules of `[ml_pipelines] preload` before it forks its workers.
 
     `[core] executor = ml_pipelines_airflow.execution.executors.WarmLocalExecutor`
     """

@@ -1,15 +1,15 @@
-"""Import once, before a worker forks, what every task would import again: most of the time of a small training.
+"""Import the libraries of the steps once, before a worker forks: imports take most of the time of a small training.
 
-Every Airflow task is a fork of its worker: what that has imported, the task has, in memory that both share. A worker
-gets warm by its executor, with nothing to change in a DAG:
+Every Airflow task is a fork of its worker and shares the worker's imported modules. An executor setting enables the
+preload; DAGs do not change:
 
 * Celery: `[celery] extra_celery_config = {"imports": ["ml_pipelines_airflow.execution.celery_preload"]}`
 * LocalExecutor, also in `airflow standalone`:
   `[core] executor = ml_pipelines_airflow.execution.executors.WarmLocalExecutor`
 
-A fork copies memory but no threads, so nothing is done here that starts a pool, opens a connection or computes much:
-tests look at what a warm process has, and what its forks can do. OpenBLAS, which comes with numpy, ends its threads
-before a fork and starts them when they are used.
+A fork copies memory but no threads. Preloading therefore starts no thread pool, opens no connection and computes
+little; tests check the state of a preloaded process and the work of its forks. OpenBLAS, which numpy brings, stops its
+threads before a fork and starts them on use.
 """
 
 from __future__ import annotations
@@ -21,25 +21,27 @@ import time
 from importlib import import_module
 
 from ml_pipelines.pipeline.batch import BATCH_STEPS
-from ml_pipelines.pipeline.training import TRAINING_STEPS
+from ml_pipelines.pipeline.step_table import training_steps
 from ml_pipelines_airflow.config import option
 from ml_pipelines_airflow.execution import process
 
-__all__ = ["DEFAULT", "modules", "preload"]
+__all__ = ["DEFAULT", "WARMUPS", "modules", "preload"]
 
 log = logging.getLogger(__name__)
 
-DEFAULT = "default"  # in the option, for what the steps are made of
+DEFAULT = "default"
+"""The name in the option that stands for the modules of the steps."""
 PHASES = ("parameters", "resolve", "compute", "publish")
-# What takes up to a third of a second when a process does it first, and its forks need not do again.
-FIRST_USES = {
+"""Fields of a step's row that name a module."""
+WARMUPS = {
     "ml_pipelines.adapters.mlflow.model_format": "prepare_mlflow",
     "ml_pipelines.runner.warmup": "warm_up",
     "ml_pipelines_airflow.dag_builders.warmup": "warm_up",
 }
-# What the steps reach by their ports, and what all of that imports only when it is used.
-BEHIND = (
-    *FIRST_USES,
+"""Functions by module whose first call in a process takes up to a third of a second; forks inherit the effect."""
+# Modules that the steps reach through ports, and modules that the libraries import only on use.
+_MORE_MODULES = (
+    *WARMUPS,
     "airflow.dag_processing.bundles.local",
     "airflow.providers_manager",
     "ml_pipelines.modeling.skops_io",
@@ -77,33 +79,33 @@ BEHIND = (
 
 
 def modules() -> tuple[str, ...]:
-    """The modules that `[ml_pipelines] preload` names, in which `default` stands for what the steps are made of."""
-    named = [name.strip() for name in option("preload").split(",") if name.strip()]
-    found: list[str] = []
-    for name in named:
-        found += _of_steps() if name == DEFAULT else [name]
-    return tuple(dict.fromkeys(found))
+    """Return the modules of `[ml_pipelines] preload`, in which `default` stands for the modules of the steps."""
+    entries = [name.strip() for name in option("preload").split(",") if name.strip()]
+    names: list[str] = []
+    for entry in entries:
+        names += _step_modules() if entry == DEFAULT else [entry]
+    return tuple(dict.fromkeys(names))
 
 
 def preload() -> None:
-    """Import them. One that can't be imported is told and left out: a cold worker is better than none."""
+    """Import the modules and run the warm-ups. A module that fails to import is logged and left out."""
     started, done = time.monotonic(), 0
     for name in modules():
         try:
             module = import_module(name)
-            if name in FIRST_USES:
-                getattr(module, FIRST_USES[name])()
-        except Exception as exc:  # whatever a module does when it is imported
+            if name in WARMUPS:
+                getattr(module, WARMUPS[name])()
+        except Exception as exc:  # importing a module can raise anything
             log.warning("%s can't be preloaded: %s: %s", name, type(exc).__name__, exc)
         else:
             done += 1
-    # What is here now stays: the collector would only touch, and so copy, what forks share.
+    # A collection in a fork would write to the shared memory pages of these objects, and so copy them.
     gc.collect()
     gc.freeze()
     process.current.forks = "ml_pipelines.modeling.skops_io" in sys.modules
-    log.info("preloaded %d modules and what they import, in %.1f s", done, time.monotonic() - started)
+    log.info("preloaded %d modules and their imports in %.1f s", done, time.monotonic() - started)
 
 
-def _of_steps() -> list[str]:
-    phases = [getattr(step, phase) for step in (*TRAINING_STEPS.values(), *BATCH_STEPS.values()) for phase in PHASES]
-    return sorted({path.partition(":")[0] for path in phases if path}) + list(BEHIND)
+def _step_modules() -> list[str]:
+    paths = [getattr(step, phase) for step in (training_steps() | BATCH_STEPS).values() for phase in PHASES]
+    return sorted({path.partition(":")[0] for path in paths if path}) + list(_MORE_MODULES)

@@ -17,30 +17,40 @@ __all__ = ["Process", "current"]
 
 @dataclass(slots=True)
 class Process:
-    """What is known of this process and its forks.
+    """State of this process.
 
     Attributes:
-        forks: it is a worker's, which has preloaded what steps need, or a fork of one, which ends with its task: a fork
-            of that tries a model at once.
-        test: what serves the tasks of a run of `airflow dags test`, all of which are in this process, and which run.
+        forks: whether this is a preloaded worker or a fork of one, which ends with its task. The smoke test of a model
+            then runs in a fork of the task, which needs no imports.
+        test: key and services of a run of `airflow dags test`, which runs all its tasks in this process.
     """
 
     forks: bool = False
     test: tuple[object, ConnectedServices] | None = None
 
-    def services(self, where: Settings, identity: Identity, *, test: bool) -> ConnectedServices:
-        """What serves a task; `test` tells a run of `airflow dags test`."""
+    def services(self, settings: Settings, identity: Identity, *, test: bool) -> ConnectedServices:
+        """Return the services of a task.
+
+        Args:
+            settings: addresses of the systems.
+            identity: the task.
+            test: whether the run is one of `airflow dags test`; its tasks share their services.
+        """
         from ml_pipelines.services.connected import ConnectedServices
 
         if not test:
             if self.forks:
                 limit_garbage_collection()
-            return ConnectedServices(where, forks=self.forks)
-        run = (where, identity.pipeline, identity.run_id)
+            return ConnectedServices(settings, forks=self.forks)
+        run = (settings, identity.pipeline, identity.run_id)
         if self.test is None or self.test[0] != run:
             skip_final_collection()
-            self.test = run, ConnectedServices(where, forks=self.forks)
+            self.test = run, ConnectedServices(settings, forks=self.forks)
         return self.test[1]
+
+    def end_test_run(self) -> None:
+        """Release the services of a test run, and with them a smoke-test process that no step has used."""
+        self.test = None
 
 
 current = Process()

@@ -1,1 +1,1 @@
-"""Operators."""
+"""Operators that change which model version serves, and the branch operator of the training DAG."""

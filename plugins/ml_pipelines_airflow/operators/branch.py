@@ -1,7 +1,7 @@
-"""A branch that skips, in one go, all that only the ways not taken lead to.
+"""A branch operator that skips all tasks of the branches not taken at once.
 
-Airflow's own skips what directly follows it. That what follows those is skipped as well, the scheduler finds out later,
-task after task and a round each; `airflow dags test` waits for a second in each.
+`BranchPythonOperator` skips only the tasks directly downstream. The scheduler skips the others one after the other, a
+scheduler loop each; `airflow dags test` waits a second per loop.
 """
 
 from __future__ import annotations
@@ -18,43 +18,52 @@ if TYPE_CHECKING:
 
 __all__ = ["TransitiveBranchPythonOperator", "transitively_skipped"]
 
-# By these a task is skipped once all before it are; with others it may run even then, and the scheduler decides.
-_SKIPPED_AFTER_SKIPPED = frozenset({TriggerRule.ALL_SUCCESS, TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS})
+# A task with one of these rules is skipped if all its upstream tasks are. With another rule it may still run, which
+# the scheduler decides.
+_SKIPPING_RULES = frozenset({TriggerRule.ALL_SUCCESS, TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS})
 
 
 class TransitiveBranchPythonOperator(BranchPythonOperator):
-    """Airflow's, which skips to the end of the ways not taken; every task ends as it would have."""
+    """A `BranchPythonOperator` that skips the branches not taken to their end.
+
+    Every task ends in the same state as with `BranchPythonOperator`.
+    """
 
     def execute(self, context: Context) -> Any:
-        """Call the function, and skip what it did not choose.
+        """Call the function and skip the branches that it did not return.
 
         Raises:
-            DownstreamTasksSkipped: tells Airflow what to skip.
+            DownstreamTasksSkipped: lists the tasks that Airflow skips.
         """
         try:
             return super().execute(context)
-        except DownstreamTasksSkipped as direct:
-            skipped = transitively_skipped(context["dag"], [task_id for task_id, _ in direct.tasks])
-            direct.tasks = list(_instances(skipped, context))
+        except DownstreamTasksSkipped as skipped:
+            task_ids = transitively_skipped(context["dag"], [task_id for task_id, _ in skipped.tasks])
+            skipped.tasks = list(_instances(task_ids, context))
             raise
 
 
 def transitively_skipped(dag: DAG, task_ids: Iterable[str]) -> list[str]:
-    """Tasks that are skipped, and those that Airflow would skip after them: all that is before these is skipped."""
-    found = list(task_ids)
-    for task_id in found:  # grows
+    """Return the given tasks, which are skipped, and the tasks that Airflow would skip after them.
+
+    Args:
+        dag: the DAG.
+        task_ids: tasks directly downstream of a branch that it did not choose.
+    """
+    skipped = list(task_ids)
+    for task_id in skipped:  # the loop also visits the tasks that it appends
         for task in dag.get_task(task_id).downstream_list:
             if (
-                task.task_id not in found
-                and task.trigger_rule in _SKIPPED_AFTER_SKIPPED
-                and task.upstream_task_ids.issubset(found)
+                task.task_id not in skipped
+                and task.trigger_rule in _SKIPPING_RULES
+                and task.upstream_task_ids.issubset(skipped)
             ):
-                found.append(task.task_id)
-    return found
+                skipped.append(task.task_id)
+    return skipped
 
 
 def _instances(task_ids: Iterable[str], context: Context) -> Iterator[tuple[str, int]]:
-    """A task's instances: the one that is not mapped, or not yet, and as many as there are of a mapped one."""
+    """Yield task id and map index of each instance; index -1 is the instance of a task that is not mapped (yet)."""
     dag, ti = context["dag"], context["ti"]
     for task_id in task_ids:
         yield task_id, -1

@@ -89,12 +89,13 @@ def _declaration_errors(bag: Any, folder: Path) -> dict[str, str]:
     from ml_pipelines.errors import MissingExtra, SpecError
     from ml_pipelines.modeling.spec_checks import find_library_issues
     from ml_pipelines.spec.loader import load_spec
-    from ml_pipelines_airflow.tasks.training import TASK_IDS, run_task
+    from ml_pipelines.spec.tasks import task_of
+    from ml_pipelines_airflow.tasks.training import run_steps
 
     faults = {}
     for dag in bag.dags.values():
         declaration = Path(dag.fileloc).with_suffix(".yaml")
-        is_training = getattr(dag.task_dict.get(TASK_IDS["ingest"]), "python_callable", None) is run_task
+        is_training = getattr(dag.task_dict.get(task_of("ingest")), "python_callable", None) is run_steps
         if is_training and declaration.is_file():
             try:
                 load_spec(declaration, rules=find_library_issues)

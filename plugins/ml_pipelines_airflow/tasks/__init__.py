@@ -1,1 +1,1 @@
-"""The callables of the tasks."""
+"""Callables of the DAGs' tasks."""

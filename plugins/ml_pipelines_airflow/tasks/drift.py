@@ -1,101 +1,107 @@
-"""What the tasks of a watch over drift do; see :mod:`ml_pipelines_airflow.tasks.training`."""
+"""Callables of the drift DAG's tasks; see :mod:`ml_pipelines_airflow.tasks.task_run`."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import StepResult
 from ml_pipelines.errors import RequestError
-from ml_pipelines.pipeline.batch_parameters import MeasureDriftParameters
+from ml_pipelines.pipeline.step_table import find_step
 from ml_pipelines_airflow.assets import drift_asset
 from ml_pipelines_airflow.links import link_urls
 from ml_pipelines_airflow.notifications.events import Headline
-from ml_pipelines_airflow.tasks.run_step import RESULT, execute_step, run_url
-from ml_pipelines_airflow.tasks.training import run_options
+from ml_pipelines_airflow.tasks.task_run import TaskRun, pull_results, run_options, run_url
 
 __all__ = ["drift_headline", "measure_drift", "request_training"]
 
 log = logging.getLogger(__name__)
 
-_NOTHING: dict[str, Any] = {"inputs": {}, "context": {}, "facts": {}}
+STEP = "measure_drift"
 
 
 def measure_drift(
     *,
-    step: str,
-    parameters: dict[str, Any],
+    parameters: Mapping[str, dict[str, Any]],
     seed: int,
     ti: Any,
     params: Any,
     docker: dict[str, Any] | None = None,
-    **_rest_of_the_context: Any,
+    **_context: Any,
 ) -> None:
-    """Measure the drift of the last batch, and link to the report."""
-    options = run_options(params)
-    told = MeasureDriftParameters.model_validate(parameters).for_run(options)
-    result = execute_step(step, told, _NOTHING, ti=ti, seed=seed, force=options.force, docker=docker)
+    """Measure the drift of the last scored batch and link to the report."""
+    run = TaskRun(ti=ti, seed=seed, options=run_options(params), docker=docker)
+    for step, declared in parameters.items():
+        result = run.run_step(step, import_object(find_step(step).parameters).model_validate(declared))
+        for key, url in link_urls(step, result.values, lambda _: None, run_url(ti)).items():
+            ti.xcom_push(key=key, value=url)
+    result = run.results[STEP]
     log.info("%s; report: %s", result.values["reason"], result.outputs["report"].uri)
-    for key, url in link_urls(step, result.values, lambda _: None, run_url(ti)).items():
-        ti.xcom_push(key=key, value=url)
 
 
 def request_training(
-    *, model: str, retrain: dict[str, Any] | None, ti: Any, inlet_events: Any, outlet_events: Any, **_: Any
+    *, model: str, retrain: dict[str, Any] | None, ti: Any, inlet_events: Any, outlet_events: Any, **_context: Any
 ) -> str:
-    """Call for a training with an event of the model's drift, if that is wanted and was not done lately.
+    """Request a training with an event of the model's drift asset, if the batch drifted and no cooldown applies.
 
-    The event is there once this task has ended well, and with that it is remembered: a task that failed has called for
-    nothing, and one that is cleared finds its own call.
+    Airflow creates the event when this task succeeds. A failed task therefore requests nothing, and a cleared task
+    reads its own earlier request and stays within the cooldown.
 
     Returns:
-        What was done, as a sentence.
+        A sentence with the result.
+
+    Raises:
+        RequestError: the task measure_drift has no result.
     """
-    measured = _measured(ti)
+    measured = _measured_drift(ti)
     if measured is None:
         raise RequestError(
-            "measure_drift has no result", where=f"run {ti.run_id}", fix="mend what measure_drift tells, and clear it"
+            "measure_drift has no result",
+            where=f"run {ti.run_id}",
+            fix="correct the error in the log of measure_drift, then clear that task",
         )
     asset = drift_asset(model)
-    told = _reason_to_wait(measured, retrain, [event.timestamp for event in inlet_events[asset]], datetime.now(UTC))
-    if told is None:
+    requests = [event.timestamp for event in inlet_events[asset]]
+    message = _reason_not_to_request(measured, retrain, requests, datetime.now(UTC))
+    if message is None:
         (alias,) = ti.task.outlets
-        news = {**measured.values, "report": measured.outputs["report"].model_dump(mode="json")}
-        outlet_events[alias].add(asset, extra={"pipeline": ti.dag_id, "run_id": ti.run_id, "model": model, **news})
-        told = f"called for a training: {measured.values['reason']}"
-    log.info("%s", told)
-    return told
+        values = {**measured.values, "report": measured.outputs["report"].model_dump(mode="json")}
+        outlet_events[alias].add(asset, extra={"pipeline": ti.dag_id, "run_id": ti.run_id, "model": model, **values})
+        message = f"training requested: {measured.values['reason']}"
+    log.info("%s", message)
+    return message
 
 
 def drift_headline(context: Any) -> Headline | None:
-    """What a run has measured; None for every other task."""
+    """Return the headline of a run once its drift is measured, None for every other task."""
     ti = context["ti"]
-    measured = _measured(ti) if ti.task_id == "request_training" else None
+    measured = _measured_drift(ti) if ti.task_id == "request_training" else None
     if measured is None:
         return None
     values, model = measured.values, context["task"].op_kwargs["model"]
     drifted = bool(values["features"] or values["predictions"])
-    text = f"{model}: its batches have drifted" if drifted else f"{model}: no drift"
+    text = f"{model}: drift detected" if drifted else f"{model}: no drift"
     return Headline(text=text, detail=str(values["reason"]), good=False if drifted else None, facts="")
 
 
-def _reason_to_wait(
-    measured: StepResult, retrain: dict[str, Any] | None, calls: list[datetime], now: datetime
+def _reason_not_to_request(
+    measured: StepResult, retrain: dict[str, Any] | None, requests: list[datetime], now: datetime
 ) -> str | None:
-    """Why no training is called for; None if one is."""
+    """Return why no training is requested, None if one is."""
     values = measured.values
     if retrain is None:
-        return f"no training is called for, as retrain is not declared: {values['reason']}"
+        return f"no training requested, as the declaration has no retrain: {values['reason']}"
     counted = ("features", "predictions") if retrain["on"] == "any" else (retrain["on"],)
-    if not any(values[each] for each in counted):
-        return f"no training is called for: {values['reason']}"
+    if not any(values[kind] for kind in counted):
+        return f"no training requested: {values['reason']}"
     cooldown = timedelta(seconds=retrain["cooldown"])
-    if calls and now - max(calls) < cooldown:
-        return f"no training is called for: one was at {max(calls):%Y-%m-%d %H:%M} UTC, within {cooldown}"
+    if requests and now - max(requests) < cooldown:
+        return f"no training requested: the last request was at {max(requests):%Y-%m-%d %H:%M} UTC, within {cooldown}"
     return None
 
 
-def _measured(ti: Any) -> StepResult | None:
-    found = [each for each in ti.xcom_pull(task_ids=["measure_drift"], key=RESULT) if each]
-    return StepResult.model_validate(found[0]) if found else None
+def _measured_drift(ti: Any) -> StepResult | None:
+    return next(iter(pull_results(ti, STEP, STEP)), None)

@@ -1,16 +1,18 @@
-"""What the tasks do: make a StepRequest from the task's context, run the step, push its result.
+"""Callables of the training DAG's tasks.
 
-Results travel as XCom `result`: references with digests and small numbers, never data.
+A task runs the steps that the step table lists for it, in order; see :mod:`ml_pipelines_airflow.tasks.task_run`. A
+branch task returns the id of the task to continue with.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from ml_pipelines._utils.imports import import_object
-from ml_pipelines.contracts import Decision, StepResult
+from ml_pipelines.contracts import JsonValue, StepResult
 from ml_pipelines.pipeline.facts import (
     Approval,
     CompareFacts,
@@ -20,229 +22,199 @@ from ml_pipelines.pipeline.facts import (
     IngestFacts,
     QualityFacts,
 )
-from ml_pipelines.pipeline.parameters import RunOptions
-from ml_pipelines.pipeline.training import TRAINING_STEPS
-from ml_pipelines.pipeline.wiring import upstream_steps, wire_inputs
+from ml_pipelines.pipeline.parameters import DecideParameters
+from ml_pipelines.pipeline.step_table import find_step
+from ml_pipelines.pipeline.wiring import upstream_steps
+from ml_pipelines.runner.task import run_task
+from ml_pipelines.spec.tasks import TRAINING_TASKS, task_of
+from ml_pipelines_airflow.execution import process
 from ml_pipelines_airflow.links import link_urls
-from ml_pipelines_airflow.tasks.run_step import RESULT, execute_step, run_url
+from ml_pipelines_airflow.tasks.task_run import TaskRun, is_test_run, pull_results, run_options, run_url
 
 __all__ = [
-    "MAPPED",
-    "RESULT",
-    "TASK_IDS",
     "check_quality",
-    "compare_with_champion",
-    "decide",
+    "evaluate_model",
     "handle_poor_quality",
     "keep_champion",
     "record_decision",
-    "run_options",
-    "run_task",
+    "run_steps",
     "step_result",
-    "train",
+    "train_model",
 ]
 
 log = logging.getLogger(__name__)
 
 CARD = "card"
-# Answers what a person would be asked, in a run of `airflow dags test`, which has nobody to ask: `yes` approves.
+"""XCom key of the decision card that the approval task shows."""
 APPROVE = "ML_PIPELINES_APPROVE"
+"""Environment variable that answers the approval question in a run of `airflow dags test`: `yes` approves."""
 MAPPED = frozenset({"train"})
-TASK_IDS = {
-    "ingest": "ingest_data",
-    "compare_with_champion": "compare_with_champion",
-    "check_quality": "check_quality",
-    "preprocess": "preprocess_data",
-    "split": "split_data",
-    "train": "train_model",
-    "evaluate": "evaluate_model",
-    "decide": "decide",
-    "register": "register_model",
-    "deploy": "deploy_model",
-    "record_decision": "record_decision",
-}
+"""Steps whose task is mapped."""
 
 
-def run_task(
+def run_steps(
     *,
-    step: str,
-    parameters: dict[str, Any],
+    parameters: Mapping[str, dict[str, Any]],
     seed: int,
     ti: Any,
     params: Any,
     outlet_events: Any,
     dag_run: Any,
     docker: dict[str, Any] | None = None,
-    facts: dict[str, Any] | None = None,
-    **_rest_of_the_context: Any,
-) -> StepResult:
-    """Run a step for a task instance, push its result and tell it with the task's assets.
+    facts: Mapping[str, Mapping[str, JsonValue]] | None = None,
+    **_context: Any,
+) -> dict[str, StepResult]:
+    """Run the steps of a task until a verdict ends the task, push its links and describe its asset events.
 
     Args:
-        step: name in the catalog.
-        parameters: what the declaration tells the step, as JSON.
-        seed: of the pipeline.
+        parameters: declared parameters by step, as JSON.
+        seed: seed of the pipeline.
         ti: the running task instance.
-        params: the run's parameters, as the trigger form left them.
-        outlet_events: what the task's assets will say.
-        dag_run: the run, as Airflow tells it.
-        docker: the container that the step runs in, as JSON; None: in this process.
-        facts: small values for the step that are no step's.
+        params: values of the trigger form.
+        outlet_events: events of the task's assets.
+        dag_run: the DAG run.
+        docker: image and limits of the steps' containers as JSON; None runs the steps in this process.
+        facts: further facts by step, which no step returns, such as an approval.
+
+    Returns:
+        Results by step. A step after the verdict that ended the task has none.
     """
-    options = run_options(params)
-    row = TRAINING_STEPS[step]
-    earlier = {name: step_result(ti, name) for name in upstream_steps(step)}
-    wired = wire_inputs(row, earlier)
-    wired["facts"] |= facts or {}
-    told = import_object(row.parameters).model_validate(parameters).for_run(options)
-    test = _is_test(dag_run)
-    result = execute_step(step, told, wired, ti=ti, seed=seed, force=options.force, docker=docker, test=test)
-    for key, url in link_urls(step, result.values, lambda name: _told(earlier[name]), run_url(ti)).items():
-        ti.xcom_push(key=key, value=url)
+    run = TaskRun(ti=ti, seed=seed, options=run_options(params), docker=docker, test=is_test_run(dag_run))
+
+    def run_one(step: str) -> StepResult:
+        earlier = {name: run.results.get(name) or step_result(ti, name) for name in upstream_steps(step)}
+        if run.test and step in MAPPED:
+            # All tasks of a test run are in this process, so the smoke test's process can start during the training.
+            run.services.prepare_smoke_test()
+        declared = import_object(find_step(step).parameters).model_validate(parameters[step])
+        result = run.run_step(step, declared, earlier, (facts or {}).get(step))
+        for key, url in link_urls(step, result.values, lambda name: _values(earlier[name]), run_url(ti)).items():
+            ti.xcom_push(key=key, value=url)
+        return result
+
+    results = run_task(ti.task_id, run_one)
     for asset in ti.task.outlets:
-        outlet_events[asset].extra = {"pipeline": ti.dag_id, "run_id": ti.run_id, **_news(ti, result)}
-    return result
+        outlet_events[asset].extra = {"pipeline": ti.dag_id, "run_id": ti.run_id, **_event_values(ti, results)}
+    return results
 
 
-def check_quality(*, ti: Any, **arguments: Any) -> str:
-    """Branch: go on to preprocess, or handle poor quality."""
-    result = run_task(ti=ti, **arguments)
-    return TASK_IDS["preprocess"] if QualityFacts.of(result).verdict == "passed" else "handle_poor_quality"
+def check_quality(**context: Any) -> str:
+    """Branch: preprocess, handle poor quality, or keep the champion if nothing changed since its training."""
+    results = run_steps(**context)
+    if CompareFacts.of(results["compare_with_champion"]).verdict == "no_change":
+        return "keep_champion"
+    passed = QualityFacts.of(results["check_quality"]).verdict == "passed"
+    return task_of("preprocess") if passed else "handle_poor_quality"
 
 
-def train(*, parameters: dict[str, Any], params: Any, **arguments: Any) -> None:
-    """Train one candidate, unless the run asked for others."""
+def train_model(*, parameters: Mapping[str, dict[str, Any]], params: Any, **context: Any) -> None:
+    """Train one candidate.
+
+    Raises:
+        AirflowSkipException: the run trains only other candidates.
+    """
     from airflow.sdk.exceptions import AirflowSkipException
 
-    name, chosen = parameters["candidate"]["name"], run_options(params).candidates
-    if chosen and name not in chosen:
-        raise AirflowSkipException(f"the run asks for {', '.join(chosen)} only")
-    run_task(parameters=parameters, params=params, **arguments)
+    name, selected = parameters["train"]["candidate"]["name"], run_options(params).candidates
+    if selected and name not in selected:
+        raise AirflowSkipException(f"the run trains only {', '.join(selected)}")
+    run_steps(parameters=parameters, params=params, **context)
 
 
-def compare_with_champion(*, ti: Any, **arguments: Any) -> str:
-    """Branch: go on, or keep the champion as nothing has changed since."""
-    result = run_task(ti=ti, **arguments)
-    compared = CompareFacts.of(result)
-    log.info("%s", compared.reason)
-    return TASK_IDS["check_quality"] if compared.verdict == "go_on" else "keep_champion"
-
-
-def decide(*, ti: Any, parameters: dict[str, Any], params: Any, dag_run: Any, **arguments: Any) -> str:
-    """Branch: register, ask a person, or keep the champion."""
-    result = run_task(ti=ti, parameters=parameters, params=params, dag_run=dag_run, **arguments)
-    decision = DecideFacts.of(result).decision
-    outcome = decision.outcome
-    if outcome == "promoted":
-        return TASK_IDS["register"]
-    if outcome != "held":
+def evaluate_model(
+    *, ti: Any, parameters: Mapping[str, dict[str, Any]], params: Any, dag_run: Any, **context: Any
+) -> str:
+    """Branch: register and deploy, request approval, or keep the champion."""
+    results = run_steps(ti=ti, parameters=parameters, params=params, dag_run=dag_run, **context)
+    decision = DecideFacts.of(results["decide"]).decision
+    if decision.outcome == "promoted":
+        return task_of("register")
+    if decision.outcome != "held":
         return "keep_champion"
-    if _is_test(dag_run):
-        return _answer_of_test()
-    if parameters["gate"]["approval"]["when"] == "never" and run_options(params).promote != "hold":
+    if is_test_run(dag_run):
+        return _test_answer()
+    approval = DecideParameters.model_validate(parameters["decide"]).gate.approval
+    if approval.when == "never" and run_options(params).promote != "hold":
         return "keep_champion"
-    ti.xcom_push(key=CARD, value=_card(decision))
+    from ml_pipelines.reporting.decision_card import decision_markdown
+
+    ti.xcom_push(key=CARD, value=decision_markdown(decision))
     return "request_approval"
 
 
-def record_decision(*, ti: Any, dag_run: Any, **arguments: Any) -> None:
-    """Write down what became of the run, and who approved it if somebody did."""
+def record_decision(*, ti: Any, dag_run: Any, **context: Any) -> None:
+    """Append the outcome of the run, and the approver if there is one, to the ledger."""
     answer = ti.xcom_pull(task_ids="request_approval")
-    approver = _approver(answer) if answer else _tester(ti, dag_run)
+    approver = _approver(answer) if answer else _test_approver(ti, dag_run)
     facts = {"approval": Approval(approver=approver).model_dump(mode="json")} if approver else {}
-    run_task(ti=ti, facts=facts, dag_run=dag_run, **arguments)
+    try:
+        run_steps(ti=ti, facts={"record_decision": facts}, dag_run=dag_run, **context)
+    finally:
+        process.current.end_test_run()
 
 
 def handle_poor_quality(*, ti: Any) -> None:
-    """Say what is wrong with the data; the run ends well, and nothing is trained."""
+    """Log the failed checks. The run ends successfully, and nothing is trained."""
     result = step_result(ti, "check_quality")
     assert isinstance(result, StepResult)
-    log.warning(
-        "training stopped: the data failed %s; report: %s",
-        ", ".join(QualityFacts.of(result).failed),
-        result.outputs["report"].uri,
-    )
+    failed = ", ".join(QualityFacts.of(result).failed)
+    log.warning("training stopped: the data failed %s; report: %s", failed, result.outputs["report"].uri)
 
 
 def keep_champion(*, ti: Any) -> None:
-    """Say why nothing is shipped: nothing is new, or what was decided. A run that poor data stopped comes by, too."""
-    from airflow.sdk.exceptions import AirflowSkipException
-
+    """Log why no model is deployed."""
     if decided := step_result(ti, "decide"):
         decision = DecideFacts.of(decided).decision
         log.info("%s: %s", decision.outcome, decision.reason)
-        return
-    compared = CompareFacts.of(step_result(ti, "compare_with_champion"))
-    if compared.verdict == "go_on":
-        raise AirflowSkipException("nothing was decided")
-    log.info("no_change: %s", compared.reason)
+    else:
+        log.info("no_change: %s", CompareFacts.of(step_result(ti, "compare_with_champion")).reason)
 
 
-def _is_test(dag_run: Any) -> bool:
-    """Is this a run of `airflow dags test` or `dag.test()`? It has no scheduler that would end the wait for an answer.
+def step_result(ti: Any, step: str) -> Any:
+    """Return the result of an earlier step, a list for a mapped step; None if its task was skipped."""
+    results = pull_results(ti, task_of(step, TRAINING_TASKS), step)
+    if step in MAPPED:
+        return results or None
+    return results[0] if results else None
 
-    Airflow tells tasks who has triggered a run; these runs it calls so itself.
-    """
-    return bool(dag_run.triggering_user_name == "dag_test")
+
+def _values(result: StepResult | list[StepResult] | None) -> Any:
+    return [instance.values for instance in result] if isinstance(result, list) else result and result.values
 
 
-def _answer_of_test() -> str:
+def _event_values(ti: Any, results: Mapping[str, StepResult]) -> Mapping[str, Any]:
+    """Return the values of an asset event: those of the task's step that describes its asset."""
+    if "deploy" not in results:
+        return results["ingest"].values
+    return {
+        **DeployFacts.of(results["deploy"]).as_values(),
+        "metrics": EvaluateFacts.of(step_result(ti, "evaluate")).test,
+        "pin": IngestFacts.of(step_result(ti, "ingest")).pin.model_dump(mode="json"),
+    }
+
+
+def _test_answer() -> str:
     if os.environ.get(APPROVE) == "yes":
         log.info("held, and approved by %s=yes", APPROVE)
-        return TASK_IDS["register"]
-    log.warning("held, and nobody can be asked in a test run: the champion stays. %s=yes approves", APPROVE)
+        return task_of("register")
+    log.warning("held: a test run can't ask for approval, so the champion stays; %s=yes approves", APPROVE)
     return "keep_champion"
 
 
-def _card(decision: Decision) -> str:
-    """The decision as Markdown, for the request for approval."""
-    from ml_pipelines.reporting.decision_card import decision_markdown
-
-    return decision_markdown(decision)
-
-
-def _approver(answer: dict[str, Any]) -> str | None:
-    """Who approved, by what ApprovalOperator tells; None if nobody did."""
+def _approver(answer: Mapping[str, Any]) -> str | None:
+    """Return the name of the person who approved, from the XCom of ApprovalOperator; None after a rejection."""
     if answer["chosen_options"] != ["Approve"]:
         return None
     user = answer.get("responded_by_user") or {}
     return str(user.get("name") or user.get("id") or "unknown")
 
 
-def _tester(ti: Any, dag_run: Any) -> str | None:
+def _test_approver(ti: Any, dag_run: Any) -> str | None:
+    """Return the user of a test run that deployed a held model, else None."""
     from ml_pipelines._utils.process import user_name
 
-    if not _is_test(dag_run):
+    if not is_test_run(dag_run):
         return None
     decided, deployed = step_result(ti, "decide"), step_result(ti, "deploy")
     held = decided is not None and DecideFacts.of(decided).decision.outcome == "held"
     return user_name() if held and deployed is not None else None
-
-
-def run_options(params: Any) -> RunOptions:
-    """The trigger form's values that are ours; a DAG may have more parameters."""
-    return RunOptions.model_validate({name: params[name] for name in RunOptions.model_fields if name in params})
-
-
-def step_result(ti: Any, step: str) -> Any:
-    """The result of an earlier step; None if its task was skipped."""
-    found = [StepResult.model_validate(each) for each in ti.xcom_pull(task_ids=[TASK_IDS[step]], key=RESULT) if each]
-    if step in MAPPED:
-        return found or None
-    return found[0] if found else None
-
-
-def _told(result: Any) -> Any:
-    """The values of an earlier step, of a mapped one the list of them; None if its task was skipped."""
-    return [each.values for each in result] if isinstance(result, list) else result and result.values
-
-
-def _news(ti: Any, result: StepResult) -> dict[str, Any]:
-    """What the assets of a task say: its own values, and of a new champion also its metrics and its data."""
-    if result.step != "deploy":
-        return result.values
-    return {
-        **DeployFacts.of(result).as_values(),
-        "metrics": EvaluateFacts.of(step_result(ti, "evaluate")).test,
-        "pin": IngestFacts.of(step_result(ti, "ingest")).pin.model_dump(mode="json"),
-    }

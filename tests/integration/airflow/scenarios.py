@@ -1,8 +1,8 @@
-"""Run in a process of its own: many runs with `dag.test()`, then everything they left, as JSON.
+"""Run scenarios with `dag.test()` in one process and write their results as JSON.
 
 Usage: scenarios.py SCENARIOS.json RESULTS.json, with a list of `{"name", "dag", "conf", "environment", "damage",
-"breaks"}`. What is damaged before a run is an artifact of an earlier one: its scenario, task and name. What `breaks` is
-`{"model", "how"}`: before the run, all copies of the model's champion are removed or altered.
+"breaks"}`. `damage` is an artifact of an earlier scenario: its scenario, task, step and name. Before the run, other
+bytes replace it. `breaks` is `{"model", "how"}`: before the run, all copies of the champion are removed or altered.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ def main() -> None:
     bag = DagBag(dag_folder=os.environ["DAGS"])
     assert not bag.import_errors, bag.import_errors
     results: dict[str, dict[str, Any]] = {}
-    for each in scenarios:
-        if "damage" in each:
-            damage(results, *each["damage"])
-        results[each["name"]] = run(bag.dags[each["dag"]], each)
-    found = {"runs": results, "asset_events": asset_events(), **mlflow_contents(), "without_airflow": without_airflow()}
-    Path(sys.argv[2]).write_text(json.dumps(found))
+    for scenario in scenarios:
+        if "damage" in scenario:
+            damage(results[scenario["damage"][0]], *scenario["damage"][1:])
+        results[scenario["name"]] = run(bag.dags[scenario["dag"]], scenario)
+    events = asset_events()
+    document = {"runs": results, "asset_events": events, **mlflow_contents(), "without_airflow": without_airflow()}
+    Path(sys.argv[2]).write_text(json.dumps(document))
 
 
 def run(dag: Any, scenario: dict[str, Any]) -> dict[str, Any]:
@@ -44,22 +45,22 @@ def run(dag: Any, scenario: dict[str, Any]) -> dict[str, Any]:
     started = time.monotonic()
     print(f"=== {scenario['name']}", flush=True)
     try:
-        ended = dag.test(run_conf=scenario.get("conf", {}))
+        dag_run = dag.test(run_conf=scenario.get("conf", {}))
     finally:
         os.environ.clear()
         os.environ.update(before)
     return {
-        "state": str(ended.state),
-        "run_id": ended.run_id,
+        "state": str(dag_run.state),
+        "run_id": dag_run.run_id,
         "seconds": time.monotonic() - started,
-        "tasks": task_instances(dag.dag_id, ended.run_id),
-        "xcom": xcom(dag.dag_id, ended.run_id),
+        "tasks": task_instances(dag.dag_id, dag_run.run_id),
+        "xcom": xcom(dag.dag_id, dag_run.run_id),
     }
 
 
-def damage(results: dict[str, dict[str, Any]], name: str, task: str, output: str) -> None:
-    """Other bytes, and as many, in the place of an artifact."""
-    ref = json.loads(results[name]["xcom"][task]["result"])["outputs"][output]
+def damage(result: dict[str, Any], task: str, step: str, output: str) -> None:
+    """Replace an artifact by other bytes of the same number."""
+    ref = json.loads(result["xcom"][task][step])["outputs"][output]
     path = Path(ref["uri"].removeprefix("file://"))
     path.chmod(0o644)
     path.write_bytes(bytes(ref["bytes"]))
@@ -84,7 +85,7 @@ def break_champion(model: str, how: str) -> None:
 
 
 def without_airflow() -> dict[str, Any]:
-    """Results of the pipeline `small`, run in this process with a store and an MLflow of its own."""
+    """Run the pipeline `small` without Airflow, with another store and MLflow database, and return its results."""
     from ml_pipelines.runner.training import run_pipeline
     from ml_pipelines.services.connected import ConnectedServices
     from ml_pipelines.services.settings import Settings
@@ -105,7 +106,7 @@ def without_airflow() -> dict[str, Any]:
         run_id="without-airflow",
     )
     steps = {
-        step: [each.model_dump(mode="json") for each in (result if isinstance(result, list) else [result])]
+        step: [row.model_dump(mode="json") for row in (result if isinstance(result, list) else [result])]
         for step, result in results.items()
         if result is not None
     }
@@ -128,13 +129,13 @@ def task_instances(dag_id: str, run_id: str) -> dict[str, Any]:
 
 
 def xcom(dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
-    """The text of every XCom, as it is in the database, by task and key."""
-    found: dict[str, dict[str, Any]] = {}
+    """Return the text of every XCom in the database by task and key."""
+    texts: dict[str, dict[str, Any]] = {}
     with create_session() as session:
         for row in session.scalars(select(XComModel).filter_by(dag_id=dag_id, run_id=run_id)):
             text = row.value if isinstance(row.value, str) else json.dumps(row.value)
-            found.setdefault(label(row), {})[row.key] = text
-    return found
+            texts.setdefault(label(row), {})[row.key] = text
+    return texts
 
 
 def asset_events() -> list[dict[str, Any]]:

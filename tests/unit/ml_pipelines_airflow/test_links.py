@@ -49,6 +49,12 @@ def test_link_urls_has_the_keys_of_operator_links() -> None:
         assert [link.xcom_key for link in operator_links(step)] == list(link_urls(step, values, EARLIER.get, AIRFLOW))
 
 
+def test_operator_links_of_several_steps_are_unique() -> None:
+    assert [link.name for link in operator_links("evaluate", "decide")] == ["Report"]
+    assert [link.name for link in operator_links("register", "deploy")] == ["Model version"]
+    assert operator_links("preprocess", "split") == ()
+
+
 @pytest.mark.parametrize("link", [MlflowRunLink(), ModelVersionLink(), ReportLink()])
 @pytest.mark.parametrize(("map_index", "mapped"), [(-1, {}), (None, {}), (2, {"map_indexes": 2})])
 def test_get_link_returns_the_pushed_address(link: Any, map_index: int | None, mapped: dict[str, int]) -> None:

@@ -53,7 +53,7 @@ def test_any_dag_that_airflow_reads_gets_its_deadlines_without_a_warning(tmp_pat
 def test_a_declared_sla_goes_the_same_way() -> None:
     (deadline,) = DagBag(str(DAGS)).dags["ml_training_pipeline"].deadline
     assert deadline.interval == timedelta(hours=4)
-    assert deadline.callback.kwargs["upstream"]["request_approval"] == ["decide"]
+    assert deadline.callback.kwargs["upstream"]["request_approval"] == ["evaluate_model"]
     assert set(deadline.callback.kwargs["slas"].values()) == {14400.0}
 
 

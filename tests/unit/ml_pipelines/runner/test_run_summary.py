@@ -52,7 +52,7 @@ def test_the_card_of_a_run_names_its_mapped_steps_by_candidate(store: str, ledge
     assert "shop-model: STOPPED" in text
     assert "the gate stopped it" in text
     assert "2 steps, 2 reused from the store" in text
-    assert "train_model[tree] 1.5 s" in text
+    assert "train[tree] 1.5 s" in text
     assert "record_decision 1.5 s" in text
     assert "http://mlflow" in text
 

@@ -238,7 +238,9 @@ def test_explain_miss_names_three_of_many_changes(store: ArtifactStore) -> None:
 def test_explain_miss_compares_with_the_latest_twenty_runs(store: ArtifactStore) -> None:
     for seed in range(21):
         commit_run(store, {"parameters": {"a": 1}, "seed": seed}, identity(run_id=f"r{seed}"))
-        os.utime(Path(store.uri.removeprefix("file://"), "runs", "shop", f"r{seed}", f"{STEP}.json"), (seed, seed))
+        os.utime(
+            Path(store.uri.removeprefix("file://"), "runs", "shop", f"r{seed}", STEP, f"{STEP}.json"), (seed, seed)
+        )
     # The run with seed 0 would be the nearest, but is too old; of equally near runs, the latest is named.
     miss = store.explain_miss(STEP, {"parameters": {"a": 1}, "seed": 99}, identity())
     assert miss == "miss: seed changed from 20 to 99"
@@ -292,13 +294,13 @@ def test_a_run_is_listed_in_the_order_in_which_its_tasks_ended(store: ArtifactSt
     made = result(store)
     run = {"pipeline": "churn", "run_id": "manual__2026-10-01T00:00:00+00:00"}
     identities = [
-        Identity(**run, task_id="split_data"),
+        Identity(**run, task_id="preprocess_data"),
         *(Identity(**run, task_id="train", map_index=i) for i in (1, 0)),
     ]
     for identity in identities:
         store.record(identity, made)
-    store.record(Identity(pipeline="churn", run_id="other", task_id="split_data"), made)
-    store.record(Identity(pipeline="churn.more", run_id="manual", task_id="split_data"), made)
+    store.record(Identity(pipeline="churn", run_id="other", task_id="preprocess_data"), made)
+    store.record(Identity(pipeline="churn.more", run_id="manual", task_id="preprocess_data"), made)
     records = store.run("churn", run["run_id"])
     assert [record.identity for record in records] == identities
     assert all(record.result == made for record in records)
@@ -315,6 +317,13 @@ def test_a_retried_task_replaces_its_record(store: ArtifactStore) -> None:
         store.record(identity, result(store).model_copy(update={"reason": reason}))
     (record,) = store.run("p", "r")
     assert record.result.reason == "hit"
+
+
+def test_each_step_of_a_task_has_a_record(store: ArtifactStore) -> None:
+    identity = Identity(pipeline="p", run_id="r", task_id="preprocess_data")
+    for step in ("preprocess", "split"):
+        store.record(identity, result(store).model_copy(update={"step": step}))
+    assert [record.result.step for record in store.run("p", "r")] == ["preprocess", "split"]
 
 
 def test_a_run_id_cannot_leave_the_store(store: ArtifactStore, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from ml_pipelines.store.layout import (
     record_name,
     run_of,
     run_state_folder,
+    step_of_record,
     unquote_name,
     watch_name,
 )
@@ -64,7 +65,9 @@ def test_different_names_are_quoted_differently_and_none_is_a_folder_of_another(
 @given(ids, ids, ids, st.integers(min_value=-1, max_value=10_000))
 def test_the_run_of_a_record_is_in_its_name(pipeline: str, run_id: str, task_id: str, map_index: int) -> None:
     identity = Identity(pipeline=pipeline, run_id=run_id, task_id=task_id, map_index=map_index)
-    assert run_of(record_name(identity)) == (pipeline, run_id)
+    name = record_name(identity, "train")
+    assert run_of(name) == (pipeline, run_id)
+    assert step_of_record(name) == (task_id, "train")
 
 
 @given(ids, ids, ids)
@@ -73,14 +76,15 @@ def test_the_run_of_a_story_is_in_its_name(pipeline: str, run_id: str, place: st
 
 
 def test_a_dot_in_a_task_id_is_no_map_index() -> None:
-    whole = record_name(Identity(pipeline="p", run_id="r", task_id="train.1"))
-    mapped = record_name(Identity(pipeline="p", run_id="r", task_id="train", map_index=1))
-    assert (whole, mapped) == ("runs/p/r/train%2E1.json", "runs/p/r/train.1.json")
+    whole = record_name(Identity(pipeline="p", run_id="r", task_id="train.1"), "fit.1")
+    mapped = record_name(Identity(pipeline="p", run_id="r", task_id="train", map_index=1), "fit")
+    assert (whole, mapped) == ("runs/p/r/train%2E1/fit%2E1.json", "runs/p/r/train/fit.1.json")
 
 
 def test_a_scheduled_run_can_be_read_in_its_name() -> None:
-    identity = Identity(pipeline="churn", run_id="scheduled__2026-10-01T00:00:00+00:00", task_id="split_data")
-    assert record_name(identity) == "runs/churn/scheduled__2026-10-01T00%3A00%3A00%2B00%3A00/split_data.json"
+    identity = Identity(pipeline="churn", run_id="scheduled__2026-10-01T00:00:00+00:00", task_id="preprocess_data")
+    folder = "runs/churn/scheduled__2026-10-01T00%3A00%3A00%2B00%3A00/preprocess_data"
+    assert record_name(identity, "split") == f"{folder}/split.json"
 
 
 def test_the_longest_name_is_a_file_in_reality(tmp_path: Path) -> None:

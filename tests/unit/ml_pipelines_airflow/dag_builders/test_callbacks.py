@@ -1,5 +1,3 @@
-"""Which callbacks a declaration makes, and what a decision is called in a message."""
-
 from __future__ import annotations
 
 from types import SimpleNamespace
@@ -16,8 +14,8 @@ from ml_pipelines_airflow.notifications.slack import SlackRunNotifier
 KEY = "0" * 64
 
 
-def a_spec(**sections: Any) -> PipelineSpec:
-    declared = {
+def make_spec(**sections: Any) -> PipelineSpec:
+    declaration = {
         "name": "churn",
         "model": {"name": "churn-model", "task": "classification"},
         "data": {
@@ -29,51 +27,51 @@ def a_spec(**sections: Any) -> PipelineSpec:
         "candidates": [{"name": "linear", "estimator": "sklearn.linear_model.LogisticRegression"}],
         "gate": {"metric": "roc_auc"},
     }
-    return PipelineSpec.model_validate(declared | sections)
+    return PipelineSpec.model_validate(declaration | sections)
 
 
-def test_who_declares_nothing_gets_no_callbacks() -> None:
-    assert callbacks(a_spec()) == ({}, {})
+def test_callbacks_without_alerts_are_empty() -> None:
+    assert callbacks(make_spec()) == ({}, {})
 
 
-def test_slack_and_mail_stand_side_by_side() -> None:
-    of_tasks, of_dag = callbacks(
-        a_spec(
+def test_callbacks_combine_slack_and_mail() -> None:
+    for_tasks, for_dag = callbacks(
+        make_spec(
             alerts={"slack": {"connection": "team", "channel": "#ml"}},
             default_args={"email": ["a@example.com"], "email_on_failure": False, "email_on_retry": True},
         )
     )
-    (notifier,) = of_tasks["on_failure_callback"]
+    (notifier,) = for_tasks["on_failure_callback"]
     assert isinstance(notifier, SlackRunNotifier)
     assert (notifier.destination.connection, notifier.destination.channel) == ("team", "#ml")
-    assert of_tasks["on_retry_callback"][0] is notifier
-    assert len(of_tasks["on_retry_callback"]) == 2
-    assert of_dag == {"on_success_callback": [notifier], "on_failure_callback": [notifier]}
+    assert for_tasks["on_retry_callback"][0] is notifier
+    assert len(for_tasks["on_retry_callback"]) == 2
+    assert for_dag == {"on_success_callback": [notifier], "on_failure_callback": [notifier]}
 
 
-def a_context(
-    decision: Decision | None, recorded: dict[str, Any] | None, task_id: str = "record_decision"
+def make_context(
+    decision: Decision | None, record: dict[str, Any] | None, task_id: str = "record_decision"
 ) -> dict[str, Any]:
-    results: dict[str, Any] = {}
+    xcoms: dict[tuple[str, str], Any] = {}
     if decision is not None:
-        results["decide"] = a_result("decide", {"decision": decision.model_dump(mode="json")})
-    if recorded is not None:
-        results["record_decision"] = a_result("record_decision", recorded)
+        xcoms["evaluate_model", "decide"] = make_result("decide", {"decision": decision.model_dump(mode="json")})
+    if record is not None:
+        xcoms["record_decision", "record_decision"] = make_result("record_decision", record)
 
     def xcom_pull(*, task_ids: list[str], key: str) -> list[Any]:
-        return [results[task_ids[0]]] if task_ids[0] in results else []
+        return [xcoms.get((task_ids[0], key))]
 
-    task = SimpleNamespace(op_kwargs={"parameters": {"model": "churn-model"}})
+    task = SimpleNamespace(op_kwargs={"parameters": {"record_decision": {"model": "churn-model"}}})
     return {"ti": SimpleNamespace(task_id=task_id, xcom_pull=xcom_pull), "task": task}
 
 
-def a_result(step: str, values: dict[str, Any]) -> dict[str, Any]:
-    made = StepResult(step=step, key=KEY, status="computed", reason="first", values=values)
-    return made.model_dump(mode="json")
+def make_result(step: str, values: dict[str, Any]) -> dict[str, Any]:
+    result = StepResult(step=step, key=KEY, status="computed", reason="first", values=values)
+    return result.model_dump(mode="json")
 
 
-def a_decision(**fields: Any) -> Decision:
-    told = {
+def make_decision(**fields: Any) -> Decision:
+    decision = {
         "outcome": "promoted",
         "model": "churn-model",
         "candidate": "linear",
@@ -82,10 +80,10 @@ def a_decision(**fields: Any) -> Decision:
         "metrics": {"roc_auc": 0.9123},
         "champion_metrics": {"roc_auc": 0.9},
     }
-    return Decision.model_validate(told | fields)
+    return Decision.model_validate(decision | fields)
 
 
-def recorded(outcome: str, version: str | None = None) -> dict[str, Any]:
+def make_record(outcome: str, version: str | None = None) -> dict[str, Any]:
     return {"outcome": outcome, "reason": "all rules passed", "candidate": "linear", "version": version}
 
 
@@ -98,25 +96,26 @@ def recorded(outcome: str, version: str | None = None) -> dict[str, Any]:
         ("no_change", "no change: churn-model stays as it is", None),
     ],
 )
-def test_a_decision_makes_the_headline(outcome: str, text: str, good: bool | None) -> None:
-    found = decision_headline(a_context(a_decision(), recorded(outcome, "18")))
+def test_decision_headline_has_outcome_and_metric(outcome: str, text: str, good: bool | None) -> None:
+    headline = decision_headline(make_context(make_decision(), make_record(outcome, "18")))
     facts = "linear: roc_auc 0.9123, +0.0123 against the champion"
-    assert found == Headline(text=text, detail="all rules passed", good=good, facts=facts)
+    assert headline == Headline(text=text, detail="all rules passed", good=good, facts=facts)
 
 
-def test_a_first_model_has_nobody_to_differ_from() -> None:
-    decision = a_decision(champion_metrics={}, metric="log_loss", metrics={"log_loss": 0.25})
-    found = decision_headline(a_context(decision, recorded("promoted", "1")))
-    assert found is not None
-    assert found.facts == "linear: log_loss 0.2500 (lower is better)"
+def test_decision_headline_without_champion_has_no_difference() -> None:
+    decision = make_decision(champion_metrics={}, metric="log_loss", metrics={"log_loss": 0.25})
+    headline = decision_headline(make_context(decision, make_record("promoted", "1")))
+    assert headline is not None
+    assert headline.facts == "linear: log_loss 0.2500 (lower is better)"
 
 
-def test_a_run_that_stopped_has_measured_nothing() -> None:
-    found = decision_headline(a_context(None, recorded("stopped")))
-    assert found is not None
-    assert (found.text, found.facts, found.good) == ("stopped: churn-model stays as it is", "", False)
+def test_decision_headline_of_a_stopped_run_has_no_metric() -> None:
+    headline = decision_headline(make_context(None, make_record("stopped")))
+    assert headline is not None
+    assert (headline.text, headline.facts, headline.good) == ("stopped: churn-model stays as it is", "", False)
 
 
-def test_other_tasks_are_no_headline() -> None:
-    assert decision_headline(a_context(a_decision(), recorded("promoted"), task_id="split_data")) is None
-    assert decision_headline(a_context(None, None)) is None
+def test_decision_headline_is_none_for_other_tasks_and_without_record() -> None:
+    context = make_context(make_decision(), make_record("promoted"), task_id="preprocess_data")
+    assert decision_headline(context) is None
+    assert decision_headline(make_context(None, None)) is None

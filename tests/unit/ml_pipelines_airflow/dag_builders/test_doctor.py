@@ -1,4 +1,4 @@
-"""The DAG that looks at workers. On real ones: tests/integration/airflow/celery."""
+"""The doctor DAG. On real workers: tests/integration/airflow/celery."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WELL = [Diagnostic("git", ok=True, detail="/usr/bin/git"), Diagnostic("MLflow", 
 
 
 class TaskInstance(SimpleNamespace):
-    """As much of a task instance as the tasks use; all of a run share what is pushed."""
+    """The part of a task instance that the tasks use; the XComs are those of the run."""
 
     pushed: dict[str, Any]
 
@@ -35,21 +35,21 @@ class TaskInstance(SimpleNamespace):
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, TaskInstance]:
-    """The run's tasks by name, in a store of their own."""
+    """The tasks of a run by name, with a store in a temporary folder."""
     pushed: dict[str, Any] = {}
-    stand(monkeypatch, tmp_path / "store")
+    use_store(monkeypatch, tmp_path / "store")
     monkeypatch.setattr(work, "run_diagnostics", lambda settings: WELL)
     monkeypatch.setattr("ml_pipelines_airflow.connections.airflow_settings", lambda: None)
     names = ("write_probe", "examine_default", "read_probes")
     return {name: TaskInstance(task_id=name, run_id="r", pushed=pushed) for name in names}
 
 
-def stand(monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
-    """Be a worker that has its store there."""
+def use_store(monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
+    """Configure the store of this worker."""
     monkeypatch.setenv("AIRFLOW__ML_PIPELINES__STORE", f"file://{store}")
 
 
-def test_there_is_a_task_for_each_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_dag_has_a_task_for_each_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__ML_PIPELINES__DOCTOR_QUEUES", "default, training/gpu ,")
     dag = doctor_dag()
     assert {task.task_id: task.queue for task in dag.tasks} == {
@@ -62,45 +62,48 @@ def test_there_is_a_task_for_each_queue(monkeypatch: pytest.MonkeyPatch) -> None
     assert dag.get_task("read_probes").upstream_task_ids == {"examine_default", "examine_training_gpu"}
 
 
-def test_without_queues_it_is_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_dag_without_queues_uses_the_default_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW__ML_PIPELINES__DOCTOR_QUEUES", raising=False)
     monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_QUEUE", "main")
     assert [task.queue for task in doctor_dag().tasks] == ["main"] * 3
 
 
-def test_workers_that_share_a_store_are_well(run: dict[str, TaskInstance], caplog: pytest.LogCaptureFixture) -> None:
+def test_workers_with_a_shared_store_read_each_others_probes(
+    run: dict[str, TaskInstance], caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO):
-        doctor.leave(ti=run["write_probe"])
-        doctor.look(ti=run["examine_default"])
-        doctor.gather(ti=run["read_probes"], task_ids=["examine_default"])
+        doctor.write_first_probe(ti=run["write_probe"])
+        doctor.examine_worker(ti=run["examine_default"])
+        doctor.read_all_probes(ti=run["read_probes"], task_ids=["examine_default"])
     assert "ok   git: /usr/bin/git" in caplog.text
-    assert f"{socket.gethostname()} read what {socket.gethostname()} has written: file://" in caplog.text
+    assert f"{socket.gethostname()} read the probe of {socket.gethostname()}: file://" in caplog.text
     probes = [ti.pushed[name]["sha256"] for name, ti in run.items() if name in ti.pushed]
     assert len(set(probes)) == 2
 
 
-def test_a_worker_with_another_store_is_told_what_to_mount(
+def test_examine_worker_raises_for_another_store(
     run: dict[str, TaskInstance], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    doctor.leave(ti=run["write_probe"])
-    # The same path, but not the same folder: what is written there can be read there.
+    doctor.write_first_probe(ti=run["write_probe"])
+    # The same path, but another folder.
     (tmp_path / "store").rename(tmp_path / "store of another machine")
     with pytest.raises(ArtifactMissing) as error:
-        doctor.look(ti=run["examine_default"])
+        doctor.examine_worker(ti=run["examine_default"])
     assert error.value.where.startswith(f"file://{tmp_path}/store/objects/")
     assert error.value.got == f"nothing on host {socket.gethostname()}"
     assert "mount the store's folder here under the same path" in error.value.fix
     assert "examine_default" not in run["examine_default"].pushed
 
 
-def test_what_a_worker_lacks_is_told_at_once(run: dict[str, TaskInstance], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examine_worker_raises_with_all_failed_checks(
+    run: dict[str, TaskInstance], monkeypatch: pytest.MonkeyPatch
+) -> None:
     wrong = [
         Diagnostic("git", ok=False, detail="git is not on the PATH"),
         Diagnostic("MLflow", ok=False, detail="away"),
     ]
     monkeypatch.setattr(work, "run_diagnostics", lambda settings: [*wrong, *WELL])
-    with pytest.raises(RequestError, match="this worker can't do the work: git, MLflow") as error:
-        doctor.look(ti=run["examine_default"])
+    with pytest.raises(RequestError, match="this worker fails the checks: git, MLflow") as error:
+        doctor.examine_worker(ti=run["examine_default"])
     assert error.value.where == f"host {socket.gethostname()}"
     assert error.value.got == "git is not on the PATH; away"
-    assert error.value.fix == "mend each of them on the workers of this queue"

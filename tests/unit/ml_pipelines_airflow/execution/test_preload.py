@@ -11,7 +11,7 @@ from ml_pipelines.pipeline.batch import BATCH_STEPS
 from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines_airflow.execution import executors, process
 from ml_pipelines_airflow.execution.executors import WarmLocalExecutor
-from ml_pipelines_airflow.execution.preload import FIRST_USES, modules, preload
+from ml_pipelines_airflow.execution.preload import WARMUPS, modules, preload
 
 OPTION = "AIRFLOW__ML_PIPELINES__PRELOAD"
 
@@ -19,30 +19,32 @@ OPTION = "AIRFLOW__ML_PIPELINES__PRELOAD"
 @pytest.fixture(autouse=True)
 def _unfrozen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(OPTION, raising=False)
-    monkeypatch.setattr(gc, "freeze", lambda: None)  # this process has tests to collect after
+    monkeypatch.setattr(gc, "freeze", lambda: None)  # garbage of later tests must be collected
     monkeypatch.setattr(process, "current", process.Process())
 
 
-def test_every_module_of_a_step_is_preloaded() -> None:
+def test_modules_include_every_module_of_a_step() -> None:
     steps = [*TRAINING_STEPS.values(), *BATCH_STEPS.values()]
-    named = [getattr(step, phase) for step in steps for phase in ("resolve", "compute", "publish")]
-    assert {path.partition(":")[0] for path in named if path} <= set(modules())
+    paths = [getattr(step, phase) for step in steps for phase in ("resolve", "compute", "publish")]
+    assert {path.partition(":")[0] for path in paths if path} <= set(modules())
     assert len(modules()) == len(set(modules()))
 
 
 @pytest.mark.parametrize(("value", "expected"), [("", ()), (" json , csv,json", ("json", "csv"))])
-def test_the_option_names_the_modules(value: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modules_are_those_of_the_option(
+    value: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(OPTION, value)
     assert modules() == expected
 
 
-def test_default_may_be_added_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = modules()
+def test_modules_may_be_added_to_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    default = modules()
     monkeypatch.setenv(OPTION, "default,lightgbm")
-    assert modules() == (*usual, "lightgbm")
+    assert modules() == (*default, "lightgbm")
 
 
-def test_a_module_that_can_not_be_imported_is_told_and_left_out(
+def test_preload_logs_and_leaves_out_a_module_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "breaks_when_imported.py").write_text("raise OSError('no licence')")
@@ -54,29 +56,29 @@ def test_a_module_that_can_not_be_imported_is_told_and_left_out(
     first, second, last = caplog.messages
     assert first == "breaks_when_imported can't be preloaded: OSError: no licence"
     assert second.startswith("there_is_no_such_module can't be preloaded: ModuleNotFoundError: ")
-    assert last.startswith("preloaded 1 modules and what they import, in ")
+    assert last.startswith("preloaded 1 modules and their imports in ")
     assert "imported_after_all" in sys.modules
 
 
-@pytest.mark.parametrize("name", FIRST_USES)
-def test_what_is_slow_at_its_first_use_is_used(
+@pytest.mark.parametrize("name", WARMUPS)
+def test_preload_calls_the_warmups(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     done: list[str] = []
-    monkeypatch.setattr(f"{name}.{FIRST_USES[name]}", lambda: done.append(name))
+    monkeypatch.setattr(f"{name}.{WARMUPS[name]}", lambda: done.append(name))
     assert name in modules()
     monkeypatch.setenv(OPTION, name)
     with caplog.at_level(logging.WARNING, "ml_pipelines_airflow.execution.preload"):
         preload()
         assert done == [name]
         assert caplog.messages == []
-        monkeypatch.setattr(f"{name}.{FIRST_USES[name]}", lambda: 1 / 0)
+        monkeypatch.setattr(f"{name}.{WARMUPS[name]}", lambda: 1 / 0)
         preload()
     assert caplog.messages == [f"{name} can't be preloaded: ZeroDivisionError: division by zero"]
 
 
 @pytest.mark.parametrize(("preloaded", "forks"), [("ml_pipelines.modeling.skops_io", True), ("json", False)])
-def test_a_task_is_forked_to_try_a_model_if_what_that_needs_is_here(
+def test_preload_marks_the_process_for_forks_if_skops_is_imported(
     preloaded: str, forks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "ml_pipelines.modeling.skops_io", raising=False)
@@ -85,7 +87,7 @@ def test_a_task_is_forked_to_try_a_model_if_what_that_needs_is_here(
     assert process.current.forks is forks
 
 
-def test_the_executor_preloads_before_it_starts_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_executor_preloads_before_it_starts_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     monkeypatch.setattr(executors, "preload", lambda: done.append("preload"))
     monkeypatch.setattr("airflow.executors.local_executor.LocalExecutor.start", lambda self: done.append("start"))
