@@ -16,6 +16,8 @@ from tests.benchmarks.peers.contestants import SAMPLE, declare
 from tests.benchmarks.peers.race import PLACE
 from tests.benchmarks.peers.stack_runs import Airflow, started
 
+from ml_pipelines.spec.tasks import TRAINING_TASKS
+
 OURS, BARE = "ours", "bare"
 # Everything is computed again each time, and nobody is asked.
 CONF = {"force": True, "promote": "never"}
@@ -33,31 +35,26 @@ def task(name, **options):
     return PythonOperator(task_id=name, python_callable=nothing, **options)
 
 
-def branch(name, to):
-    return BranchPythonOperator(task_id=name, python_callable=lambda: to)
+def branch(name, to, **options):
+    return BranchPythonOperator(task_id=name, python_callable=lambda: to, **options)
 
 
 with DAG("bare", schedule=None, max_active_runs=1):
     ingest = task("ingest_data")
-    compare = branch("compare_with_champion", "check_quality")
     check = branch("check_quality", "preprocess_data")
     poor = task("handle_poor_quality")
-    preprocess, split = task("preprocess_data"), task("split_data")
+    preprocess = task("preprocess_data")
     train = PythonOperator.partial(task_id="train_model", python_callable=nothing).expand(
         op_kwargs=[{"number": number} for number in range(1)]
     )
-    evaluate = task("evaluate_model", trigger_rule="none_failed_min_one_success")
-    decide = branch("decide", "keep_champion")
+    evaluate = branch("evaluate_model", "keep_champion", trigger_rule="none_failed_min_one_success")
     approval = task("request_approval")
     keep = task("keep_champion", trigger_rule="none_failed_min_one_success")
-    register = task("register_model", trigger_rule="none_failed_min_one_success")
-    deploy = task("deploy_model")
+    deploy = task("register_and_deploy", trigger_rule="none_failed_min_one_success")
     record = task("record_decision", trigger_rule="none_failed")
-    ingest >> compare >> [check, keep]
-    check >> [preprocess, poor]
-    preprocess >> split >> train >> evaluate >> decide
-    decide >> [register, approval, keep]
-    approval >> register >> deploy
+    ingest >> check >> [preprocess, poor, keep]
+    preprocess >> train >> evaluate >> [deploy, approval, keep]
+    approval >> deploy
     [poor, keep, deploy] >> record
 '''
 
@@ -110,12 +107,13 @@ def ended(run: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def step_seconds(api: Airflow, path: str, task: dict[str, Any]) -> float:
-    """How long the step itself took; 0 for a task that is no step."""
-    where = f"{path}/taskInstances/{task['task_id']}/xcomEntries"
+    """Return the time of the task's steps; 0 for a task without steps."""
+    entries = f"{path}/taskInstances/{task['task_id']}/xcomEntries"
     index = f"map_index={task['map_index']}"
-    if "result" not in {each["key"] for each in api.call("GET", f"{where}?{index}")["xcom_entries"]}:
-        return 0.0
-    return float(api.call("GET", f"{where}/result?{index}&deserialize=true")["value"]["seconds"])
+    keys = {entry["key"] for entry in api.call("GET", f"{entries}?{index}")["xcom_entries"]}
+    steps = keys.intersection(TRAINING_TASKS.get(task["task_id"], ()))
+    results = [api.call("GET", f"{entries}/{step}?{index}&deserialize=true")["value"] for step in steps]
+    return sum(float(result["seconds"]) for result in results)
 
 
 def show(what: str, ours: float, bare: float) -> None:

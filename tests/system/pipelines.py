@@ -22,7 +22,7 @@ SLOW = {"killed": 556, "emptied": 552, "stopped": 548, "restarted": 544}
 SMALL = {"waiting": 310, "beside": 320, "full": 330}
 # In each of these a step waits in a pool of its own, until the test lets it go.
 GATE = "gate"
-GATED = {"away_at_train": 410, "away_at_register": 420, "away_at_deploy": 430}
+GATED = {"away_at_train": 410, "away_at_register": 420}
 SLOW_CANDIDATE = {
     "name": "slow",
     "estimator": "sklearn.neural_network.MLPClassifier",

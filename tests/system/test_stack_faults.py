@@ -11,6 +11,7 @@ from tests.integration.airflow.server import run_id_of
 from tests.system.pipelines import GATE, GATED, gated_step
 from tests.system.stack import Stack
 
+from ml_pipelines.spec.tasks import task_of
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 
@@ -28,7 +29,7 @@ def test_worker_and_scheduler_are_killed_in_the_middle_of_a_training(stack: Stac
 
 
 def test_redis_loses_all_that_it_had_and_postgres_is_restarted(stack: Stack) -> None:
-    """One run trains while the message of another is lost; later PostgreSQL goes away in the middle of `decide`."""
+    """One run trains while the message of another is lost. Later PostgreSQL restarts during `evaluate_model`."""
     training = stack.trigger("emptied")
     stack.until_state(training, TRAIN, "running")
     workers = stack.containers("airflow-worker")
@@ -43,7 +44,7 @@ def test_redis_loses_all_that_it_had_and_postgres_is_restarted(stack: Stack) -> 
     stack.compose("up", "--detach", "--no-deps", "--wait", "redis")
     assert stack.redis("LLEN", "default") == ["0"]
     stack.docker("unpause", *workers)
-    stack.until_state(training, "decide", "running")
+    stack.until_state(training, "evaluate_model", "running")
     stack.compose("restart", "postgres")
     assert [stack.end_of(run) for run in (training, waiting)] == ["success", "success"]
     ledger = stack.ledger()
@@ -52,7 +53,7 @@ def test_redis_loses_all_that_it_had_and_postgres_is_restarted(stack: Stack) -> 
     assert stack.tasks(training)[TRAIN]["try_number"] == 1
 
 
-def test_mlflow_is_away_at_train_at_register_and_at_deploy(stack: Stack) -> None:
+def test_mlflow_is_away_at_train_and_at_register(stack: Stack) -> None:
     runs = {name: stack.trigger(name) for name in GATED}
     at = {name: task_of(gated_step(name)) + ("[0]" if gated_step(name) == "train" else "") for name in GATED}
     for name, run in runs.items():

@@ -240,7 +240,7 @@ def test_successful_run_never_waits_for_the_scheduler(runs: Runs) -> None:
 
 def test_log_groups_the_steps_of_a_task(runs: Runs) -> None:
     # Airflow has groups too, before and after the work of a task.
-    lines = re.findall(r"::(group::[\w ]+|endgroup::)", runs.log("first"))
+    lines = re.findall(r"::(group::\w+ \w+|endgroup::)", runs.log("first"))
     starts = {line.removeprefix("group::Step "): lines[i + 1] for i, line in enumerate(lines) if "::Step " in line}
     assert starts == dict.fromkeys(training_steps(), "endgroup::")
 

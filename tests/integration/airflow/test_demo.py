@@ -24,14 +24,14 @@ pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(1200)]
 
 CHECKOUT = Path(__file__).parents[3]
 COMPUTING = (
-    "ingest_data",
+    "ingest",
     "check_quality",
-    "preprocess_data",
-    "split_data",
-    "train_model[logistic_regression]",
-    "train_model[random_forest]",
-    "train_model[boosted_trees]",
-    "evaluate_model",
+    "preprocess",
+    "split",
+    "train[logistic_regression]",
+    "train[random_forest]",
+    "train[boosted_trees]",
+    "evaluate",
     "decide",
 )
 SECONDS = 240  # until the UI is there, on a busy machine
@@ -116,7 +116,7 @@ def test_the_second_run_computes_nothing(demo: Demo) -> None:
     assert again.code == 0, again.text
     assert "customer-churn-model: NO CHANGE" in again.text
     assert again.steps == {
-        "ingest_data": "cached",
+        "ingest": "cached",
         "compare_with_champion": "published",
         "record_decision": "published",
     }

@@ -161,7 +161,7 @@ def test_new_data_starts_one_run_and_a_commit_that_leaves_it_alone_none(
     assert (trained["state"], trained["run_type"]) == ("success", "asset_triggered")
     (event,) = events(server, "watching.revision")
     payload = event["extra"]["payload"]
-    assert payload == xcom(server, trained, "ingest_data", "result")["values"]["pin"]
+    assert payload == xcom(server, trained, "ingest_data", "ingest")["values"]["pin"]
     assert payload["revision"] == repo.git("rev-parse", "HEAD")
     await_look(server)
     assert len(runs_of(server, "watching")) == 1
@@ -177,11 +177,10 @@ def test_tasks_link_to_mlflow_and_the_report(server: Server, trained: dict[str, 
     assert set(report) == {"Report"}
     assert report["Report"].startswith(f"{server.url}/dags/watching/runs/")
     assert report["Report"].endswith("/plugin/ml-report")
-    assert links(server, trained, "decide") == links(server, trained, "record_decision") == report
+    assert links(server, trained, "record_decision") == report
     version = {"Model version": f"{UI}/#/models/small-model/versions/1"}
-    assert links(server, trained, "register_model") == version
-    assert links(server, trained, "deploy_model") == version
-    assert links(server, trained, "split_data") == {}
+    assert links(server, trained, "register_and_deploy") == version
+    assert links(server, trained, "preprocess_data") == {}
 
 
 def test_a_new_champion_starts_a_dag(server: Server, trained: dict[str, Any]) -> None:

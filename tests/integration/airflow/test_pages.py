@@ -140,7 +140,7 @@ def test_the_tabs_of_the_dag_and_of_the_run(server: Server, run: str, page: Page
     frame_from_records(page).frame_locator("iframe").get_by_role("heading", name="Promoted").wait_for()
 
 
-@pytest.mark.parametrize("task", ["decide", "record_decision"])
+@pytest.mark.parametrize("task", ["evaluate_model", "record_decision"])
 def test_the_tasks_link_to_the_report(server: Server, run: str, task: str) -> None:
     links = server.call("GET", f"{run}/taskInstances/{task}/links")["extra_links"]
     path = f"/dags/{DAG}/runs/{run_id_of(run)}/plugin/ml-report"

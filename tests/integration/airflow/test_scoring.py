@@ -25,7 +25,7 @@ BATCH: dict[str, Any] = {
     "shards": {"rows": 150},
     "default_args": {"retries": 0},
 }
-DAMAGED = ["first", "plan_shards", "shard_1"]
+DAMAGED = ["first", "plan_shards", "plan_shards", "shard_1"]
 SCENARIOS: list[dict[str, Any]] = [
     {"name": "train", "dag": "small", "conf": {"candidates": ["linear"]}},
     {"name": "first", "dag": "scores"},
@@ -59,11 +59,12 @@ class Runs:
         return str(self.found["runs"][name]["state"])
 
     def result(self, name: str, task: str) -> StepResult:
-        return StepResult.model_validate_json(self.found["runs"][name]["xcom"][task]["result"])
+        step = task.partition("[")[0]
+        return StepResult.model_validate_json(self.found["runs"][name]["xcom"][task][step])
 
     def how(self, name: str) -> dict[str, str]:
         xcom = self.found["runs"][name]["xcom"]
-        return {task: self.result(name, task).status for task, keys in xcom.items() if "result" in keys}
+        return {task: self.result(name, task).status for task, keys in xcom.items() if task.partition("[")[0] in keys}
 
     def scores(self, name: str) -> pl.DataFrame:
         ref = self.result(name, "collect_scores").outputs["scores"]

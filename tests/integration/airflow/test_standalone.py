@@ -84,7 +84,7 @@ def test_a_task_begins_with_what_its_worker_has_imported(server: Server) -> None
 def test_a_person_approves_one_model_and_rejects_the_next(server: Server) -> None:
     run = trigger(server, candidates=["linear"], promote="hold")
     shown = server.await_question(run, "request_approval")
-    assert shown["subject"] == "Ship the new small-model?"
+    assert shown["subject"] == "Deploy the new version of small-model?"
     assert shown["body"].startswith("all rules passed; this run asks for approval before the promotion\n\n")
     assert "| threshold roc_auc |" in shown["body"]
     assert "| **roc_auc** |" in shown["body"]
@@ -110,7 +110,7 @@ def test_a_person_approves_one_model_and_rejects_the_next(server: Server) -> Non
     server.answer(run, "request_approval", "Reject")
     assert server.end_of(run) == "success"
     states = server.states(run)
-    assert {states[name] for name in ("register_model", "deploy_model", "keep_champion")} == {"skipped"}
+    assert {states[name] for name in ("register_and_deploy", "keep_champion")} == {"skipped"}
     assert states["record_decision"] == "success"
     decision = server.entry(run)["decision"]
     assert (decision["outcome"], decision["candidate"]) == ("held", "tree")
@@ -122,7 +122,7 @@ def test_who_does_not_answer_keeps_the_champion(server: Server) -> None:
     run = server.trigger("unanswered")
     assert server.end_of(run) == "success"
     states = server.states(run)
-    assert (states["request_approval"], states["register_model"]) == ("success", "skipped")
+    assert (states["request_approval"], states["register_and_deploy"]) == ("success", "skipped")
     entry = server.entry(run)
     assert entry["decision"]["outcome"] == "held"
     assert entry["decision"]["reason"] == (

@@ -43,7 +43,7 @@ def test_a_pipeline_trains_and_promotes_a_model(stack: Server) -> None:
         "request_approval",
     }
     assert set(states.values()) == {"success", "skipped"}
-    assert {"train_model[0]", "train_model[1]", "deploy_model", "record_decision"} <= states.keys()
+    assert {"train_model[0]", "train_model[1]", "register_and_deploy", "record_decision"} <= states.keys()
     entry = stack.entry(run)
     assert entry["decision"]["outcome"] == "promoted"
     assert entry["decision"]["candidate"] in ("linear", "tree")
@@ -51,7 +51,7 @@ def test_a_pipeline_trains_and_promotes_a_model(stack: Server) -> None:
     assert versions(stack, "small-model") == ["1"]
     queues = {row["task_id"]: row["queue"] for row in stack.call("GET", f"{run}/taskInstances")["task_instances"]}
     assert {task for task, queue in queues.items() if queue == "training"} == {"train_model"}
-    log = str(stack.call("GET", f"{run}/taskInstances/deploy_model/logs/1?full_content=true")["content"])
+    log = str(stack.call("GET", f"{run}/taskInstances/register_and_deploy/logs/1?full_content=true")["content"])
     assert "small-model version 1: smoke test in a fork of this process" in log
 
 

@@ -15,10 +15,10 @@ from ml_pipelines_airflow.local.demo import Workspace
 
 LOG = """\
 [info     ] [DAG TEST] starting task_id=ingest_data map_index=-1 [airflow.sdk.definitions.dag]
-[info     ] ml_pipelines step ingest_data done: cached in 0.1 s, run manual__1 [ml_pipelines_airflow.tasks.training]
+[info     ] ml_pipelines step ingest done: cached in 0.1 s, run manual__1 [ml_pipelines_airflow.tasks.task_run]
 [info     ] [DAG TEST] starting task_id=train_model map_index=0 [airflow.sdk.definitions.dag]
 [info     ] Task instance state updated new_state=up_for_retry rows_affected=1
-[info     ] ml_pipelines step train_model[linear] done: computed in 12.3 s, run manual__1 [ml_pipelines_airflow.tasks]
+[info     ] ml_pipelines step train[linear] done: computed in 12.3 s, run manual__1 [ml_pipelines_airflow.tasks]
 """
 
 
@@ -34,9 +34,9 @@ def test_progress_is_told_by_step_and_the_whole_log_kept(said: io.StringIO) -> N
     assert demo._follow(iter(LOG.splitlines(keepends=True)), sink) == "manual__1"
     assert sink.getvalue() == LOG
     lines = [line.split() for line in said.getvalue().splitlines()]
-    assert lines[0] == ["ingest_data", "cached", "0.1", "s"]
+    assert lines[0] == ["ingest", "cached", "0.1", "s"]
     assert lines[1][:2] == ["train_model", "failed;"]
-    assert lines[2] == ["train_model[linear]", "computed", "12.3", "s"]
+    assert lines[2] == ["train[linear]", "computed", "12.3", "s"]
 
 
 def test_a_log_without_a_step_has_no_run(said: io.StringIO) -> None:
