@@ -1,12 +1,12 @@
-"""The assets that runs tell news with, and what their URIs may look like.
+"""The assets of pipelines and models, and the rules for their URIs.
 
 ::
 
-    ml-pipelines://<pipeline>/data     the data that a pipeline has taken in
-    ml-pipelines://<pipeline>/scores   the scores of a batch
-    ml-pipelines://<model>/drift       the call for a training, as the model's batches have drifted
-    mlflow://models/<model>            the model that serves
-    dvc://<pipeline>/<path>            the data's revision, which a watcher looks at
+    ml-pipelines://<pipeline>/data     dataset that a training ingested
+    ml-pipelines://<pipeline>/scores   scores of a batch
+    ml-pipelines://<model>/drift       requests for a training after drift
+    mlflow://models/<model>            champion of a model
+    dvc://<pipeline>/<path>            revision of the data, which a watcher polls
 """
 
 from __future__ import annotations
@@ -32,70 +32,70 @@ __all__ = [
 
 
 def model_asset(name: str) -> Asset:
-    """The asset of a registered model, to put into `schedule`, `inlets` or `outlets`.
+    """Return the asset of a registered model, for `schedule`, `inlets` or `outlets`.
 
-    Its events tell in `extra` which version serves now; see the deploy step and the operators.
+    Each new champion is an event with its version in `extra`.
     """
     return Asset(name=name, uri=f"mlflow://models/{name}", group="model")
 
 
 def dataset_asset(pipeline: str) -> Asset:
-    """The asset of the data that a pipeline has taken in."""
+    """Return the asset of the dataset that a training pipeline ingests; an event has the data pin in `extra`."""
     return Asset(name=f"{pipeline}.data", uri=f"ml-pipelines://{pipeline}/data", group="dataset")
 
 
 def scores_asset(pipeline: str) -> Asset:
-    """The asset of the scores that a batch scoring has made; its events tell in `extra` where they are."""
+    """Return the asset of the scores of a scoring pipeline; an event has their addresses in `extra`."""
     return Asset(name=f"{pipeline}.scores", uri=f"ml-pipelines://{pipeline}/scores", group="scores")
 
 
 def drift_asset(model: str) -> Asset:
-    """The asset of the drift of a model's batches; an event of it calls for a training."""
+    """Return the asset of the drift of a model; an event requests a training."""
     return Asset(name=f"{model}.drift", uri=f"ml-pipelines://{model}/drift", group="drift")
 
 
 def revision_asset(pipeline: str, path: str, watcher: AssetWatcher) -> Asset:
-    """The asset of the revision of a pipeline's data; its watcher tells when that moves.
+    """Return the asset of the revision of a pipeline's data, with the watcher that creates its events.
 
-    It belongs to one pipeline, though others may watch the same file: Airflow knows an asset by its URI.
+    Each pipeline has its own asset, even if several pipelines watch the same file: the URI identifies an asset.
     """
     uri = f"dvc://{pipeline}/{quote(path)}"
     return Asset(name=f"{pipeline}.revision", uri=uri, group="dataset", watchers=[watcher])
 
 
 def sanitize_mlflow(uri: SplitResult) -> SplitResult:
-    """See that a URI names one registered model.
+    """Check that a URI names one registered model.
 
     Raises:
-        ValueError: it does not; Airflow shows the text as the DAG's import error.
+        ValueError: the URI has another form. Airflow shows the text as an import error of the DAG file.
     """
     if uri.netloc != "models" or "/" in uri.path[1:] or uri.path in ("", "/"):
-        raise _wrong(uri, "mlflow://models/NAME", "model_asset(NAME)")
+        raise _wrong_uri(uri, "mlflow://models/NAME", "model_asset(NAME)")
     return uri
 
 
 def sanitize_dvc(uri: SplitResult) -> SplitResult:
-    """See that a URI names a pipeline and a path.
+    """Check that a URI names a pipeline and a path.
 
     Raises:
-        ValueError: it does not.
+        ValueError: the URI has another form.
     """
     if not uri.netloc or uri.path in ("", "/"):
-        raise _wrong(uri, "dvc://PIPELINE/PATH")
+        raise _wrong_uri(uri, "dvc://PIPELINE/PATH")
     return uri
 
 
 def sanitize_ml_pipelines(uri: SplitResult) -> SplitResult:
-    """See that a URI names a pipeline's data or scores, or a model's drift.
+    """Check that a URI names the data or scores of a pipeline, or the drift of a model.
 
     Raises:
-        ValueError: it does not.
+        ValueError: the URI has another form.
     """
     if not uri.netloc or uri.path not in ("/data", "/scores", "/drift"):
-        raise _wrong(uri, "ml-pipelines://PIPELINE/data, /scores or /drift", "dataset_asset(PIPELINE)")
+        raise _wrong_uri(uri, "ml-pipelines://PIPELINE/data, /scores or /drift", "dataset_asset(PIPELINE)")
     return uri
 
 
-def _wrong(uri: SplitResult, expected: str, maker: str = "") -> ValueError:
-    fix = f"; ml_pipelines_airflow.assets.{maker} makes it" if maker else ""
+def _wrong_uri(uri: SplitResult, expected: str, function: str = "") -> ValueError:
+    fix = f"; ml_pipelines_airflow.{function} returns the asset" if function else ""
     return ValueError(f"expected an asset URI like {expected}, got {uri.geturl()}{fix}")

@@ -1,4 +1,4 @@
-"""Where the systems are, as Airflow's configuration and connections say."""
+"""Settings of the pipelines from Airflow's configuration and connections."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 
 from ml_pipelines.errors import SourceError
 from ml_pipelines.services.settings import Settings, cells_per_group
-from ml_pipelines_airflow.config import option
+from ml_pipelines_airflow.config import export_estimator_packages, option
 
 __all__ = ["airflow_settings", "store_uri"]
 
 
 class _Connections(Mapping[str, str]):
-    """Airflow's connections as a pipeline takes them, each looked up once, when it is used."""
+    """Airflow's connections as the texts that sources read, each looked up once, on first use."""
 
     def __init__(self) -> None:
-        self._found: dict[str, str] = {}
+        self._texts: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> str:
-        if name not in self._found:
-            self._found[name] = _connection(name)
-        return self._found[name]
+        if name not in self._texts:
+            self._texts[name] = _connection_text(name)
+        return self._texts[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(())  # Airflow does not list connections to a task.
@@ -32,12 +32,12 @@ class _Connections(Mapping[str, str]):
         return 0
 
 
-def _connection(name: str) -> str:
-    """A DVC connection as JSON, that of a database as its SQLAlchemy URL.
+def _connection_text(name: str) -> str:
+    """Return a DVC connection as JSON, and a database connection as its SQLAlchemy URL.
 
     Raises:
-        KeyError: there is no such connection.
-        SourceError: it is of neither kind.
+        KeyError: Airflow has no such connection.
+        SourceError: the connection is neither of type `dvc` nor that of a database.
     """
     from airflow.sdk import BaseHook
     from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
@@ -52,49 +52,55 @@ def _connection(name: str) -> str:
     except AirflowNotFoundException as exc:
         raise KeyError(name) from exc
     except AirflowException as exc:
-        raise _no_source(name, connection.conn_type) from exc
+        raise _wrong_type(name, connection.conn_type) from exc
     if not hasattr(hook, "get_uri"):
-        raise _no_source(name, connection.conn_type)
+        raise _wrong_type(name, connection.conn_type)
     return str(hook.get_uri())
 
 
-def _no_source(name: str, kind: str | None) -> SourceError:
+def _wrong_type(name: str, conn_type: str | None) -> SourceError:
     return SourceError(
-        f"the connection {name!r} is none that rows can be read from",
+        f"the connection {name!r} has a type that is not a data source",
         expected="a connection of a database, or one of type dvc",
-        got=f"type {kind}",
-        fix="name another connection; for a database whose type is not known here, install its provider",
+        got=f"type {conn_type}",
+        fix="use another connection; for a database of an unknown type, install its Airflow provider",
     )
 
 
 def airflow_settings(mlflow_conn_id: str | None = None) -> Settings:
-    """Settings for a task: the store by `[ml_pipelines] store`, MLflow and the ledger by connection or environment.
+    """Return the settings of this Airflow deployment.
+
+    The store comes from `[ml_pipelines] store`. MLflow and the ledger come from a connection, else from the
+    environment, else from a file in AIRFLOW_HOME.
 
     Args:
-        mlflow_conn_id: a connection that must be there, instead of the configured one.
+        mlflow_conn_id: connection to MLflow; by default that of `[ml_pipelines] mlflow_conn_id`, if it exists.
+
+    Raises:
+        AirflowNotFoundException: Airflow has no connection `mlflow_conn_id`.
     """
+    export_estimator_packages()
     return Settings(
         store=store_uri(),
-        ledger=_ledger(),
+        ledger=_ledger_uri(),
         connections=_Connections(),
         environment=os.environ,
         cells_per_group=cells_per_group(option("cells_per_group"), "[ml_pipelines] cells_per_group"),
         **(
-            _mlflow(mlflow_conn_id)
+            _mlflow_settings(mlflow_conn_id)
             or {"tracking_uri": os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_home()}/mlflow.db"}
         ),
     )
 
 
 def store_uri() -> str:
-    """Where the artifact store is, by `[ml_pipelines] store`."""
+    """Return the URI of the artifact store."""
     return option("store") or f"file://{_home()}/store"
 
 
-def _ledger() -> str:
-    """The ledger's address: of its connection, else `ML_PIPELINES_LEDGER`, else a file in AIRFLOW_HOME."""
+def _ledger_uri() -> str:
     try:
-        return _connection(option("ledger_conn_id"))
+        return _connection_text(option("ledger_conn_id"))
     except KeyError:
         return os.environ.get("ML_PIPELINES_LEDGER") or f"sqlite:///{_home()}/ledger.db"
 
@@ -103,8 +109,8 @@ def _home() -> Path:
     return Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "ml_pipelines"
 
 
-def _mlflow(conn_id: str | None) -> dict[str, Any] | None:
-    """What the connection to MLflow says; None if there is none and nobody has asked for one by name."""
+def _mlflow_settings(conn_id: str | None) -> dict[str, Any] | None:
+    """Return the settings of a connection to MLflow; None if the default connection does not exist."""
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     from ml_pipelines_airflow.hooks.mlflow import MLflowHook

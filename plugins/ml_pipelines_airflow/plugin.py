@@ -1,4 +1,4 @@
-"""What Airflow's processes load of this provider at their start: as little as there can be."""
+"""The Airflow plugin. Airflow's processes import this module at their start, so it imports little."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ PREFIX = "/ml-models"
 
 
 class MLPipelinesPlugin(AirflowPlugin):
-    """Names the links that tasks of ours have, which attach themselves to nobody else's, and the pages about models."""
+    """Register the links on tasks and the pages about models."""
 
     name = "ml_pipelines"
     operator_extra_links: Any = (MlflowRunLink(), ModelVersionLink(), ReportLink())
 
     @property
-    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # only the api-server asks for it
-        """The web application; imported here, so that no worker does."""
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # read only by the api-server
+        """The web application, imported on use, so that workers do not import it."""
         from ml_pipelines_airflow.ui.app import app
 
         return [{"app": app, "url_prefix": PREFIX, "name": "ML models"}]
 
     @property
-    def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]  # where Airflow is found is asked late
+    def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]  # reads the base URL late
         """The pages in Airflow's navigation, on a DAG and on a run."""
-        root = f"{_mounted_at()}{PREFIX}"
+        root = f"{_base_path()}{PREFIX}"
         return [
             {
                 "name": "ML models",
@@ -53,8 +53,8 @@ class MLPipelinesPlugin(AirflowPlugin):
         ]
 
 
-def _mounted_at() -> str:
-    """The path under which a proxy shows Airflow, empty for most."""
+def _base_path() -> str:
+    """Return the path of Airflow's base URL, which a proxy may set; mostly empty."""
     from urllib.parse import urlsplit
 
     from airflow.providers.common.compat.sdk import conf

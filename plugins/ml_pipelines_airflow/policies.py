@@ -1,6 +1,6 @@
-"""What Airflow asks us about every DAG file and every DAG, wherever it reads one.
+"""Cluster policies, which Airflow calls for every DAG file and every DAG.
 
-Every process of Airflow loads this module, `airflow version` too: what the hooks need is imported when they are called.
+Every process of Airflow imports this module, also `airflow version`. The policies therefore import on call.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ __all__ = ["dag_policy", "get_dagbag_import_timeout"]
 
 @hookimpl
 def dag_policy(dag: Any) -> None:
-    """Give a DAG whose tasks have an `sla` the deadlines that watch over it.
+    """Add deadlines to a DAG whose tasks have an `sla`.
 
     Raises:
-        AirflowClusterPolicyViolation: if an `sla` is not a valid duration; Airflow shows it as the file's import error.
+        AirflowClusterPolicyViolation: an `sla` is not a valid duration. Airflow shows it as an import error of the
+            file.
     """
     from ml_pipelines_airflow.sla.argument import declared_slas
 
@@ -29,9 +30,10 @@ def dag_policy(dag: Any) -> None:
 
 @hookimpl(tryfirst=True)
 def get_dagbag_import_timeout(dag_file_path: str) -> None:
-    """Airflow asks this just before it runs a DAG file: the moment to silence what it would say of an `sla` there.
+    """Ignore Airflow's warning about `sla` arguments.
 
-    The answer is left to whoever is asked next.
+    Airflow calls this policy before it runs a DAG file, so the warning is ignored there. The policy returns None,
+    which leaves the timeout to other policies.
     """
     from ml_pipelines_airflow.sla.argument import ignore_removal_warning
 

@@ -1,4 +1,4 @@
-"""What this provider is, for Airflow's list of providers."""
+"""The description of this provider for Airflow."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _PIPELINES, _MLFLOW, _DVC = "ML Pipelines", "MLflow", "DVC"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """What Airflow asks of a provider; the shape is that of `airflow/provider_info.schema.json`.
+    """Return the description in the form of `airflow/provider_info.schema.json`.
 
-    The plugin is not listed here: it comes by its entry point, and listed twice it would be an import error.
+    The plugin is not listed: it has an entry point, and a second registration would be an import error.
     """
     return {
         "package-name": "airflow-provider-ml-pipelines",

@@ -1,4 +1,4 @@
-"""Wait for the model registry."""
+"""A sensor of the model registry."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ __all__ = ["ModelAliasSensor"]
 
 
 class ModelAliasSensor(BaseSensorOperator):
-    """Waits until an alias of a registered model points to a version; its XCom is `model`, `alias` and `version`.
+    """Wait until an alias of a registered model points to a version.
 
-    Between two looks it takes no worker slot (`mode="reschedule"`). A registry that does not answer is asked again.
+    The XCom of the task is `model`, `alias` and `version`. The default mode `reschedule` takes no worker slot between
+    two pokes. An unavailable registry does not fail the task; the next poke asks again.
 
     Args:
         model: name in the registry.
-        alias: such as `champion`.
-        version: to wait for; None waits until the alias points anywhere.
+        alias: alias such as `champion`.
+        version: version to wait for; None waits for any version.
         mlflow_conn_id: Airflow connection to MLflow; by default that of `[ml_pipelines] mlflow_conn_id`.
-        mode: as for every sensor.
-        options: as for every sensor: `task_id`, `poke_interval`, `timeout` and so on.
+        mode: mode of the sensor.
+        options: arguments of every sensor, such as `task_id`, `poke_interval` and `timeout`.
     """
 
     template_fields: Sequence[str] = ("model", "alias", "version", "mlflow_conn_id")
@@ -47,13 +48,13 @@ class ModelAliasSensor(BaseSensorOperator):
         self.model, self.alias, self.version, self.mlflow_conn_id = model, alias, version, mlflow_conn_id
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once."""
+        """Look the alias up once."""
         try:
-            found = ConnectedServices(airflow_settings(self.mlflow_conn_id)).registry.by_alias(self.model, self.alias)
+            target = ConnectedServices(airflow_settings(self.mlflow_conn_id)).registry.by_alias(self.model, self.alias)
         except ServiceUnavailable as exc:
-            self.log.warning("the registry does not answer, and will be asked again: %s", exc)
+            self.log.warning("the registry does not answer; the next poke asks again: %s", exc)
             return PokeReturnValue(is_done=False)
-        self.log.info("%s@%s: %s", self.model, self.alias, f"version {found.version}" if found else "no such alias")
-        if found is None or (self.version is not None and found.version != str(self.version)):
+        self.log.info("%s@%s: %s", self.model, self.alias, f"version {target.version}" if target else "no such alias")
+        if target is None or (self.version is not None and target.version != str(self.version)):
             return PokeReturnValue(is_done=False)
-        return PokeReturnValue(True, {"model": self.model, "alias": self.alias, "version": found.version})
+        return PokeReturnValue(True, {"model": self.model, "alias": self.alias, "version": target.version})

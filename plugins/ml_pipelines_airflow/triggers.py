@@ -1,7 +1,7 @@
-"""Watch from the triggerer, and tell when something has moved: the data in a DVC repository, an alias of a model.
+"""Triggers that poll a DVC repository or an alias of a model and create an event for each change.
 
-In an :class:`airflow.sdk.AssetWatcher` they start DAGs. What was told last is a small file in the artifact store, so a
-restart of the triggerer neither tells it again nor misses what moved meanwhile.
+An :class:`airflow.sdk.AssetWatcher` with such a trigger starts DAGs. A small file in the artifact store holds the value
+of the last event. A restart of the triggerer therefore neither repeats an event nor misses a change.
 """
 
 from __future__ import annotations
@@ -20,106 +20,113 @@ from ml_pipelines.spec.training import DvcSource
 from ml_pipelines.store.layout import WatchState, parse_document, watch_name
 from ml_pipelines_airflow.connections import airflow_settings
 
-__all__ = ["DvcRevisionTrigger", "ModelAliasTrigger"]
+__all__ = ["DvcRevisionTrigger", "ModelAliasTrigger", "PollingTrigger"]
 
-LONGEST_WAIT_SECONDS = 600.0
+MAX_WAIT_SECONDS = 600.0
+"""Maximum interval of polls after failures, unless `poll_seconds` is longer."""
 
 
-class _Watch(BaseEventTrigger):
-    """Looks, and looks again; an event for each move. Never ends by itself.
+class PollingTrigger(BaseEventTrigger):
+    """Poll a value and create an event for each change. The trigger never ends.
 
-    The first sight is noted, not told. The same event may come twice if the triggerer dies between telling and noting.
+    The first value creates no event. If the triggerer stops between an event and the note of its value, the event
+    occurs again.
 
     Args:
-        what: it looks at, for the log.
-        poll_seconds: from one look to the next.
-        name: under which is noted what was told last; by default all arguments. With a name of its own, other
-            arguments go on where the earlier ones were.
+        description: description of the value, for the log.
+        poll_seconds: interval of the polls.
+        name: name of the file with the value of the last event; by default a digest of all arguments. With a name, a
+            trigger with changed arguments continues from the value of the earlier one.
     """
 
     kind: ClassVar[str]
 
-    def __init__(self, *, what: str, poll_seconds: float, name: str | None) -> None:
+    def __init__(self, *, description: str, poll_seconds: float, name: str | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow has no types here
         self.poll_seconds, self.name = poll_seconds, name
-        self._what = what
-        self._told: str | None = None
-        self._noted: str | None = None
+        self._description = description
+        self._value: str | None = None
+        self._saved: str | None = None
 
     @abstractmethod
-    def look(self) -> tuple[str, dict[str, JsonValue]] | None:
-        """What there is, as a text that changes when it moves, and what to tell of it; None if there is nothing.
+    def look_up(self) -> tuple[str, dict[str, JsonValue]] | None:
+        """Return the current value and the payload of its event; None without a value.
 
-        May block: it is called in a thread.
+        A thread runs this method, so it may block.
         """
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """An event for each move. What can't be reached is asked again, less and less often, after one warning."""
+        """Yield an event for each change.
+
+        A failed poll is repeated after increasing intervals. Only the first of successive failures is logged.
+        """
         failures = 0
         while True:
-            news = None
+            payload = None
             try:
-                news = await asyncio.to_thread(self._news)
+                payload = await asyncio.to_thread(self._poll)
                 if failures:
-                    self.log.info("%s can be seen again", self._what)
+                    self.log.info("%s is available again", self._description)
                 failures = 0
-            # Whatever it is: a trigger that ends is never started again, and nobody would notice.
+            # A trigger that raises ends, and Airflow does not start it again.
             except Exception as exc:
                 failures += 1
                 if failures == 1:
-                    self.log.warning("%s can't be seen, will try again: %s: %s", self._what, type(exc).__name__, exc)
-            if news is not None:
-                yield TriggerEvent(news)  # type: ignore[no-untyped-call]
-                continue  # It has been taken: note that at once.
-            await asyncio.sleep(self._wait(failures))
+                    name = type(exc).__name__
+                    self.log.warning("%s is not available, will try again: %s: %s", self._description, name, exc)
+            if payload is not None:
+                yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+                continue  # Airflow has taken the event: the next poll saves the value at once.
+            await asyncio.sleep(self._wait_seconds(failures))
 
-    def _wait(self, failures: int) -> float:
-        longer = self.poll_seconds * 2.0 ** min(failures, 20)  # beyond, the number would be too large to multiply
-        return max(self.poll_seconds, min(longer, LONGEST_WAIT_SECONDS))
+    def _wait_seconds(self, failures: int) -> float:
+        longer = self.poll_seconds * 2.0 ** min(failures, 20)  # a larger exponent could overflow
+        return max(self.poll_seconds, min(longer, MAX_WAIT_SECONDS))
 
-    def _news(self) -> dict[str, JsonValue] | None:
-        if self._told is None:
-            self._told = self._noted = self._recall()
-        if self._told != self._noted:
-            self._note()
-        state, payload = self.look() or (self._told or "", {})
-        if state == self._told:
+    def _poll(self) -> dict[str, JsonValue] | None:
+        """Return the payload of an event, None without a change."""
+        if self._value is None:
+            self._value = self._saved = self._load()
+        if self._value != self._saved:
+            self._save()
+        value, payload = self.look_up() or (self._value or "", {})
+        if value == self._value:
             return None
-        first, self._told = self._told is None, state
+        first, self._value = self._value is None, value
         if first:
-            self._note()
+            self._save()
         return None if first else payload
 
-    def _recall(self) -> str | None:
-        watched = parse_document(_services().store.files.read(self._file()), WatchState)
-        return watched.value if watched else None
+    def _load(self) -> str | None:
+        state = parse_document(_services().store.files.read(self._file()), WatchState)
+        return state.value if state else None
 
-    def _note(self) -> None:
-        assert self._told is not None
-        data = WatchState(value=self._told).model_dump_json().encode()
+    def _save(self) -> None:
+        assert self._value is not None
+        data = WatchState(value=self._value).model_dump_json().encode()
         _services().store.files.write(self._file(), data, durable=True)
-        self._noted = self._told
+        self._saved = self._value
 
     def _file(self) -> str:
+        # A digest, because the address of a repository can contain a password.
         arguments = {key: value for key, value in self.serialize()[1].items() if key != "name"}
-        # As a digest: an address may hold a password.
-        unnamed = json_digest(arguments)
-        return watch_name(self.kind, self.name or unnamed)
+        return watch_name(self.kind, self.name or json_digest(arguments))
 
 
-class DvcRevisionTrigger(_Watch):
-    """Tells when a file that DVC tracks has other content at a revision; a commit that leaves it alone is no news.
+class DvcRevisionTrigger(PollingTrigger):
+    """Create an event when the content of a file in a DVC repository changes at a revision.
 
-    The event's payload is the pin of the data: `source`, `location`, `revision` (the commit), `digest` and `bytes`.
+    A commit that does not change the file creates no event. The payload is the data pin: `source`, `location`,
+    `revision` (the commit), `digest` and `bytes`.
 
     Args:
-        repo: git repository, a folder or URL that the triggerer can reach; may name environment variables as
-            `${DATA_REPO}`, those of the triggerer.
-        connection: Airflow connection of type `dvc` with credentials; also with the repository, if none is given.
-        path: of the data in it.
-        rev: branch, tag or commit; a branch, if it is to move.
-        poll_seconds: from one look to the next. A remote repository is cloned each time, without its data.
-        name: see above; for a pipeline of a declaration, that of its asset.
+        path: path of the file in the repository.
+        repo: git repository, a folder or URL. It may contain environment variables of the triggerer, as
+            `${DATA_REPO}`.
+        connection: Airflow connection of type `dvc` with credentials, and with the repository if `repo` is None.
+        rev: branch, tag or commit. Only a branch changes.
+        poll_seconds: interval of the polls. Each poll of a remote repository clones it without its data.
+        name: name of the file with the last value; by default a digest of the other arguments.
     """
 
     kind = "dvc"
@@ -134,32 +141,32 @@ class DvcRevisionTrigger(_Watch):
         poll_seconds: float = 300.0,
         name: str | None = None,
     ) -> None:
-        super().__init__(what=f"{path} at {rev}", poll_seconds=poll_seconds, name=name)
+        super().__init__(description=f"{path} at {rev}", poll_seconds=poll_seconds, name=name)
         self.repo, self.connection, self.path, self.rev = repo, connection, path, rev
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """What makes an equal trigger in another process."""
+        """Return the import path and the arguments of an equal trigger."""
         names = ("path", "repo", "connection", "rev", "poll_seconds", "name")
         return f"{__name__}.DvcRevisionTrigger", {name: getattr(self, name) for name in names}
 
-    def look(self) -> tuple[str, dict[str, JsonValue]] | None:
-        """The digest at the revision, and the pin."""
-        declared = DvcSource(repo=self.repo, connection=self.connection, path=self.path, rev=self.rev)
-        pin = _services().source(declared).pin()
+    def look_up(self) -> tuple[str, dict[str, JsonValue]] | None:
+        """Return the digest of the file at the revision, and the data pin."""
+        source = DvcSource(repo=self.repo, connection=self.connection, path=self.path, rev=self.rev)
+        pin = _services().source(source).pin()
         return pin.digest or pin.revision or "", pin.model_dump(mode="json")
 
 
-class ModelAliasTrigger(_Watch):
-    """Tells when an alias of a registered model points to another version; one that is gone tells nothing.
+class ModelAliasTrigger(PollingTrigger):
+    """Create an event when an alias of a registered model points to another version.
 
-    The event's payload is `model`, `alias` and `version`.
+    A deleted alias creates no event. The payload is `model`, `alias` and `version`.
 
     Args:
         model: name in the registry.
-        alias: such as `champion`.
-        poll_seconds: from one look to the next.
+        alias: alias such as `champion`.
+        poll_seconds: interval of the polls.
         mlflow_conn_id: Airflow connection to MLflow; by default that of `[ml_pipelines] mlflow_conn_id`.
-        name: see above.
+        name: name of the file with the last value; by default a digest of the other arguments.
     """
 
     kind = "alias"
@@ -173,22 +180,22 @@ class ModelAliasTrigger(_Watch):
         mlflow_conn_id: str | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(what=f"{model}@{alias}", poll_seconds=poll_seconds, name=name)
+        super().__init__(description=f"{model}@{alias}", poll_seconds=poll_seconds, name=name)
         self.model, self.alias, self.mlflow_conn_id = model, alias, mlflow_conn_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """What makes an equal trigger in another process."""
+        """Return the import path and the arguments of an equal trigger."""
         names = ("model", "alias", "poll_seconds", "mlflow_conn_id", "name")
         return f"{__name__}.ModelAliasTrigger", {name: getattr(self, name) for name in names}
 
-    def look(self) -> tuple[str, dict[str, JsonValue]] | None:
-        """The version that the alias points to, if it points anywhere."""
-        found = _services(self.mlflow_conn_id).registry.by_alias(self.model, self.alias)
-        if found is None:
+    def look_up(self) -> tuple[str, dict[str, JsonValue]] | None:
+        """Return the version of the alias, None without such an alias."""
+        target = _services(self.mlflow_conn_id).registry.by_alias(self.model, self.alias)
+        if target is None:
             return None
-        return found.version, {"model": self.model, "alias": self.alias, "version": found.version}
+        return target.version, {"model": self.model, "alias": self.alias, "version": target.version}
 
 
 def _services(mlflow_conn_id: str | None = None) -> ConnectedServices:
-    # Asked for each look: a connection may have changed since.
+    # Built for each poll, because connections can change.
     return ConnectedServices(airflow_settings(mlflow_conn_id))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from airflow.sdk import (
     DAG,
@@ -26,6 +27,7 @@ from ml_pipelines.pipeline.step_table import find_step
 from ml_pipelines.spec.batch import DriftSpec, ScoringSpec
 from ml_pipelines.spec.execution import Placement
 from ml_pipelines.spec.training import PipelineSpec
+from ml_pipelines_airflow.config import export_estimator_packages
 from ml_pipelines_airflow.sla.argument import ignore_removal_warning
 
 __all__ = [
@@ -35,12 +37,14 @@ __all__ = [
     "declared_parameters",
     "default_args",
     "form_field",
+    "load_declaration",
     "new_dag",
     "placement",
     "task_arguments",
 ]
 
 Spec = PipelineSpec | ScoringSpec | DriftSpec
+SpecT = TypeVar("SpecT", PipelineSpec, ScoringSpec, DriftSpec)
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 """Start date of the DAGs; no DAG catches up."""
@@ -55,6 +59,20 @@ RETRY_POLICY = ExceptionRetryPolicy(
 )
 
 _DEFAULT_PLACEMENT = Placement()
+
+
+def load_declaration(dag_file: str, load: Callable[[Path], SpecT]) -> SpecT:
+    """Return the declaration in the YAML file with the same folder and name as a DAG file.
+
+    Args:
+        dag_file: `__file__` of the DAG file.
+        load: reads a declaration.
+
+    Raises:
+        SpecError: the YAML file has mistakes; the error lists each with its line and fix.
+    """
+    export_estimator_packages()
+    return load(Path(dag_file).with_suffix(".yaml"))
 
 
 def new_dag(

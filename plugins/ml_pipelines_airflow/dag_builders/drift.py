@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, AssetAlias, Param
 
@@ -12,7 +10,14 @@ from ml_pipelines.spec.loader import load_drift
 from ml_pipelines.spec.tasks import DRIFT_TASKS
 from ml_pipelines_airflow.assets import drift_asset, scores_asset
 from ml_pipelines_airflow.dag_builders.callbacks import callbacks
-from ml_pipelines_airflow.dag_builders.common import declared_parameters, form_field, new_dag, placement, task_arguments
+from ml_pipelines_airflow.dag_builders.common import (
+    declared_parameters,
+    form_field,
+    load_declaration,
+    new_dag,
+    placement,
+    task_arguments,
+)
 from ml_pipelines_airflow.links import operator_links
 from ml_pipelines_airflow.tasks import drift as tasks
 
@@ -28,7 +33,7 @@ def drift_dag(dag_file: str) -> DAG:
     Raises:
         SpecError: the YAML file has mistakes; the error lists each with its line and fix.
     """
-    return build_drift_dag(load_drift(Path(dag_file).with_suffix(".yaml")))
+    return build_drift_dag(load_declaration(dag_file, load_drift))
 
 
 def build_drift_dag(spec: DriftSpec) -> DAG:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.operators.python import PythonOperator
@@ -13,7 +12,14 @@ from ml_pipelines.spec.loader import load_scoring
 from ml_pipelines.spec.tasks import SCORING_TASKS
 from ml_pipelines_airflow.assets import model_asset, scores_asset
 from ml_pipelines_airflow.dag_builders.callbacks import callbacks
-from ml_pipelines_airflow.dag_builders.common import declared_parameters, form_field, new_dag, placement, task_arguments
+from ml_pipelines_airflow.dag_builders.common import (
+    declared_parameters,
+    form_field,
+    load_declaration,
+    new_dag,
+    placement,
+    task_arguments,
+)
 from ml_pipelines_airflow.tasks import scoring as tasks
 
 __all__ = ["build_scoring_dag", "scoring_dag"]
@@ -28,7 +34,7 @@ def scoring_dag(dag_file: str) -> DAG:
     Raises:
         SpecError: the YAML file has mistakes; the error lists each with its line and fix.
     """
-    return build_scoring_dag(load_scoring(Path(dag_file).with_suffix(".yaml")))
+    return build_scoring_dag(load_declaration(dag_file, load_scoring))
 
 
 def build_scoring_dag(spec: ScoringSpec) -> DAG:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, TypeVar
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
@@ -17,7 +16,14 @@ from ml_pipelines.spec.loader import load_spec
 from ml_pipelines.spec.training import PipelineSpec
 from ml_pipelines_airflow.assets import dataset_asset, drift_asset, model_asset, revision_asset
 from ml_pipelines_airflow.dag_builders.callbacks import callbacks
-from ml_pipelines_airflow.dag_builders.common import declared_parameters, form_field, new_dag, placement, task_arguments
+from ml_pipelines_airflow.dag_builders.common import (
+    declared_parameters,
+    form_field,
+    load_declaration,
+    new_dag,
+    placement,
+    task_arguments,
+)
 from ml_pipelines_airflow.links import operator_links
 from ml_pipelines_airflow.operators.branch import TransitiveBranchPythonOperator
 from ml_pipelines_airflow.tasks import training as tasks
@@ -39,7 +45,7 @@ def training_dag(dag_file: str) -> DAG:
     Raises:
         SpecError: the YAML file has mistakes; the error lists each with its line and fix.
     """
-    return build_training_dag(load_spec(str(Path(dag_file).with_suffix(".yaml"))))
+    return build_training_dag(load_declaration(dag_file, load_spec))
 
 
 def build_training_dag(spec: PipelineSpec) -> DAG:

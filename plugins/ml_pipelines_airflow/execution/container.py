@@ -1,7 +1,7 @@
-"""Run a step in a container of its own: the same request, and the result by a file that both see in the store.
+"""Run a step in its own container. The store carries the request to the container and the result back.
 
-The container's name is made from the request, so there is one for a task whatever becomes of its worker: the next try
-finds it and follows it, or takes over the result that it has left.
+The name of the container is derived from the request, which contains the run, the task and the step. A retry on another
+worker therefore finds the container of the earlier try, and follows it or takes its result.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,22 +34,25 @@ __all__ = ["container_environment", "run_in_container"]
 log = logging.getLogger(__name__)
 
 LABEL = "ml-pipelines"
-ABANDONED = timedelta(hours=1)
-"""A container that nobody has followed for so long is an orphan, if the task's retry does not take longer."""
+"""Prefix of the containers' names and labels."""
+ORPHAN_AGE = timedelta(hours=1)
+"""Age of the last heartbeat after which a container is an orphan, unless the retry delay of its task is longer."""
+POLL_SECONDS = 0.5
+"""Interval at which the state and the log of a container are read."""
+ENGINE_RESTART_SECONDS = 60.0
+"""Maximum time without an answer of the engine, which may be restarting."""
 
-_POLL_SECONDS = 0.5
 _HEARTBEAT_SECONDS = 60
-_ENGINE_AWAY_SECONDS = 60
-_KILLED = 137
-# OPENBLAS_: with kernels for another processor the last digits of a model are others.
-_PASSED_ON = ("AWS_", "FSSPEC_", "GIT_", "MLFLOW_", "ML_PIPELINES_", "OPENBLAS_")
-# Nothing but /tmp can be written to, and the user need not be one that the image knows.
+_SIGKILL_EXIT_CODE = 137
+# OPENBLAS_: the kernels for another processor change the last digits of a model.
+_INHERITED_PREFIXES = ("AWS_", "FSSPEC_", "GIT_", "MLFLOW_", "ML_PIPELINES_", "OPENBLAS_")
+# Only /tmp is writable, and the image may not have the user.
 _HOME = {"HOME": "/tmp", "DVC_SITE_CACHE_DIR": "/tmp/dvc", "USER": LABEL}  # noqa: S108
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What is handed to a container, and where."""
+    """A request with the digest that names its container and its files in the store."""
 
     request: StepRequest
     files: FileSystem
@@ -64,211 +67,217 @@ class _Job:
     def container(self) -> str:
         return f"{LABEL}-{self.digest}"
 
-    def heard_of(self) -> None:
-        """Note that somebody follows the container."""
-        with suppress(StoreUnavailable):  # the work itself will tell, if the store stays away
+    def send_heartbeat(self) -> None:
+        """Record that a worker follows the container."""
+        with suppress(StoreUnavailable):  # the step itself fails if the store stays unavailable
             self.files.write(container_file(self.digest, "followed"), b"")
 
 
-def run_in_container(request: StepRequest, where: Settings, *, docker: Docker, ti: Any) -> StepResult:
-    """Run a step in a container and follow it; its log goes into the task's.
+def run_in_container(request: StepRequest, settings: Settings, *, docker: Docker, ti: Any) -> StepResult:
+    """Run a step in a container and copy its log into that of the task.
 
     Args:
-        request: what to do.
-        where: the systems; credentials go into the container's environment, and nowhere else.
+        request: the request.
+        settings: addresses of the systems. The credentials become variables of the container and nothing else.
         docker: image and limits.
-        ti: the running task instance. Its task's `on_kill` ends the container from now on.
+        ti: the running task instance. From now on, `on_kill` of its task removes the container.
 
     Raises:
-        PipelineError: the step's own error; or that there is no engine or image, or that a limit was reached.
+        PipelineError: the error of the step, or an error of the engine, the image or a limit.
     """
     job, engine = _Job.of(request), DockerEngine()
-    _reap(engine, job)
-    found = _left(engine, job) or _made(engine, job, where, docker, ti)
+    _remove_orphans(engine, job)
+    container = _find_earlier(engine, job) or _create(engine, job, settings, docker, ti)
     ti.task.on_kill = lambda: DockerEngine().remove(job.container)
     try:
-        if found.state["Status"] == "created":
+        if container.state["Status"] == "created":
             engine.start(job.container)
         state = _follow(engine, job)
-        document = job.files.read(container_file(job.digest, found.labels[f"{LABEL}.result"]))
+        document = job.files.read(container_file(job.digest, container.labels[f"{LABEL}.result"]))
     except (ServiceUnavailable, StoreUnavailable):
-        # It runs on or keeps its result, and the next try finds it.
+        # The container continues, and the next try follows it or takes its result.
         raise
-    except BaseException:  # also a timeout, which is no Exception
+    except BaseException:  # also a timeout, which is not an Exception
         log.warning("the container %s is removed", job.container)
         engine.remove(job.container)
         raise
     engine.remove(job.container)
-    return _result(document, state, docker)
+    return _parse(document, state, docker)
 
 
-def container_environment(request: StepRequest, where: Settings) -> dict[str, str]:
-    """The variables of the container. Secret: they are given to the engine, and never logged.
+def container_environment(request: StepRequest, settings: Settings) -> dict[str, str]:
+    """Return the environment of the container, which contains secrets and must not be logged.
 
-    What the systems' names begin with is passed on from the worker, and what the request itself names: `${NAME}`, and
-    the connection that data is read with.
+    It consists of the settings, the worker's variables with the prefixes of the systems, the variables that the request
+    names as `${NAME}`, and the connection of the data source.
     """
     text = request.model_dump_json()
-    named = set(re.findall(r"\$\{([A-Za-z_]\w*)", text))
-    passed = {name: value for name, value in where.environment.items() if name.startswith(_PASSED_ON) or name in named}
-    own = where.as_environment(*_connections(request.parameters))
-    return {**_HOME, **passed, **own, "PYTHONUNBUFFERED": "1"}
+    names = set(re.findall(r"\$\{([A-Za-z_]\w*)", text))
+    inherited = {
+        name: value
+        for name, value in settings.environment.items()
+        if name.startswith(_INHERITED_PREFIXES) or name in names
+    }
+    own = settings.as_environment(*_connection_names(request.parameters))
+    return {**_HOME, **inherited, **own, "PYTHONUNBUFFERED": "1"}
 
 
-def _connections(parameters: Any) -> Iterator[str]:
+def _connection_names(parameters: Mapping[str, Any]) -> Iterator[str]:
     for name, value in parameters.items():
         if name == "connection" and isinstance(value, str):
             yield value
         elif isinstance(value, dict):
-            yield from _connections(value)
+            yield from _connection_names(value)
 
 
-def _left(engine: DockerEngine, job: _Job) -> Container | None:
-    """The container that an earlier try has left, if its result is still to come or is there."""
-    found = engine.find(job.container)
-    if found is None:
+def _find_earlier(engine: DockerEngine, job: _Job) -> Container | None:
+    """Return the container of an earlier try that runs or has a result, else None."""
+    container = engine.find(job.container)
+    if container is None:
         return None
-    if found.ended and found.state["ExitCode"]:
+    if container.ended and container.state["ExitCode"]:
         engine.remove(job.container)
         return None
-    log.info("an earlier try has started the container %s: it is followed", job.container)
-    return found
+    log.info("following the container %s of an earlier try", job.container)
+    return container
 
 
-def _made(engine: DockerEngine, job: _Job, where: Settings, docker: Docker, ti: Any) -> Container:
-    """A new container; or the one that somebody else has made for the same request meanwhile."""
+def _create(engine: DockerEngine, job: _Job, settings: Settings, docker: Docker, ti: Any) -> Container:
+    """Return a new container, or the one that another worker has just created for the same request."""
     image = docker.image or option("docker_image")
     request, result = container_file(job.digest, "request.json"), f"{secrets.token_hex(8)}.json"
     job.files.write(request, job.request.model_dump_json().encode())
-    job.heard_of()
-    address = f"{job.files.uri}/{container_file(job.digest, result)}"
-    made = engine.create(
+    job.send_heartbeat()
+    result_uri = f"{job.files.uri}/{container_file(job.digest, result)}"
+    created = engine.create(
         job.container,
         image=image,
         entrypoint=["ml-pipelines"],
-        command=["run-step", "--request", f"{job.files.uri}/{request}", "--result", address],
-        environment=container_environment(job.request, where),
+        command=["run-step", "--request", f"{job.files.uri}/{request}", "--result", result_uri],
+        environment=container_environment(job.request, settings),
         labels=_labels(job, result, ti),
-        # As the worker's user, whose files are then everybody's; never as root.
+        # The user of the worker, so that workers can read and remove the files; never root.
         user=f"{os.getuid()}:{os.getgid()}" if os.getuid() else None,
-        working_dir="/tmp",  # noqa: S108  the container's own
+        working_dir="/tmp",  # noqa: S108  inside the container
         limits={
             "mem_limit": docker.memory_bytes,
             "memswap_limit": docker.memory_bytes,
             "nano_cpus": int(docker.cpus * 1e9),
             "network_mode": option("docker_network") or None,
-            "binds": [each.strip() for each in option("docker_volumes").split(",") if each.strip()],
+            "binds": [volume.strip() for volume in option("docker_volumes").split(",") if volume.strip()],
         },
     )
-    if made:
+    if created:
         log.info("container %s of %s: %s, %s CPUs", job.container, image, docker.memory, f"{docker.cpus:g}")
-    found = engine.find(job.container)
-    if found is None:
-        raise _gone()
-    return found
+    container = engine.find(job.container)
+    if container is None:
+        raise _missing_error()
+    return container
 
 
 def _labels(job: _Job, result: str, ti: Any) -> dict[str, str]:
-    who = job.request.identity
-    patience = max(ABANDONED, 2 * (ti.task.retry_delay or timedelta(0)))
-    said = {
+    identity = job.request.identity
+    orphan_age = max(ORPHAN_AGE, 2 * (ti.task.retry_delay or timedelta(0)))
+    labels = {
         "store": job.request.store,
-        "pipeline": who.pipeline,
-        "run": who.run_id,
-        "task": who.task_id,
-        "map_index": who.map_index,
+        "pipeline": identity.pipeline,
+        "run": identity.run_id,
+        "task": identity.task_id,
+        "step": job.request.step,
+        "map_index": identity.map_index,
         "try": ti.try_number,
         "job": job.digest,
         "result": result,
-        "patience": patience.total_seconds(),
+        "orphan_age": orphan_age.total_seconds(),
     }
-    return {f"{LABEL}.{name}": str(value) for name, value in said.items()}
+    return {f"{LABEL}.{name}": str(value) for name, value in labels.items()}
 
 
-def _reap(engine: DockerEngine, mine: _Job) -> None:
-    """Remove the containers of the same store that nobody follows any more, running or not."""
-    for each in engine.labelled(f"{LABEL}.store={mine.request.store}"):
-        job = each.labels[f"{LABEL}.job"]
-        if job == mine.digest:
+def _remove_orphans(engine: DockerEngine, job: _Job) -> None:
+    """Remove the containers of the same store without a recent heartbeat, running or not."""
+    for container in engine.labelled(f"{LABEL}.store={job.request.store}"):
+        digest = container.labels[f"{LABEL}.job"]
+        if digest == job.digest:
             continue
-        entry = mine.files.stat(container_file(job, "followed"))
-        silent = datetime.now(UTC) - (entry.modified if entry else each.created)
-        if silent.total_seconds() > float(each.labels[f"{LABEL}.patience"]):
-            log.warning("the container %s is removed: nobody has followed it for %s", each.name, silent)
-            engine.remove(each.name)
+        heartbeat = job.files.stat(container_file(digest, "followed"))
+        age = datetime.now(UTC) - (heartbeat.modified if heartbeat else container.created)
+        if age.total_seconds() > float(container.labels[f"{LABEL}.orphan_age"]):
+            log.warning("the container %s is removed: its last heartbeat was %s ago", container.name, age)
+            engine.remove(container.name)
 
 
 def _follow(engine: DockerEngine, job: _Job) -> dict[str, Any]:
-    """The engine's state of a container that has ended; empty if it is gone."""
-    told, beaten, answered = "", float("-inf"), time.monotonic()
+    """Copy the log until the container has ended, and return its state; empty if the container is gone."""
+    last_line, last_beat, last_answer = "", float("-inf"), time.monotonic()
     while True:
-        if time.monotonic() - beaten > _HEARTBEAT_SECONDS:
-            job.heard_of()
-            beaten = time.monotonic()
+        if time.monotonic() - last_beat > _HEARTBEAT_SECONDS:
+            job.send_heartbeat()
+            last_beat = time.monotonic()
         try:
-            found = engine.find(job.container)
-            if found is None:
+            container = engine.find(job.container)
+            if container is None:
                 return {}
-            for at, line in engine.log_after(job.container, told):
-                told = at
+            for stamp, line in engine.log_after(job.container, last_line):
+                last_line = stamp
                 log.info("%s", line)
-            answered = time.monotonic()
+            last_answer = time.monotonic()
         except ServiceUnavailable:
-            # An engine or a proxy that is started again.
-            if time.monotonic() - answered > _ENGINE_AWAY_SECONDS:
+            # An engine or a proxy may be restarting.
+            if time.monotonic() - last_answer > ENGINE_RESTART_SECONDS:
                 raise
         else:
-            if found.ended:
-                return found.state
-        time.sleep(_POLL_SECONDS)
+            if container.ended:
+                return container.state
+        time.sleep(POLL_SECONDS)
 
 
-def _result(document: bytes | None, state: dict[str, Any], docker: Docker) -> StepResult:
-    """What came of a container.
+def _parse(document: bytes | None, state: dict[str, Any], docker: Docker) -> StepResult:
+    """Return the result of a container.
 
     Raises:
-        PipelineError: the step's error, or why there is no result.
+        PipelineError: the error of the step, or the reason for a missing result.
     """
     if document is not None:
         try:
             return parse_result(document)
         except ValueError as exc:
-            raise _unreadable(exc) from exc
+            raise _unreadable_error(exc) from exc
     if not state:
-        raise _gone()
-    raise _broken(state, docker)
+        raise _missing_error()
+    raise _exit_error(state, docker)
 
 
-def _broken(state: dict[str, Any], docker: Docker) -> PipelineError:
+def _exit_error(state: dict[str, Any], docker: Docker) -> PipelineError:
     code = state["ExitCode"]
     if state["OOMKilled"]:
         return RequestError(
-            "the step needs more memory than its container may have",
+            "the step needs more memory than the limit of its container",
             expected=f"at most {docker.memory}",
             got=f"killed by the kernel, exit code {code}",
             fix="raise memory under runtime.<task>.docker in the declaration",
         )
+    signal = ", killed from outside" if code == _SIGKILL_EXIT_CODE else ""
     return TransientError(
-        "the step's container has ended without a result",
+        "the container of the step ended without a result",
         expected="a result, or an error of the step",
-        got=f"exit code {code}{', killed from outside' if code == _KILLED else ''} {state.get('Error', '')}".strip(),
-        fix="see its last lines in this log",
+        got=f"exit code {code}{signal} {state.get('Error', '')}".strip(),
+        fix="read the last lines of the container in this log",
     )
 
 
-def _gone() -> TransientError:
+def _missing_error() -> TransientError:
     return TransientError(
-        "the step's container is gone",
-        expected="a container that runs until it has left a result",
-        got="none, and no result",
-        fix="nothing, if it was removed on purpose; another try starts a new one",
+        "the container of the step is gone",
+        expected="a container that runs until it has written a result",
+        got="no container and no result",
+        fix="nothing, if it was removed on purpose; a retry starts a new container",
     )
 
 
-def _unreadable(exc: ValueError) -> RequestError:
+def _unreadable_error(exc: ValueError) -> RequestError:
     return RequestError(
-        "the step's container has left something else than a result",
-        expected="the document of this version",
+        "the container of the step has written a result that can't be read",
+        expected="a result of this version",
         got=str(exc),
-        fix="build the training image from the version that the workers have",
+        fix="build the training image from the version of the workers",
     )

@@ -1,7 +1,7 @@
-"""Decide which version of a model serves, from any DAG: promote one, go back to an earlier one, watch over it.
+"""Operators that promote a model version, roll back to an earlier one, or record external changes, for any DAG.
 
-Both changes are verified as a deployment is, and written into the ledger. The first try chooses the version; a retry,
-or the task when it is cleared, goes on with that one.
+A promotion and a rollback run the same smoke test as a deployment, and the ledger records them. The first try selects
+the version. A retry, also of a cleared task, continues with the same version.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 __all__ = ["PromoteModelOperator", "RollbackModelOperator", "WatchRegistryOperator"]
 
-_CHOICE = "ml_pipelines_version"
+_SELECTED = "ml_pipelines_version"  # key in the task's state
 
 
-class _ServeOperator(BaseOperator):
-    """Lets a version serve that a subclass chooses; see there."""
+class _ChangeChampionOperator(BaseOperator):
+    """Make the version that a subclass selects the champion."""
 
     operator_extra_links: Sequence[BaseOperatorLink] = (ModelVersionLink(),)
 
@@ -48,51 +48,55 @@ class _ServeOperator(BaseOperator):
         self.model, self.reason, self.mlflow_conn_id = model, reason, mlflow_conn_id
 
     @abstractmethod
-    def choose(self, services: Services) -> ModelVersion:
-        """The version that is to serve."""
+    def select(self, services: Services) -> ModelVersion:
+        """Return the new champion."""
 
     @abstractmethod
-    def change(self, services: Services, choose: Callable[[Registry], ModelVersion], identity: Identity) -> LedgerEntry:
-        """Let it serve, and write that down."""
+    def change(self, services: Services, select: Callable[[Registry], ModelVersion], identity: Identity) -> LedgerEntry:
+        """Deploy the version and return the ledger entry."""
 
     def execute(self, context: Context) -> dict[str, JsonValue]:
-        """Verify the version, move the aliases, write the ledger's entry.
+        """Run the smoke test of the version, move the aliases and write the ledger entry.
 
         Returns:
-            `model`, `version`, which serves now, and `previous_version`, None if there is none.
+            `model`, `version` (the new champion) and `previous_version`, None if the model has none.
 
         Raises:
-            RegistryError: there is no such version, or it was not registered by a pipeline.
+            RegistryError: the version does not exist, or no pipeline registered it.
             ArtifactCorrupt: the registry serves other bytes than were registered.
-            VerificationFailed: the model does not predict what it predicted when it was trained.
-            ServiceUnavailable: a server does not answer; worth another try.
+            VerificationFailed: the model's predictions differ from those at its training.
+            ServiceUnavailable: a server does not answer. A retry can succeed.
         """
         services = ConnectedServices(airflow_settings(self.mlflow_conn_id))
-        chosen: list[ModelVersion] = []
+        selected: list[ModelVersion] = []
 
-        def choose(registry: Registry) -> ModelVersion:
-            chosen.append(_chosen(context, lambda: self.choose(services), registry))
-            return chosen[-1]
+        def select(registry: Registry) -> ModelVersion:
+            selected.append(_select_once(context, lambda: self.select(services), registry))
+            return selected[-1]
 
-        details = self.change(services, choose, _identity(context)).details
-        told = {"model": self.model, **{name: getattr(details, name) for name in ("version", "previous_version")}}
-        self.log.info("%(model)s: version %(version)s serves, the previous one is %(previous_version)s", told)
-        if chosen[-1].url:
-            context["ti"].xcom_push(key=ModelVersionLink.xcom_key, value=chosen[-1].url)
-        _tell(context, self, {**told, "reason": self.reason})
-        return told
+        details = self.change(services, select, _identity(context)).details
+        values: dict[str, JsonValue] = {
+            "model": self.model,
+            "version": details.version,
+            "previous_version": details.previous_version,
+        }
+        self.log.info("%(model)s: champion is version %(version)s, previous is %(previous_version)s", values)
+        if selected[-1].url:
+            context["ti"].xcom_push(key=ModelVersionLink.xcom_key, value=selected[-1].url)
+        _add_event(context, self, {**values, "reason": self.reason})
+        return values
 
 
-class PromoteModelOperator(_ServeOperator):
-    """Makes a version the champion; the champion before it becomes `previous`.
+class PromoteModelOperator(_ChangeChampionOperator):
+    """Make a version the champion without a gate. The earlier champion becomes `previous`.
 
     Args:
         model: name in the registry.
-        version: to promote.
-        from_alias: to promote the version that this alias points to, if no version is given.
-        reason: for the ledger and the asset's event.
+        version: number of the version.
+        from_alias: alias of the version; used if `version` is None.
+        reason: reason for the ledger and the asset event.
         mlflow_conn_id: Airflow connection to MLflow; by default that of `[ml_pipelines] mlflow_conn_id`.
-        options: as for every operator. With `outlets=[model_asset(model)]` DAGs that wait for the model are started.
+        options: arguments of every operator. `outlets=[model_asset(model)]` starts the DAGs scheduled on the model.
     """
 
     template_fields: Sequence[str] = ("model", "version", "from_alias", "reason", "mlflow_conn_id")
@@ -110,31 +114,31 @@ class PromoteModelOperator(_ServeOperator):
         super().__init__(model=model, reason=reason, mlflow_conn_id=mlflow_conn_id, **options)
         self.version, self.from_alias = version, from_alias
 
-    def choose(self, services: Services) -> ModelVersion:
-        """The given version, or that of the alias."""
+    def select(self, services: Services) -> ModelVersion:
+        """Return the version of the number, else of the alias."""
         registry = services.registry
         if self.version is not None:
             return version_by_number(registry, self.model, str(self.version))
-        fix = "register a version first, or give `version`"
+        fix = "register a version first, or set `version`"
         return version_by_alias(registry, self.model, self.from_alias, fix=fix)
 
-    def change(self, services: Services, choose: Callable[[Registry], ModelVersion], identity: Identity) -> LedgerEntry:
-        """Without asking the gate."""
-        reason = self.reason or f"task {identity.task_id} of {identity.pipeline} promotes it without a gate"
-        return promote(services, self.model, choose, reason=reason, identity=identity)
+    def change(self, services: Services, select: Callable[[Registry], ModelVersion], identity: Identity) -> LedgerEntry:
+        """Promote the version."""
+        reason = self.reason or f"task {identity.task_id} of {identity.pipeline} promoted it without a gate"
+        return promote(services, self.model, select, reason=reason, identity=identity)
 
 
-class RollbackModelOperator(_ServeOperator):
-    """Makes an earlier version the champion again; the one that served becomes `previous`.
+class RollbackModelOperator(_ChangeChampionOperator):
+    """Make an earlier version the champion again. The current champion becomes `previous`.
 
-    The model that served is not promoted again by itself: a training that gives the same model is held.
+    A training that produces the version that was rolled back is held for approval.
 
     Args:
         model: name in the registry.
-        to: a version, or `previous` for the champion before today's.
-        reason: for the ledger and the asset's event.
+        to: number of the version, or `previous` for the champion before the current one.
+        reason: reason for the ledger and the asset event.
         mlflow_conn_id: Airflow connection to MLflow; by default that of `[ml_pipelines] mlflow_conn_id`.
-        options: as for every operator. With `outlets=[model_asset(model)]` DAGs that wait for the model are started.
+        options: arguments of every operator. `outlets=[model_asset(model)]` starts the DAGs scheduled on the model.
     """
 
     template_fields: Sequence[str] = ("model", "to", "reason", "mlflow_conn_id")
@@ -151,23 +155,23 @@ class RollbackModelOperator(_ServeOperator):
         super().__init__(model=model, reason=reason, mlflow_conn_id=mlflow_conn_id, **options)
         self.to = to
 
-    def choose(self, services: Services) -> ModelVersion:
-        """The version to go back to."""
+    def select(self, services: Services) -> ModelVersion:
+        """Return the version to roll back to."""
         return rollback_version(services, self.model, str(self.to))
 
-    def change(self, services: Services, choose: Callable[[Registry], ModelVersion], identity: Identity) -> LedgerEntry:
-        """Go back."""
-        reason = self.reason or f"task {identity.task_id} of {identity.pipeline} goes back"
-        return roll_back(services, self.model, choose, reason=reason, identity=identity)
+    def change(self, services: Services, select: Callable[[Registry], ModelVersion], identity: Identity) -> LedgerEntry:
+        """Roll back to the version."""
+        reason = self.reason or f"task {identity.task_id} of {identity.pipeline} rolled back"
+        return roll_back(services, self.model, select, reason=reason, identity=identity)
 
 
 class WatchRegistryOperator(BaseOperator):
-    """Writes it into the ledger if the champion of a model was moved outside, in MLflow's pages say; once a move.
+    """Record champions that were changed outside the pipelines, for example in MLflow's UI, once per change.
 
     Args:
         mlflow_conn_id: Airflow connection to MLflow; by default that of `[ml_pipelines] mlflow_conn_id`.
-        options: as for every operator. With an :class:`airflow.sdk.AssetAlias` in `outlets`, DAGs that wait for the
-            model are started.
+        options: arguments of every operator. An :class:`airflow.sdk.AssetAlias` in `outlets` starts the DAGs
+            scheduled on the model.
     """
 
     template_fields: Sequence[str] = ("mlflow_conn_id",)
@@ -177,35 +181,35 @@ class WatchRegistryOperator(BaseOperator):
         self.mlflow_conn_id = mlflow_conn_id
 
     def execute(self, context: Context) -> dict[str, str]:
-        """Look at every model that the ledger knows.
+        """Compare the champion of every model in the ledger with the ledger.
 
         Returns:
-            What has happened, by model.
+            A sentence by model, for each model that was changed.
         """
         services = ConnectedServices(airflow_settings(self.mlflow_conn_id))
-        found: dict[str, str] = {}
+        sentences: dict[str, str] = {}
         for model in services.ledger.models():
             # Without the model lock first: a running deployment does not delay the watcher.
             if find_external_change(services.registry, services.ledger, model) is None:
                 continue
             with services.ledger.lock(model):
-                note = record_external_change(services, model)
-            if note is not None:
-                found[model] = note.sentence
-                self.log.warning("%s: %s", model, note.sentence)
-                version = note.champion.version if note.champion else None
-                _tell(context, self, {"model": model, "version": version, "reason": note.sentence})
-        return found
+                change = record_external_change(services, model)
+            if change is not None:
+                sentences[model] = change.sentence
+                self.log.warning("%s: %s", model, change.sentence)
+                version = change.champion.version if change.champion else None
+                _add_event(context, self, {"model": model, "version": version, "reason": change.sentence})
+        return sentences
 
 
-def _tell(context: Context, task: BaseOperator, told: dict[str, JsonValue]) -> None:
-    """Say with an event of the model's asset what has become of it, if the task has that or an alias as an outlet."""
-    asset = model_asset(str(told["model"]))
+def _add_event(context: Context, task: BaseOperator, extra: dict[str, JsonValue]) -> None:
+    """Add an event of the model's asset if that, or an alias, is an outlet of the task."""
+    asset = model_asset(str(extra["model"]))
     for outlet in task.outlets:
         if isinstance(outlet, AssetAlias):
-            context["outlet_events"][outlet].add(asset, extra=told)
+            context["outlet_events"][outlet].add(asset, extra=extra)
         elif outlet == asset:
-            context["outlet_events"][asset].extra = told
+            context["outlet_events"][asset].extra = extra
 
 
 def _identity(context: Context) -> Identity:
@@ -214,14 +218,15 @@ def _identity(context: Context) -> Identity:
     return Identity(pipeline=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, run_url=run_url or None)
 
 
-def _chosen(context: Context, choose: Callable[[], ModelVersion], registry: Registry) -> ModelVersion:
-    """The version that the first try has chosen: the aliases that a choice looks at are those that the task moves.
+def _select_once(context: Context, select: Callable[[], ModelVersion], registry: Registry) -> ModelVersion:
+    """Return the version that the first try selected.
 
-    Kept in the task's state, which outlives the try.
+    The task moves the aliases that a selection depends on, so a retry could select another version. Airflow keeps the
+    state of a task between its tries.
     """
     state: Any = context["task_state_store"]
-    if kept := state.get(_CHOICE):
-        return version_by_number(registry, kept["model"], kept["version"])
-    version = choose()
-    state.set(_CHOICE, {"model": version.model, "version": version.version})
+    if selected := state.get(_SELECTED):
+        return version_by_number(registry, selected["model"], selected["version"])
+    version = select()
+    state.set(_SELECTED, {"model": version.model, "version": version.version})
     return version

@@ -59,7 +59,7 @@ def test_the_store_is_the_configured_one(monkeypatch: pytest.MonkeyPatch) -> Non
     assert airflow_settings().store == "s3://bucket/store"
 
 
-def test_the_bound_of_memory_is_the_configured_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_have_the_configured_cells_per_group(monkeypatch: pytest.MonkeyPatch) -> None:
     assert airflow_settings().cells_per_group == 800_000
     monkeypatch.setenv("AIRFLOW__ML_PIPELINES__CELLS_PER_GROUP", "5000")
     assert airflow_settings().cells_per_group == 5000
@@ -69,12 +69,12 @@ def test_the_bound_of_memory_is_the_configured_one(monkeypatch: pytest.MonkeyPat
     assert caught.value.where == "[ml_pipelines] cells_per_group"
 
 
-def test_mlflow_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
     assert airflow_settings().tracking_uri == "http://mlflow:5000"
 
 
-def test_a_connection_to_mlflow_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_connection_takes_precedence_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
     monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_DEFAULT", json.dumps({"conn_type": "generic", "host": "http://other:1"}))
     assert airflow_settings().tracking_uri == "http://other:1"
@@ -82,7 +82,7 @@ def test_a_connection_to_mlflow_goes_before_the_environment(monkeypatch: pytest.
     assert airflow_settings().tracking_uri == "http://mlflow:5000"
 
 
-def test_a_connection_that_is_asked_for_by_name_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_connection_of_an_operator_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
@@ -92,7 +92,7 @@ def test_a_connection_that_is_asked_for_by_name_must_be_there(monkeypatch: pytes
         airflow_settings("nowhere")
 
 
-def test_the_connection_tells_all_of_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_connection_has_ui_and_token(monkeypatch: pytest.MonkeyPatch) -> None:
     extra = {"ui_url": "http://localhost:5000", "token": SECRET}
     connection = {"conn_type": "mlflow", "host": "mlflow", "port": 5000, "extra": json.dumps(extra)}
     monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_DEFAULT", json.dumps(connection))
@@ -103,13 +103,13 @@ def test_the_connection_tells_all_of_mlflow(monkeypatch: pytest.MonkeyPatch) -> 
     assert "MLFLOW_TRACKING_TOKEN" not in os.environ
 
 
-def test_a_connection_to_mlflow_without_a_host_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_connection_without_a_host_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_DEFAULT", json.dumps({"conn_type": "mlflow"}))
     with pytest.raises(PipelineError, match="the connection has no host"):
         airflow_settings()
 
 
-def test_a_dvc_connection_is_what_a_source_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dvc_connection_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
     connection = {"conn_type": "dvc", "host": "https://git/data.git", "password": SECRET}
     monkeypatch.setenv("AIRFLOW_CONN_DATA", json.dumps(connection))
     settings = airflow_settings()
@@ -117,28 +117,28 @@ def test_a_dvc_connection_is_what_a_source_takes(monkeypatch: pytest.MonkeyPatch
     assert json.loads(settings.connections["data"]) == expected
     assert SECRET not in repr(settings)
     monkeypatch.delenv("AIRFLOW_CONN_DATA")
-    assert "data" in settings.connections  # it was looked up already
+    assert "data" in settings.connections  # the first look-up is kept
 
 
-@pytest.mark.parametrize("kind", ["docker", "unknown"])
-def test_a_connection_of_another_kind_has_no_rows(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    connection = {"conn_type": kind, "host": "somewhere", "login": "u", "password": SECRET}
+@pytest.mark.parametrize("conn_type", ["docker", "unknown"])
+def test_connection_of_another_type_raises(monkeypatch: pytest.MonkeyPatch, conn_type: str) -> None:
+    connection = {"conn_type": conn_type, "host": "somewhere", "login": "u", "password": SECRET}
     monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps(connection))
-    with pytest.raises(SourceError, match="the connection 'other' is none that rows can be read from") as caught:
+    with pytest.raises(SourceError, match="the connection 'other' has a type that is not a data source") as caught:
         airflow_settings().connections["other"]
-    assert caught.value.got == f"type {kind}"
+    assert caught.value.got == f"type {conn_type}"
 
 
-def test_a_connection_becomes_an_sqlalchemy_url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_database_connection_is_an_sqlalchemy_url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     connection = {"conn_type": "postgres", "host": "db", "login": "u", "password": SECRET, "schema": "sales"}
     monkeypatch.setenv("AIRFLOW_CONN_SALES", json.dumps(connection))
     settings = airflow_settings()
-    # Which driver it names depends on what is installed.
+    # The driver depends on the installed packages.
     assert re.fullmatch(rf"postgresql(\+\w+)?://u:{SECRET}@db/sales", settings.connections["sales"])
     assert SECRET not in repr(settings)
 
 
-def test_a_connection_that_is_not_there_is_a_missing_name() -> None:
+def test_missing_connection_raises_key_error() -> None:
     connections = airflow_settings().connections
     with pytest.raises(KeyError, match="nowhere"):
         connections["nowhere"]

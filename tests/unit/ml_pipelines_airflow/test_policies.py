@@ -27,30 +27,30 @@ with DAG("churn", schedule=None, default_args={{"sla": {sla}}}) as dag:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def _defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW__ML_PIPELINES__SLA_DEADLINES", raising=False)
 
 
-def bagged(folder: Path, sla: str = "timedelta(hours=4)", more: str = "") -> DagBag:
+def make_bag(folder: Path, sla: str = "timedelta(hours=4)", more: str = "") -> DagBag:
     folder.mkdir(exist_ok=True)
     (folder / "churn.py").write_text(DAG_FILE.format(sla=sla, more=more))
     return DagBag(str(folder))
 
 
-def test_airflow_finds_the_policies() -> None:
+def test_policies_have_an_entry_point() -> None:
     (entry,) = entry_points(group="airflow.policy")
     assert entry.load() is policies
 
 
 @pytest.mark.filterwarnings("error")
-def test_any_dag_that_airflow_reads_gets_its_deadlines_without_a_warning(tmp_path: Path) -> None:
-    bag = bagged(tmp_path)
+def test_dag_with_an_sla_gets_a_deadline_without_a_warning(tmp_path: Path) -> None:
+    bag = make_bag(tmp_path)
     assert (bag.import_errors, bag.captured_warnings) == ({}, {})
-    assert [each.interval for each in bag.dags["churn"].deadline] == [timedelta(hours=4)]
+    assert [deadline.interval for deadline in bag.dags["churn"].deadline] == [timedelta(hours=4)]
 
 
 @pytest.mark.filterwarnings("error:The SLA feature:UserWarning")
-def test_a_declared_sla_goes_the_same_way() -> None:
+def test_declared_sla_becomes_a_deadline() -> None:
     (deadline,) = DagBag(str(DAGS)).dags["ml_training_pipeline"].deadline
     assert deadline.interval == timedelta(hours=4)
     assert deadline.callback.kwargs["upstream"]["request_approval"] == ["evaluate_model"]
@@ -58,25 +58,25 @@ def test_a_declared_sla_goes_the_same_way() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:another:UserWarning")
-def test_other_warnings_of_a_dag_file_are_still_said(tmp_path: Path) -> None:
-    # A folder for each: Python may have kept the bytecode of a file that is as large and of the same second.
-    bag = bagged(tmp_path / "1", more='warnings.warn("another", stacklevel=1)\nwarnings.filterwarnings("default")')
+def test_other_warnings_of_a_dag_file_are_kept(tmp_path: Path) -> None:
+    # Two folders: Python reuses the bytecode of a file of equal size and time.
+    bag = make_bag(tmp_path / "1", more='warnings.warn("another", stacklevel=1)\nwarnings.filterwarnings("default")')
     assert bag.captured_warnings == {}
-    bag = bagged(tmp_path / "2", more='warnings.filterwarnings("default")\nwarnings.warn("another", stacklevel=1)')
-    ((said,),) = bag.captured_warnings.values()
-    assert said.endswith("UserWarning: another")
+    bag = make_bag(tmp_path / "2", more='warnings.filterwarnings("default")\nwarnings.warn("another", stacklevel=1)')
+    ((warning,),) = bag.captured_warnings.values()
+    assert warning.endswith("UserWarning: another")
 
 
 @pytest.mark.filterwarnings("default:The SLA feature:UserWarning")
-def test_switched_off_airflow_says_what_it_always_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disabled_policy_leaves_the_warning_of_airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__ML_PIPELINES__SLA_DEADLINES", "False")
     with pytest.warns(UserWarning, match="The SLA feature is removed"):
-        bag = bagged(tmp_path)
+        bag = make_bag(tmp_path)
     assert bag.dags["churn"].deadline is None
 
 
-def test_a_wrong_sla_is_the_import_error_of_its_file(tmp_path: Path) -> None:
-    bag = bagged(tmp_path, "4")
+def test_invalid_sla_is_an_import_error(tmp_path: Path) -> None:
+    bag = make_bag(tmp_path, "4")
     assert bag.dags == {}
     (error,) = bag.import_errors.values()
     assert error.startswith(
@@ -84,33 +84,33 @@ def test_a_wrong_sla_is_the_import_error_of_its_file(tmp_path: Path) -> None:
     )
 
 
-def test_the_time_that_a_file_may_take_is_left_to_others() -> None:
+def test_import_timeout_is_the_default() -> None:
     assert get_dagbag_import_timeout(dag_file_path="any.py") == 30.0
 
 
 def imported(code: str) -> set[str]:
-    ran = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", f"{code}; import sys; print(*sys.modules, sep='\\n')"],
         capture_output=True,
         text=True,
         check=True,
     )
-    return set(ran.stdout.splitlines())
+    return set(process.stdout.splitlines())
 
 
-def test_every_process_of_airflow_loads_the_policies_but_not_what_they_need() -> None:
+def test_airflow_imports_the_policies_without_their_dependencies() -> None:
     loaded = imported("import airflow")
     assert "ml_pipelines_airflow.policies" in loaded
     assert not {"ml_pipelines", "ml_pipelines_airflow.sla.deadlines", "ml_pipelines_airflow.sla.lateness"} & loaded
 
 
-def test_a_file_without_an_sla_needs_little() -> None:
+def test_dag_file_without_an_sla_imports_little() -> None:
     loaded = imported("import airflow.settings; airflow.settings.get_dagbag_import_timeout('any.py')")
     assert "ml_pipelines_airflow.sla.argument" in loaded
     assert not {"ml_pipelines", "ml_pipelines_airflow.sla.deadlines", "ml_pipelines_airflow.sla.lateness"} & loaded
 
 
-def test_a_file_with_an_sla_needs_nothing_heavy(tmp_path: Path) -> None:
+def test_dag_file_with_an_sla_imports_no_heavy_package(tmp_path: Path) -> None:
     (tmp_path / "churn.py").write_text(DAG_FILE.format(sla="timedelta(hours=4)", more=""))
     code = f"from airflow.dag_processing.dagbag import DagBag; assert DagBag({str(tmp_path)!r}).dags"
     before, loaded = imported("from airflow.dag_processing.dagbag import DagBag; DagBag('/nowhere')"), imported(code)

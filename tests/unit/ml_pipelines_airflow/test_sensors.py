@@ -17,41 +17,41 @@ IDENTITY = Identity(pipeline="churn", run_id="r", task_id="register")
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> FakeRegistry:
-    made = FakeRegistry()
+    registry = FakeRegistry()
     for number in range(2):
-        made.register("churn", TrackedModel("run", f"models:/m-{number}"), ARTIFACT, IDENTITY, {})
+        registry.register("churn", TrackedModel("run", f"models:/m-{number}"), ARTIFACT, IDENTITY, {})
     monkeypatch.setattr(sensors, "airflow_settings", lambda connection: connection)
-    monkeypatch.setattr(sensors, "ConnectedServices", lambda connection: SimpleNamespace(registry=made))
-    return made
+    monkeypatch.setattr(sensors, "ConnectedServices", lambda connection: SimpleNamespace(registry=registry))
+    return registry
 
 
-def poked(**options: Any) -> tuple[bool, Any]:
-    found = ModelAliasSensor(task_id="wait", model="churn", **options).poke({})
-    return found.is_done, found.xcom_value
+def poke(**options: Any) -> tuple[bool, Any]:
+    value = ModelAliasSensor(task_id="wait", model="churn", **options).poke({})
+    return value.is_done, value.xcom_value
 
 
-def test_it_waits_for_the_alias(registry: FakeRegistry) -> None:
-    assert poked() == (False, None)
+def test_sensor_waits_for_the_alias(registry: FakeRegistry) -> None:
+    assert poke() == (False, None)
     registry.set_alias("churn", "2", "champion")
-    assert poked() == (True, {"model": "churn", "alias": "champion", "version": "2"})
-    assert poked(alias="challenger") == (False, None)
+    assert poke() == (True, {"model": "churn", "alias": "champion", "version": "2"})
+    assert poke(alias="challenger") == (False, None)
 
 
 @pytest.mark.parametrize(("version", "done"), [("1", False), (1, False), ("2", True), (2, True)])
-def test_it_waits_for_a_version(registry: FakeRegistry, version: str | int, done: bool) -> None:
+def test_sensor_waits_for_a_version(registry: FakeRegistry, version: str | int, done: bool) -> None:
     registry.set_alias("churn", "2", "champion")
-    assert poked(version=version)[0] is done
+    assert poke(version=version)[0] is done
 
 
-def test_a_registry_that_does_not_answer_is_asked_again(
+def test_sensor_continues_after_an_outage_of_the_registry(
     registry: FakeRegistry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry.down = True
-    assert poked() == (False, None)
-    assert "the registry does not answer, and will be asked again" in capsys.readouterr().out
+    assert poke() == (False, None)
+    assert "the registry does not answer" in capsys.readouterr().out
 
 
-def test_it_takes_no_slot_while_it_waits() -> None:
+def test_sensor_reschedules_by_default() -> None:
     sensor = ModelAliasSensor(task_id="wait", model="churn")
     assert sensor.mode == "reschedule"
     assert ModelAliasSensor(task_id="poke", model="churn", mode="poke").mode == "poke"

@@ -309,10 +309,10 @@ def test_dag_without_a_schedule_is_started_by_hand() -> None:
 
 
 def test_training_dag_reads_the_declaration_beside_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    paths: list[str] = []
+    paths: list[Path] = []
     monkeypatch.setattr(built, "load_spec", lambda path: paths.append(path) or PipelineSpec.model_validate(DECLARED))
     assert training_dag(str(tmp_path / "small.py")).dag_id == "small"
-    assert paths == [str(tmp_path / "small.yaml")]
+    assert paths == [tmp_path / "small.yaml"]
 
 
 def test_training_dag_names_a_missing_declaration(tmp_path: Path) -> None:

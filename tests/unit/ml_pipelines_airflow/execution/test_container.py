@@ -1,7 +1,8 @@
-"""The runtime beside an engine of the test's own. A real one is in tests/system."""
+"""Containers with a fake engine. A real engine is tested in tests/system."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -36,42 +37,42 @@ FAILED = DONE | {"ExitCode": 1}
 
 
 class DockerEngine:
-    """Containers that go through given states, one each time that they are looked at; None: the engine is away."""
+    """A fake engine. Each look-up of a container returns its next state; None stands for an unavailable engine."""
 
     def __init__(self, store: Path) -> None:
         self.store = store
         self.containers: dict[str, Any] = {}
-        self.course: list[State | None] = [RUNNING, DONE]
+        self.states: list[State | None] = [RUNNING, DONE]
         self.document: bytes | None = RESULT.model_dump_json().encode()
-        self.asked: list[dict[str, Any]] = []
+        self.created: list[dict[str, Any]] = []
         self.started: list[str] = []
         self.removed: list[str] = []
 
     def put(self, name: str, state: State, **labels: str) -> None:
-        told = {"job": name.removeprefix("ml-pipelines-"), "result": "result.json", "patience": "3600"} | labels
-        labels = {f"ml-pipelines.{key}": value for key, value in told.items()}
+        values = {"job": name.removeprefix("ml-pipelines-"), "result": "result.json", "orphan_age": "3600"} | labels
+        labels = {f"ml-pipelines.{key}": value for key, value in values.items()}
         self.containers[name] = Container(name, labels, state, datetime.now(UTC))
 
     def find(self, name: str) -> Container | None:
-        found = self.containers.get(name)
-        if found is None or name not in self.started:
-            return found
-        state = self.course.pop(0) if len(self.course) > 1 else self.course[0]
+        container = self.containers.get(name)
+        if container is None or name not in self.started:
+            return container
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         if state is None:
-            raise ServiceUnavailable("the engine is away")
+            raise ServiceUnavailable("the engine is unavailable")
         if state == DONE and self.document is not None:
             (self.store / "containers" / name.removeprefix("ml-pipelines-")).mkdir(parents=True, exist_ok=True)
-            job, file = found.labels["ml-pipelines.job"], found.labels["ml-pipelines.result"]
+            job, file = container.labels["ml-pipelines.job"], container.labels["ml-pipelines.result"]
             (self.store / "containers" / job / file).write_bytes(self.document)
-        return Container(name, found.labels, state, found.created)
+        return Container(name, container.labels, state, container.created)
 
     def labelled(self, label: str) -> list[Container]:
         return list(self.containers.values())
 
-    def create(self, name: str, **asked: Any) -> bool:
-        self.asked.append(asked)
+    def create(self, name: str, **options: Any) -> bool:
+        self.created.append(options)
         self.put(name, CREATED)
-        self.containers[name] = Container(name, asked["labels"], CREATED, datetime.now(UTC))
+        self.containers[name] = Container(name, options["labels"], CREATED, datetime.now(UTC))
         return True
 
     def start(self, name: str) -> None:
@@ -87,83 +88,94 @@ class DockerEngine:
 
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DockerEngine:
-    made = DockerEngine(tmp_path)
-    monkeypatch.setattr(runtime, "DockerEngine", lambda: made)
-    monkeypatch.setattr(runtime, "_POLL_SECONDS", 0)
-    return made
+    engine = DockerEngine(tmp_path)
+    monkeypatch.setattr(runtime, "DockerEngine", lambda: engine)
+    monkeypatch.setattr(runtime, "POLL_SECONDS", 0)
+    return engine
 
 
 @pytest.fixture
-def request_of(tmp_path: Path) -> Callable[..., StepRequest]:
-    def make(**parameters: Any) -> StepRequest:
+def make_request(tmp_path: Path) -> Callable[..., StepRequest]:
+    def make(step: str = "train", **parameters: Any) -> StepRequest:
         identity = Identity(pipeline="small", run_id="r", task_id="train_model", map_index=1)
-        return StepRequest(step="train", parameters=parameters, seed=1, store=f"file://{tmp_path}", identity=identity)
+        return StepRequest(step=step, parameters=parameters, seed=1, store=f"file://{tmp_path}", identity=identity)
 
     return make
 
 
 @pytest.fixture
-def run(engine: DockerEngine, request_of: Callable[..., StepRequest]) -> Callable[[], StepResult]:
-    def call() -> StepResult:
-        request = request_of()
+def run(engine: DockerEngine, make_request: Callable[..., StepRequest]) -> Callable[..., StepResult]:
+    def call(step: str = "train") -> StepResult:
+        request = make_request(step)
         task = SimpleNamespace(retry_delay=timedelta(hours=2), on_kill=None)
-        where = Settings(store=request.store, tracking_uri="http://mlflow")
-        return run_in_container(request, where, docker=Docker(memory="1g"), ti=SimpleNamespace(try_number=3, task=task))
+        settings = Settings(store=request.store, tracking_uri="http://mlflow")
+        return run_in_container(
+            request, settings, docker=Docker(memory="1g"), ti=SimpleNamespace(try_number=3, task=task)
+        )
 
     return call
 
 
 def name_of(request: StepRequest) -> str:
-    return runtime._Job.of(request).container
+    return f"ml-pipelines-{hashlib.sha256(request.model_dump_json().encode()).hexdigest()[:32]}"
 
 
-def test_the_container_is_asked_for_the_request_and_the_result_is_taken(
-    engine: DockerEngine, run: Callable[[], StepResult], request_of: Callable[..., StepRequest], tmp_path: Path
+def test_container_gets_the_request_and_returns_the_result(
+    engine: DockerEngine, run: Callable[..., StepResult], make_request: Callable[..., StepRequest], tmp_path: Path
 ) -> None:
     assert run() == RESULT
-    (asked,) = engine.asked
-    name = name_of(request_of())
-    step, request, path, result, address = asked["command"]
-    assert (asked["entrypoint"], step, request, result) == (["ml-pipelines"], "run-step", "--request", "--result")
-    assert StepRequest.model_validate_json(Path(path.removeprefix("file://")).read_bytes()) == request_of()
+    (options,) = engine.created
+    name = name_of(make_request())
+    step, request, path, result, address = options["command"]
+    assert (options["entrypoint"], step, request, result) == (["ml-pipelines"], "run-step", "--request", "--result")
+    assert StepRequest.model_validate_json(Path(path.removeprefix("file://")).read_bytes()) == make_request()
+    folder = f"file://{tmp_path}/containers/{name.removeprefix('ml-pipelines-')}"
+    assert address == f"{folder}/{options['labels']['ml-pipelines.result']}"
+    assert options["limits"].items() >= {"mem_limit": 2**30, "memswap_limit": 2**30, "nano_cpus": 10**9}.items()
     assert (
-        address
-        == f"file://{tmp_path}/containers/{name.removeprefix('ml-pipelines-')}/{asked['labels']['ml-pipelines.result']}"
+        options["labels"].items()
+        >= {"ml-pipelines.try": "3", "ml-pipelines.step": "train", "ml-pipelines.map_index": "1"}.items()
     )
-    assert asked["limits"].items() >= {"mem_limit": 2**30, "memswap_limit": 2**30, "nano_cpus": 10**9}.items()
-    assert asked["labels"].items() >= {"ml-pipelines.try": "3", "ml-pipelines.map_index": "1"}.items()
-    # An orphan is not taken for one before a retry can have come.
-    assert asked["labels"]["ml-pipelines.patience"] == str(4 * 3600.0)
-    assert asked["user"] == (f"{os.getuid()}:{os.getgid()}" if os.getuid() else None)
+    # Twice the retry delay: a retry comes before the container counts as an orphan.
+    assert options["labels"]["ml-pipelines.orphan_age"] == str(4 * 3600.0)
+    assert options["user"] == (f"{os.getuid()}:{os.getgid()}" if os.getuid() else None)
     assert (engine.started, engine.removed) == ([name], [name])
 
 
-def test_a_container_that_runs_is_not_started_twice(
-    engine: DockerEngine, run: Callable[[], StepResult], request_of: Callable[..., StepRequest]
+def test_steps_of_a_task_have_different_containers(engine: DockerEngine, run: Callable[..., StepResult]) -> None:
+    run("preprocess")
+    run("split")
+    assert len(set(engine.started)) == 2
+    assert [options["labels"]["ml-pipelines.step"] for options in engine.created] == ["preprocess", "split"]
+    assert len({options["labels"]["ml-pipelines.job"] for options in engine.created}) == 2
+
+
+def test_running_container_is_not_started_again(
+    engine: DockerEngine, run: Callable[..., StepResult], make_request: Callable[..., StepRequest]
 ) -> None:
-    engine.put(name := name_of(request_of()), RUNNING)
+    engine.put(name := name_of(make_request()), RUNNING)
     engine.started.append(name)
     assert run() == RESULT
-    assert (engine.asked, engine.started) == ([], [name])
+    assert (engine.created, engine.started) == ([], [name])
 
 
-def test_one_that_was_made_but_not_started_is_started(
-    engine: DockerEngine, run: Callable[[], StepResult], request_of: Callable[..., StepRequest]
+def test_created_container_is_started(
+    engine: DockerEngine, run: Callable[..., StepResult], make_request: Callable[..., StepRequest]
 ) -> None:
-    engine.put(name := name_of(request_of()), CREATED)
+    engine.put(name := name_of(make_request()), CREATED)
     assert run() == RESULT
-    assert (engine.asked, engine.started) == ([], [name])
+    assert (engine.created, engine.started) == ([], [name])
 
 
-def test_one_that_has_failed_is_replaced(
-    engine: DockerEngine, run: Callable[[], StepResult], request_of: Callable[..., StepRequest]
+def test_failed_container_is_replaced(
+    engine: DockerEngine, run: Callable[..., StepResult], make_request: Callable[..., StepRequest]
 ) -> None:
-    engine.put(name := name_of(request_of()), FAILED)
+    engine.put(name := name_of(make_request()), FAILED)
     assert run() == RESULT
-    assert (len(engine.asked), engine.removed) == (1, [name, name])
+    assert (len(engine.created), engine.removed) == (1, [name, name])
 
 
-def test_an_error_of_the_step_is_raised_as_it_is(engine: DockerEngine, run: Callable[[], StepResult]) -> None:
+def test_error_of_the_step_is_raised(engine: DockerEngine, run: Callable[..., StepResult]) -> None:
     engine.document = Failure.from_error(DataError("a single class", fix="more rows")).model_dump_json().encode()
     with pytest.raises(DataError, match="a single class"):
         run()
@@ -174,23 +186,23 @@ ENDS: dict[str, tuple[State, type[PipelineError], str, str]] = {
     "memory": (
         FAILED | {"OOMKilled": True, "ExitCode": 137},
         RequestError,
-        "the step needs more memory than its container may have",
+        "the step needs more memory than the limit of its container",
         "killed by the kernel, exit code 137",
     ),
     "killed": (
         FAILED | {"ExitCode": 137},
         TransientError,
-        "the step's container has ended without a result",
+        "the container of the step ended without a result",
         "exit code 137, killed from outside",
     ),
-    "broken": (FAILED, TransientError, "the step's container has ended without a result", "exit code 1"),
+    "broken": (FAILED, TransientError, "the container of the step ended without a result", "exit code 1"),
 }
 
 
-@pytest.mark.parametrize("how", ENDS)
-def test_an_end_without_a_result_is_told(engine: DockerEngine, run: Callable[[], StepResult], how: str) -> None:
-    state, kind, what, got = ENDS[how]
-    engine.course, engine.document = [RUNNING, state], None
+@pytest.mark.parametrize("end", ENDS)
+def test_exit_without_a_result_raises(engine: DockerEngine, run: Callable[..., StepResult], end: str) -> None:
+    state, kind, what, got = ENDS[end]
+    engine.states, engine.document = [RUNNING, state], None
     with pytest.raises(kind) as error:
         run()
     assert (type(error.value), error.value.what, error.value.got) == (kind, what, got)
@@ -198,58 +210,59 @@ def test_an_end_without_a_result_is_told(engine: DockerEngine, run: Callable[[],
     assert engine.containers == {}
 
 
-def test_a_result_of_another_version_is_told(engine: DockerEngine, run: Callable[[], StepResult]) -> None:
+def test_unreadable_result_raises(engine: DockerEngine, run: Callable[..., StepResult]) -> None:
     engine.document = b'{"outcome": "well"}'
-    with pytest.raises(RequestError, match="has left something else than a result") as error:
+    with pytest.raises(RequestError, match="can't be read"):
         run()
-    assert error.value.fix == "build the training image from the version that the workers have"
 
 
-def test_an_engine_that_is_away_for_a_moment_is_waited_for(engine: DockerEngine, run: Callable[[], StepResult]) -> None:
-    engine.course = [RUNNING, None, None, DONE]
+def test_short_outage_of_the_engine_is_tolerated(engine: DockerEngine, run: Callable[..., StepResult]) -> None:
+    engine.states = [RUNNING, None, None, DONE]
     assert run() == RESULT
 
 
-def test_an_engine_that_stays_away_leaves_the_container_to_the_next_try(
-    engine: DockerEngine, run: Callable[[], StepResult], monkeypatch: pytest.MonkeyPatch
+def test_long_outage_of_the_engine_keeps_the_container(
+    engine: DockerEngine, run: Callable[..., StepResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "_ENGINE_AWAY_SECONDS", 0)
-    engine.course = [RUNNING, None]
-    with pytest.raises(ServiceUnavailable, match="the engine is away"):
+    monkeypatch.setattr(runtime, "ENGINE_RESTART_SECONDS", 0)
+    engine.states = [RUNNING, None]
+    with pytest.raises(ServiceUnavailable, match="the engine is unavailable"):
         run()
     assert (len(engine.containers), engine.removed) == (1, [])
 
 
-def test_a_store_that_is_away_leaves_the_result_to_the_next_try(
-    engine: DockerEngine, run: Callable[[], StepResult], monkeypatch: pytest.MonkeyPatch
+def test_outage_of_the_store_keeps_the_container(
+    engine: DockerEngine, run: Callable[..., StepResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(self: object, name: str) -> bytes:
-        raise StoreUnavailable("the store is away")
+    def read(self: object, name: str) -> bytes:
+        raise StoreUnavailable("the store is unavailable")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ml_pipelines.store.filesystems.local.LocalFileSystem.read", away)
+        patch.setattr("ml_pipelines.store.filesystems.local.LocalFileSystem.read", read)
         with pytest.raises(StoreUnavailable):
             run()
     assert engine.removed == []
     assert run() == RESULT
-    assert len(engine.asked) == 1
+    assert len(engine.created) == 1
 
 
-@pytest.mark.parametrize(("hours", "reaped"), [(0.5, False), (2, True)])
-def test_what_nobody_follows_is_removed(
-    engine: DockerEngine, run: Callable[[], StepResult], tmp_path: Path, hours: float, reaped: bool
+@pytest.mark.parametrize(("hours", "removed"), [(0.5, False), (2, True)])
+def test_orphans_are_removed(
+    engine: DockerEngine, run: Callable[..., StepResult], tmp_path: Path, hours: float, removed: bool
 ) -> None:
     engine.put("ml-pipelines-other", RUNNING)
-    followed = tmp_path / "containers" / "other" / "followed"
-    followed.parent.mkdir(parents=True)
-    followed.touch()
+    heartbeat = tmp_path / "containers" / "other" / "followed"
+    heartbeat.parent.mkdir(parents=True)
+    heartbeat.touch()
     moment = (datetime.now(UTC) - timedelta(hours=hours)).timestamp()
-    os.utime(followed, (moment, moment))
+    os.utime(heartbeat, (moment, moment))
     run()
-    assert ("ml-pipelines-other" in engine.removed) == reaped
+    assert ("ml-pipelines-other" in engine.removed) == removed
 
 
-def test_a_container_gets_what_it_needs_and_nothing_else(request_of: Callable[..., StepRequest]) -> None:
+def test_container_environment_has_only_variables_of_the_systems_and_the_request(
+    make_request: Callable[..., StepRequest],
+) -> None:
     worker = {
         "DATA_TOKEN": "d",
         "AWS_SECRET_ACCESS_KEY": "a",
@@ -258,20 +271,20 @@ def test_a_container_gets_what_it_needs_and_nothing_else(request_of: Callable[..
         "AIRFLOW__CORE__FERNET_KEY": "f",
         "PATH": "/bin",
     }
-    where = Settings(
+    settings = Settings(
         store="s3://b/store",
         tracking_uri="http://mlflow",
         tracking_variables={"MLFLOW_TRACKING_TOKEN": "t"},
         connections={"crm": "sqlite://", "other": "o"},
         environment=worker,
     )
-    given = container_environment(request_of(source={"url": "${DATA_TOKEN:-x}/y", "connection": "crm"}), where)
+    variables = container_environment(make_request(source={"url": "${DATA_TOKEN:-x}/y", "connection": "crm"}), settings)
     assert (
-        given.items()
+        variables.items()
         >= {
             "AWS_SECRET_ACCESS_KEY": "a",
             "DATA_TOKEN": "d",
-            "HOME": "/tmp",  # noqa: S108  the container's own
+            "HOME": "/tmp",  # noqa: S108  inside the container
             "MLFLOW_TRACKING_TOKEN": "t",
             "MLFLOW_TRACKING_URI": "http://mlflow",
             "ML_PIPELINES_CONNECTION_CRM": "sqlite://",
@@ -279,4 +292,4 @@ def test_a_container_gets_what_it_needs_and_nothing_else(request_of: Callable[..
             "OPENBLAS_CORETYPE": "Haswell",
         }.items()
     )
-    assert not given.keys() & {"AIRFLOW__CORE__FERNET_KEY", "PATH", "ML_PIPELINES_CONNECTION_OTHER"}
+    assert not variables.keys() & {"AIRFLOW__CORE__FERNET_KEY", "PATH", "ML_PIPELINES_CONNECTION_OTHER"}

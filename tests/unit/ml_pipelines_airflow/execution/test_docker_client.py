@@ -14,7 +14,7 @@ from ml_pipelines_airflow.local.processes import find_free_port
 
 
 class Answers(BaseHTTPRequestHandler):
-    """An engine's API that is there, and answers everything else with one code."""
+    """An engine's API that answers all requests but two with one status code."""
 
     code: ClassVar[int] = 500
 
@@ -24,10 +24,10 @@ class Answers(BaseHTTPRequestHandler):
         elif self.path.endswith("/version"):
             self.answer(200, {"ApiVersion": "1.44", "MinAPIVersion": "1.24"})
         else:
-            self.answer(self.code, {"message": "it is so"})
+            self.answer(self.code, {"message": "the message"})
 
     def do_POST(self) -> None:
-        self.answer(self.code, {"message": "it is so"})
+        self.answer(self.code, {"message": "the message"})
 
     def do_DELETE(self) -> None:
         self.do_POST()
@@ -49,55 +49,53 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[DockerEngine]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{server.server_port}")
-        monkeypatch.setattr("ml_pipelines_airflow.execution.docker_client._registry", lambda: None)
-        made = DockerEngine()
-        yield made
-        made._client.close()
+        monkeypatch.setattr("ml_pipelines_airflow.execution.docker_client.registry_connection", lambda: None)
+        engine = DockerEngine()
+        yield engine
+        engine.close()
         server.shutdown()
 
 
-def test_an_engine_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_engine_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     address = f"tcp://127.0.0.1:{find_free_port()}"
     monkeypatch.setenv("DOCKER_HOST", address)
-    monkeypatch.setattr("ml_pipelines_airflow.execution.docker_client._registry", lambda: None)
+    monkeypatch.setattr("ml_pipelines_airflow.execution.docker_client.registry_connection", lambda: None)
     with pytest.raises(ServiceUnavailable) as error:
         DockerEngine()
     assert (error.value.what, error.value.where) == ("the Docker engine does not answer", address)
-    assert error.value.fix == "see that it runs and that the worker may use it; DOCKER_HOST says where it is"
 
 
-def test_a_fault_of_the_engine_is_worth_another_try(engine: DockerEngine) -> None:
+def test_internal_error_of_the_engine_is_transient(engine: DockerEngine) -> None:
     for call in (lambda: engine.find("a"), lambda: engine.start("a"), lambda: engine.remove("a")):
-        with pytest.raises(ServiceUnavailable, match="the Docker engine has a fault") as error:
+        with pytest.raises(ServiceUnavailable, match="internal error") as error:
             call()
-        assert (error.value.where, error.value.got) == (engine.where, "it is so")
-        assert error.value.fix == "see the engine's own log"
+        assert (error.value.where, error.value.got) == (engine.address, "the message")
 
 
-def test_what_the_engine_refuses_is_not(engine: DockerEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As a proxy of its socket does.
+def test_rejected_request_is_permanent(engine: DockerEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A proxy of the socket can answer so.
     monkeypatch.setattr(Answers, "code", 403)
-    with pytest.raises(RequestError, match="the Docker engine does not take the container") as error:
+    with pytest.raises(RequestError, match="the Docker engine rejects the container") as error:
         engine.create("a", image="i", limits={})
-    assert error.value.got == "it is so"
+    assert error.value.got == "the message"
     assert "docker_network and docker_volumes" in error.value.fix
 
 
-def test_a_container_that_is_gone_is_none(engine: DockerEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_container_is_none(engine: DockerEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Answers, "code", 404)
     assert engine.find("a") is None
     engine.remove("a")
 
 
-def test_somebody_else_may_have_made_it(engine: DockerEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_create_returns_false_for_an_existing_container(engine: DockerEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Answers, "code", 409)
     assert not engine.create("a", image="i", limits={})
     engine.remove("a")
 
 
-def test_a_connection_that_is_not_complete_is_told(engine: DockerEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ml_pipelines_airflow.execution.docker_client._registry", lambda: "docker_default")
+def test_incomplete_registry_connection_raises(engine: DockerEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ml_pipelines_airflow.execution.docker_client.registry_connection", lambda: "docker_default")
     monkeypatch.setenv("AIRFLOW_CONN_DOCKER_DEFAULT", '{"conn_type": "docker", "host": "registry.example.com"}')
-    with pytest.raises(RequestError, match="the connection to the registry is not complete") as error:
+    with pytest.raises(RequestError, match="the connection to the image registry is incomplete") as error:
         DockerEngine()
     assert error.value.where == "connection 'docker_default'"

@@ -1,4 +1,4 @@
-"""Promote and roll back, with a registry in memory; in a running Airflow: tests/integration/airflow."""
+"""Promotion and rollback with a registry in memory. In a running Airflow: tests/integration/airflow."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IDENTITY = Identity(pipeline="churn", run_id="r", task_id="register")
 
 
 class Services(FakeServices):
-    """A model answers what its bytes were trained to; nothing is loaded."""
+    """Services with a fixed prediction in smoke tests; no model is loaded."""
 
     answer = 0.5
 
@@ -36,20 +36,20 @@ class Services(FakeServices):
 
 @pytest.fixture
 def services(monkeypatch: pytest.MonkeyPatch) -> Services:
-    """Three versions of `churn`: 1 was the champion before 2; 3 is the challenger. The ledger knows of none."""
-    made = Services()
+    """Three versions of `churn`: 1 is `previous`, 2 the champion and 3 the challenger. The ledger is empty."""
+    services = Services()
     for number in range(3):
         data = b"model %d" % number
-        made.tracking.files[f"models:/m-{number}"] = data
-        artifact = made.put(data, kind="model")
-        training = made.put(json.dumps({"smoke": {"predictions": [0.5]}}).encode(), kind="json")
+        services.tracking.files[f"models:/m-{number}"] = data
+        artifact = services.put(data, kind="model")
+        training = services.put(json.dumps({"smoke": {"predictions": [0.5]}}).encode(), kind="json")
         tags = {TRAINING_TAG: training.model_dump_json()}
-        made.registry.register("churn", TrackedModel("run", f"models:/m-{number}"), artifact, IDENTITY, tags)
+        services.registry.register("churn", TrackedModel("run", f"models:/m-{number}"), artifact, IDENTITY, tags)
     for alias, number in {"previous": "1", "champion": "2", "challenger": "3"}.items():
-        made.registry.set_alias("churn", number, alias)
+        services.registry.set_alias("churn", number, alias)
     monkeypatch.setattr(operators, "airflow_settings", lambda connection: connection)
-    monkeypatch.setattr(operators, "ConnectedServices", lambda connection: made)
-    return made
+    monkeypatch.setattr(operators, "ConnectedServices", lambda connection: services)
+    return services
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def registry(services: Services) -> FakeRegistry:
 
 
 class State(dict[str, Any]):
-    """What survives a retry."""
+    """The state of a task, which Airflow keeps for retries."""
 
     def set(self, key: str, value: Any) -> None:
         self[key] = value
@@ -71,7 +71,7 @@ class Events(dict[Any, Any]):
         return self.setdefault(asset, event)
 
 
-def a_context(state: State | None = None, run_id: str = "monday") -> Any:
+def make_context(state: State | None = None, run_id: str = "monday") -> Any:
     pushed: dict[str, Any] = {}
     ti = SimpleNamespace(
         xcom_push=lambda *, key, value: pushed.update({key: value}),
@@ -96,29 +96,33 @@ def rollback(**options: Any) -> RollbackModelOperator:
     return RollbackModelOperator(task_id="rollback", model="churn", **options)
 
 
-def test_the_challenger_is_promoted(registry: FakeRegistry) -> None:
-    done = promote().execute(a_context())
+def test_promote_deploys_the_challenger_by_default(registry: FakeRegistry) -> None:
+    done = promote().execute(make_context())
     assert done == {"model": "churn", "version": "3", "previous_version": "2"}
     assert aliases(registry) == {"champion": "3", "previous": "2"}
 
 
 @pytest.mark.parametrize("version", [1, "1"])
-def test_a_version_is_promoted(registry: FakeRegistry, version: int | str) -> None:
-    assert promote(version=version).execute(a_context())["version"] == "1"
+def test_promote_deploys_a_version(registry: FakeRegistry, version: int | str) -> None:
+    assert promote(version=version).execute(make_context())["version"] == "1"
     assert aliases(registry) == {"champion": "1", "previous": "2", "challenger": "3"}
 
 
-def test_today_s_champion_is_promoted_without_a_change(services: Services) -> None:
+def test_promote_of_the_champion_changes_no_alias(services: Services) -> None:
     before = aliases(services.registry)
     for _ in range(2):
-        assert promote(version="2").execute(a_context()) == {"model": "churn", "version": "2", "previous_version": "1"}
+        assert promote(version="2").execute(make_context()) == {
+            "model": "churn",
+            "version": "2",
+            "previous_version": "1",
+        }
     assert aliases(services.registry) == before
     assert [entry.details.version for entry in services.ledger.entries("churn")] == ["2"]
 
 
-def test_a_change_is_written_down(services: Services) -> None:
-    promote().execute(a_context())
-    rollback(reason="complaints").execute(a_context(run_id="tuesday"))
+def test_ledger_records_promotion_and_rollback(services: Services) -> None:
+    promote().execute(make_context())
+    rollback(reason="complaints").execute(make_context(run_id="tuesday"))
     rolled_back, promoted = services.ledger.entries("churn")
     assert (promoted.pipeline, promoted.run_id, promoted.run_url) == (
         "ops",
@@ -126,7 +130,7 @@ def test_a_change_is_written_down(services: Services) -> None:
         "http://airflow/dags/ops/runs/monday",
     )
     assert promoted.decision.outcome == "promoted"
-    assert promoted.decision.reason == "task t of ops promotes it without a gate"
+    assert "task t of ops" in promoted.decision.reason
     third, second = (services.registry.by_version("churn", number) for number in ("3", "2"))
     assert promoted.details == RunDetails(version="3", previous_version="2", sha256=third.artifact.sha256)
     assert (rolled_back.decision.outcome, rolled_back.decision.reason) == ("rolled_back", "complaints")
@@ -138,159 +142,157 @@ def test_a_change_is_written_down(services: Services) -> None:
         withdrawn=RolledBackVersion(version="3", sha256=third.artifact.sha256),
     )
     assert list(rolled_back_models(services.ledger, "churn")) == [third.artifact.sha256]
-    promote(version="3").execute(a_context(run_id="wednesday"))
+    promote(version="3").execute(make_context(run_id="wednesday"))
     assert rolled_back_models(services.ledger, "churn") == {}
 
 
 @pytest.mark.parametrize("operator", [promote(version="1"), rollback()])
-def test_a_model_that_predicts_something_else_does_not_serve(services: Services, operator: Any) -> None:
+def test_failed_smoke_test_changes_nothing(services: Services, operator: Any) -> None:
     before = aliases(services.registry)
     services.answer = 0.7
     with pytest.raises(
         VerificationFailed, match="the predictions of the registered model differ from those at training"
     ):
-        operator.execute(a_context())
+        operator.execute(make_context())
     assert aliases(services.registry) == before
     assert services.ledger.entries("churn") == ()
 
 
-def test_a_version_without_a_training_record_does_not_serve(services: Services) -> None:
+def test_version_without_a_training_record_raises(services: Services) -> None:
     versions = services.registry.versions["churn"]
     versions[0] = replace(versions[0], tags={})
     with pytest.raises(RegistryError, match="version 1 has no training record") as caught:
-        rollback().execute(a_context())
+        rollback().execute(make_context())
     assert (caught.value.got, caught.value.where) == ("no such tag", "model churn, version 1")
     assert caught.value.fix.startswith("train and register the model with a pipeline")
 
 
-def test_what_serves_already_is_nothing_to_go_back_to(services: Services) -> None:
-    promote(version="2").execute(a_context())
+def test_rollback_to_the_champion_raises(services: Services) -> None:
+    promote(version="2").execute(make_context())
     with pytest.raises(RegistryError, match="version 2 is the champion already"):
-        rollback(to="2").execute(a_context(run_id="tuesday"))
+        rollback(to="2").execute(make_context(run_id="tuesday"))
 
 
-def test_a_champion_that_was_moved_outside_is_noted_once(services: Services) -> None:
+def test_external_change_is_recorded_once(services: Services) -> None:
     from airflow.sdk import AssetAlias
 
-    watch = WatchRegistryOperator(task_id="look", outlets=[AssetAlias("moved")])
-    assert watch.execute(a_context()) == {}
-    promote().execute(a_context())
-    assert watch.execute(a_context()) == {}
+    watch = WatchRegistryOperator(task_id="check", outlets=[AssetAlias("moved")])
+    assert watch.execute(make_context()) == {}
+    promote().execute(make_context())
+    assert watch.execute(make_context()) == {}
     services.ledger.record(IDENTITY, Decision(outcome="held", model="churn", reason="so"), RunDetails())
     services.registry.set_alias("churn", "1", "champion")
-    context = a_context()
+    context = make_context()
     sentence = "the alias champion was changed externally, from version 3 to version 1"
     assert watch.execute(context) == {"churn": sentence}
     (event,) = context["outlet_events"].values()
     assert event.added == {"churn": {"model": "churn", "version": "1", "reason": sentence}}
-    assert watch.execute(a_context()) == {}
-    note = services.ledger.entries("churn")[0]
-    assert (note.decision.outcome, note.decision.reason, note.pipeline) == ("external_change", sentence, "registry")
-    assert (note.details.version, note.details.previous_version) == ("1", "3")
+    assert watch.execute(make_context()) == {}
+    entry = services.ledger.entries("churn")[0]
+    assert (entry.decision.outcome, entry.decision.reason, entry.pipeline) == ("external_change", sentence, "registry")
+    assert (entry.details.version, entry.details.previous_version) == ("1", "3")
     services.registry.drop_alias("churn", "champion")
-    assert watch.execute(a_context()) == {
+    assert watch.execute(make_context()) == {
         "churn": "the alias champion was changed externally, from version 1 to no version"
     }
-    assert watch.execute(a_context()) == {}
+    assert watch.execute(make_context()) == {}
 
 
-def test_a_run_that_has_not_come_to_its_entry_is_nobody_outside(services: Services) -> None:
-    promote(version="2").execute(a_context())
-    services.registry.set_alias("churn", "3", "champion")  # as its run does, which records it later
-    assert WatchRegistryOperator(task_id="look").execute(a_context()) == {}
+def test_change_of_a_running_training_is_not_external(services: Services) -> None:
+    promote(version="2").execute(make_context())
+    services.registry.set_alias("churn", "3", "champion")  # a running training records it later
+    assert WatchRegistryOperator(task_id="check").execute(make_context()) == {}
 
 
-def test_after_a_move_outside_the_previous_one_has_to_be_named(services: Services) -> None:
-    promote(version="2").execute(a_context())
+def test_rollback_after_an_external_change_needs_a_version(services: Services) -> None:
+    promote(version="2").execute(make_context())
     services.ledger.record(IDENTITY, Decision(outcome="held", model="churn", reason="so"), RunDetails())
     services.registry.set_alias("churn", "3", "champion")
     with pytest.raises(RegistryError, match="the previous version is ambiguous") as caught:
-        rollback().execute(a_context(run_id="tuesday"))
+        rollback().execute(make_context(run_id="tuesday"))
     assert caught.value.got == "the alias champion was changed externally, from version 2 to version 3"
-    rollback(to="1").execute(a_context(run_id="tuesday"))
+    rollback(to="1").execute(make_context(run_id="tuesday"))
     outcomes = [entry.decision.outcome for entry in services.ledger.entries("churn")]
     assert outcomes == ["rolled_back", "external_change", "held", "promoted"]
 
 
-def test_the_champion_before_serves_again(registry: FakeRegistry) -> None:
-    done = rollback(reason="complaints").execute(a_context())
+def test_rollback_deploys_the_previous_champion(registry: FakeRegistry) -> None:
+    done = rollback(reason="complaints").execute(make_context())
     assert done == {"model": "churn", "version": "1", "previous_version": "2"}
     assert aliases(registry) == {"champion": "1", "previous": "2", "challenger": "3"}
 
 
 @pytest.mark.parametrize("operator", [promote, rollback])
 @pytest.mark.parametrize("calls", range(3))
-def test_a_try_that_was_interrupted_anywhere_is_finished_by_the_next(
+def test_retry_completes_an_interrupted_change(
     services: Services, monkeypatch: pytest.MonkeyPatch, operator: Any, calls: int
 ) -> None:
-    promote(version="2").execute(a_context(run_id="before"))
+    promote(version="2").execute(make_context(run_id="before"))
     registry = services.registry
     state, left, set_alias = State(), [calls], registry.set_alias
 
-    def interrupted(*arguments: str) -> None:
+    def failing_set_alias(*arguments: str) -> None:
         if left[0] == 0:
             raise ServiceUnavailable("pulled the plug")
         left[0] -= 1
         set_alias(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "set_alias", interrupted)
+        patch.setattr(registry, "set_alias", failing_set_alias)
         if calls < 2:
             with pytest.raises(ServiceUnavailable, match="pulled the plug"):
-                operator().execute(a_context(state))
-        else:  # it had done everything, and was killed before it could say so
-            operator().execute(a_context(state))
-    done = operator().execute(a_context(state))
+                operator().execute(make_context(state))
+        else:  # the task was killed after its last change
+            operator().execute(make_context(state))
+    done = operator().execute(make_context(state))
     assert len(services.ledger.entries("churn")) == 2
-    wanted = "3" if operator is promote else "1"
-    assert done == {"model": "churn", "version": wanted, "previous_version": "2"}
-    assert (aliases(registry)["champion"], aliases(registry)["previous"]) == (wanted, "2")
+    expected = "3" if operator is promote else "1"
+    assert done == {"model": "churn", "version": expected, "previous_version": "2"}
+    assert (aliases(registry)["champion"], aliases(registry)["previous"]) == (expected, "2")
 
 
 @pytest.mark.parametrize("operator", [promote(version="1"), rollback(), rollback(to="1")])
-def test_other_bytes_do_not_serve(registry: FakeRegistry, operator: Any) -> None:
+def test_altered_model_file_changes_nothing(registry: FakeRegistry, operator: Any) -> None:
     before = aliases(registry)
     registry.files["models:/m-0"] = b"forged"
     with pytest.raises(ArtifactCorrupt, match="the registry returns another file than was registered"):
-        operator.execute(a_context())
+        operator.execute(make_context())
     assert aliases(registry) == before
 
 
-NO_ALIAS = "no version has the alias staging\n  where: model churn\n  fix: register a version first, or give `version`"
-NO_VERSION = "there is no version 9\n  where: model churn\n  fix: name a version that the registry lists"
+NO_ALIAS = "no version has the alias staging"
+NO_VERSION = "there is no version 9"
 
 
 @pytest.mark.parametrize(
     ("operator", "text"),
     [(promote(from_alias="staging"), NO_ALIAS), (promote(version=9), NO_VERSION), (rollback(to="9"), NO_VERSION)],
 )
-def test_a_version_that_is_not_there_is_told(registry: FakeRegistry, operator: Any, text: str) -> None:
+def test_missing_version_raises(registry: FakeRegistry, operator: Any, text: str) -> None:
     with pytest.raises(RegistryError) as caught:
-        operator.execute(a_context())
-    assert str(caught.value) == text
+        operator.execute(make_context())
+    assert (caught.value.what, caught.value.where) == (text, "model churn")
 
 
-def test_without_a_champion_before_there_is_nothing_to_go_back_to(registry: FakeRegistry) -> None:
+def test_rollback_without_a_previous_version_raises(registry: FakeRegistry) -> None:
     registry.drop_alias("churn", "previous")
     with pytest.raises(RegistryError, match="no version has the alias previous"):
-        rollback().execute(a_context())
+        rollback().execute(make_context())
 
 
-def test_the_model_s_asset_tells_it_if_it_is_an_outlet(registry: FakeRegistry) -> None:
-    context, asset, other = a_context(), model_asset("churn"), model_asset("other")
+def test_asset_event_describes_the_change_if_the_asset_is_an_outlet(registry: FakeRegistry) -> None:
+    context, asset, other = make_context(), model_asset("churn"), model_asset("other")
     done = rollback(reason="complaints", outlets=[asset, other]).execute(context)
-    assert {each.name: event.extra for each, event in context["outlet_events"].items()} == {
+    assert {outlet.name: event.extra for outlet, event in context["outlet_events"].items()} == {
         "churn": {**done, "reason": "complaints"}
     }
-    context = a_context()
+    context = make_context()
     promote(outlets=[other]).execute(context)
     assert context["outlet_events"] == {}
 
 
-def test_a_task_links_to_the_version_if_there_is_a_page(
-    registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    context = a_context()
+def test_task_links_to_the_page_of_the_version(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = make_context()
     promote(version="1").execute(context)
     assert context["ti"].pushed == {}
     url = "http://mlflow/#/models/churn/versions/1"
@@ -300,11 +302,11 @@ def test_a_task_links_to_the_version_if_there_is_a_page(
     assert [link.name for link in PromoteModelOperator.operator_extra_links] == ["Model version"]
 
 
-@pytest.mark.parametrize("kind", [PromoteModelOperator, RollbackModelOperator])
-def test_they_are_templates_and_take_no_positions(kind: Any) -> None:
+@pytest.mark.parametrize("operator_class", [PromoteModelOperator, RollbackModelOperator])
+def test_operators_have_templates_and_keyword_arguments_only(operator_class: Any) -> None:
     with pytest.raises(TypeError):
-        kind("t", "churn")
+        operator_class("t", "churn")
     with DAG("d", schedule=None):
-        task = kind(task_id="t", model="{{ params.model }}")
+        task = operator_class(task_id="t", model="{{ params.model }}")
     assert {"model", "mlflow_conn_id"} <= set(task.template_fields)
     assert all(hasattr(task, name) for name in task.template_fields)
