@@ -1,4 +1,4 @@
-"""A package as it is installed now: where it is, in which version, and whether it is all there."""
+"""The installed state of a package: its folder, its version, and whether its files match the installer's record."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ __all__ = [
 
 PROVIDER_PACKAGE = "ml_pipelines_airflow"
 PROVIDER_DISTRIBUTION = "airflow-provider-ml-pipelines"
-LONGEST_VERSION = 100
+MAX_VERSION_CHARACTERS = 100
 DIGEST_CHARACTERS = 12
 
 
 @dataclass(frozen=True)
 class PackageFiles:
-    """What a bundle copies.
+    """The files that a bundle copies.
 
     Attributes:
         package: import name.
-        source: the folder that is copied.
-        below: what the copy's folder is called, from the copy's root; as in the distribution's RECORD.
+        source: folder of the files.
+        prefix: path of the folder in the copy, and in the distribution's RECORD.
     """
 
     package: str
     source: Path
-    below: str
+    prefix: str
 
     def names(self) -> list[str]:
-        """The files, relative to the source, in order; without what Python has compiled."""
+        """Return the paths of the files relative to the source, sorted and without bytecode."""
         return sorted(
             str(Path(folder, file).relative_to(self.source))
             for folder, file in _walk(self.source)
@@ -62,11 +62,11 @@ class PackageFiles:
 
 @dataclass(frozen=True)
 class FileStamps:
-    """What tells, without reading it, whether content has changed.
+    """The state of files in the file system. Equal stamps mean that no file has changed.
 
     Attributes:
-        stamps: of every file and folder.
-        changed: when one of them changed last, in seconds since 1970.
+        stamps: path, size, modification time and inode of every file and folder.
+        changed: time of the last change in seconds since 1970.
     """
 
     stamps: tuple[tuple[str, int, int, int], ...]
@@ -74,89 +74,92 @@ class FileStamps:
 
 
 def package_files(package: str, folder: str) -> PackageFiles:
-    """Find a package's content.
+    """Return the files of an installed package; of this provider, only those of its DAGs.
+
+    Args:
+        package: import name.
+        folder: folder of the DAGs in the package.
 
     Raises:
-        RequestError: the package is not installed, or the folder is not in it.
+        RequestError: the package is not installed, or does not contain the folder.
     """
     location = _location(package)
-    found = location / folder
+    dags = location / folder
     if package == PROVIDER_PACKAGE:
-        # In a checkout the DAGs are not in the package; the wheel puts them there.
-        found = found if found.is_dir() else location.parents[1] / folder
-    if not found.is_dir():
+        # Only the wheel has the DAGs in the package; a checkout has them beside it.
+        dags = dags if dags.is_dir() else location.parents[1] / folder
+    if not dags.is_dir():
         raise RequestError(
             f"the package {package!r} has no folder {folder!r}",
             where=str(location),
             expected="a folder with DAG files",
-            got=", ".join(sorted(each.name for each in location.iterdir() if each.is_dir())) or "no folder at all",
-            fix="name the folder in the bundle's kwargs, and see that the wheel contains it",
+            got=", ".join(sorted(path.name for path in location.iterdir() if path.is_dir())) or "no folder",
+            fix="set `folder` in the bundle's kwargs, and check that the wheel contains it",
         )
     return (
-        PackageFiles(package, found, f"{package}/{folder}")
+        PackageFiles(package, dags, f"{package}/{folder}")
         if package == PROVIDER_PACKAGE
         else PackageFiles(package, location, package)
     )
 
 
-def file_stamps(content: PackageFiles) -> FileStamps:
-    """What the file system says of content, and of the folder beside it that tells of distributions."""
-    found = [Path(folder, file) for folder, file in _walk(content.source) if not file.endswith(".pyc")]
+def file_stamps(files: PackageFiles) -> FileStamps:
+    """Return the stamps of the files, and of the folder beside them that contains the distributions' metadata."""
+    paths = [Path(folder, name) for folder, name in _walk(files.source) if not name.endswith(".pyc")]
     stamps, changed = [], 0.0
-    for path in sorted([*found, content.source.parent]):
+    for path in sorted([*paths, files.source.parent]):
         stat = path.stat()
         stamps.append((str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino))
         changed = max(changed, stat.st_ctime)
     return FileStamps(tuple(stamps), changed)
 
 
-def package_version(content: PackageFiles) -> tuple[str, bool]:
-    """The version's name, and whether the files are what the installer has recorded.
+def package_version(files: PackageFiles) -> tuple[str, bool]:
+    """Return the version of the files, and whether they match the installer's record.
 
-    The name is that of a folder, of the distribution's version and a digest of the files' names and bytes.
+    The version consists of the distribution's version and a digest of the names and bytes of all files.
     """
     digests = {
-        f"{content.below}/{name}": hashlib.sha256((content.source / name).read_bytes()).digest()
-        for name in content.names()
+        f"{files.prefix}/{name}": hashlib.sha256((files.source / name).read_bytes()).digest() for name in files.names()
     }
-    whole = hashlib.sha256(b"".join(name.encode() + b"\0" + digest for name, digest in digests.items()))
-    found = _distribution(content.package)
-    recorded = found is not None and _recorded(found, content.below, digests)
-    return format_version(found.version if found else "0", whole.hexdigest()), recorded
+    digest = hashlib.sha256(b"".join(name.encode() + b"\0" + content for name, content in digests.items()))
+    distribution = _distribution(files.package)
+    recorded = distribution is not None and _matches_record(distribution, files.prefix, digests)
+    return format_version(distribution.version if distribution else "0", digest.hexdigest()), recorded
 
 
 def format_version(version: str, digest: str) -> str:
-    """A name that any file system takes, and a person understands."""
-    return f"{re.sub(r'[^A-Za-z0-9.+!]', '_', version)[:LONGEST_VERSION]}-{digest[:DIGEST_CHARACTERS]}"
+    """Return a version that is a valid folder name in any file system."""
+    return f"{re.sub(r'[^A-Za-z0-9.+!]', '_', version)[:MAX_VERSION_CHARACTERS]}-{digest[:DIGEST_CHARACTERS]}"
 
 
 def _walk(root: Path) -> Iterator[tuple[str, str]]:
-    """Every folder, with an empty name, and every file."""
+    """Yield every folder with an empty name, and every file."""
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if name != "__pycache__"]
         yield folder, ""
-        yield from ((folder, name) for name in files if Path(folder, name).exists())  # unlike a link to nowhere
+        yield from ((folder, name) for name in files if Path(folder, name).exists())  # no broken links
 
 
 def _location(package: str) -> Path:
-    """The folder of an installed package; a bundle's copies, which may be on `sys.path` too, do not count."""
+    """Return the folder of an installed package, and not that of a bundle's copy on `sys.path`."""
     importlib.invalidate_caches()
     storage: Path = get_bundle_storage_root_path()  # type: ignore[no-untyped-call]  # no types here
-    places = [entry for entry in sys.path if not Path(entry).is_relative_to(storage)]
-    spec = PathFinder.find_spec(package, places) or find_spec(package)
-    found = [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
-    if not found or found[0].is_relative_to(storage):
+    path = [entry for entry in sys.path if not Path(entry).is_relative_to(storage)]
+    spec = PathFinder.find_spec(package, path) or find_spec(package)
+    folders = [Path(location) for location in (spec and spec.submodule_search_locations) or ()]
+    if not folders or folders[0].is_relative_to(storage):
         raise RequestError(
             f"the package {package!r} is not installed",
             where=sys.prefix,
-            expected="a package, as an import statement names it",
+            expected="the import name of a package",
             got="a module that is no package" if spec else "",
-            fix=_did_you_mean(package),
+            fix=_suggestion(package),
         )
-    return found[0]
+    return folders[0]
 
 
-def _did_you_mean(package: str) -> str:
+def _suggestion(package: str) -> str:
     near = get_close_matches(package, importlib.metadata.packages_distributions(), 1)
     return f"did you mean {near[0]!r}?" if near else "install it where Airflow runs"
 
@@ -165,21 +168,21 @@ def _distribution(package: str) -> importlib.metadata.Distribution | None:
     try:
         return importlib.metadata.distribution(PROVIDER_DISTRIBUTION if package == PROVIDER_PACKAGE else package)
     except importlib.metadata.PackageNotFoundError:
-        # A distribution of another name; to find it, those of all others are read too.
+        # The distribution has another name than the package. This search reads the metadata of all distributions.
         names = importlib.metadata.packages_distributions().get(package)
         return importlib.metadata.distribution(names[0]) if names else None
 
 
-def _recorded(found: importlib.metadata.Distribution, below: str, digests: Mapping[str, bytes]) -> bool:
-    """Whether every file that the installer has put there is there; of an editable install there is none."""
-    record = found.read_text("RECORD")
+def _matches_record(distribution: importlib.metadata.Distribution, prefix: str, digests: Mapping[str, bytes]) -> bool:
+    """Return whether every recorded file is unchanged. An editable install records no files of the package."""
+    record = distribution.read_text("RECORD")
     if record is None:
-        return False  # it comes last
-    listed = [(row[0], row[1]) for row in csv.reader(record.splitlines()) if row and row[0].startswith(f"{below}/")]
+        return False  # installers write RECORD last
+    rows = [(row[0], row[1]) for row in csv.reader(record.splitlines()) if row and row[0].startswith(f"{prefix}/")]
     return all(
-        hashed == f"sha256={_base64(digests.get(name, b''))}"
-        for name, hashed in listed
-        if hashed and not name.endswith(".pyc")
+        digest == f"sha256={_base64(digests.get(name, b''))}"
+        for name, digest in rows
+        if digest and not name.endswith(".pyc")
     )
 
 

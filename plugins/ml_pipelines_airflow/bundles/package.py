@@ -1,8 +1,8 @@
-"""DAGs out of an installed package, versioned: a run ends on the version that it began with.
+"""A versioned DAG bundle from an installed package: a run ends with the version that it started with.
 
-What is installed is copied, whole, to a folder of its own version below Airflow's bundle storage, and DAGs are read
-from there. Installing another version makes another copy; a run that is pinned to the first goes on reading the first,
-its DAG file and the modules of its package alike. Airflow removes copies that have not been used for long.
+The bundle copies the installed files into a folder of their version below Airflow's bundle storage, and Airflow reads
+the DAGs from the copy. Another installed version gets another copy. A run that is pinned to the first version continues
+with the first copy, for its DAG file and for the modules of the package. Airflow removes copies that are not used.
 """
 
 from __future__ import annotations
@@ -32,54 +32,56 @@ from ml_pipelines_airflow.bundles.installed import (
 
 __all__ = ["PackageDagBundle"]
 
-# A package that is not what its installer has recorded is still being installed, or was changed by hand.
 QUIET_SECONDS = 5.0
-LONGEST_WAIT_SECONDS = 30.0
-# A copy takes seconds; what is older was left by a process that died.
-LEFT_OVER_SECONDS = 3600.0
+"""Time without changes after which files that differ from the installer's record are served."""
+MAX_WAIT_SECONDS = 30.0
+"""Maximum wait for an installation to end."""
+ABANDONED_SECONDS = 3600.0
+"""Age of an unfinished copy after which its process has died; a copy takes seconds."""
 UNFINISHED = ".unfinished-"
+"""Prefix of unfinished copies."""
 
 
 class PackageDagBundle(BaseDagBundle):
     """The DAGs in a folder of an installed package.
 
-    A version is the distribution's version and a digest of the files, such as `1.4.0-3f2a91bc07de`: a wheel that was
-    built again under the same number is another version.
+    A version consists of the distribution's version and a digest of the files, such as `1.4.0-3f2a91bc07de`. A wheel
+    that was built again with the same number is another version.
 
     Args:
-        package: import name, top level. Ours by default, of which only the DAGs are copied: this provider is loaded by
-            Airflow itself and can't be there twice.
-        folder: where the DAGs are, below the package.
-        options: what every bundle takes: `name`, `version`, `refresh_interval` in seconds, `view_url_template`.
+        package: import name of the top-level package. By default this provider, of which only the DAGs are copied:
+            Airflow itself imports the provider, which therefore can't have two versions in a process.
+        folder: folder of the DAGs in the package.
+        options: arguments of every bundle: `name`, `version`, `refresh_interval` in seconds, `view_url_template`.
 
     Raises:
-        RequestError: the package or the folder is named wrongly.
+        RequestError: the package or the folder has an invalid name.
     """
 
     supports_versioning = True
 
     def __init__(self, *, package: str = PROVIDER_PACKAGE, folder: str = "dags", **options: Any) -> None:
         super().__init__(**options)
-        self.package, self.folder = package, _checked(package, folder)
+        self.package, self.folder = package, _relative_folder(package, folder)
         self._served: str | None = self.version
-        self._known: tuple[object, str] | None = None
+        self._last: tuple[object, str] | None = None
 
     @property
     def path(self) -> Path:
-        """The folder of the DAGs, in the copy."""
+        """The folder of the DAGs in the copy."""
         version = self._served or self._installed()[1]
         return self.versions_dir / version / self.package / self.folder
 
     def initialize(self) -> None:
-        """See that the copy is there, and that the package's modules are imported from it.
+        """Create the copy if it does not exist, and import the modules of the package from it.
 
         Raises:
-            RequestError: the package is not installed, or has no such folder.
-            ArtifactMissing: a run is pinned to a version of which there is neither a copy nor an installation.
+            RequestError: the package is not installed, or does not contain the folder.
+            ArtifactMissing: a run is pinned to a version that has no copy and is not installed.
             StoreUnavailable: the copy can't be written.
         """
         if self.version is None:
-            self._served = self._copied()
+            self._served = self._ensure_copy()
         elif not (self.versions_dir / self.version).is_dir():
             self._restore(self.version)
         if self.package != PROVIDER_PACKAGE:
@@ -87,119 +89,124 @@ class PackageDagBundle(BaseDagBundle):
         super().initialize()
 
     def refresh(self) -> None:
-        """Serve what is installed now."""
+        """Serve the installed version.
+
+        Raises:
+            RequestError: the bundle is pinned to a version.
+        """
         if self.version is not None:
             raise RequestError("a bundle that is pinned to a version can't be refreshed", where=str(self))
-        self._served = self._copied()
+        self._served = self._ensure_copy()
 
     def get_current_version(self) -> BundleVersion:
-        """The version that is served; before there is one, the version that is installed."""
+        """Return the served version; before the first copy, the installed version."""
         return BundleVersion(version=self._served or self._installed()[1])
 
     def _installed(self) -> tuple[PackageFiles, str]:
-        """What is installed, and its version: read again only if a file, or what is installed beside it, changed."""
-        content = package_files(self.package, self.folder)
-        state = file_stamps(content)
-        if self._known is None or self._known[0] != state:
-            version, recorded = package_version(content)
-            if not recorded and time.time() - state.changed < QUIET_SECONDS:
+        """Return the installed files and their version, which is read again only after a change."""
+        files = package_files(self.package, self.folder)
+        stamps = file_stamps(files)
+        if self._last is None or self._last[0] != stamps:
+            version, recorded = package_version(files)
+            if not recorded and time.time() - stamps.changed < QUIET_SECONDS:
                 raise TransientError(
                     f"the package {self.package!r} is being installed or edited",
-                    where=str(content.source),
-                    got="files that its RECORD does not tell of",
-                    fix=f"nothing: it is taken as it is when it has not changed for {QUIET_SECONDS:.0f} s",
+                    where=str(files.source),
+                    got="files that differ from the installer's RECORD",
+                    fix=f"none needed: the files are served after {QUIET_SECONDS:.0f} s without a change",
                 )
-            self._known = (state, version)
-        return content, self._known[1]
+            self._last = (stamps, version)
+        return files, self._last[1]
 
-    def _copied(self) -> str:
-        """The version that is installed, of which there is a copy now."""
-        end = time.monotonic() + LONGEST_WAIT_SECONDS
+    def _ensure_copy(self) -> str:
+        """Copy the installed version if it has no copy, and return the version."""
+        end = time.monotonic() + MAX_WAIT_SECONDS
         while True:
             try:
-                content, version = self._installed()
+                files, version = self._installed()
                 if not (self.versions_dir / version).is_dir():
-                    self._copy(content, version)
+                    self._copy(files, version)
                 return version
             except (TransientError, FileNotFoundError) as exc:
                 if isinstance(exc, StoreUnavailable) or time.monotonic() > end:
                     raise
                 time.sleep(0.5)
 
-    def _restore(self, wanted: str) -> None:
+    def _restore(self, version: str) -> None:
+        """Create the copy of a pinned version from the installed package."""
         try:
-            installed = self._copied()
+            installed = self._ensure_copy()
         except RequestError as exc:
             installed = exc.what
-        if installed != wanted:
+        if installed != version:
             raise ArtifactMissing(
-                f"version {wanted} of the DAG bundle {self.name!r}, which this run began with, is not to be had here",
+                f"the DAG bundle {self.name!r} does not have version {version}, which this run is pinned to",
                 where=str(self.versions_dir),
                 expected=f"a copy in that folder, or the package {self.package!r} installed in that version",
                 got=installed,
-                fix="let [dag_processor] dag_bundle_storage_path be a folder that all workers share, or install that "
+                fix="set [dag_processor] dag_bundle_storage_path to a folder that all workers share, or install that "
                 "version on this worker, or clear the run with its latest version",
             )
 
-    def _copy(self, content: PackageFiles, version: str) -> None:
-        """Copy to a folder aside, and give that its name when it is whole: who sees the name sees all."""
+    def _copy(self, files: PackageFiles, version: str) -> None:
+        """Copy to an unfinished folder and rename it at the end, so that a version is always complete."""
         try:
-            with _unfinished(self.versions_dir) as aside:
-                for name in content.names():
-                    (target := aside / content.below / name).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(content.source / name, target)
-                self._raise_if_changed(content)
-                _name(aside, self.versions_dir / version)
+            with _unfinished_folder(self.versions_dir) as folder:
+                for name in files.names():
+                    (target := folder / files.prefix / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(files.source / name, target)
+                self._raise_if_changed(files)
+                _rename(folder, self.versions_dir / version)
         except OSError as exc:
-            self._raise_if_changed(content)
+            self._raise_if_changed(files)
             raise StoreUnavailable(
-                f"the package {self.package!r} can't be copied for its runs",
+                f"the package {self.package!r} can't be copied to the bundle storage",
                 where=str(self.versions_dir),
                 got=str(exc),
-                fix="let [dag_processor] dag_bundle_storage_path be a folder with space that Airflow may write to",
+                fix="set [dag_processor] dag_bundle_storage_path to a writable folder with free space",
             ) from exc
-        # From here on Airflow knows of the copy, and removes it one day also if no task ever uses it.
+        # The lock registers the copy with Airflow, which then removes it even if no task ever uses it.
         with BundleVersionLock(bundle_name=self.name, bundle_version=version):  # type: ignore[no-untyped-call]  # no types here
             pass
 
-    def _raise_if_changed(self, content: PackageFiles) -> None:
-        if self._known is None or file_stamps(content) != self._known[0]:
-            raise TransientError(f"the package {self.package!r} keeps changing", where=str(content.source))
+    def _raise_if_changed(self, files: PackageFiles) -> None:
+        if self._last is None or file_stamps(files) != self._last[0]:
+            raise TransientError(f"the package {self.package!r} keeps changing", where=str(files.source))
 
 
 @contextmanager
-def _unfinished(folder: Path) -> Iterator[Path]:
-    """A new folder that is gone afterwards, unless it was given a name; and those of processes that died are gone."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(f"{UNFINISHED}*"):
-        with suppress(FileNotFoundError):  # its own process, or another, has removed it
-            if time.time() - left.stat().st_mtime > LEFT_OVER_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
-    aside = folder / f"{UNFINISHED}{uuid4().hex}"
-    aside.mkdir()
+def _unfinished_folder(versions: Path) -> Iterator[Path]:
+    """Create a folder, remove it at the end unless it was renamed, and remove the folders of processes that died."""
+    versions.mkdir(parents=True, exist_ok=True)
+    for folder in versions.glob(f"{UNFINISHED}*"):
+        with suppress(FileNotFoundError):  # another process has removed it
+            if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+    folder = versions / f"{UNFINISHED}{uuid4().hex}"
+    folder.mkdir()
     try:
-        yield aside
+        yield folder
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _name(aside: Path, target: Path) -> None:
+def _rename(folder: Path, target: Path) -> None:
     try:
-        aside.rename(target)
+        folder.rename(target)
     except OSError:
-        # Another process was faster, and its copy is the same.
+        # Another process has created an equal copy.
         if not target.is_dir():
             raise
 
 
-def _checked(package: str, folder: str) -> str:
-    """The folder, as a clean relative path."""
+def _relative_folder(package: str, folder: str) -> str:
+    """Return the folder as a normalised relative path."""
     if not package.isidentifier():
         top, _, rest = package.partition(".")
         raise RequestError(
-            f"{package!r} is no top-level package",
+            f"{package!r} is not a top-level package",
             where="kwargs of the DAG bundle in [dag_processor] dag_bundle_config_list",
-            expected="the name that an import statement begins with",
+            expected="the first name of an import statement",
             fix=f'package="{top}", folder="{rest.replace(".", "/")}/{folder}"' if rest else "",
         )
     path = PurePosixPath(folder)
@@ -213,19 +220,19 @@ def _checked(package: str, folder: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Copies(MetaPathFinder):
-    """Sees to it that a package's modules come from the copy that the process reads DAGs from.
+class _CopyFinder(MetaPathFinder):
+    """Make imports of a package use the copy that the process reads its DAGs from.
 
-    Airflow appends a bundle's path to `sys.path` in the process that parses a file or runs a task or callback, and only
-    there. So the copy is put in front only when such a process imports the package: in the DAG processor itself, which
-    prepares one version after the other, `sys.path` stays as it was.
+    Airflow appends the path of a bundle to `sys.path` only in the process that parses a file or runs a task or a
+    callback. This finder therefore changes `sys.path` when such a process imports the package. In the DAG processor
+    itself, which prepares one version after the other, `sys.path` stays unchanged.
     """
 
     versions: Path
     package: str
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
-        """Never finds anything itself; what comes next does, on the path that is right by then."""
+        """Put the copy first on `sys.path`, and leave the import to the next finder."""
         if name == self.package and (copy := self._copy()) and sys.path[0] != copy:
             sys.path.insert(0, copy)
 
@@ -237,17 +244,17 @@ class _Copies(MetaPathFinder):
 
 
 def _import_from_copies(versions: Path, package: str) -> None:
-    finder = _Copies(versions, package)
+    finder = _CopyFinder(versions, package)
     if finder not in sys.meta_path:
         sys.meta_path.insert(0, finder)
-    if _in_a_task():
-        # Of a package that is also a plugin or a provider, Airflow has imported what the worker found when it began.
+    if _is_task_process():
+        # If the package is also a plugin or a provider, the worker has imported its installed version at the start.
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None) or ""
             if name.partition(".")[0] == package and versions not in Path(file).parents:
                 del sys.modules[name]
 
 
-def _in_a_task() -> bool:
-    """As Airflow itself tells it."""
+def _is_task_process() -> bool:
+    """Return whether Airflow's task runner has a supervisor, as in Airflow's own code."""
     return hasattr(sys.modules.get("airflow.sdk.execution_time.task_runner"), "SUPERVISOR_COMMS")

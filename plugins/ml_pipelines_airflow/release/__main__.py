@@ -61,7 +61,7 @@ def dags(
     from ml_pipelines_airflow.release.dag_check import build_release, check_dags, dag_table
 
     content = package_files(package, folder)
-    report = check_dags(content.source if content.below.endswith(f"/{folder}") else content.source / folder)
+    report = check_dags(content.source if content.prefix.endswith(f"/{folder}") else content.source / folder)
     out.print(dag_table(report))
     _show_faults([DagImportError(file, "", text) for file, text in report.faults.items()])
     if report.heavy:
