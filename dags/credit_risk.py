@@ -1,4 +1,4 @@
-"""Credit risk: an Airflow DAG from the declaration in the YAML file of the same name."""
+"""Training of the credit-risk model: an Airflow DAG from the YAML file with the same name."""
 
 from ml_pipelines_airflow import training_dag
 

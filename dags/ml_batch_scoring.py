@@ -1,4 +1,4 @@
-"""Scores of all customers: an Airflow DAG from the declaration in the YAML file of the same name."""
+"""Batch scoring of all customers: an Airflow DAG from the YAML file with the same name."""
 
 from ml_pipelines_airflow import scoring_dag
 

@@ -1,4 +1,4 @@
-"""Can the workers of every queue do the work? An Airflow DAG that looks, when it is triggered."""
+"""Check a worker of every queue: an Airflow DAG without a schedule."""
 
 from ml_pipelines_airflow import doctor_dag
 

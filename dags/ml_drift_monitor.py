@@ -1,4 +1,4 @@
-"""Has the data moved away from the model: an Airflow DAG from the declaration in the YAML file of the same name."""
+"""Drift monitoring of the churn model: an Airflow DAG from the YAML file with the same name."""
 
 from ml_pipelines_airflow import drift_dag
 

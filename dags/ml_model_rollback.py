@@ -1,4 +1,4 @@
-"""Go back to an earlier version of a model: an Airflow DAG that is started by hand, with a form."""
+"""Roll a model back to an earlier version: an Airflow DAG with a form and without a schedule."""
 
 from ml_pipelines_airflow import rollback_dag
 

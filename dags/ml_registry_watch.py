@@ -1,4 +1,4 @@
-"""Notice a champion that was moved outside, in MLflow's pages say: an Airflow DAG that looks every ten minutes."""
+"""Record external changes of champions, for example in MLflow's UI: an Airflow DAG that runs every ten minutes."""
 
 from ml_pipelines_airflow import registry_watch_dag
 
