@@ -1,4 +1,4 @@
-"""The example flow, run by a Prefect 3 in an environment of its own, where there is no Airflow."""
+"""The example flow with Prefect 3 in a separate environment without Airflow."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ CRON = {"cron": "0 2 * * 0", "timezone": "Europe/Berlin"}
 ENDLESS = (
     "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) AS customer_id, 0 AS label FROM n"
 )
-WITHOUT_CLOCK = ("ingest", "check_quality", "preprocess", "split")  # their artifacts tell no times
+DETERMINISTIC = ("ingest", "check_quality", "preprocess", "split")  # their artifacts contain no durations
 
 
 @dataclass(frozen=True)
-class World:
-    """Commands of an environment with Prefect, its server's address, and where the pipelines have what they make."""
+class PrefectEnvironment:
+    """The commands of an environment with Prefect, the folder of the pipelines, and the address of the server."""
 
     commands: Path
     root: Path
@@ -44,9 +44,9 @@ class World:
 
     @property
     def environment(self) -> dict[str, str]:
-        foreign = ("AIRFLOW", "ML_PIPELINES", "MLFLOW", "PREFECT", "PYTHONPATH", "VIRTUAL_ENV")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-        return kept | {
+        prefixes = ("AIRFLOW", "ML_PIPELINES", "MLFLOW", "PREFECT", "PYTHONPATH", "VIRTUAL_ENV")
+        variables = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+        return variables | {
             "DO_NOT_TRACK": "1",
             "ML_PIPELINES_LEDGER": f"sqlite:///{self.root}/ledger.db",
             "ML_PIPELINES_STORE": f"file://{self.root}/store",
@@ -64,7 +64,7 @@ class World:
         return file
 
     def start(self, *command: str | Path, **environment: str) -> subprocess.Popen[bytes]:
-        """Start a program; what it prints goes to a log by the name of the last argument."""
+        """Start a program. The name of its log is that of the last argument."""
         with (self.root / f"{Path(command[-1]).stem}.log").open("wb") as log:
             return subprocess.Popen(
                 [str(part) for part in command],
@@ -81,18 +81,18 @@ class World:
     def printed(self, declaration: Path) -> str:
         return declaration.with_suffix(".log").read_text(errors="replace")
 
-    def ask(self, kind: str) -> list[dict[str, Any]]:
-        """All that Prefect's server knows of a kind."""
+    def query(self, kind: str) -> list[dict[str, Any]]:
+        """Return all objects of a kind from Prefect's server."""
         answer = requests.post(f"{self.url}/api/{kind}/filter", json={}, timeout=60)
         assert answer.ok, answer.text
         return list(answer.json())
 
 
-def until(what: str, found: Callable[[], Any]) -> Any:
+def until(what: str, condition: Callable[[], Any]) -> Any:
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         try:
-            if value := found():
+            if value := condition():
                 return value
         except requests.ConnectionError:
             pass
@@ -101,88 +101,90 @@ def until(what: str, found: Callable[[], Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectEnvironment]:
     root = tmp_path_factory.mktemp("prefect")
     commands = installed(build(root), root / "venv", "[ml]", also=EXAMPLE / "requirements.txt")
     write_data(root)
     port = find_free_port()
-    made = World(commands, root, f"http://127.0.0.1:{port}")
-    server = made.start(
+    environment = PrefectEnvironment(commands, root, f"http://127.0.0.1:{port}")
+    server = environment.start(
         commands / "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), PREFECT_API_URL=""
     )
     try:
-        until("Prefect's server", lambda: requests.get(f"{made.url}/api/health", timeout=10).ok)
-        yield made
+        until("Prefect's server", lambda: requests.get(f"{environment.url}/api/health", timeout=10).ok)
+        yield environment
     finally:
         stop_processes(server)
 
 
 def results(store: Path, run_id: str) -> dict[str, StepResult]:
-    found = ArtifactStore(f"file://{store}").run("small", run_id)
-    return {f"{each.identity.task_id}[{each.identity.map_index}]": each.result for each in found}
+    records = ArtifactStore(f"file://{store}").run("small", run_id)
+    return {f"{record.result.step}[{record.identity.map_index}]": record.result for record in records}
 
 
-def test_there_is_no_airflow(world: World) -> None:
+def test_environment_has_no_airflow(prefect: PrefectEnvironment) -> None:
     script = "from importlib.util import find_spec; print(find_spec('airflow'), find_spec('prefect') is not None)"
-    assert run(world.commands / "python", "-c", script, cwd=world.root) == "None True\n"
+    assert run(prefect.commands / "python", "-c", script, cwd=prefect.root) == "None True\n"
 
 
-def test_a_flow_makes_what_the_command_makes_and_finds_it_again(world: World, tmp_path: Path) -> None:
-    small = world.declare("small")
+def test_flow_has_the_results_of_the_command_and_reuses_them(prefect: PrefectEnvironment, tmp_path: Path) -> None:
+    small = prefect.declare("small")
     for outcome in ("promoted", "no_change"):
-        assert world.flow(small).wait(600) == 0, world.printed(small)
-        assert f"\n{outcome}: " in world.printed(small)
-    ledger = world.environment["ML_PIPELINES_LEDGER"]
+        assert prefect.flow(small).wait(600) == 0, prefect.printed(small)
+        assert f"\n{outcome}: " in prefect.printed(small)
+    ledger = prefect.environment["ML_PIPELINES_LEDGER"]
     second, first = entries_of(ledger)
     assert (first.decision.outcome, second.decision.outcome) == ("promoted", "no_change")
-    flows = {each["id"]: each["state"]["type"] for each in world.ask("flow_runs")}
+    flows = {row["id"]: row["state"]["type"] for row in prefect.query("flow_runs")}
     assert flows == {first.run_id: "COMPLETED", second.run_id: "COMPLETED"}
-    assert {name: each.status for name, each in results(world.root / "store", second.run_id).items()} == {
+    assert {name: result.status for name, result in results(prefect.root / "store", second.run_id).items()} == {
         "ingest[-1]": "cached",
         "compare_with_champion[-1]": "published",
         "record_decision[-1]": "published",
     }
-    names = {each["name"] for each in world.ask("task_runs")}
+    names = {row["name"] for row in prefect.query("task_runs")}
     assert {"split", "train[linear]", "train[tree]", "deploy", "record_decision"} <= names
-    # The command, of the environment that has Airflow: the store's keys and the artifacts are the same.
-    places = {name: value.replace(str(world.root), str(tmp_path)) for name, value in world.environment.items()}
-    own = places | {"SMALL_DATA": str(world.root)}
+    # The command runs in the environment with Airflow. Its keys and artifacts are equal.
+    paths = {name: value.replace(str(prefect.root), str(tmp_path)) for name, value in prefect.environment.items()}
+    own = paths | {"SMALL_DATA": str(prefect.root)}
     command = Path(sys.executable).with_name("ml-pipelines")
     subprocess.run([command, "run", small, "--run-id", "cli"], check=True, cwd=tmp_path, env=own, capture_output=True)
-    there, here = results(world.root / "store", first.run_id), results(tmp_path / "store", "cli")
-    assert {name: (each.status, each.key) for name, each in there.items()} == {
-        name: (each.status, each.key) for name, each in here.items()
+    flow, command_line = results(prefect.root / "store", first.run_id), results(tmp_path / "store", "cli")
+    assert {name: (result.status, result.key) for name, result in flow.items()} == {
+        name: (result.status, result.key) for name, result in command_line.items()
     }
-    for step in WITHOUT_CLOCK:
-        ours, theirs = there[f"{step}[-1]"].outputs, here[f"{step}[-1]"].outputs
-        assert {name: ref.sha256 for name, ref in ours.items()} == {name: ref.sha256 for name, ref in theirs.items()}
+    for step in DETERMINISTIC:
+        first_outputs, second_outputs = flow[f"{step}[-1]"].outputs, command_line[f"{step}[-1]"].outputs
+        assert {name: ref.sha256 for name, ref in first_outputs.items()} == {
+            name: ref.sha256 for name, ref in second_outputs.items()
+        }
 
 
-def test_what_may_pass_is_tried_again_what_may_not_is_not_and_time_is_limited(world: World) -> None:
-    (world.root / "endless.db").touch()
+def test_transient_errors_are_retried_and_time_is_limited(prefect: PrefectEnvironment) -> None:
+    (prefect.root / "endless.db").touch()
     keys = {"key": "customer_id", "target": "label"}
-    tried = {"retries": 1, "retry_delay": "0s"}
-    gone = world.declare("gone", data={**keys, "file": {"path": "not-there.csv"}}, default_args=tried)
-    away = world.declare("away", default_args=tried)
-    endless = {**keys, "sql": {"url": f"sqlite:///{world.root}/endless.db", "query": ENDLESS}}
-    late = world.declare("late", data=endless, default_args={"retries": 0, "execution_timeout": "10s"})
+    retried = {"retries": 1, "retry_delay": "0s"}
+    gone = prefect.declare("gone", data={**keys, "file": {"path": "not-there.csv"}}, default_args=retried)
+    away = prefect.declare("away", default_args=retried)
+    endless = {**keys, "sql": {"url": f"sqlite:///{prefect.root}/endless.db", "query": ENDLESS}}
+    late = prefect.declare("late", data=endless, default_args={"retries": 0, "execution_timeout": "10s"})
     nowhere = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{find_free_port()}"}
-    before = {each["id"] for each in world.ask("task_runs")}
-    flows = {gone: world.flow(gone), away: world.flow(away, **nowhere), late: world.flow(late)}
+    before = {row["id"] for row in prefect.query("task_runs")}
+    flows = {gone: prefect.flow(gone), away: prefect.flow(away, **nowhere), late: prefect.flow(late)}
     for declaration, process in flows.items():
-        assert process.wait(600) != 0, world.printed(declaration)
-    assert "SourceNotFound" in world.printed(gone)
-    assert "MLflow does not answer" in world.printed(away)
-    assert "exceeded timeout of 10.0 second(s)" in world.printed(late)
-    found = [each for each in world.ask("task_runs") if each["id"] not in before]
-    failed = sorted((each["name"], each["state"]["name"], each["run_count"]) for each in found if failed_(each))
+        assert process.wait(600) != 0, prefect.printed(declaration)
+    assert "SourceNotFound" in prefect.printed(gone)
+    assert "MLflow does not answer" in prefect.printed(away)
+    assert "exceeded timeout of 10.0 second(s)" in prefect.printed(late)
+    rows = [row for row in prefect.query("task_runs") if row["id"] not in before and has_failed(row)]
+    failed = sorted((row["name"], row["state"]["name"], row["run_count"]) for row in rows)
     assert failed == [("compare_with_champion", "Failed", 2), ("ingest", "Failed", 1), ("ingest", "TimedOut", 1)]
-    # What was reading without end is gone with its time, and not only forgotten.
+    # The process of the endless query has ended.
     sessions = {process.pid for process in flows.values()}
-    until("end of the flows' processes", lambda: not [each for each in psutil.pids() if session(each) in sessions])
+    until("end of the flows' processes", lambda: not [pid for pid in psutil.pids() if session(pid) in sessions])
 
 
-def failed_(task_run: dict[str, Any]) -> bool:
+def has_failed(task_run: dict[str, Any]) -> bool:
     return bool(task_run["state"]["type"] == "FAILED")
 
 
@@ -193,17 +195,17 @@ def session(pid: int) -> int | None:
         return None
 
 
-def test_a_deployment_has_the_cron_of_the_declaration(world: World) -> None:
-    weekly = world.declare("weekly", schedule=CRON)
-    process = world.start(world.commands / "python", EXAMPLE / "flow.py", "--serve", weekly)
+def test_deployment_has_the_cron_of_the_declaration(prefect: PrefectEnvironment) -> None:
+    weekly = prefect.declare("weekly", schedule=CRON)
+    process = prefect.start(prefect.commands / "python", EXAMPLE / "flow.py", "--serve", weekly)
     try:
-        (deployment,) = until("deployment", lambda: process.poll() is None and world.ask("deployments"))
+        (deployment,) = until("deployment", lambda: process.poll() is None and prefect.query("deployments"))
         (schedule,) = deployment["schedules"]
         assert deployment["name"] == "weekly"
         assert deployment["parameters"] == {"declaration": str(weekly)}
         assert schedule["active"] is True
         assert {name: schedule["schedule"][name] for name in CRON} == CRON
-        until("run that is due", lambda: [each for each in world.ask("flow_runs") if each["deployment_id"]])
+        until("run that is due", lambda: [row for row in prefect.query("flow_runs") if row["deployment_id"]])
         process.send_signal(signal.SIGINT)
         process.wait(SECONDS)
     finally:
