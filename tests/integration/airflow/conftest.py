@@ -1,4 +1,4 @@
-"""An Airflow of its own for these tests: a home with a migrated database, and small pipelines to run in it."""
+"""A separate Airflow for these tests: a home with a migrated database, and small pipelines."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tests.integration.airflow.server import Server
 AIRFLOW = str(Path(sys.executable).with_name("airflow"))
 NUMBERS = ("total_day_minutes", "total_eve_minutes", "total_intl_calls", "number_customer_service_calls")
 COLUMNS = ("customer_id", *NUMBERS, "international_plan", "label")
-EVERY = 6  # of the 3333 sample rows: 556
+STRIDE = 6  # every sixth of the 3333 sample rows: 556
 
 DECLARATION: dict[str, Any] = {
-    "description": "Small, to be run often.",
+    "description": "A small pipeline for tests.",
     "model": {"name": "small-model", "task": "classification"},
     "data": {
         "file": {"path": "${SMALL_DATA}/customers.csv"},
@@ -45,7 +45,7 @@ DECLARATION: dict[str, Any] = {
     "tags": ["tests"],
 }
 
-DAG_FILE = '''"""An Airflow DAG from the declaration beside it."""
+DAG_FILE = '''"""An Airflow DAG from the YAML file with the same name."""
 
 from ml_pipelines_airflow import training_dag
 
@@ -64,34 +64,34 @@ class Airflow:
     environment: dict[str, str]
 
     def add_pipeline(self, name: str, **sections: Any) -> None:
-        """Write a pipeline's two files; sections replace those of the small declaration."""
+        """Write the two files of a pipeline; sections replace those of the small declaration."""
         (self.root / "dags" / f"{name}.yaml").write_text(yaml.safe_dump(DECLARATION | sections, sort_keys=False))
         (self.root / "dags" / f"{name}.py").write_text(DAG_FILE)
 
     def add_scoring(self, name: str, **sections: Any) -> None:
-        """Write the two files of a batch scoring."""
+        """Write the two files of a scoring pipeline."""
         (self.root / "dags" / f"{name}.yaml").write_text(yaml.safe_dump(sections, sort_keys=False))
         (self.root / "dags" / f"{name}.py").write_text(SCORING_FILE)
 
     def add_drift(self, name: str, **sections: Any) -> None:
-        """Write the two files of a watch over drift."""
+        """Write the two files of a drift pipeline."""
         (self.root / "dags" / f"{name}.yaml").write_text(yaml.safe_dump(sections, sort_keys=False))
         (self.root / "dags" / f"{name}.py").write_text(DAG_FILE.replace("training_dag", "drift_dag"))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what Airflow printed, beside a test that failed."""
+    """Add the logs of Airflow to the report of a failed test."""
     report = yield
     if report.failed:
-        servers = [each for each in getattr(item, "funcargs", {}).values() if isinstance(each, Server)]
-        report.sections.extend(("Airflow", server.printed()) for server in servers)
+        servers = [value for value in getattr(item, "funcargs", {}).values() if isinstance(value, Server)]
+        report.sections.extend(("Airflow", server.log_tails()) for server in servers)
     return report
 
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An Airflow database that is migrated, to be copied into a home; all else there holds the home's own path."""
+    """A migrated Airflow database. Homes get a copy, because other files of a home contain its path."""
     home = tmp_path_factory.mktemp("airflow-home")
     subprocess.run([AIRFLOW, "db", "migrate"], env=clean_environment(home), check=True, capture_output=True)
     return home / "airflow.db"
@@ -99,7 +99,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_airflow(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Callable[..., Airflow]:
-    """Makes an :class:`Airflow` with small data, and with a database unless `database=False`."""
+    """Creates an :class:`Airflow` with small data, and with a database unless `database=False`."""
 
     def make(*, database: bool = True) -> Airflow:
         root = tmp_path_factory.mktemp("airflow")
@@ -109,20 +109,21 @@ def make_airflow(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtu
             migrated: Path = request.getfixturevalue("migrated")
             shutil.copyfile(migrated, root / "home" / migrated.name)
         write_data(root / "data")
-        return Airflow(root, package_versions(root))
+        return Airflow(root, airflow_environment(root))
 
     return make
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """This process's variables without any that would reach into Airflow, MLflow or the pipeline."""
-    foreign = ("AIRFLOW", "ML_PIPELINES", "MLFLOW")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    """Return the variables of this process without those of Airflow, MLflow and the pipelines."""
+    prefixes = ("AIRFLOW", "ML_PIPELINES", "MLFLOW")
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return kept | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "PATH": path}
+    return variables | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "PATH": path}
 
 
-def package_versions(root: Path) -> dict[str, str]:
+def airflow_environment(root: Path) -> dict[str, str]:
+    """Return the variables of an Airflow whose files are all below a folder."""
     bundle = {
         "name": "small",
         "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
@@ -139,13 +140,13 @@ def package_versions(root: Path) -> dict[str, str]:
 
 
 def write_data(folder: Path) -> None:
-    """Every sixth sample row; and the same with an answer that is not allowed."""
+    """Write every sixth sample row, and the same rows with a value that is not allowed."""
     source = Path(str(files("ml_pipelines") / "sample_data" / "customers-2026-10.csv"))
     with source.open(newline="") as file:
-        rows = [{name: row[name] for name in COLUMNS} for row in list(csv.DictReader(file))[::EVERY]]
+        rows = [{name: row[name] for name in COLUMNS} for row in list(csv.DictReader(file))[::STRIDE]]
     spoiled = [row | {"international_plan": "maybe"} for row in rows]
-    for name, written in {"customers": rows, "spoiled": spoiled}.items():
+    for name, records in {"customers": rows, "spoiled": spoiled}.items():
         with (folder / f"{name}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
-            writer.writerows(written)
+            writer.writerows(records)

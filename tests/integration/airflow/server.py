@@ -1,4 +1,4 @@
-"""A running Airflow for these tests, and how one speaks with it."""
+"""A running Airflow for these tests, with a client of its API."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     from tests.integration.airflow.conftest import Airflow
 
 STANDALONE = "airflow standalone"
-SECONDS = 600  # for anything to happen, on a busy machine
-LOG_CHARACTERS = 3000  # of each log, when a test fails
+SECONDS = 600
+"""Timeout of all waits, for busy machines."""
+LOG_CHARACTERS = 3000
+"""Length of each log in the report of a failed test."""
 
 
 @dataclass
 class Server:
-    """A running Airflow and the Slack that it tells; spoken to as the user admin."""
+    """A running Airflow, and the fake Slack server that it sends messages to. The client is the user admin."""
 
     root: Path
     environment: dict[str, str] = field(repr=False)
@@ -43,14 +45,14 @@ class Server:
 
     @property
     def messages(self) -> list[Message]:
-        """What Slack shows now."""
+        """The messages in Slack."""
         return self.slack.messages if self.slack else []
 
     def log(self, command: str) -> Path:
         return self.root / f"{'-'.join(command.split()[:3])}.log"
 
     def start(self, command: str) -> None:
-        """Start a command, in a process group and with a log of its own."""
+        """Start a command in a new process group and with a new log."""
         with self.log(command).open("wb") as log:
             self.processes[command] = subprocess.Popen(
                 command.split(),
@@ -62,24 +64,24 @@ class Server:
             )
 
     def stop(self) -> None:
-        """Stop all that was started, and tasks, which are in process groups of their own."""
+        """Stop all started processes, and their tasks, which are in other process groups."""
         self.session.close()
         stop_processes(*self.processes.values())
 
-    def printed(self) -> str:
-        """The ends of the logs: of what was started, and of tasks that failed."""
+    def log_tails(self) -> str:
+        """Return the last characters of the logs of all processes and failed tasks."""
         failed = [path for path in self.root.glob("home/logs/dag_id=*/**/*.log") if '"error"' in path.read_text()]
         texts = {path: path.read_text(errors="replace") for path in [*sorted(self.root.glob("*.log")), *failed]}
         return "\n".join(f"{path.relative_to(self.root)}:\n{text[-LOG_CHARACTERS:]}" for path, text in texts.items())
 
-    def until(self, what: str, found: Callable[[], Any]) -> Any:
-        """What `found` gives, as soon as that is something."""
+    def until(self, what: str, condition: Callable[[], Any]) -> Any:
+        """Wait until a function returns a true value, and return it."""
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             ended = [name for name, process in self.processes.items() if process.poll() is not None]
             assert not ended, f"{', '.join(ended)} has ended"
             with contextlib.suppress(requests.ConnectionError, requests.Timeout):
-                if value := found():
+                if value := condition():
                     return value
             time.sleep(0.25)
         raise AssertionError(f"no {what} in {SECONDS} s")
@@ -90,16 +92,16 @@ class Server:
         return answer.json() if answer.content else None
 
     def login(self) -> None:
-        """Log in, as soon as there is an API; the server has made up a password, unless its settings have one."""
+        """Wait for the API and log in. The server generates a password unless its settings have one."""
         self.until("API", lambda: self.session.get(f"{self.url}/api/v2/version", timeout=10).ok)
-        made_up = str(self.root / "home" / "simple_auth_manager_passwords.json.generated")
-        passwords = Path(self.environment.get("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE", made_up))
+        generated = str(self.root / "home" / "simple_auth_manager_passwords.json.generated")
+        passwords = Path(self.environment.get("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE", generated))
         credentials = {"username": "admin", "password": json.loads(passwords.read_text())["admin"]}
         answer = self.session.post(f"{self.url}/auth/token", json=credentials, timeout=60)
         self.session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 
     def dags(self) -> dict[str, dict[str, Any]]:
-        """All DAGs that are served, by name."""
+        """Return all DAGs by id."""
         return {dag["dag_id"]: dag for dag in self.call("GET", "/dags?exclude_stale=true")["dags"]}
 
     def unpause(self, *dags: str) -> None:
@@ -107,7 +109,7 @@ class Server:
             self.call("PATCH", f"/dags/{dag}", {"is_paused": False})
 
     def parse(self, dag: str) -> None:
-        """Have a DAG's file parsed once more."""
+        """Parse the file of a DAG again."""
 
         def details() -> dict[str, Any]:
             return dict(self.call("GET", f"/dags/{dag}/details"))
@@ -117,7 +119,7 @@ class Server:
         self.until("another parse", lambda: details()["last_parsed_time"] != before["last_parsed_time"])
 
     def trigger(self, dag: str, **body: Any) -> str:
-        """Start a run; its path."""
+        """Start a run and return its path in the API."""
         run = self.call("POST", f"/dags/{dag}/dagRuns", {"logical_date": None, **body})
         return f"/dags/{dag}/dagRuns/{run['dag_run_id']}"
 
@@ -129,12 +131,12 @@ class Server:
         }
 
     def returned(self, run: str, task: str) -> Any:
-        """What a task gave back."""
+        """Return the return value of a task."""
         value = self.call("GET", f"{run}/taskInstances/{task}/xcomEntries/return_value?deserialize=true")["value"]
         return json.loads(value) if isinstance(value, str) else value
 
     def end_of(self, run: str) -> str:
-        """How a run ends, once it does."""
+        """Wait for the end of a run and return its state."""
 
         def ended() -> str | None:
             state = self.call("GET", run)["state"]
@@ -143,12 +145,12 @@ class Server:
         return str(self.until("end of the run", ended))
 
     def await_question(self, run: str, task: str) -> dict[str, Any]:
-        """What a person is asked, as soon as the scheduler knows of the end of the process that asked.
+        """Wait for an approval request and return it, once the scheduler has seen the end of its process.
 
-        Airflow fails a task that is answered before that: it is queued again while its first process counts as running.
+        Airflow fails a task that is answered earlier: it queues the task again while its process counts as running.
         """
-        seen = f"task_id='{task}', run_id='{run_id_of(run)}'"
-        log, ended = self.log(STANDALONE), re.compile(rf"executor event with state success .*{re.escape(seen)}")
+        task_key = f"task_id='{task}', run_id='{run_id_of(run)}'"
+        log, ended = self.log(STANDALONE), re.compile(rf"executor event with state success .*{re.escape(task_key)}")
 
         def asked() -> bool:
             state, states = self.call("GET", run)["state"], self.states(run)
@@ -156,28 +158,28 @@ class Server:
             return states[task] in ("awaiting_input", "deferred") and ended.search(log.read_text()) is not None
 
         self.until("question", asked)
-        (shown,) = self.call("GET", f"{run}/hitlDetails")["hitl_details"]
-        return dict(shown)
+        (details,) = self.call("GET", f"{run}/hitlDetails")["hitl_details"]
+        return dict(details)
 
     def answer(self, run: str, task: str, choice: str) -> None:
         path = f"{run}/taskInstances/{task}/-1/hitlDetails"
         self.call("PATCH", path, {"chosen_options": [choice], "params_input": {}})
 
     def message(self, channel: str, *patterns: str) -> Message:
-        """The one message of a channel, as soon as all these patterns are in it."""
+        """Wait until the only message of a channel contains all patterns, and return it."""
 
-        def told() -> Message | None:
-            found = message_in(self.messages, channel)
-            return found if found and all(re.search(each, found.shown) for each in patterns) else None
+        def matching() -> Message | None:
+            message = message_in(self.messages, channel)
+            return message if message and all(re.search(pattern, message.shown) for pattern in patterns) else None
 
-        message = self.until(f"message in #{channel} with {patterns}", told)
+        message = self.until(f"message in #{channel} with {patterns}", matching)
         assert isinstance(message, Message)
         return message
 
     def entry(self, run: str) -> dict[str, Any]:
-        """The ledger's one entry for a run."""
-        every = entries_of(self.environment["ML_PIPELINES_LEDGER"])
-        (entry,) = [entry for entry in every if entry.run_id == run_id_of(run)]
+        """Return the only ledger entry of a run."""
+        entries = entries_of(self.environment["ML_PIPELINES_LEDGER"])
+        (entry,) = [entry for entry in entries if entry.run_id == run_id_of(run)]
         return entry.model_dump(mode="json")
 
     def champion(self) -> int | None:
@@ -192,15 +194,15 @@ def run_id_of(run: str) -> str:
 
 
 def message_in(messages: Iterable[Message], channel: str) -> Message | None:
-    """The one message of a channel."""
-    found = [each for each in messages if each.channel == f"C{channel.upper()}"]
-    assert len(found) < 2, [each.shown for each in found]
-    return found[0] if found else None
+    """Return the only message of a channel, None without one."""
+    in_channel = [message for message in messages if message.channel == f"C{channel.upper()}"]
+    assert len(in_channel) < 2, [message.shown for message in in_channel]
+    return in_channel[0] if in_channel else None
 
 
 @contextlib.contextmanager
 def server_of(airflow: Airflow, *, slack: SlackServer | None = None, **environment: str) -> Iterator[Server]:
-    """A server with its settings; what it starts is stopped at the end. What fails meanwhile is told with its logs."""
+    """Return a server with its settings, and stop its processes at the end. An error gets the logs as a note."""
     url = f"http://127.0.0.1:{find_free_port()}"
     settings = {
         "AIRFLOW__API__BASE_URL": url,
@@ -212,7 +214,7 @@ def server_of(airflow: Airflow, *, slack: SlackServer | None = None, **environme
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(find_free_port()),
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(find_free_port()),
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
-        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # a busy machine takes long for the first answer
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # the first answer takes long on a busy machine
     }
     if slack:
         settings["AIRFLOW_CONN_SLACK_API_DEFAULT"] = slack.connection()
@@ -220,7 +222,7 @@ def server_of(airflow: Airflow, *, slack: SlackServer | None = None, **environme
     try:
         yield server
     except BaseException as exc:
-        exc.add_note(server.printed())
+        exc.add_note(server.log_tails())
         raise
     finally:
         server.stop()
@@ -228,7 +230,7 @@ def server_of(airflow: Airflow, *, slack: SlackServer | None = None, **environme
 
 @contextlib.contextmanager
 def standalone(airflow: Airflow, *dags: str, **settings: Any) -> Iterator[Server]:
-    """`airflow standalone`, as soon as it serves exactly these DAGs, which are paused; settings as above."""
+    """Start `airflow standalone` and wait until it has exactly these DAGs, which are paused."""
     with server_of(airflow, **settings) as server:
         server.start(STANDALONE)
         server.login()

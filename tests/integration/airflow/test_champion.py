@@ -1,6 +1,4 @@
-"""A promotion starts the scoring, whose scores start the watch over drift, and a branch may go another way when it is
-cleared: under a scheduler that runs.
-"""
+"""A running scheduler: a promotion starts a scoring, its scores start a drift measurement, and a branch is cleared."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ SHARDS = 2
 MODEL = {"name": "small-model"}
 ONCE = {"owner": "tests", "retries": 0, "retry_delay": "0s"}
 
-FORKED = '''"""An Airflow DAG with a branch that goes where a file says."""
+BRANCH_DAG = '''"""An Airflow DAG with a branch whose target is in a file."""
 
 import os
 from pathlib import Path
@@ -33,14 +31,14 @@ from ml_pipelines_airflow.operators.branch import TransitiveBranchPythonOperator
 
 
 def choose():
-    return Path(os.environ["WAY"]).read_text()
+    return Path(os.environ["TARGET_FILE"]).read_text()
 
 
 def work(**kwargs):
     return 1
 
 
-with DAG("forked"):
+with DAG("branches"):
     branch = TransitiveBranchPythonOperator(task_id="branch", python_callable=choose)
     short, long, end = (PythonOperator(task_id=name, python_callable=work) for name in ("short", "long", "end"))
     join = PythonOperator(task_id="join", python_callable=work, trigger_rule="none_failed_min_one_success")
@@ -65,12 +63,12 @@ def server(make_airflow: Callable[[], Any]) -> Iterator[Server]:
         default_args=ONCE,
     )
     airflow.add_drift("watching", model=MODEL, watch="scores", schedule={"on_scores": True}, default_args=ONCE)
-    (airflow.root / "dags" / "forked.py").write_text(FORKED)
+    (airflow.root / "dags" / "branches.py").write_text(BRANCH_DAG)
     environment = {
         "AIRFLOW__CORE__EXECUTOR": "ml_pipelines_airflow.execution.executors.WarmLocalExecutor",
-        "WAY": str(airflow.root / "way"),
+        "TARGET_FILE": str(airflow.root / "target"),
     }
-    dags = ("training", "scores", "watching", "forked")
+    dags = ("training", "scores", "watching", "branches")
     with standalone(airflow, *dags, **environment) as running:
         running.unpause(*dags)
         yield running
@@ -78,42 +76,42 @@ def server(make_airflow: Callable[[], Any]) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def training(server: Server) -> str:
-    """A run that has promoted the first version."""
+    """A run that promoted the first version."""
     run = server.trigger("training", conf={"candidates": ["linear"]})
     assert server.end_of(run) == "success"
     assert server.champion() == 1
     return run
 
 
-def the_run(server: Server, dag: str) -> str:
-    """The path of the one run of a DAG, once it is there."""
+def only_run(server: Server, dag: str) -> str:
+    """Wait for the only run of a DAG and return its path."""
     runs = server.until(f"run of {dag}", lambda: server.call("GET", f"/dags/{dag}/dagRuns")["dag_runs"])
     (run,) = runs
     return f"/dags/{dag}/dagRuns/{run['dag_run_id']}"
 
 
-def started_by(server: Server, run: str) -> dict[str, Any]:
-    """The event that has started a run, which is its only one."""
+def start_event(server: Server, run: str) -> dict[str, Any]:
+    """Return the only asset event that started a run."""
     assert server.call("GET", run)["run_type"] == "asset_triggered"
     (event,) = server.call("GET", f"{run}/upstreamAssetEvents")["asset_events"]
     return dict(event)
 
 
 def result(server: Server, run: str, task: str) -> StepResult:
-    value = server.call("GET", f"{run}/taskInstances/{task}/xcomEntries/result?deserialize=true")["value"]
+    value = server.call("GET", f"{run}/taskInstances/{task}/xcomEntries/{task}?deserialize=true")["value"]
     return StepResult.model_validate(value)
 
 
-def ended_at(server: Server, run: str) -> dict[str, tuple[str, str]]:
-    """State and end of each task instance."""
+def ends(server: Server, run: str) -> dict[str, tuple[str, str]]:
+    """Return state and end time of each task instance."""
     rows = server.call("GET", f"{run}/taskInstances")["task_instances"]
     return {f"{row['task_id']}{row['map_index']}": (row["state"], row["end_date"]) for row in rows}
 
 
-def test_a_promotion_starts_the_scoring_of_all_rows_by_that_version(server: Server, training: str) -> None:
-    run = the_run(server, "scores")
+def test_promotion_starts_a_scoring_with_the_new_version(server: Server, training: str) -> None:
+    run = only_run(server, "scores")
     assert server.end_of(run) == "success"
-    event = started_by(server, run)
+    event = start_event(server, run)
     assert (event["name"], event["source_run_id"]) == ("small-model", run_id_of(training))
     assert event["extra"]["version"] == "1"
     shards = [f"score_shard[{index}]" for index in range(SHARDS)]
@@ -126,35 +124,43 @@ def test_a_promotion_starts_the_scoring_of_all_rows_by_that_version(server: Serv
     assert scores.select("model", "model_version").unique().rows() == [("small-model", "1")]
 
 
-def test_scores_start_the_watch_over_drift(server: Server, training: str) -> None:
-    run = the_run(server, "watching")
+def test_scores_start_a_drift_measurement(server: Server, training: str) -> None:
+    run = only_run(server, "watching")
     assert server.end_of(run) == "success"
-    assert started_by(server, run)["source_run_id"] == run_id_of(the_run(server, "scores"))
+    assert start_event(server, run)["source_run_id"] == run_id_of(only_run(server, "scores"))
     assert result(server, run, "measure_drift").values["rows"] == ROWS
 
 
-def test_nothing_new_skips_all_at_once_and_scores_nothing(server: Server, training: str) -> None:
+def test_unchanged_run_skips_all_tasks_at_once(server: Server, training: str) -> None:
     run = server.trigger("training", conf={"candidates": ["linear"]})
     assert server.end_of(run) == "success"
     assert server.entry(run)["decision"]["outcome"] == "no_change"
-    ended = ended_at(server, run).values()
-    assert len({end for state, end in ended if state == "skipped"}) == 1
-    assert sum(state == "skipped" for state, _ in ended) == 11
-    assert the_run(server, "scores")
+    instances = ends(server, run)
+    assert len({end for state, end in instances.values() if state == "skipped"}) == 1
+    assert {name for name, (state, _) in instances.items() if state == "skipped"} == {
+        "handle_poor_quality-1",
+        "preprocess_data-1",
+        "train_model0",
+        "train_model1",
+        "evaluate_model-1",
+        "request_approval-1",
+        "register_and_deploy-1",
+    }
+    assert only_run(server, "scores")
 
 
-def test_a_branch_that_is_cleared_may_go_the_other_way(server: Server) -> None:
-    way = Path(server.environment["WAY"])
+def test_cleared_branch_can_take_another_target(server: Server) -> None:
+    target = Path(server.environment["TARGET_FILE"])
     skipped = {"short": {"long-1", "mapped0", "mapped1", "end-1"}, "long": {"short-1"}}
-    way.write_text("short")
-    run = server.trigger("forked")
-    for chosen in ("short", "long"):
-        if way.read_text() != chosen:
-            way.write_text(chosen)
-            told = {"dag_run_id": run_id_of(run), "task_ids": ["branch"], "include_downstream": True}
-            server.call("POST", "/dags/forked/clearTaskInstances", told | {"dry_run": False, "only_failed": False})
+    target.write_text("short")
+    run = server.trigger("branches")
+    for task in ("short", "long"):
+        if target.read_text() != task:
+            target.write_text(task)
+            tasks = {"dag_run_id": run_id_of(run), "task_ids": ["branch"], "include_downstream": True}
+            server.call("POST", "/dags/branches/clearTaskInstances", tasks | {"dry_run": False, "only_failed": False})
         assert server.end_of(run) == "success"
-        ended = ended_at(server, run)
-        assert {name for name, (state, _) in ended.items() if state == "skipped"} == skipped[chosen]
-        assert {state for name, (state, _) in ended.items() if name not in skipped[chosen]} == {"success"}
-        assert len({end for state, end in ended.values() if state == "skipped"}) == 1
+        instances = ends(server, run)
+        assert {name for name, (state, _) in instances.items() if state == "skipped"} == skipped[task]
+        assert {state for name, (state, _) in instances.items() if name not in skipped[task]} == {"success"}
+        assert len({end for state, end in instances.values() if state == "skipped"}) == 1

@@ -1,4 +1,4 @@
-"""From a release to a running Airflow, and back: a good one, one that only this Airflow cannot import, a better one."""
+"""Deployment of releases to a running Airflow, with a rollback of a release that Airflow can't import."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ from airflow.sdk import DAG
 with DAG("acme") as dag:
     PythonOperator(task_id="only", python_callable=print)
 '''
-ONLY_WHERE_IT_IS_BUILT = 'os.environ["SET_WHERE_IT_IS_BUILT"]'
-# What a deployment does, whatever it runs on: what the variable names comes into force.
+BUILD_ONLY = 'os.environ["BUILD_VARIABLE"]'
+# The command of a deployment: install the wheel of the variable.
 INSTALL = """
 import os, subprocess
-into = ["--offline", "--no-deps", "--quiet", "--python", {python!r}, "--target", {site!r}]
-subprocess.run([{uv!r}, "pip", "install", "--reinstall", *into, os.environ["ACME_WHEEL"]], check=True)
+options = ["--offline", "--no-deps", "--quiet", "--python", {python!r}, "--target", {site!r}]
+subprocess.run([{uv!r}, "pip", "install", "--reinstall", *options, os.environ["ACME_WHEEL"]], check=True)
 """
 
 
@@ -68,7 +68,7 @@ def server(make_airflow: Callable[[], Any], tmp_path_factory: pytest.TempPathFac
         "kwargs": {"package": "acme", "refresh_interval": 1},
     }
     environment = {
-        # By default a DAG that was written less than 30 s ago is not written again.
+        # The default is 30 s between two versions of a DAG.
         "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
         "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
@@ -81,7 +81,7 @@ def server(make_airflow: Callable[[], Any], tmp_path_factory: pytest.TempPathFac
 
 
 def build(version: str, root: Path, line: str = "") -> Path:
-    """The wheel of a version of the team's package, whose DAG file has one more line."""
+    """Build the wheel of a version of the package, with a further line in its DAG file."""
     project = root / f"acme-{version}"
     (project / "acme" / "dags").mkdir(parents=True)
     (project / "pyproject.toml").write_text(PROJECT.format(version=version))
@@ -93,17 +93,17 @@ def build(version: str, root: Path, line: str = "") -> Path:
 
 
 def build_release(wheel: Path, server: Server, **environment: str) -> Path:
-    """What a build writes of a release, after it has parsed its DAGs."""
+    """Return the release file that a build writes after it has parsed the DAGs."""
     unpacked = wheel.with_suffix("")
     script = (server.root / "install.py").read_text().replace(str(server.root / "site"), str(unpacked))
     install = [sys.executable, "-c", script]
     subprocess.run(install, env=server.environment | {"ACME_WHEEL": str(wheel)}, check=True)
     release = unpacked / "release.json"
-    done = delivery(
+    process = delivery(
         *("dags", "--package", "acme", "--release", str(release)),
         environment=server.environment | environment | {"PYTHONPATH": str(unpacked)},
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     return release
 
 
@@ -130,27 +130,27 @@ def deploy(server: Server, wheel: Path, release: Path, slack: SlackServer) -> su
     )
 
 
-def served(server: Server) -> tuple[str, bool]:
-    """Version and whether it is paused."""
+def served_version(server: Server) -> tuple[str, bool]:
+    """Return the version of the DAG, and whether it is paused."""
     dag = server.dags()["acme"]
     return str(dag["bundle_version"]).partition("-")[0], dag["is_paused"]
 
 
-def test_what_airflow_can_not_import_is_rolled_back(server: Server) -> None:
-    wheel = build("2.0", server.root, ONLY_WHERE_IT_IS_BUILT)
-    release = build_release(wheel, server, SET_WHERE_IT_IS_BUILT="1")
+def test_release_that_airflow_can_not_import_is_rolled_back(server: Server) -> None:
+    wheel = build("2.0", server.root, BUILD_ONLY)
+    release = build_release(wheel, server, BUILD_VARIABLE="1")
     with SlackServer() as slack:
-        done = deploy(server, wheel, release, slack)
+        process = deploy(server, wheel, release, slack)
         (message,) = slack.messages
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "Airflow cannot import acme_dag.py" in done.stdout
-    assert f"rolling back to {server.root}/acme_models-1.0-py3-none-any.whl" in done.stdout
+    assert process.returncode == 1, process.stdout + process.stderr
+    assert "Airflow cannot import acme_dag.py" in process.stdout
+    assert f"rolling back to {server.root}/acme_models-1.0-py3-none-any.whl" in process.stdout
     assert "rolled back to the previous release" in message.shown
-    assert "KeyError: 'SET_WHERE_IT_IS_BUILT'" in message.shown
+    assert "KeyError: 'BUILD_VARIABLE'" in message.shown
     summary = (server.root / "summary.md").read_text()
     assert "Not deployed: rolled back to the previous release" in summary
-    assert "KeyError: 'SET_WHERE_IT_IS_BUILT'" in summary
-    assert served(server) == ("1.0", True)
+    assert "KeyError: 'BUILD_VARIABLE'" in summary
+    assert served_version(server) == ("1.0", True)
     assert server.call("GET", "/importErrors")["import_errors"] == []
     assert read_variables(server.root / "stack.env") == {
         "PASSWORD": "kept",
@@ -158,15 +158,15 @@ def test_what_airflow_can_not_import_is_rolled_back(server: Server) -> None:
     }
 
 
-def test_what_airflow_serves_is_deployed(server: Server) -> None:
+def test_release_without_import_errors_is_deployed(server: Server) -> None:
     wheel = build("3.0", server.root, "print(3)")
     release = build_release(wheel, server)
     with SlackServer() as slack:
-        done = deploy(server, wheel, release, slack)
+        process = deploy(server, wheel, release, slack)
         (message,) = slack.messages
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert process.returncode == 0, process.stdout + process.stderr
     version = json.loads(release.read_text())["version"]
-    assert f"Airflow serves version {version} with acme without import errors" in done.stdout
+    assert f"Airflow serves version {version} with acme without import errors" in process.stdout
     assert "Deployed" in message.shown
-    assert served(server) == ("3.0", True)
+    assert served_version(server) == ("3.0", True)
     assert read_variables(server.root / "stack.env")["ACME_WHEEL"] == str(wheel)

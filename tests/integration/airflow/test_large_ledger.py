@@ -1,4 +1,4 @@
-"""The pages about models over a real ledger of 10,000 decisions: they stay small, and read little of it."""
+"""The pages about models with a ledger of 10,000 decisions: their size, and the number of entries that they read."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ pytestmark = pytest.mark.xdist_group("large-ledger")
 
 ENTRIES = 10_000
 MODELS = ("churn", "credit")
-DAGS = ("weekly", "daily")  # every twentieth entry is of the first; the other's are not for everybody
+DAGS = ("weekly", "daily")  # the first has every twentieth entry; only some users may read the second
 RULES = ("threshold roc_auc", "beats dummy", "not worse than champion", "beats champion")
 INTERVAL = Interval(low=0.85, high=0.95, confidence=0.95)
-MIDDLE = 2500  # an entry's number, of the 5000 that each model has
+MIDDLE = 2500  # number of an entry; each model has 5000
 RUN = f"dag_id={DAGS[1]}&run_id=run-{ENTRIES // 2 + 3}"
 ROUTES = (
     "/",
@@ -43,7 +43,7 @@ ROUTES = (
     f"/report?{RUN}",
     *(f"/static/{name}" for name in ui.STATIC_FILES),
 )
-LARGEST_PAGE = 200_000  # bytes; twenty decisions have less than 100,000
+MAX_PAGE_BYTES = 200_000  # twenty decisions have less than 100,000
 
 
 def decisions(report: ArtifactRef) -> Iterator[tuple[Identity, Decision, RunDetails]]:
@@ -78,101 +78,102 @@ def url(
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db"
         return
-    with postgres_server() as made:
-        yield made
+    with postgres_server() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def services(url: str) -> Any:
-    """The ledger is real; registry and store are in memory."""
-    made: Any = FakeServices()
-    report = made.put(b"<!DOCTYPE html><title>a report</title>", kind="html")
+    """Services with a real ledger; registry and store are in memory."""
+    services: Any = FakeServices()
+    report = services.put(b"<!DOCTYPE html><title>a report</title>", kind="html")
     fill(url, decisions(report))
-    made.ledger = SqlLedger(url)
-    assert {model: made.ledger.verify(model) for model in made.ledger.models()} == dict.fromkeys(MODELS, ())
+    services.ledger = SqlLedger(url)
+    assert {model: services.ledger.verify(model) for model in services.ledger.models()} == dict.fromkeys(MODELS, ())
     identity = Identity(pipeline=DAGS[1], run_id="r", task_id="t")
     artifact = ArtifactRef(uri="memory://m", sha256="0" * 64, bytes=1, kind="model")
-    version = made.registry.register("churn", TrackedModel("r", "models:/m"), artifact, identity, {})
-    made.registry.set_alias("churn", version.version, "champion")
-    return made
+    version = services.registry.register("churn", TrackedModel("r", "models:/m"), artifact, identity, {})
+    services.registry.set_alias("churn", version.version, "champion")
+    return services
 
 
 @pytest.fixture(params=[DAGS, DAGS[:1]], ids=["all", "few"])
 def client(services: Any, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    """Of a user who may read both DAGs, and of one who may read few of the entries."""
+    """The clients of a user who may read both DAGs, and of one who may read few entries."""
 
     class AuthManager:
-        def get_authorized_dag_ids(self, **asked: Any) -> set[str]:
+        def get_authorized_dag_ids(self, **_: Any) -> set[str]:
             return set(request.param)
 
     monkeypatch.setattr(ui, "get_auth_manager", AuthManager)
-    monkeypatch.setattr(ui, "import_object", lambda name: None)  # MLflow is not asked
+    monkeypatch.setattr(ui, "import_object", lambda name: None)  # without MLflow
     app = ui.create_app()
     app.dependency_overrides |= {ui.services: lambda: services, get_user: lambda: "somebody"}
-    with TestClient(app, root_path="/ml-models") as made:
-        yield made
+    with TestClient(app, root_path="/ml-models") as client:
+        yield client
 
 
 @contextmanager
 def statements() -> Iterator[list[tuple[str, Any]]]:
-    """What databases are asked meanwhile about entries, with its parameters."""
-    asked: list[tuple[str, Any]] = []
+    """Collect the statements on entries, with their parameters."""
+    executed: list[tuple[str, Any]] = []
 
     def listen(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         if "ml_ledger_entries" in statement:
-            asked.append((statement, parameters))
+            executed.append((statement, parameters))
 
     sa.event.listen(sa.Engine, "before_cursor_execute", listen)
     try:
-        yield asked
+        yield executed
     finally:
         sa.event.remove(sa.Engine, "before_cursor_execute", listen)
 
 
-def entries_read(url: str, asked: list[tuple[str, Any]]) -> int:
-    """How many entries the database itself reads to answer, those of an index and those it passes over included."""
+def entries_read(url: str, executed: list[tuple[str, Any]]) -> int:
+    """Return how many entries the database reads for statements, including index entries and filtered rows."""
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     total = 0
     with engine.connect() as connection:
-        for statement, parameters in asked:
+        for statement, parameters in executed:
             if engine.dialect.name == "sqlite":
                 plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
                 assert not [row for row in plan if re.match(r"SCAN .*(ml_ledger_entries|later)\b", row[3])], plan
                 total += len(connection.exec_driver_sql(statement, parameters).all())
             else:
                 explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
-                found = connection.exec_driver_sql(explain, parameters).scalar()
-                total += sum(read_by(each["Plan"]) for each in (json.loads(found) if isinstance(found, str) else found))
+                plans = connection.exec_driver_sql(explain, parameters).scalar()
+                plans = json.loads(plans) if isinstance(plans, str) else plans
+                total += sum(rows_read(row["Plan"]) for row in plans)
     return total
 
 
-def read_by(plan: dict[str, Any]) -> int:
-    """Rows that a part of a plan of PostgreSQL has read from tables."""
-    below = sum(read_by(each) for each in plan.get("Plans", ()))
+def rows_read(plan: dict[str, Any]) -> int:
+    """Return the number of table rows that a node of a PostgreSQL plan has read."""
+    below = sum(rows_read(node) for node in plan.get("Plans", ()))
     if plan.get("Relation Name") != "ml_ledger_entries":
         return below
     return below + round((plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"])
 
 
-def test_every_page_is_tried_here() -> None:
+def test_routes_include_every_page() -> None:
     assert {path.partition("?")[0] for path in ROUTES if "/static/" not in path} == set(ui._PAGES)
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_page_is_small_and_reads_little(url: str, client: TestClient, path: str, request: Any) -> None:
+def test_page_is_small_and_reads_few_entries(url: str, client: TestClient, path: str, request: Any) -> None:
     few = "few" in request.node.callspec.id
     most = 2 * queries.HISTORY_SIZE + 4 * queries.PAGE_SIZE
-    if few or path.startswith("/dag"):  # who may, or wants to, see few of the entries has more read, but never all
+    if few or path.startswith("/dag"):  # a filter on few entries reads more of them, but never all
         most = 2 * (queries.MAX_READ + queries.CHUNK_SIZE)
     started = time.perf_counter()
-    with statements() as asked:
+    with statements() as executed:
         answer = client.get(path)
     seconds = time.perf_counter() - started
     forbidden = few and DAGS[1] in path
     assert answer.status_code == (404 if forbidden else 200), answer.text
-    read = entries_read(url, asked)
+    read = entries_read(url, executed)
     request.node.user_properties.append(("page", (path, len(answer.content), read, round(1000 * seconds, 1))))
-    assert len(answer.content) < LARGEST_PAGE
+    assert len(answer.content) < MAX_PAGE_BYTES
     assert answer.text.count("<article") <= queries.PAGE_SIZE
     assert read <= most
     if path == "/model?model=churn&before=2500":
@@ -182,13 +183,13 @@ def test_a_page_is_small_and_reads_little(url: str, client: TestClient, path: st
         assert read > 0
 
 
-def test_the_models_are_found_without_reading_what_is_decided_about_them(url: str, services: Any) -> None:
-    with statements() as asked:
+def test_list_of_models_reads_few_entries(url: str, services: Any) -> None:
+    with statements() as executed:
         assert services.ledger.models() == MODELS
-    assert entries_read(url, asked) <= 2 * len(MODELS) + 1
+    assert entries_read(url, executed) <= 2 * len(MODELS) + 1
 
 
-def test_who_goes_on_to_the_older_ones_sees_every_decision_once(services: Any) -> None:
+def test_pages_of_older_entries_have_every_decision_once(services: Any) -> None:
     seen: list[int] = []
     before: int | None = None
     for _ in range(5):

@@ -1,4 +1,4 @@
-"""New data starts a run, a new champion starts another DAG, and tasks link to MLflow, in a running Airflow."""
+"""A running Airflow: new data starts a run, a new champion starts another DAG, and tasks link to MLflow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.integration.airflow.server import Server, standalone
 pytestmark = [
     pytest.mark.xdist_group("airflow-standalone"),
     pytest.mark.timeout(900),
-    # pygtrie, below DVC, uses what it deprecates.
+    # pygtrie, a dependency of DVC, uses its own deprecated API.
     pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning"),
 ]
 
@@ -21,24 +21,20 @@ PLUGINS = Path(__file__).parents[3] / "plugins"
 DATA = "data/customers.csv"
 UI = "https://mlflow.example.com/team"
 
-# What a team writes by hand: a task of its own, one that waits for the champion and makes sure of it, and a DAG that
-# runs when there is a new one.
-BY_HAND = '''"""Airflow DAGs of somebody else."""
+# DAGs without a declaration: one waits for the champion and promotes it again, the other runs for each new champion.
+CUSTOM_DAGS = '''"""Airflow DAGs without a declaration."""
 
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, Asset, AssetWatcher
 
-from ml_pipelines_airflow.assets import model_asset
-from ml_pipelines_airflow.operators.models import PromoteModelOperator
-from ml_pipelines_airflow.sensors import ModelAliasSensor
-from ml_pipelines_airflow.triggers import ModelAliasTrigger
+from ml_pipelines_airflow import ModelAliasSensor, ModelAliasTrigger, PromoteModelOperator, model_asset
 
 
 def work():
     return 1
 
 
-with DAG("by_hand"):
+with DAG("custom"):
     wait = ModelAliasSensor(task_id="wait", model="small-model", poke_interval=1)
     promote = PromoteModelOperator(
         task_id="promote",
@@ -67,7 +63,7 @@ def server(repo: Any, make_airflow: Callable[[], Any]) -> Iterator[Server]:
     rows = (airflow.root / "data" / "customers.csv").read_bytes().splitlines(keepends=True)
     repo.commit({DATA: b"".join(rows[:400])})
     airflow.add_pipeline(
-        "watching",
+        "watched",
         data={
             "dvc": {"repo": "${DATA_REPO}", "path": DATA, "rev": "main"},
             "key": "customer_id",
@@ -75,7 +71,7 @@ def server(repo: Any, make_airflow: Callable[[], Any]) -> Iterator[Server]:
         },
         schedule={"on_new_data": "1s"},
     )
-    (airflow.root / "dags" / "by_hand.py").write_text(BY_HAND)
+    (airflow.root / "dags" / "custom.py").write_text(CUSTOM_DAGS)
     mlflow = {"conn_type": "mlflow", "host": airflow.environment["MLFLOW_TRACKING_URI"], "extra": {"ui_url": UI}}
     environment = {
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(PLUGINS),
@@ -83,10 +79,10 @@ def server(repo: Any, make_airflow: Callable[[], Any]) -> Iterator[Server]:
         "DATA_REPO": str(repo.folder),
         "GIT_TRACE": str(airflow.root / "git.trace"),
     }
-    with standalone(airflow, "watching", "on_champion", "by_hand", **environment) as running:
-        running.unpause("watching", "on_champion")
-        for dag in ("watching", "on_champion"):
-            running.parse(dag)  # as Airflow does in a while: what a DAG watches is watched from the next time on
+    with standalone(airflow, "watched", "on_champion", "custom", **environment) as running:
+        running.unpause("watched", "on_champion")
+        for dag in ("watched", "on_champion"):
+            running.parse(dag)  # Airflow starts the watchers of a DAG after its second parse
         yield running
 
 
@@ -94,19 +90,19 @@ def runs_of(server: Server, dag: str) -> list[dict[str, Any]]:
     return list(server.call("GET", f"/dags/{dag}/dagRuns")["dag_runs"])
 
 
-def ended(server: Server, dag: str) -> dict[str, Any]:
-    """The one run of a DAG, once it has ended."""
+def ended_run(server: Server, dag: str) -> dict[str, Any]:
+    """Wait for the end of the only run of a DAG and return it."""
 
-    def found() -> Any:
+    def ended_runs() -> Any:
         return [run for run in runs_of(server, dag) if run["state"] in ("success", "failed")]
 
-    (run,) = server.until(f"end of a run of {dag}", found)
+    (run,) = server.until(f"end of a run of {dag}", ended_runs)
     return dict(run)
 
 
-def get(server: Server, run: dict[str, Any], task: str, what: str) -> Any:
-    """What there is of a task of a run."""
-    return server.call("GET", f"/dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}/taskInstances/{task}/{what}")
+def get(server: Server, run: dict[str, Any], task: str, path: str) -> Any:
+    """Get a resource of a task instance."""
+    return server.call("GET", f"/dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}/taskInstances/{task}/{path}")
 
 
 def links(server: Server, run: dict[str, Any], task: str, map_index: int = -1) -> Any:
@@ -118,53 +114,51 @@ def xcom(server: Server, run: dict[str, Any], task: str, key: str = "return_valu
 
 
 def events(server: Server, name: str) -> list[dict[str, Any]]:
-    every = server.call("GET", "/assets/events?limit=100")["asset_events"]
-    return [event for event in every if event["name"] == name]
+    rows = server.call("GET", "/assets/events?limit=100")["asset_events"]
+    return [event for event in rows if event["name"] == name]
 
 
-def await_look(server: Server) -> None:
-    """Wait until the repository has been looked at, from now on."""
+def await_poll(server: Server) -> None:
+    """Wait for a poll of the repository that starts from now on."""
     trace = server.root / "git.trace"
 
-    def looks() -> int:
+    def polls() -> int:
         return trace.read_text().count("main^{commit}") if trace.exists() else 0
 
-    before = looks()
-    server.until("look at the repository", lambda: looks() > before + 1)  # the first may have begun earlier
+    before = polls()
+    server.until("poll of the repository", lambda: polls() > before + 1)  # the first one may have started earlier
 
 
 @pytest.fixture(scope="module")
 def trained(server: Server, repo: Any) -> dict[str, Any]:
-    """The run that new data has started, after a commit that left the data alone has not."""
+    """The run that new data started, after a commit without new data."""
     folder = server.root / "store" / "watches"
     kinds = ("dvc", "alias")
-    server.until("first sight of each", lambda: all(list((folder / kind).glob("**/*.json")) for kind in kinds))
+    server.until("first value of each watcher", lambda: all(list((folder / kind).glob("**/*.json")) for kind in kinds))
     repo.commit_git({"README.md": b"Customers.\n"})
-    await_look(server)
-    await_look(server)
-    assert runs_of(server, "watching") == []
-    assert events(server, "watching.revision") == []
+    await_poll(server)
+    await_poll(server)
+    assert runs_of(server, "watched") == []
+    assert events(server, "watched.revision") == []
     repo.commit({DATA: (server.root / "data" / "customers.csv").read_bytes()})
-    return ended(server, "watching")
+    return ended_run(server, "watched")
 
 
-def test_nothing_fails_to_import(server: Server) -> None:
+def test_dags_and_plugins_import(server: Server) -> None:
     assert server.call("GET", "/importErrors")["import_errors"] == []
     assert server.call("GET", "/plugins/importErrors")["import_errors"] == []
     plugins = [plugin["name"] for plugin in server.call("GET", "/plugins")["plugins"]]
     assert plugins.count("ml_pipelines") == 1
 
 
-def test_new_data_starts_one_run_and_a_commit_that_leaves_it_alone_none(
-    server: Server, repo: Any, trained: dict[str, Any]
-) -> None:
+def test_only_a_commit_with_new_data_starts_a_run(server: Server, repo: Any, trained: dict[str, Any]) -> None:
     assert (trained["state"], trained["run_type"]) == ("success", "asset_triggered")
-    (event,) = events(server, "watching.revision")
+    (event,) = events(server, "watched.revision")
     payload = event["extra"]["payload"]
     assert payload == xcom(server, trained, "ingest_data", "ingest")["values"]["pin"]
     assert payload["revision"] == repo.git("rev-parse", "HEAD")
-    await_look(server)
-    assert len(runs_of(server, "watching")) == 1
+    await_poll(server)
+    assert len(runs_of(server, "watched")) == 1
 
 
 def test_tasks_link_to_mlflow_and_the_report(server: Server, trained: dict[str, Any]) -> None:
@@ -175,7 +169,7 @@ def test_tasks_link_to_mlflow_and_the_report(server: Server, trained: dict[str, 
     assert all(url.startswith(f"{UI}/#/experiments/1/runs/") for url in urls)
     report = links(server, trained, "evaluate_model")
     assert set(report) == {"Report"}
-    assert report["Report"].startswith(f"{server.url}/dags/watching/runs/")
+    assert report["Report"].startswith(f"{server.url}/dags/watched/runs/")
     assert report["Report"].endswith("/plugin/ml-report")
     assert links(server, trained, "record_decision") == report
     version = {"Model version": f"{UI}/#/models/small-model/versions/1"}
@@ -183,22 +177,22 @@ def test_tasks_link_to_mlflow_and_the_report(server: Server, trained: dict[str, 
     assert links(server, trained, "preprocess_data") == {}
 
 
-def test_a_new_champion_starts_a_dag(server: Server, trained: dict[str, Any]) -> None:
-    run = ended(server, "on_champion")
+def test_new_champion_starts_a_dag(server: Server, trained: dict[str, Any]) -> None:
+    run = ended_run(server, "on_champion")
     assert (run["state"], run["run_type"]) == ("success", "asset_triggered")
     (event,) = events(server, "champion")
     assert event["extra"]["payload"] == {"model": "small-model", "alias": "champion", "version": "1"}
 
 
-def test_a_dag_of_somebody_else_waits_and_promotes(server: Server, trained: dict[str, Any]) -> None:
-    server.unpause("by_hand")
-    server.trigger("by_hand")
-    run = ended(server, "by_hand")
+def test_custom_dag_waits_for_the_champion_and_promotes_it(server: Server, trained: dict[str, Any]) -> None:
+    server.unpause("custom")
+    server.trigger("custom")
+    run = ended_run(server, "custom")
     assert run["state"] == "success"
     assert xcom(server, run, "wait") == {"model": "small-model", "alias": "champion", "version": "1"}
-    done = {"model": "small-model", "version": "1", "previous_version": None}
-    assert xcom(server, run, "promote") == done
-    told = [event["extra"] for event in events(server, "small-model") if event["source_dag_id"] == "by_hand"]
-    assert told == [done | {"reason": ""}]
+    values = {"model": "small-model", "version": "1", "previous_version": None}
+    assert xcom(server, run, "promote") == values
+    extras = [event["extra"] for event in events(server, "small-model") if event["source_dag_id"] == "custom"]
+    assert extras == [values | {"reason": ""}]
     assert links(server, run, "promote") == {"Model version": f"{UI}/#/models/small-model/versions/1"}
     assert links(server, run, "work") == {}

@@ -1,4 +1,4 @@
-"""The pages about models in a real browser, through the real api-server, embedded in Airflow's UI."""
+"""The pages about models in a real browser, embedded in Airflow's UI."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 DAG = "small"
 ROUTES = ("/", f"/dag?dag_id={DAG}", "/model?model=small-model", f"/run?dag_id={DAG}&run_id=r")
-MILLISECONDS = 300_000  # for anything to appear, on a busy machine
+MILLISECONDS = 300_000
+"""Timeout of all waits, for busy machines."""
 SWITCHES = [
     "--disable-background-networking",
     "--disable-component-update",
@@ -25,7 +26,7 @@ SWITCHES = [
     "--disable-quic",
     "--disable-sync",
     "--no-first-run",
-    "--no-sandbox",  # it runs as root in CI, and opens nothing but our own pages
+    "--no-sandbox",  # runs as root in CI, and opens only local pages
 ]
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1800), pytest.mark.xdist_group("pages")]
@@ -35,8 +36,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(1800), pytest.mark.xdist_
 def server(make_airflow: Callable[..., Any]) -> Iterator[Server]:
     airflow = make_airflow()
     airflow.add_pipeline(DAG)
-    with standalone(airflow, DAG) as made:
-        yield made
+    with standalone(airflow, DAG) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def empty(server: Server) -> requests.Response:
 
 @pytest.fixture(scope="module")
 def run(server: Server, empty: requests.Response) -> str:
-    """The path of a run that has promoted a model."""
+    """The path of a run that promoted a model."""
     server.unpause(DAG)
     path = server.trigger(DAG)
     assert server.end_of(path) == "success"
@@ -58,30 +59,30 @@ def run(server: Server, empty: requests.Response) -> str:
 def browser() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
-    found = shutil.which("chromium")
-    assert found, "there is no chromium on the PATH; on Debian: apt-get install chromium"
+    chromium = shutil.which("chromium")
+    assert chromium, "there is no chromium on the PATH; on Debian: apt-get install chromium"
     with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=found, args=SWITCHES)
-        yield made
-        made.close()
+        browser = playwright.chromium.launch(executable_path=chromium, args=SWITCHES)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(params=["light", "dark"])
 def page(browser: Browser, server: Server, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A window of somebody who has logged in by the form; anything that a page may not do fails the test."""
+    """A window after a login by the form. A violation of the content security policy fails the test."""
     context = browser.new_context(color_scheme=request.param, viewport={"width": 1280, "height": 900})
     context.set_default_timeout(MILLISECONDS)
-    made = context.new_page()
-    refused: list[str] = []
-    made.on("console", lambda told: refused.append(told.text) if "Content Security Policy" in told.text else None)
+    page = context.new_page()
+    violations: list[str] = []
+    page.on("console", lambda line: violations.append(line.text) if "Content Security Policy" in line.text else None)
     passwords = json.loads((server.root / "home" / "simple_auth_manager_passwords.json.generated").read_text())
-    made.goto(server.url)
-    made.fill("input[name=username]", "admin")
-    made.fill("input[name=password]", passwords["admin"])
-    made.keyboard.press("Enter")
-    made.wait_for_url(lambda url: "/auth/login" not in url)
-    yield made
-    assert refused == []
+    page.goto(server.url)
+    page.fill("input[name=username]", "admin")
+    page.fill("input[name=password]", passwords["admin"])
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: "/auth/login" not in url)
+    yield page
+    assert violations == []
     context.close()
 
 
@@ -89,49 +90,49 @@ def frame_from_records(page: Page) -> FrameLocator:
     return page.frame_locator("iframe[title='ML models'], iframe[title='ML report']")
 
 
-def looks_like_something(page: Page, name: str, server: Server) -> None:
-    """A picture of the page, which is kept for people, has more than a few colours."""
+def assert_not_blank(page: Page, name: str, server: Server) -> None:
+    """Save a screenshot of the page, and check that it has more than twenty colours."""
     import io
 
     from matplotlib.image import imread
 
-    picture = page.screenshot()
-    (server.root / f"{name}.png").write_bytes(picture)
+    screenshot = page.screenshot()
+    (server.root / f"{name}.png").write_bytes(screenshot)
     if folder := os.environ.get("ML_PIPELINES_SCREENSHOTS"):
         with open(os.path.join(folder, f"{name}.png"), "wb") as file:  # noqa: PTH118, PTH123  one line
-            file.write(picture)
-    pixels = imread(io.BytesIO(picture))[..., :3]
+            file.write(screenshot)
+    pixels = imread(io.BytesIO(screenshot))[..., :3]
     assert len({tuple(pixel) for pixel in pixels[::7, ::7].reshape(-1, 3).tolist()}) > 20
 
 
 @pytest.mark.parametrize("route", [*ROUTES, "/report?dag_id=small&run_id=r", "/static/style.css"])
-def test_without_a_token_there_is_nothing(server: Server, route: str) -> None:
+def test_pages_require_a_login(server: Server, route: str) -> None:
     assert requests.get(f"{server.url}/ml-models{route}", timeout=120).status_code == 401
 
 
-def test_before_any_run_the_first_page_says_so(empty: requests.Response) -> None:
+def test_first_page_without_runs_is_empty(empty: requests.Response) -> None:
     assert empty.status_code == 200
     assert "No decisions yet" in empty.text
 
 
-def test_from_the_navigation_to_a_model_a_report_and_the_run(server: Server, run: str, page: Page) -> None:
+def test_navigation_leads_to_model_report_and_run(server: Server, run: str, page: Page) -> None:
     theme = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'")
     page.goto(f"{server.url}/plugin/ml-models")
     frame = frame_from_records(page)
     frame.get_by_role("link", name="small-model").wait_for()
-    looks_like_something(page, f"models-{theme}", server)
+    assert_not_blank(page, f"models-{theme}", server)
     frame.get_by_role("link", name="small-model").click()
     frame.get_by_role("heading", name="Decisions").wait_for()
     frame.get_by_text("version 1", exact=True).first.wait_for()
-    looks_like_something(page, f"model-{theme}", server)
+    assert_not_blank(page, f"model-{theme}", server)
     frame.get_by_role("link", name="Report").click()
     frame.frame_locator("iframe").get_by_role("heading", name="Promoted").wait_for()
-    looks_like_something(page, f"run-{theme}", server)
+    assert_not_blank(page, f"run-{theme}", server)
     frame.get_by_role("link", name=f"Run {run_id_of(run)}").click()
     page.wait_for_url(lambda url: url.startswith(f"{server.url}/dags/{DAG}/runs/"))
 
 
-def test_the_tabs_of_the_dag_and_of_the_run(server: Server, run: str, page: Page) -> None:
+def test_dag_and_run_have_tabs(server: Server, run: str, page: Page) -> None:
     page.goto(f"{server.url}/dags/{DAG}")
     page.get_by_role("link", name="ML models").last.click()
     frame_from_records(page).get_by_role("heading", name="small-model").wait_for()
@@ -141,43 +142,42 @@ def test_the_tabs_of_the_dag_and_of_the_run(server: Server, run: str, page: Page
 
 
 @pytest.mark.parametrize("task", ["evaluate_model", "record_decision"])
-def test_the_tasks_link_to_the_report(server: Server, run: str, task: str) -> None:
+def test_tasks_link_to_the_report(server: Server, run: str, task: str) -> None:
     links = server.call("GET", f"{run}/taskInstances/{task}/links")["extra_links"]
     path = f"/dags/{DAG}/runs/{run_id_of(run)}/plugin/ml-report"
     assert requests.utils.unquote(links["Report"]).endswith(path)
 
 
-def test_on_a_phone_nothing_is_wider_than_the_screen(server: Server, run: str, page: Page) -> None:
+def test_pages_fit_a_phone_screen(server: Server, run: str, page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     report = f"/report?dag_id={DAG}&run_id={requests.utils.quote(run_id_of(run), safe='')}"
     for path in ("/", "/model?model=small-model", report):
         page.goto(f"{server.url}/ml-models{path}")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
-    looks_like_something(page, "phone", server)
+    assert_not_blank(page, "phone", server)
 
 
-def test_on_paper_pages_are_light_open_and_without_navigation(server: Server, run: str, page: Page) -> None:
-    """In whatever theme the reader's screen has."""
-    at_run = f"dag_id={DAG}&run_id={requests.utils.quote(run_id_of(run), safe='')}"
+def test_printed_pages_are_light_and_without_navigation(server: Server, run: str, page: Page) -> None:
+    query = f"dag_id={DAG}&run_id={requests.utils.quote(run_id_of(run), safe='')}"
     hidden = {
-        f"/report?{at_run}": [],
+        f"/report?{query}": [],
         "/": [],
         "/model?model=small-model": [".eyebrow a", ".card .go", "nav"],
-        f"/run?{at_run}": [".bar .go", "iframe"],
+        f"/run?{query}": [".bar .go", "iframe"],
     }
-    for path, elements in hidden.items():
+    for path, selectors in hidden.items():
         page.emulate_media(media="screen")
         page.goto(f"{server.url}/ml-models{path}")
         folded = page.locator("details table, details ul").all()
-        assert not [each for each in folded if each.is_visible()]
+        assert not [element for element in folded if element.is_visible()]
         page.emulate_media(media="print")
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)", path
         assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)", path
-        assert not [each for each in folded if not each.is_visible()], path
-        for element in elements:
-            found = page.locator(element).all()
-            assert found, (path, element)
-            assert not [each for each in found if each.is_visible()], (path, element)
-        printed = page.pdf(format="A4", print_background=True)
-        assert printed.startswith(b"%PDF-")
-        (server.root / f"{path.strip('/').partition('?')[0] or 'models'}.pdf").write_bytes(printed)
+        assert not [element for element in folded if not element.is_visible()], path
+        for selector in selectors:
+            matches = page.locator(selector).all()
+            assert matches, (path, selector)
+            assert not [element for element in matches if element.is_visible()], (path, selector)
+        document = page.pdf(format="A4", print_background=True)
+        assert document.startswith(b"%PDF-")
+        (server.root / f"{path.strip('/').partition('?')[0] or 'models'}.pdf").write_bytes(document)

@@ -1,4 +1,4 @@
-"""Going back, and noticing a move outside, by `airflow dags test`; the trainings before are the command's."""
+"""Rollback and external changes by `airflow dags test`, after two trainings by the command line."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ MODEL = "small-model"
 
 
 @dataclass(frozen=True)
-class Place:
-    """An Airflow with two versions of a model, the second of which serves."""
+class Deployment:
+    """An Airflow with two versions of a model; the second is the champion."""
 
     airflow: Any
 
@@ -47,8 +47,7 @@ class Place:
         )
 
     def dag(self, name: str, **conf: str) -> str:
-        done = self.call("airflow", "dags", "test", name, "--conf", json.dumps(conf))
-        return done.stdout
+        return self.call("airflow", "dags", "test", name, "--conf", json.dumps(conf)).stdout
 
     @property
     def registry(self) -> MlflowRegistry:
@@ -56,8 +55,8 @@ class Place:
 
     @property
     def aliases(self) -> dict[str, str]:
-        found = {name: self.registry.by_alias(MODEL, name) for name in ("champion", "previous")}
-        return {name: version.version for name, version in found.items() if version}
+        versions = {name: self.registry.by_alias(MODEL, name) for name in ("champion", "previous")}
+        return {name: version.version for name, version in versions.items() if version}
 
     @property
     def entries(self) -> list[LedgerEntry]:
@@ -74,38 +73,38 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(make_airflow: Callable[[], Any]) -> Place:
+def deployment(make_airflow: Callable[[], Any]) -> Deployment:
     airflow = make_airflow()
     for file in DAGS.glob("ml_*_*.py"):
         if not file.with_suffix(".yaml").exists():
             shutil.copy(file, airflow.root / "dags")
     airflow.add_pipeline("small", gate={"metric": "roc_auc", "improvement": -1, "lift_over_dummy": 0})
-    made = Place(airflow)
+    deployment = Deployment(airflow)
     for candidate in ("linear", "tree"):
-        done = made.call(
+        process = deployment.call(
             *("ml-pipelines", "run", "dags/small.yaml", "--run-id", candidate, "--candidate", candidate),
             *("--store", "store", "--approve", "--require-promotion"),
         )
-        assert done.returncode == 0, done.stdout
-    assert made.aliases == {"champion": "2", "previous": "1"}
-    return made
+        assert process.returncode == 0, process.stdout
+    assert deployment.aliases == {"champion": "2", "previous": "1"}
+    return deployment
 
 
-def test_a_rollback_by_its_dag(place: Place) -> None:
-    printed = place.dag("ml_model_rollback", model=MODEL, version="9", reason="complaints")
-    assert "there is no version 9" in printed
-    assert place.aliases == {"champion": "2", "previous": "1"}
-    printed = place.dag("ml_model_rollback", model=MODEL, reason="complaints")
-    assert place.aliases == {"champion": "1", "previous": "2"}, printed
-    entry = place.entries[0]
+def test_rollback_dag_deploys_the_earlier_version(deployment: Deployment) -> None:
+    output = deployment.dag("ml_model_rollback", model=MODEL, version="9", reason="complaints")
+    assert "there is no version 9" in output
+    assert deployment.aliases == {"champion": "2", "previous": "1"}
+    output = deployment.dag("ml_model_rollback", model=MODEL, reason="complaints")
+    assert deployment.aliases == {"champion": "1", "previous": "2"}, output
+    entry = deployment.entries[0]
     assert (entry.decision.outcome, entry.decision.reason, entry.pipeline) == (
         "rolled_back",
         "complaints",
         "ml_model_rollback",
     )
     assert (entry.details.version, entry.details.previous_version) == ("1", "2")
-    assert len(place.entries) == 3
-    (event,) = place.events()
+    assert len(deployment.entries) == 3
+    (event,) = deployment.events()
     assert event == {
         "uri": f"mlflow://models/{MODEL}",
         "dag": "ml_model_rollback",
@@ -116,17 +115,21 @@ def test_a_rollback_by_its_dag(place: Place) -> None:
     }
 
 
-def test_a_move_outside_is_noticed_by_its_dag_once(place: Place) -> None:
-    assert len(place.entries) == 3
-    place.registry.set_alias(MODEL, "2", "champion")
-    told = "the alias champion was changed externally, from version 1 to version 2"
+def test_registry_watch_dag_records_an_external_change_once(deployment: Deployment) -> None:
+    assert len(deployment.entries) == 3
+    deployment.registry.set_alias(MODEL, "2", "champion")
+    sentence = "the alias champion was changed externally, from version 1 to version 2"
     for command in (("why", MODEL), ("history", MODEL)):
-        assert told in place.call("ml-pipelines", *command).stdout
-    verified = place.call("ml-pipelines", "ledger", "verify")
-    assert verified.returncode == 1
-    assert told in verified.stdout
+        assert sentence in deployment.call("ml-pipelines", *command).stdout
+    verification = deployment.call("ml-pipelines", "ledger", "verify")
+    assert verification.returncode == 1
+    assert sentence in verification.stdout
     for _ in range(2):
-        place.dag("ml_registry_watch")
-    assert [entry.decision.outcome for entry in place.entries] == ["external_change", "rolled_back", *["promoted"] * 2]
-    assert [event["reason"] for event in place.events()] == ["complaints", told]
-    assert place.call("ml-pipelines", "ledger", "verify").returncode == 0
+        deployment.dag("ml_registry_watch")
+    assert [entry.decision.outcome for entry in deployment.entries] == [
+        "external_change",
+        "rolled_back",
+        *["promoted"] * 2,
+    ]
+    assert [event["reason"] for event in deployment.events()] == ["complaints", sentence]
+    assert deployment.call("ml-pipelines", "ledger", "verify").returncode == 0

@@ -33,37 +33,37 @@ SCENARIOS: list[dict[str, Any]] = [
     {"name": "larger", "dag": "scores", "conf": {"shard_rows": 300, "model_version": "1"}},
     {"name": "partial", "dag": "enough", "damage": DAMAGED},
     {"name": "too_few", "dag": "strict"},
-    {"name": "mended", "dag": "strict", "conf": {"force": True}},
+    {"name": "forced", "dag": "strict", "conf": {"force": True}},
     {"name": "empty", "dag": "empty"},
     {"name": "lacking", "dag": "lacking"},
     {"name": "repeated", "dag": "repeated"},
-    {"name": "no_drift", "dag": "watch_scores"},
+    {"name": "no_drift", "dag": "drift_scores"},
     {"name": "other_rows", "dag": "shifted"},
-    {"name": "drift", "dag": "watch_shifted"},
-    {"name": "cooling", "dag": "watch_shifted"},
-    {"name": "unwanted", "dag": "watch_unwanted"},
+    {"name": "drift", "dag": "drift_shifted"},
+    {"name": "cooling", "dag": "drift_shifted"},
+    {"name": "ignored", "dag": "drift_ignored"},
 ]
-WATCH = {"model": {"name": "small-model"}, "retrain": {"on": "any", "cooldown": "7d"}, "default_args": {"retries": 0}}
+DRIFT = {"model": {"name": "small-model"}, "retrain": {"on": "any", "cooldown": "7d"}, "default_args": {"retries": 0}}
 
 
 class Runs:
-    """What the scenarios left."""
+    """The results of the scenarios."""
 
-    def __init__(self, airflow: Any, found: dict[str, Any], printed: str) -> None:
-        self.airflow, self.found, self.printed = airflow, found, printed
+    def __init__(self, airflow: Any, document: dict[str, Any], printed: str) -> None:
+        self.airflow, self.document, self.printed = airflow, document, printed
 
     def states(self, name: str) -> dict[str, str]:
-        return {task: each["state"] for task, each in self.found["runs"][name]["tasks"].items()}
+        return {task: row["state"] for task, row in self.document["runs"][name]["tasks"].items()}
 
     def state(self, name: str) -> str:
-        return str(self.found["runs"][name]["state"])
+        return str(self.document["runs"][name]["state"])
 
     def result(self, name: str, task: str) -> StepResult:
         step = task.partition("[")[0]
-        return StepResult.model_validate_json(self.found["runs"][name]["xcom"][task][step])
+        return StepResult.model_validate_json(self.document["runs"][name]["xcom"][task][step])
 
-    def how(self, name: str) -> dict[str, str]:
-        xcom = self.found["runs"][name]["xcom"]
+    def statuses(self, name: str) -> dict[str, str]:
+        xcom = self.document["runs"][name]["xcom"]
         return {task: self.result(name, task).status for task, keys in xcom.items() if task.partition("[")[0] in keys}
 
     def scores(self, name: str) -> pl.DataFrame:
@@ -71,8 +71,8 @@ class Runs:
         return pl.read_parquet(ref.uri.removeprefix("file://"))
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        run_id = self.found["runs"][name]["run_id"]
-        return [each["extra"] for each in self.found["asset_events"] if each["run_id"] == run_id]
+        run_id = self.document["runs"][name]["run_id"]
+        return [event["extra"] for event in self.document["asset_events"] if event["run_id"] == run_id]
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +84,13 @@ def runs(make_airflow: Callable[[], Any]) -> Runs:
     (data / "lacking.csv").write_text("".join(lines).replace("international_plan", "internationalplan", 1))
     airflow.add_pipeline("small")
     airflow.add_scoring("scores", **BATCH)
-    # Another column to keep is another result of each shard, of the same shards.
+    # Another column in `keep` gives other results of the same shards.
     airflow.add_scoring("enough", **BATCH, output={"keep": ["international_plan"]}, min_scored=0.7)
     airflow.add_scoring("strict", **BATCH, output={"keep": ["total_day_minutes"]}, min_scored=0.9)
     header, *rows = csv.reader(lines)
     place = header.index("total_day_minutes")
     infinite = ",".join([*rows[0][:place], "inf", *rows[0][place + 1 :]])
-    # The first customer once more at the end, in another shard, and with an infinite number before.
+    # The first customer occurs again at the end, in another shard, and has an infinite number in the first row.
     (data / "repeated.csv").write_text("".join([lines[0], f"{infinite}\n", *lines[2:], lines[1]]))
     for name in ("empty", "lacking", "repeated"):
         file = {"file": {"path": f"${{SMALL_DATA}}/{name}.csv"}, "key": "customer_id"}
@@ -101,14 +101,14 @@ def runs(make_airflow: Callable[[], Any]) -> Runs:
     airflow.add_scoring(
         "shifted", **BATCH | {"data": {"file": {"path": "${SMALL_DATA}/shifted.csv"}, "key": "customer_id"}}
     )
-    airflow.add_drift("watch_scores", watch="scores", **WATCH)
-    airflow.add_drift("watch_shifted", watch="shifted", **WATCH)
-    airflow.add_drift("watch_unwanted", watch="shifted", **{**WATCH, "retrain": {"on": "predictions"}})
-    airflow.add_pipeline("listens", schedule={"on_drift": True})
-    told, found = airflow.root / "scenarios.json", airflow.root / "results.json"
-    told.write_text(json.dumps(SCENARIOS))
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("scenarios.py")), str(told), str(found)],
+    airflow.add_drift("drift_scores", watch="scores", **DRIFT)
+    airflow.add_drift("drift_shifted", watch="shifted", **DRIFT)
+    airflow.add_drift("drift_ignored", watch="shifted", **{**DRIFT, "retrain": {"on": "predictions"}})
+    airflow.add_pipeline("subscribed", schedule={"on_drift": True})
+    scenarios, document = airflow.root / "scenarios.json", airflow.root / "results.json"
+    scenarios.write_text(json.dumps(SCENARIOS))
+    process = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("scenarios.py")), str(scenarios), str(document)],
         env=airflow.environment | {"DAGS": str(airflow.root / "dags"), "COLUMNS": "200"},
         cwd=airflow.root,
         stdout=subprocess.PIPE,
@@ -116,15 +116,15 @@ def runs(make_airflow: Callable[[], Any]) -> Runs:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-5000:]
-    return Runs(airflow, json.loads(found.read_text()), done.stdout)
+    assert process.returncode == 0, process.stdout[-5000:]
+    return Runs(airflow, json.loads(document.read_text()), process.stdout)
 
 
-def test_every_row_gets_a_score_that_says_where_it_comes_from(runs: Runs) -> None:
+def test_every_row_gets_a_score_with_model_and_data(runs: Runs) -> None:
     assert runs.state("first") == "success"
     shards = [f"score_shard[{index}]" for index in range(4)]
     assert set(runs.states("first")) == {"ingest_batch", "plan_shards", *shards, "collect_scores"}
-    assert runs.found["runs"]["first"]["tasks"]["score_shard[2]"]["shown"] == "shard 2"
+    assert runs.document["runs"]["first"]["tasks"]["score_shard[2]"]["shown"] == "shard 2"
     assert runs.result("first", "plan_shards").values == {"rows": ROWS, "shards": SHARDS, "warnings": []}
     assert [runs.result("first", shard).values["rows"] for shard in shards] == SHARDS
     customers = pl.read_csv(runs.airflow.root / "data" / "customers.csv")
@@ -137,32 +137,32 @@ def test_every_row_gets_a_score_that_says_where_it_comes_from(runs: Runs) -> Non
     assert scores.select("model", "model_version", "data").unique().rows() == [("small-model", "1", pin["digest"])]
 
 
-def test_its_asset_tells_where_the_scores_are(runs: Runs) -> None:
+def test_asset_event_has_the_address_of_the_scores(runs: Runs) -> None:
     (event,) = runs.events("first")
     assert (event["outcome"], event["rows"], event["scored"], event["failed"]) == ("complete", ROWS, ROWS, 0)
     assert (event["model"], event["version"]) == ("small-model", "1")
     assert event["scores"] == runs.result("first", "collect_scores").outputs["scores"].model_dump(mode="json")
-    (asset,) = {each["asset"] for each in runs.found["asset_events"] if each["dag"] == "scores"}
+    (asset,) = {event["asset"] for event in runs.document["asset_events"] if event["dag"] == "scores"}
     assert asset == "scores.scores"
 
 
-def test_a_second_run_is_a_look_up(runs: Runs) -> None:
-    assert set(runs.how("first").values()) == {"computed"}
-    assert runs.how("again") == dict.fromkeys(runs.how("first"), "cached")
+def test_second_run_is_all_cache_hits(runs: Runs) -> None:
+    assert set(runs.statuses("first").values()) == {"computed"}
+    assert runs.statuses("again") == dict.fromkeys(runs.statuses("first"), "cached")
     first, again = (runs.result(name, "collect_scores").outputs for name in ("first", "again"))
     assert first == again
 
 
-def test_a_run_may_ask_for_other_shards_and_gets_the_same_scores(runs: Runs) -> None:
+def test_other_shards_have_the_same_scores(runs: Runs) -> None:
     assert runs.result("larger", "plan_shards").values["shards"] == [300, 256]
-    assert runs.how("larger")["ingest_batch"] == "cached"
-    # How many rows are predicted at once may round the last digit differently.
+    assert runs.statuses("larger")["ingest_batch"] == "cached"
+    # The number of rows in a prediction can change the last digit.
     first, larger = runs.scores("first"), runs.scores("larger")
     assert first.drop("probability").equals(larger.drop("probability"))
     assert (first["probability"] - larger["probability"]).abs().max() < 1e-12
 
 
-def test_within_the_share_a_failed_shard_costs_its_rows_and_is_named(runs: Runs) -> None:
+def test_failed_shard_within_the_limit_loses_only_its_rows(runs: Runs) -> None:
     states = runs.states("partial")
     assert (states["score_shard[1]"], states["collect_scores"], runs.state("partial")) == (
         "failed",
@@ -178,18 +178,18 @@ def test_within_the_share_a_failed_shard_costs_its_rows_and_is_named(runs: Runs)
     assert [event["failed_shards"] for event in runs.events("partial")] == [[1]]
 
 
-def test_beyond_the_share_the_run_fails_and_hands_nothing_on(runs: Runs) -> None:
+def test_failed_shards_beyond_the_limit_fail_the_run(runs: Runs) -> None:
     assert runs.state("too_few") == "failed"
     assert runs.states("too_few")["collect_scores"] == "failed"
     assert "406 of 556 rows have a score; failed: shard 1 (rows 151 to 300)" in runs.printed
     assert runs.events("too_few") == []
-    # The next one, forced, makes the shard anew.
-    assert runs.state("mended") == "success"
-    assert runs.result("mended", "collect_scores").values["outcome"] == "complete"
-    assert set(runs.how("mended").values()) == {"computed"}
+    # A forced run computes the shard again.
+    assert runs.state("forced") == "success"
+    assert runs.result("forced", "collect_scores").values["outcome"] == "complete"
+    assert set(runs.statuses("forced").values()) == {"computed"}
 
 
-def test_a_batch_without_rows_is_an_outcome(runs: Runs) -> None:
+def test_empty_batch_succeeds(runs: Runs) -> None:
     assert runs.state("empty") == "success"
     assert runs.states("empty")["score_shard"] == "skipped"
     assert runs.result("empty", "collect_scores").values["outcome"] == "empty"
@@ -197,14 +197,14 @@ def test_a_batch_without_rows_is_an_outcome(runs: Runs) -> None:
     assert [event["rows"] for event in runs.events("empty")] == [0]
 
 
-def test_a_batch_that_lacks_a_column_fails_with_what_is_meant(runs: Runs) -> None:
+def test_batch_without_a_column_fails_with_a_suggestion(runs: Runs) -> None:
     assert runs.state("lacking") == "failed"
     assert runs.states("lacking")["ingest_batch"] == "failed"
     assert "the batch lacks columns that small-model version 1 was trained with: international_plan" in runs.printed
     assert "did you mean 'internationalplan' for 'international_plan'?" in runs.printed
 
 
-def test_a_repeated_key_is_scored_once_and_an_infinite_number_told(runs: Runs) -> None:
+def test_repeated_key_is_quarantined_and_infinite_number_logged(runs: Runs) -> None:
     result, scores = runs.result("repeated", "collect_scores"), runs.scores("repeated")
     assert result.values["outcome"] == "partial"
     assert result.values["quarantined_by_reason"] == {"customer_id occurred before": 1}
@@ -215,13 +215,13 @@ def test_a_repeated_key_is_scored_once_and_an_infinite_number_told(runs: Runs) -
     ]
     assert runs.result("repeated", "plan_shards").values["warnings"] == warnings
     assert all(warning in runs.printed for warning in warnings)
-    told = score(runs, "repeated")
-    assert all(warning in told.stderr for warning in warnings)
-    assert "partial: 556 of 557 rows scored, 1 quarantined, 0 in failed shards" in told.stdout
+    process = score(runs, "repeated")
+    assert all(warning in process.stderr for warning in warnings)
+    assert "partial: 556 of 557 rows scored, 1 quarantined, 0 in failed shards" in process.stdout
 
 
 def score(runs: Runs, name: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
+    process = subprocess.run(
         [str(Path(sys.executable).with_name("ml-pipelines")), "score", f"dags/{name}.yaml", "--store", "store"],
         env=runs.airflow.environment | {"COLUMNS": "200"},
         cwd=runs.airflow.root,
@@ -229,31 +229,31 @@ def score(runs: Runs, name: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done
+    assert process.returncode == 0, process.stderr
+    return process
 
 
-def test_the_command_finds_what_airflow_has_computed(runs: Runs) -> None:
-    done = score(runs, "scores")
-    assert done.stdout.count("cached") == 7
-    assert "complete: 556 of 556 rows scored, 0 quarantined, 0 in failed shards" in done.stdout
-    assert runs.result("first", "collect_scores").outputs["scores"].uri in done.stdout
+def test_command_reuses_the_results_of_airflow(runs: Runs) -> None:
+    process = score(runs, "scores")
+    assert process.stdout.count("cached") == 7
+    assert "complete: 556 of 556 rows scored, 0 quarantined, 0 in failed shards" in process.stdout
+    assert runs.result("first", "collect_scores").outputs["scores"].uri in process.stdout
 
 
-def said(runs: Runs, name: str) -> str:
-    return str(runs.found["runs"][name]["xcom"]["request_training"]["return_value"])
+def request_message(runs: Runs, name: str) -> str:
+    return str(runs.document["runs"][name]["xcom"]["request_training"]["return_value"])
 
 
-def test_rows_like_those_of_the_training_call_for_nothing(runs: Runs) -> None:
+def test_equal_rows_request_no_training(runs: Runs) -> None:
     assert runs.state("no_drift") == "success"
     values = runs.result("no_drift", "measure_drift").values
     assert (values["rows"], values["judged"], values["features"], values["predictions"]) == (ROWS, True, False, False)
-    assert values["prediction_index"] < 0.01  # two runs have scored the same rows
-    assert said(runs, "no_drift").startswith("no training is called for: 0 of 5 features have drifted")
+    assert values["prediction_index"] < 0.01  # both profiles are of the same rows
+    assert request_message(runs, "no_drift").startswith("no training requested: 0 of 5 features have drifted")
     assert runs.events("no_drift") == []
 
 
-def test_drift_leaves_a_report_and_calls_once_within_the_cool_down(runs: Runs) -> None:
+def test_drift_has_a_report_and_requests_one_training_per_cooldown(runs: Runs) -> None:
     result = runs.result("drift", "measure_drift")
     assert result.values["drifted"] == ["total_day_minutes"]
     page = Path(result.outputs["report"].uri.removeprefix("file://")).read_text()
@@ -264,32 +264,32 @@ def test_drift_leaves_a_report_and_calls_once_within_the_cool_down(runs: Runs) -
     assert (event["model"], event["drifted"], event["pipeline"]) == (
         "small-model",
         ["total_day_minutes"],
-        "watch_shifted",
+        "drift_shifted",
     )
     assert event["report"] == result.outputs["report"].model_dump(mode="json")
-    assert said(runs, "drift") == "called for a training: 1 of 5 features have drifted"
+    assert request_message(runs, "drift") == "training requested: 1 of 5 features have drifted"
     assert runs.state("cooling") == "success"
-    assert said(runs, "cooling").startswith("no training is called for: one was at ")
+    assert request_message(runs, "cooling").startswith("no training requested: the last request was at ")
     assert runs.events("cooling") == []
-    (asset,) = {each["asset"] for each in runs.found["asset_events"] if each["dag"] == "watch_shifted"}
+    (asset,) = {event["asset"] for event in runs.document["asset_events"] if event["dag"] == "drift_shifted"}
     assert asset == "small-model.drift"
 
 
-def test_drift_that_the_policy_does_not_count_calls_for_nothing(runs: Runs) -> None:
-    assert runs.result("unwanted", "measure_drift").values["features"] is True
-    assert said(runs, "unwanted").startswith("no training is called for: 1 of 5")
-    assert runs.events("unwanted") == []
+def test_drift_of_another_kind_requests_no_training(runs: Runs) -> None:
+    assert runs.result("ignored", "measure_drift").values["features"] is True
+    assert request_message(runs, "ignored").startswith("no training requested: 1 of 5")
+    assert runs.events("ignored") == []
 
 
-def test_the_command_measures_the_same(runs: Runs) -> None:
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("ml-pipelines")), "drift", "dags/watch_shifted.yaml", "--store", "store"],
+def test_command_measures_the_same_drift(runs: Runs) -> None:
+    process = subprocess.run(
+        [str(Path(sys.executable).with_name("ml-pipelines")), "drift", "dags/drift_shifted.yaml", "--store", "store"],
         env=runs.airflow.environment | {"COLUMNS": "200"},
         cwd=runs.airflow.root,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("drifted: 1 of 5 features have drifted")
-    assert runs.result("drift", "measure_drift").outputs["report"].uri in done.stdout
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith("drifted: 1 of 5 features have drifted")
+    assert runs.result("drift", "measure_drift").outputs["report"].uri in process.stdout

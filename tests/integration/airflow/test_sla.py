@@ -1,4 +1,4 @@
-"""`sla` on tasks, in DAGs that know nothing of this package, under a real `airflow standalone` with a Slack to tell."""
+"""`sla` on tasks of DAGs without this package, with `airflow standalone` and a fake Slack server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ml_pipelines_airflow.testing import Message, SlackServer
 
 pytestmark = [pytest.mark.xdist_group("airflow-standalone"), pytest.mark.timeout(900)]
 
-# What the tasks of all DAGs do: nothing, or wait until the test lets them go on.
+# The tasks of all DAGs wait for a file of the test, or do nothing.
 EVENTS = '''"""Tasks that wait for the test."""
 import os
 import time
@@ -30,8 +30,8 @@ def wait_for(name):
         time.sleep(0.1)
 '''
 
-# The pipeline as it was written for Airflow 2, brought to 3.3's imports and `schedule`; its functions work on nothing.
-BY_HAND = """
+# A pipeline for Airflow 2 with the imports and the `schedule` of 3.3 and empty functions.
+WITHOUT_PACKAGE = """
 from airflow.sdk import DAG
 from airflow.providers.standard.operators.python import PythonOperator
 from datetime import datetime, timedelta
@@ -114,7 +114,7 @@ deploy = PythonOperator(
 ingest >> preprocess >> train >> evaluate >> deploy
 """
 
-EACH_ITS_OWN = """
+SLAS_ON_TASKS = """
 from datetime import timedelta
 from airflow.sdk import DAG
 from airflow.providers.standard.operators.empty import EmptyOperator
@@ -129,13 +129,13 @@ def fit(name):
     if name == "stuck":
         wait_for("fitted")
 
-def take_long():
+def wait_for_slow():
     wait_for("slow")
 
-with DAG("each_its_own", schedule=None,
+with DAG("slas_on_tasks", schedule=None,
          default_args={"on_failure_callback": [SlackRunNotifier(channel="#team")]}) as dag:
     branch = BranchPythonOperator(task_id="branch", python_callable=choose)
-    slow = PythonOperator(task_id="slow", python_callable=take_long)
+    slow = PythonOperator(task_id="slow", python_callable=wait_for_slow)
     left_out = EmptyOperator(task_id="left_out", sla=timedelta(seconds=1))
     after = EmptyOperator(task_id="after", sla=timedelta(seconds=1))
     fits = PythonOperator.partial(task_id="fit", python_callable=fit, sla=timedelta(seconds=14)).expand(
@@ -163,19 +163,19 @@ with DAG("broken", schedule=None, default_args={"sla": timedelta(seconds=14)}) a
     PythonOperator(task_id="first", python_callable=lambda: wait_for("never"), retries=2)
 """
 
-DAGS = {"ml_training_pipeline": BY_HAND, "each_its_own": EACH_ITS_OWN, "punctual": PUNCTUAL, "broken": BROKEN}
+DAGS = {"ml_training_pipeline": WITHOUT_PACKAGE, "slas_on_tasks": SLAS_ON_TASKS, "punctual": PUNCTUAL, "broken": BROKEN}
 
 
-def let(server: Server, event: str) -> None:
+def create_event(server: Server, event: str) -> None:
     (server.root / "events" / event).touch()
 
 
-def told(server: Server, dag: str) -> list[tuple[Any, ...]]:
-    """What the callbacks of a DAG's deadlines gave, once all of them are done."""
+def callback_outputs(server: Server, dag: str) -> list[tuple[Any, ...]]:
+    """Wait for the callbacks of a DAG's deadlines and return their outputs."""
 
     def outputs() -> list[tuple[Any, ...]]:
-        found = rows_of(server, deadlines(dag, "callback.state, output"))
-        return [(output,) for _, output in found] if all(state == "success" for state, _ in found) else []
+        callbacks = rows_of(server, deadlines(dag, "callback.state, output"))
+        return [(output,) for _, output in callbacks] if all(state == "success" for state, _ in callbacks) else []
 
     return list(server.until("end of the callbacks", outputs))
 
@@ -191,13 +191,13 @@ def rows(database: Path, query: str) -> list[tuple[Any, ...]]:
 
 def deadlines(dag: str, columns: str) -> str:
     return (
-        f"select {columns} from deadline join dag_run on deadline.dagrun_id = dag_run.id "  # noqa: S608  of this file
+        f"select {columns} from deadline join dag_run on deadline.dagrun_id = dag_run.id "  # noqa: S608  constants of this file
         f"left join callback on deadline.callback_id = callback.id where dag_run.dag_id = '{dag}'"
     )
 
 
 def late_in(message: Message) -> dict[str, str]:
-    """Task -> what the message says of it."""
+    """Return the text of each late task in a message."""
     return dict(re.findall(r"^\*(\S+)\* late (.*)$", message.shown, re.MULTILINE))
 
 
@@ -225,97 +225,97 @@ def server(make_airflow: Callable[[], Any]) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def runs(server: Server) -> dict[str, str]:
-    """One run of each DAG, all at once: nothing here waits for an SLA twice."""
+    """One run of each DAG, all at the same time, so that the tests wait only once for the SLAs."""
     first = {"logical_date": "2026-11-01T00:00:00Z"}
     broken = server.trigger("broken", **first)
-    # Its task is failed by hand, at once: how soon a task gets to fail depends on the machine.
+    # Set to failed at once, because the time to a real failure depends on the machine.
     server.call("PATCH", f"{broken}/taskInstances/first", {"new_state": "failed"})
     return {"broken": broken, **{name: server.trigger(name, **first) for name in DAGS if name != "broken"}}
 
 
-def test_every_file_imports(server: Server) -> None:
+def test_dag_files_import(server: Server) -> None:
     assert server.call("GET", "/importErrors")["import_errors"] == []
 
 
-def test_a_dag_written_by_hand_gets_its_one_alert(server: Server, runs: dict[str, str]) -> None:
+def test_dag_without_the_package_gets_one_alert(server: Server, runs: dict[str, str]) -> None:
     run = runs["ml_training_pipeline"]
     message = server.message("ml-alerts", "ml_training_pipeline", r"\*register_and_deploy\* late")
-    said = late_in(message)
+    late = late_in(message)
     ((due,),) = rows_of(server, deadlines("ml_training_pipeline", "deadline_time"))
     tasks = set(server.states(run))
-    assert {"train_model", "evaluate_model", "register_and_deploy"} <= set(said) <= tasks
-    assert f"due {datetime.fromisoformat(due):%Y-%m-%d %H:%M} UTC, SLA 12 s" in said["train_model"]
-    assert re.search(r": (train_model|preprocess_data|ingest_data) (is|has) ", said["evaluate_model"])
-    let(server, "trained")
+    assert {"train_model", "evaluate_model", "register_and_deploy"} <= set(late) <= tasks
+    assert f"due {datetime.fromisoformat(due):%Y-%m-%d %H:%M} UTC, SLA 12 s" in late["train_model"]
+    assert re.search(r": (train_model|preprocess_data|ingest_data) (is|has) ", late["evaluate_model"])
+    create_event(server, "trained")
     assert server.end_of(run) == "success"
-    assert len([each for each in server.messages if "ml_training_pipeline" in each.shown]) == 1
+    assert len([message for message in server.messages if "ml_training_pipeline" in message.shown]) == 1
 
 
-def test_the_alert_is_in_the_triggerer_s_log_too(server: Server, runs: dict[str, str]) -> None:
+def test_alert_is_in_the_log_of_the_triggerer(server: Server, runs: dict[str, str]) -> None:
     sentence = f"SLA missed in DAG ml_training_pipeline, run {run_id_of(runs['ml_training_pipeline'])}: "
     log = server.log(STANDALONE)
     assert server.until("line in the log", lambda: sentence in log.read_text(errors="replace"))
-    ((output,),) = told(server, "ml_training_pipeline")
+    ((output,),) = callback_outputs(server, "ml_training_pipeline")
     assert output.startswith(sentence)
 
 
-def test_two_lengths_of_time_make_one_message_where_the_dag_talks(server: Server, runs: dict[str, str]) -> None:
-    run = runs["each_its_own"]
-    message = server.message("team", "each_its_own", r"\*after\* late", r"\*fit\[1\]\* late")
-    said = late_in(message)
-    assert "SLA 1 s" in said["after"]
-    assert re.search(r": (branch|slow) (has not started|is \w+|has been running for [\d.]+ m?i?[ns].*)$", said["after"])
-    assert re.match(r"\((running|queued|scheduled|not started)\)", said["fit[1]"])
-    assert ": " not in said["fit[1]"]  # nothing comes before it
-    assert "slow" not in said  # it has no SLA
-    assert len(told(server, "each_its_own")) == 2
-    let(server, "slow")
-    let(server, "fitted")
+def test_two_slas_have_one_message_in_the_channel_of_the_dag(server: Server, runs: dict[str, str]) -> None:
+    run = runs["slas_on_tasks"]
+    message = server.message("team", "slas_on_tasks", r"\*after\* late", r"\*fit\[1\]\* late")
+    late = late_in(message)
+    assert "SLA 1 s" in late["after"]
+    assert re.search(r": (branch|slow) (has not started|is \w+|has been running for [\d.]+ m?i?[ns].*)$", late["after"])
+    assert re.match(r"\((running|queued|scheduled|not started)\)", late["fit[1]"])
+    assert ": " not in late["fit[1]"]  # it has no upstream task
+    assert "slow" not in late  # it has no SLA
+    assert len(callback_outputs(server, "slas_on_tasks")) == 2
+    create_event(server, "slow")
+    create_event(server, "fitted")
     assert server.end_of(run) == "success"
     assert server.states(run)["left_out"] == "skipped"
     assert server.message("team", r"\*after\* late") is message
 
 
-def test_a_run_that_finished_in_time_leaves_nothing_to_tell(server: Server, runs: dict[str, str]) -> None:
+def test_run_within_its_sla_has_no_alert(server: Server, runs: dict[str, str]) -> None:
     assert server.end_of(runs["punctual"]) == "success"
     assert rows_of(server, deadlines("punctual", "missed")) == []
-    assert not [each for each in server.messages if "punctual" in each.shown]
+    assert not [message for message in server.messages if "punctual" in message.shown]
 
 
-def test_a_run_that_failed_is_not_told_for_being_late(server: Server, runs: dict[str, str]) -> None:
+def test_failed_run_has_no_alert(server: Server, runs: dict[str, str]) -> None:
     assert server.end_of(runs["broken"]) == "failed"
-    assert told(server, "broken") == [(None,)]
-    assert not [each for each in server.messages if "broken" in each.shown]
+    assert callback_outputs(server, "broken") == [(None,)]
+    assert not [message for message in server.messages if "broken" in message.shown]
 
 
-def test_parsing_again_makes_no_new_version(server: Server, runs: dict[str, str]) -> None:
+def test_parsing_again_creates_no_dag_version(server: Server, runs: dict[str, str]) -> None:
     for _ in range(3):
-        for name in ("ml_training_pipeline", "each_its_own"):
+        for name in ("ml_training_pipeline", "slas_on_tasks"):
             server.parse(name)
     for name in DAGS:
         assert server.call("GET", f"/dags/{name}/dagVersions")["total_entries"] == 1, name
     assert rows_of(server, "select count(*) from deadline_alert") == [(5,)]
 
 
-def test_nothing_anywhere_says_that_an_sla_does_nothing(server: Server, runs: dict[str, str]) -> None:
+def test_no_log_has_the_warning_about_slas(server: Server, runs: dict[str, str]) -> None:
     logs = [server.log(STANDALONE), *(server.root / "home" / "logs").rglob("*.log")]
     assert len(logs) > len(DAGS)
     assert [path for path in logs if "The SLA feature" in path.read_text(errors="replace")] == []
 
 
-def test_airflow_dags_test_works_and_stores_the_dag_with_its_deadlines(make_airflow: Callable[[], Any]) -> None:
+def test_dags_test_succeeds_and_stores_the_deadlines(make_airflow: Callable[[], Any]) -> None:
     airflow = make_airflow()
     environment = airflow.environment | add_dags(airflow)
     for event in ("slow", "fitted"):
         (airflow.root / "events" / event).touch()
-    command = ["airflow", "dags", "test", "each_its_own"]
-    ran = subprocess.run(command, env=environment, cwd=airflow.root, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "The SLA feature" not in ran.stdout + ran.stderr
+    command = ["airflow", "dags", "test", "slas_on_tasks"]
+    process = subprocess.run(command, env=environment, cwd=airflow.root, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "The SLA feature" not in process.stdout + process.stderr
     database = airflow.root / "home" / "airflow.db"
     stored = "select name from deadline_alert join serialized_dag on serialized_dag_id = serialized_dag.id "
-    stored += "where dag_id = 'each_its_own' order by name"
+    stored += "where dag_id = 'slas_on_tasks' order by name"
     assert rows(database, stored) == [("SLA 0:00:01",), ("SLA 0:00:14",)]
-    assert rows(database, "select state from dag_run where dag_id = 'each_its_own'") == [("success",)]
+    assert rows(database, "select state from dag_run where dag_id = 'slas_on_tasks'") == [("success",)]
     assert rows(database, "select count(*) from deadline") == [(0,)]
     assert rows(database, "select distinct version_number from dag_version") == [(1,)]

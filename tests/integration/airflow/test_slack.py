@@ -1,4 +1,4 @@
-"""What a channel shows of runs of a real Airflow: `airflow standalone`, and `dag.test()` in one process."""
+"""Slack messages of runs in `airflow standalone`, and of `dag.test()`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ml_pipelines_airflow.testing import SlackServer
 
 pytestmark = [pytest.mark.xdist_group("airflow-standalone"), pytest.mark.timeout(900)]
 
-DAGS = '''"""DAGs by hand."""
+DAGS = '''"""Airflow DAGs without a declaration."""
 
 from datetime import timedelta
 
@@ -28,40 +28,40 @@ from airflow.sdk import DAG
 from ml_pipelines_airflow.notifications import slack
 
 
-def well():
-    print("well")
+def succeed():
+    print("done")
 
 
-def badly_until(times, ti):
+def fail_until(times, ti):
     if ti.try_number <= times:
         raise ConnectionError(f"try {ti.try_number} found\\nno route to <host>")
 
 
-def odd(number):
+def reject_odd(number):
     if number % 2:
         raise ValueError(f"{number} is odd")
 
 
-def a_dag(name, **options):
+def make_dag(name, **options):
     notifier = slack.SlackRunNotifier(channel=f"#{name}")
     arguments = {"owner": "tests", "retry_delay": timedelta(seconds=1), **slack.task_callbacks(notifier)}
     return DAG(name, schedule=None, default_args=arguments, **slack.dag_callbacks(notifier), **options)
 
 
-with a_dag("calm") as calm:
+with make_dag("calm") as calm:
     for number in range(12):
-        PythonOperator(task_id=f"step_{number}", python_callable=well)
+        PythonOperator(task_id=f"step_{number}", python_callable=succeed)
 
-with a_dag("stubborn") as stubborn:
-    PythonOperator(task_id="train", python_callable=badly_until, op_kwargs={"times": 2}, retries=2)
+with make_dag("stubborn") as stubborn:
+    PythonOperator(task_id="train", python_callable=fail_until, op_kwargs={"times": 2}, retries=2)
 
-with a_dag("mapped") as mapped:
-    PythonOperator.partial(task_id="train", python_callable=odd, retries=0).expand(
+with make_dag("mapped") as mapped:
+    PythonOperator.partial(task_id="train", python_callable=reject_odd, retries=0).expand(
         op_kwargs=[{"number": number} for number in range(3)]
     )
 
-with a_dag("asking") as asking:
-    ApprovalOperator(task_id="ask", subject="Ship it?") >> PythonOperator(task_id="ship", python_callable=well)
+with make_dag("asking") as asking:
+    ApprovalOperator(task_id="ask", subject="Ship it?") >> PythonOperator(task_id="ship", python_callable=succeed)
 
 if __name__ == "__main__":
     for dag in (calm, stubborn, mapped):
@@ -73,13 +73,13 @@ NAMES = ("calm", "stubborn", "mapped", "asking")
 @pytest.fixture(scope="module")
 def server(make_airflow: Callable[[], Any]) -> Iterator[Server]:
     airflow = make_airflow()
-    (airflow.root / "dags" / "by_hand.py").write_text(DAGS)
+    (airflow.root / "dags" / "custom.py").write_text(DAGS)
     with SlackServer() as slack, standalone(airflow, *NAMES, slack=slack, AIRFLOW__CORE__PARALLELISM="4") as running:
         running.unpause(*NAMES)
         yield running
 
 
-def test_twelve_tasks_that_succeed_make_one_message(server: Server) -> None:
+def test_successful_run_has_one_message(server: Server) -> None:
     run = run_id_of(server.trigger("calm"))
     message = server.message("calm", "^🟢 calm succeeded")
     link, facts = message.shown.splitlines()[1].split(" · ", 1)
@@ -88,7 +88,7 @@ def test_twelve_tasks_that_succeed_make_one_message(server: Server) -> None:
     assert (message.edits, message.replies) == (1, [])
 
 
-def test_a_task_that_fails_twice_and_then_succeeds_ends_green(server: Server) -> None:
+def test_recovered_task_ends_green_with_its_errors_as_replies(server: Server) -> None:
     server.trigger("stubborn")
     message = server.message("stubborn", "^🟢 stubborn succeeded")
     assert "*train* recovered on try 3" in message.shown
@@ -98,7 +98,7 @@ def test_a_task_that_fails_twice_and_then_succeeds_ends_green(server: Server) ->
     assert "```\ntry 2 found\nno route to &lt;host&gt;\n```" in second
 
 
-def test_mapped_tasks_and_their_run_fail(server: Server) -> None:
+def test_failed_mapped_task_is_named_with_its_log(server: Server) -> None:
     run = server.trigger("mapped")
     message = server.message("mapped", "^🔴 mapped failed")
     server.until("error", lambda: "ValueError: 1 is odd" in message.shown)
@@ -108,7 +108,7 @@ def test_mapped_tasks_and_their_run_fail(server: Server) -> None:
     assert "train[0]" not in message.shown
 
 
-def test_a_run_waits_for_a_person_and_links_to_where_they_answer(server: Server) -> None:
+def test_approval_request_links_to_its_page(server: Server) -> None:
     run = server.trigger("asking")
     message = server.message("asking", "^🟡 asking is waiting for approval")
     (page,) = re.findall(r"\*ask\* waits for an answer: Ship it\? · <(\S+)\|answer>", message.shown)
@@ -120,7 +120,7 @@ def test_a_run_waits_for_a_person_and_links_to_where_they_answer(server: Server)
     assert re.search(r"^\*ask\*: Approve by \S+", message.shown, re.MULTILINE)
 
 
-def test_a_cleared_run_goes_on_in_its_message(server: Server) -> None:
+def test_cleared_run_continues_in_its_message(server: Server) -> None:
     before = server.message("mapped")
     body = {"dry_run": False, "only_failed": True, "reset_dag_runs": True, "task_ids": ["train"]}
     server.call("POST", "/dags/mapped/clearTaskInstances", body)
@@ -128,16 +128,16 @@ def test_a_cleared_run_goes_on_in_its_message(server: Server) -> None:
     assert len(before.replies) == 2
 
 
-def test_dag_test_tells_the_same(make_airflow: Callable[[], Any]) -> None:
+def test_dag_test_sends_the_same_messages(make_airflow: Callable[[], Any]) -> None:
     airflow = make_airflow()
-    file = airflow.root / "dags" / "by_hand.py"
+    file = airflow.root / "dags" / "custom.py"
     file.write_text(DAGS)
     with SlackServer() as slack:
         environment = airflow.environment | {"AIRFLOW_CONN_SLACK_API_DEFAULT": slack.connection()}
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, str(file)], env=environment, capture_output=True, text=True, timeout=600, check=False
         )
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert process.returncode == 0, process.stderr[-3000:]
         shown = {name: message.shown for name in NAMES if (message := message_in(slack.messages, name))}
         assert {name: text.splitlines()[0] for name, text in shown.items()} == {
             "calm": "🟢 calm succeeded",
@@ -146,4 +146,4 @@ def test_dag_test_tells_the_same(make_airflow: Callable[[], Any]) -> None:
         }
         assert "*train* recovered on try 3" in shown["stubborn"]
         assert "`ValueError: 1 is odd`" in shown["mapped"]
-        assert "the Slack notification failed" not in done.stdout + done.stderr
+        assert "the Slack notification failed" not in process.stdout + process.stderr

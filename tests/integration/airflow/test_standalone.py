@@ -1,4 +1,4 @@
-"""Airflow as people run it: login, trigger form and a person's approval, over the REST API of `airflow standalone`."""
+"""Login, trigger form and approval over the REST API of `airflow standalone`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def server(make_airflow: Callable[[], Any]) -> Iterator[Server]:
     gate = {"metric": "roc_auc", "thresholds": {"roc_auc": 0.6}, "improvement": -1.0}
     airflow.add_pipeline("approved", gate=gate, default_args=limits)
     airflow.add_pipeline("weekly", schedule={"cron": "0 2 * * 0"}, default_args=limits)
-    impatient = {"when": "always", "timeout": "5s"}
+    approval = {"when": "always", "timeout": "5s"}
     airflow.add_pipeline(
         "unanswered",
         model={"name": "unanswered-model", "task": "classification"},
-        gate=gate | {"approval": impatient},
+        gate=gate | {"approval": approval},
         default_args=limits,
     )
     shutil.copy(Path(__file__).parent / "celery" / "dags" / "warm.py", airflow.root / "dags")
@@ -43,18 +43,18 @@ def trigger(server: Server, **form: Any) -> str:
     return server.trigger("approved", conf=conf)
 
 
-def test_who_is_not_logged_in_sees_nothing(server: Server) -> None:
+def test_api_requires_a_login(server: Server) -> None:
     assert requests.get(f"{server.url}/api/v2/dags", timeout=60).status_code == 401
 
 
-def test_every_file_imports_without_a_warning(server: Server) -> None:
+def test_dag_files_import_without_warnings(server: Server) -> None:
     assert server.call("GET", "/importErrors")["import_errors"] == []
     logs = {path.stem: path.read_text() for path in (server.root / "home" / "logs").rglob("*.py.log")}
     assert {name.removesuffix(".py") for name in logs} >= {"approved", "unanswered", "weekly"}
     assert not [line for text in logs.values() for line in text.splitlines() if "arning" in line]
 
 
-def test_the_form_is_offered(server: Server) -> None:
+def test_trigger_form_has_the_parameters(server: Server) -> None:
     params = server.call("GET", "/dags/approved/details")["params"]
     assert list(params) == FORM
     assert params["candidates"]["value"] == ["linear", "tree"]
@@ -63,32 +63,32 @@ def test_the_form_is_offered(server: Server) -> None:
     assert all(param["description"] for param in params.values())
 
 
-def test_the_form_refuses_what_a_run_may_not_be(server: Server) -> None:
+def test_trigger_form_rejects_invalid_values(server: Server) -> None:
     body = {"logical_date": None, "conf": {"candidates": ["forest"]}}
     answer = server.session.post(f"{server.url}/api/v2/dags/approved/dagRuns", json=body, timeout=60)
     assert answer.status_code == 400
     assert "candidates" in answer.text
 
 
-def test_the_next_run_is_on_a_sunday_at_two(server: Server) -> None:
+def test_next_run_follows_the_cron_schedule(server: Server) -> None:
     at = datetime.fromisoformat(server.call("GET", "/dags/weekly")["next_dagrun_run_after"])
     assert (at.strftime("%A %H:%M"), at.utcoffset()) == ("Sunday 02:00", timedelta())
 
 
-def test_a_task_begins_with_what_its_worker_has_imported(server: Server) -> None:
+def test_task_has_the_modules_of_its_worker(server: Server) -> None:
     run = server.trigger("warm")
     assert server.end_of(run) == "success"
     assert server.returned(run, "look") == ["mlflow.sklearn", "pandas", "sklearn.ensemble"]
 
 
-def test_a_person_approves_one_model_and_rejects_the_next(server: Server) -> None:
+def test_approval_deploys_and_rejection_keeps_the_champion(server: Server) -> None:
     run = trigger(server, candidates=["linear"], promote="hold")
-    shown = server.await_question(run, "request_approval")
-    assert shown["subject"] == "Deploy the new version of small-model?"
-    assert shown["body"].startswith("all rules passed; this run asks for approval before the promotion\n\n")
-    assert "| threshold roc_auc |" in shown["body"]
-    assert "| **roc_auc** |" in shown["body"]
-    assert (shown["options"], shown["defaults"]) == (["Approve", "Reject"], ["Reject"])
+    request = server.await_question(run, "request_approval")
+    assert request["subject"] == "Deploy the new version of small-model?"
+    assert request["body"].startswith("all rules passed")
+    assert "| threshold roc_auc |" in request["body"]
+    assert "| **roc_auc** |" in request["body"]
+    assert (request["options"], request["defaults"]) == (["Approve", "Reject"], ["Reject"])
     assert server.champion() is None
     server.answer(run, "request_approval", "Approve")
     assert server.end_of(run) == "success"
@@ -118,14 +118,12 @@ def test_a_person_approves_one_model_and_rejects_the_next(server: Server) -> Non
     assert server.champion() == 1
 
 
-def test_who_does_not_answer_keeps_the_champion(server: Server) -> None:
+def test_timeout_of_the_approval_keeps_the_champion(server: Server) -> None:
     run = server.trigger("unanswered")
     assert server.end_of(run) == "success"
     states = server.states(run)
     assert (states["request_approval"], states["register_and_deploy"]) == ("success", "skipped")
     entry = server.entry(run)
     assert entry["decision"]["outcome"] == "held"
-    assert entry["decision"]["reason"] == (
-        "no person approved. all rules passed; the gate asks for approval of every promotion"
-    )
+    assert entry["decision"]["reason"].startswith("no person approved")
     assert "approver" not in entry["details"]

@@ -1,4 +1,4 @@
-"""Airflow as a team runs it: `make stack-native`'s own stack, with two workers, for these tests."""
+"""The stack of `make stack-native` with two workers for these tests."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SHIPPED = ("ml_doctor", "ml_model_rollback")
 DAGS = {"small", "recovers", "breaks", "slow", "survives", "endures", "warm", *SHIPPED}
 SHIPPED_DAGS = Path(__file__).parents[4] / "dags"
 WORKERS = ("worker-1", "worker-2")
-# How soon the scheduler takes a task for dead whose process says nothing: on a busy machine not too soon.
+# The timeout after which the scheduler fails a task without a heartbeat; long enough for busy machines.
 HEARTBEAT_SECONDS = 60
 
-# Take seconds from the first import to the stored model, which is long enough to be found at it.
+# These trainings take seconds, so that the tests can interrupt them.
 SLOW = [
     {"name": name, "estimator": "sklearn.ensemble.RandomForestClassifier", "params": {"n_estimators": trees}}
     for name, trees in {"forest": 300, "large_forest": 301}.items()
@@ -33,7 +33,7 @@ SLOW = [
 
 @pytest.fixture(scope="session")
 def postgres_folder() -> Iterator[Path]:
-    """Where the stack's PostgreSQL is: pytest's folders are closed to who runs it for root."""
+    """The folder of PostgreSQL. Its user can't read the folders of pytest if root runs the tests."""
     with tempfile.TemporaryDirectory(prefix="pg-") as folder:
         Path(folder).chmod(0o711)
         yield Path(folder, "server")
@@ -41,23 +41,23 @@ def postgres_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def stack(make_airflow: Callable[..., Airflow], postgres_folder: Path) -> Iterator[Server]:
-    """The whole of it; the DAGs of this folder are in it, and the pipelines `small`, `survives` and `endures`."""
+    """The stack with the DAGs of this folder, and the pipelines `small`, `survives` and `endures`."""
     airflow = make_airflow(database=False)
     for file in [*(Path(__file__).parent / "dags").glob("*.py"), *(SHIPPED_DAGS / f"{name}.py" for name in SHIPPED)]:
         shutil.copy(file, airflow.root / "dags")
-    # Newer data is enough for a new champion, if it is not clearly worse.
+    # A model on newer data is promoted unless it is clearly worse.
     gate = {"metric": "roc_auc", "thresholds": {"roc_auc": 0.6}, "improvement": -1}
     airflow.add_pipeline("small", runtime={"train_model": {"queue": "training"}}, gate=gate)
     model = {"name": "survives-model", "task": "classification"}
-    patient = {"owner": "tests", "retries": 1, "retry_delay": "0s"}
-    # With a seed of its own nothing that `small` has made is found.
+    one_retry = {"owner": "tests", "retries": 1, "retry_delay": "0s"}
+    # Another seed than that of `small`, so that nothing is a cache hit.
     placed: dict[str, Any] = {"runtime": {"train_model": {"queue": "training"}}, "seed": 7}
-    airflow.add_pipeline("survives", model=model, candidates=SLOW, default_args=patient, **placed)
-    # Servers are away for some seconds while it runs: a try that finds them so fails, and the next one is later.
-    enduring = {"owner": "tests", "retries": 6, "retry_delay": "15s"}
+    airflow.add_pipeline("survives", model=model, candidates=SLOW, default_args=one_retry, **placed)
+    # Servers are down for some seconds during its runs; the retry delay is longer than that.
+    six_retries = {"owner": "tests", "retries": 6, "retry_delay": "15s"}
     model = {"name": "endures-model", "task": "classification"}
     placed |= {"seed": 8}
-    airflow.add_pipeline("endures", model=model, candidates=SLOW, gate=gate, default_args=enduring, **placed)
+    airflow.add_pipeline("endures", model=model, candidates=SLOW, gate=gate, default_args=six_retries, **placed)
     with SlackServer() as slack, running_in(airflow, slack, data=postgres_folder) as started:
         server = Server(airflow.root, started.environment, slack, started.running)
         try:
@@ -66,7 +66,7 @@ def stack(make_airflow: Callable[..., Airflow], postgres_folder: Path) -> Iterat
             server.unpause(*DAGS)
             yield server
         except BaseException as exc:
-            exc.add_note(server.printed())
+            exc.add_note(server.log_tails())
             raise
         finally:
             server.session.close()
@@ -78,14 +78,14 @@ def running_in(airflow: Airflow, slack: SlackServer, *, data: Path) -> AbstractC
 
 
 def settings_of(airflow: Airflow, slack: SlackServer) -> dict[str, str]:
-    of_stack = ("MLFLOW_TRACKING_URI", "ML_PIPELINES_LEDGER")
-    own = {name: value for name, value in airflow.environment.items() if name not in of_stack}
+    stack_variables = ("MLFLOW_TRACKING_URI", "ML_PIPELINES_LEDGER")
+    own = {name: value for name, value in airflow.environment.items() if name not in stack_variables}
     return own | {
         "AIRFLOW_CONN_SLACK_API_DEFAULT": slack.connection(),
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(HEARTBEAT_SECONDS),
-        # A task whose message was lost with the database is sent again after this, and not after ten minutes.
+        # Airflow queues a task with a lost message again after this time; the default is ten minutes.
         "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "60",
         "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "15",
-        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # a busy machine takes long for the first answer
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # the first answer takes long on a busy machine
     }

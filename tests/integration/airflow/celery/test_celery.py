@@ -1,4 +1,4 @@
-"""What must also hold when tasks run on Celery workers and Airflow's database is PostgreSQL."""
+"""Runs on Celery workers with PostgreSQL as Airflow's database."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from ml_pipelines_airflow.local.stack import start_mlflow
 pytestmark = [pytest.mark.xdist_group("celery"), pytest.mark.timeout(900)]
 
 
-def test_a_task_begins_with_what_its_worker_has_imported(stack: Server) -> None:
+def test_task_has_the_modules_of_its_worker(stack: Server) -> None:
     run = stack.trigger("warm")
     assert stack.end_of(run) == "success"
     assert stack.returned(run, "look") == ["mlflow.sklearn", "pandas", "sklearn.ensemble"]
 
 
-def test_a_pipeline_trains_and_promotes_a_model(stack: Server) -> None:
+def test_pipeline_trains_and_promotes_a_model(stack: Server) -> None:
     run = stack.trigger("small")
     assert stack.end_of(run) == "success"
     states = stack.states(run)
@@ -55,15 +55,14 @@ def test_a_pipeline_trains_and_promotes_a_model(stack: Server) -> None:
     assert "small-model version 1: smoke test in a fork of this process" in log
 
 
-def test_a_person_goes_back_and_the_model_is_held_from_then_on(stack: Server) -> None:
-    """Ledger, registry and champion agree all the way; the ledger is in PostgreSQL."""
+def test_rolled_back_model_is_held_by_the_next_training(stack: Server) -> None:
     rows = stack.root / "data" / "customers.csv"
     rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-100]))
     run = stack.trigger("small")
     assert stack.end_of(run) == "success"
     assert (stack.entry(run)["decision"]["outcome"], aliases(stack)) == ("promoted", {"champion": "2", "previous": "1"})
-    back = {"model": "small-model", "version": "previous", "reason": "complaints"}
-    run = stack.trigger("ml_model_rollback", conf=back)
+    form = {"model": "small-model", "version": "previous", "reason": "complaints"}
+    run = stack.trigger("ml_model_rollback", conf=form)
     assert stack.end_of(run) == "success"
     entry = stack.entry(run)
     assert (entry["decision"]["outcome"], entry["decision"]["reason"]) == ("rolled_back", "complaints")
@@ -71,21 +70,21 @@ def test_a_person_goes_back_and_the_model_is_held_from_then_on(stack: Server) ->
     run = stack.trigger("small")
     stack.until("question", lambda: stack.states(run).get("request_approval") in ("awaiting_input", "deferred"))
     assert aliases(stack) == {"champion": "1", "previous": "2"}
-    stack.call("PATCH", run, {"state": "failed"})  # nobody answers in this test
+    stack.call("PATCH", run, {"state": "failed"})  # the test answers no request
 
 
-def test_a_task_that_fails_once_makes_one_message_that_ends_green(stack: Server) -> None:
+def test_recovered_task_has_one_message_that_ends_green(stack: Server) -> None:
     run = stack.trigger("recovers")
     retrying = stack.message("recovers", "retrying|on try 2")
     assert "ConnectionError: the warehouse is down" in "\n".join(reply.shown for reply in retrying.replies)
-    let_go(stack, "recovers")
+    release(stack, "recovers")
     assert stack.end_of(run) == "success"
     shown = stack.message("recovers", "succeeded in").shown
     assert shown.startswith("🟢 recovers succeeded\n")
     assert "*flaky* recovered on try 2" in shown
 
 
-def test_a_mapped_task_that_fails_is_told_with_its_log(stack: Server) -> None:
+def test_failed_mapped_task_is_named_with_its_log(stack: Server) -> None:
     run = stack.trigger("breaks")
     assert stack.end_of(run) == "failed"
     assert stack.states(run) == {"part[0]": "success", "part[1]": "failed", "part[2]": "success"}
@@ -100,16 +99,16 @@ def test_a_mapped_task_that_fails_is_told_with_its_log(stack: Server) -> None:
     assert "part 1 is <empty>" in str(log["content"])
 
 
-def test_a_late_run_is_told_once_and_in_its_message(stack: Server) -> None:
+def test_late_run_is_reported_once_in_its_message(stack: Server) -> None:
     run = stack.trigger("slow")
     shown = stack.message("slow", r" late \(").shown
     assert shown.startswith("🟡 slow is running, late\n")
     queued = datetime.fromisoformat(stack.call("GET", run)["queued_at"])
     due = f"due {queued + timedelta(seconds=5):%Y-%m-%d %H:%M} UTC, SLA 5 s"
-    # A machine that is very busy may not have begun the first one by then.
+    # On a busy machine the first task may not have started by then.
     assert re.search(rf"\*wait\* late \([a-z ]+\), {due}\n", shown)
     assert re.search(rf"\*after\* late \(not started\), {due}: wait ", shown)
-    let_go(stack, "slow")
+    release(stack, "slow")
     assert stack.end_of(run) == "success"
     message = stack.message("slow", "succeeded in")
     assert message.shown.startswith("🟢 slow succeeded\n")
@@ -117,23 +116,23 @@ def test_a_late_run_is_told_once_and_in_its_message(stack: Server) -> None:
     assert message.replies == []
 
 
-def test_the_workers_of_all_queues_are_examined(stack: Server) -> None:
+def test_doctor_examines_the_workers_of_all_queues(stack: Server) -> None:
     run = stack.trigger("ml_doctor")
     assert stack.end_of(run) == "success"
     assert set(stack.states(run)) == {"write_probe", "examine_default", "examine_training", "read_probes"}
     log = str(stack.call("GET", f"{run}/taskInstances/examine_training/logs/1?full_content=true")["content"])
     for what in ("packages", "git", "artifact store", "MLflow"):
         assert f"ok   {what}: " in log
-    assert " read what " in log
+    assert " read the probe of " in log
 
 
-def test_a_worker_that_is_killed_in_a_training_costs_a_retry(stack: Server) -> None:
+def test_killed_worker_costs_one_retry(stack: Server) -> None:
     run = stack.trigger("survives")
     worker = worker_of(stack, training(stack))
     process = stack.processes.pop(worker)
-    for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+    for child in [*psutil.Process(process.pid).children(recursive=True), process]:
         with contextlib.suppress(psutil.NoSuchProcess):
-            each.kill()
+            child.kill()
     process.wait()
     assert stack.end_of(run) == "success"
     rows = stack.call("GET", f"{run}/taskInstances")["task_instances"]
@@ -144,8 +143,7 @@ def test_a_worker_that_is_killed_in_a_training_costs_a_retry(stack: Server) -> N
     assert versions(stack, "survives-model") == ["1"]
 
 
-def test_postgresql_that_is_restarted_in_a_training_costs_at_most_a_retry(stack: Server, postgres_folder: Path) -> None:
-    """It has the ledger, and what Airflow, Celery and MLflow know."""
+def test_restart_of_postgresql_costs_at_most_one_retry(stack: Server, postgres_folder: Path) -> None:
     run = stack.trigger("endures")
     training(stack)
     stop_postgres(postgres_folder)
@@ -156,7 +154,7 @@ def test_postgresql_that_is_restarted_in_a_training_costs_at_most_a_retry(stack:
     assert_one_champion(stack, run, {"champion": "1"})
 
 
-def test_mlflow_that_is_away_when_a_training_ends_costs_retries(stack: Server) -> None:
+def test_outage_of_mlflow_at_the_end_of_a_training_costs_retries(stack: Server) -> None:
     rows = stack.root / "data" / "customers.csv"
     rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-50]))
     run = stack.trigger("endures")
@@ -166,12 +164,12 @@ def test_mlflow_that_is_away_when_a_training_ends_costs_retries(stack: Server) -
     processes = ProcessGroup(stack.root, stack.environment, stack.processes)
     start_mlflow(processes)
     assert stack.end_of(run) == "success"
-    assert most_tries(stack, run) >= 2  # how many depends on how long MLflow takes to start
+    assert most_tries(stack, run) >= 2  # the number depends on the start time of MLflow
     assert_one_champion(stack, run, {"champion": "2", "previous": "1"})
 
 
 def assert_one_champion(stack: Server, run: str, expected: dict[str, str]) -> None:
-    """Registry and ledger agree on what serves after a run, which has one entry; nothing is there twice."""
+    """Check that registry and ledger agree on the champion of a run, and that nothing exists twice."""
     model, ledger = "endures-model", SqlLedger(stack.environment["ML_PIPELINES_LEDGER"])
     assert ledger.verify(model) == ()
     entry = stack.entry(run)
@@ -196,12 +194,12 @@ def database(stack: Server) -> str:
 
 
 def metadatabase(stack: Server) -> str:
-    """What Airflow says of its database."""
+    """Return the state of Airflow's database in its health check."""
     return str(stack.session.get(f"{stack.url}/api/v2/monitor/health", timeout=60).json()["metadatabase"]["status"])
 
 
 def supervised_end_of(stack: Server, run: str) -> str:
-    """How a run ends; a part of Airflow that has ended without its database is started again, as a supervisor does."""
+    """Wait for the end of a run, and restart components of Airflow that end, as a supervisor does."""
     processes = ProcessGroup(stack.root, stack.environment, stack.processes)
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
@@ -213,16 +211,16 @@ def supervised_end_of(stack: Server, run: str) -> str:
             if answer.ok and answer.json()["state"] in ("success", "failed"):
                 return str(answer.json()["state"])
         time.sleep(0.25)
-    raise AssertionError(f"the run has not ended in {SECONDS} s")
+    raise AssertionError(f"no end of the run in {SECONDS} s")
 
 
 def training(stack: Server) -> int:
-    """The process that trains, as soon as one does."""
+    """Wait for a training and return its process id."""
     leases = stack.root / "store" / "leases" / "train"
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         for lease in leases.rglob("*.json"):
-            # It may be half written, or gone by now.
+            # The file may be incomplete, or removed.
             with contextlib.suppress(OSError, ValueError):
                 return int(json.loads(lease.read_text())["owner"].split("~")[1])
         time.sleep(0.01)
@@ -230,36 +228,38 @@ def training(stack: Server) -> int:
 
 
 def worker_of(stack: Server, process: int) -> str:
-    ancestors = {each.pid for each in psutil.Process(process).parents()}
+    ancestors = {parent.pid for parent in psutil.Process(process).parents()}
     (worker,) = [name for name in WORKERS if name in stack.processes and stack.processes[name].pid in ancestors]
     return worker
 
 
-def mlflow(stack: Server, method: str, path: str, **asked: Any) -> Any:
+def mlflow(stack: Server, method: str, path: str, **options: Any) -> Any:
     url = f"{stack.environment['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/{path}"
-    answer = requests.request(method, url, timeout=60, **asked)
+    answer = requests.request(method, url, timeout=60, **options)
     assert answer.ok, answer.text
     return answer.json()
 
 
 def versions(stack: Server, model: str) -> list[str]:
-    found = mlflow(stack, "GET", "model-versions/search", params={"filter": f"name='{model}'"})
-    return [each["version"] for each in found["model_versions"]]
+    answer = mlflow(stack, "GET", "model-versions/search", params={"filter": f"name='{model}'"})
+    return [row["version"] for row in answer["model_versions"]]
 
 
 def aliases(stack: Server, model: str = "small-model") -> dict[str, str]:
-    """Which version serves, and which did before."""
-    found = mlflow(stack, "GET", "registered-models/get", params={"name": model})["registered_model"]["aliases"]
-    return {each["alias"]: each["version"] for each in found if each["alias"] != "challenger"}
+    """Return the versions of `champion` and `previous`."""
+    rows = mlflow(stack, "GET", "registered-models/get", params={"name": model})["registered_model"]["aliases"]
+    return {row["alias"]: row["version"] for row in rows if row["alias"] != "challenger"}
 
 
 def runs(stack: Server, experiment: str) -> list[str]:
-    """Names of all runs of an experiment."""
-    known = mlflow(stack, "GET", "experiments/get-by-name", params={"experiment_name": experiment})["experiment"]
-    found = mlflow(stack, "POST", "runs/search", json={"experiment_ids": [known["experiment_id"]]})
-    return [each["info"]["run_name"] for each in found["runs"]]
+    """Return the names of all runs of an experiment."""
+    experiment_id = mlflow(stack, "GET", "experiments/get-by-name", params={"experiment_name": experiment})[
+        "experiment"
+    ]["experiment_id"]
+    answer = mlflow(stack, "POST", "runs/search", json={"experiment_ids": [experiment_id]})
+    return [row["info"]["run_name"] for row in answer["runs"]]
 
 
-def let_go(stack: Server, dag: str) -> None:
-    """Let a DAG's waiting task go on."""
+def release(stack: Server, dag: str) -> None:
+    """End the wait of a DAG's task."""
     Path(stack.environment["AIRFLOW_HOME"], f"{dag}.go").touch()

@@ -1,4 +1,4 @@
-"""Servers that let in only who is known: one in front of MLflow, one with a git repository and its DVC remote."""
+"""Servers with authentication: one in front of MLflow, one with a git repository and its DVC remote."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ from typing import Any
 import pytest
 from tests.integration.processes import find_free_port, mlflow_server
 
+Answer = Callable[[Any, bytes], tuple[int, dict[str, str], bytes]]
+
 
 class Handler(BaseHTTPRequestHandler):
-    """Asks for credentials; then the server's own `answer` gives status, headers and body."""
+    """Checks the credentials; the `answer` of the server returns status, headers and body."""
 
     protocol_version = "HTTP/1.1"
 
     def handle_any(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         body = self._chunks() if self.headers.get("Transfer-Encoding") == "chunked" else self.rfile.read(length)
-        given = self.headers.get("Authorization")
-        self.server.seen.append((self.command, self.path, given))
-        if given not in self.server.accepted:
-            status, headers, content = 401, {"WWW-Authenticate": 'Basic realm="tests"'}, b"who are you?"
+        authorization = self.headers.get("Authorization")
+        self.server.seen.append((self.command, self.path, authorization))
+        if authorization not in self.server.accepted:
+            status, headers, content = 401, {"WWW-Authenticate": 'Basic realm="tests"'}, b"unauthorized"
         else:
             status, headers, content = self.server.answer(self, body)
         self.send_response(status)
@@ -41,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = handle_any  # noqa: N815 - as http.server calls them
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = handle_any  # noqa: N815 - names of http.server
 
     def _chunks(self) -> bytes:
         parts = []
@@ -56,8 +58,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @dataclass
-class Guarded:
-    """A running server, who is let in, and what it was asked."""
+class AuthenticatedServer:
+    """A running server, its credentials, and its requests."""
 
     port: int
     user: str
@@ -73,18 +75,22 @@ class Guarded:
     def accepted(self) -> set[str]:
         basic = [(self.user, self.password), ("token", self.token)]
         encoded = [base64.b64encode(f"{user}:{secret}".encode()).decode() for user, secret in basic]
-        return {f"Bearer {self.token}", *(f"Basic {each}" for each in encoded)}
+        return {f"Bearer {self.token}", *(f"Basic {value}" for value in encoded)}
 
 
 @contextlib.contextmanager
-def guarded(answer: Callable[[Any, bytes], tuple[int, dict[str, str], bytes]]) -> Iterator[Guarded]:
+def authenticated_server(
+    answer: Callable[[Any, bytes], tuple[int, dict[str, str], bytes]],
+) -> Iterator[AuthenticatedServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made = Guarded(server.server_port, user="m e", password="s3cret/@:word", token="gh-s3cret/+token")
-    server.accepted, server.answer, server.seen = made.accepted, answer, made.seen
+    authenticated = AuthenticatedServer(
+        server.server_port, user="m e", password="s3cret/@:word", token="gh-s3cret/+token"
+    )
+    server.accepted, server.answer, server.seen = authenticated.accepted, answer, authenticated.seen
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield made
+        yield authenticated
     finally:
         server.shutdown()
         thread.join()
@@ -93,30 +99,30 @@ def guarded(answer: Callable[[Any, bytes], tuple[int, dict[str, str], bytes]]) -
 
 @pytest.fixture(scope="session")
 def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of `mlflow server`."""
+    """The address of `mlflow server`."""
     with mlflow_server(tmp_path_factory.mktemp("mlflow-server"), find_free_port()) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def guarded_mlflow(mlflow_url: str) -> Iterator[Guarded]:
-    """MLflow behind a proxy that asks for user and password, or a token."""
+def mlflow_proxy(mlflow_url: str) -> Iterator[AuthenticatedServer]:
+    """MLflow behind a proxy with authentication."""
 
     def forward(request: Handler, body: bytes) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection(mlflow_url.removeprefix("http://"), timeout=60)
-        passed = {name: request.headers[name] for name in ("Content-Type",) if name in request.headers}
-        connection.request(request.command, request.path, body or None, passed)
+        headers = {name: request.headers[name] for name in ("Content-Type",) if name in request.headers}
+        connection.request(request.command, request.path, body or None, headers)
         answer = connection.getresponse()
         content = answer.read()
         connection.close()
         return answer.status, {"Content-Type": answer.headers.get("Content-Type", "text/plain")}, content
 
-    with guarded(forward) as server:
+    with authenticated_server(forward) as server:
         yield server
 
 
 @pytest.fixture
-def git_host(tmp_path: Path) -> Iterator[Guarded]:
+def git_host(tmp_path: Path) -> Iterator[AuthenticatedServer]:
     """`/git/NAME` is the git repository `tmp_path/NAME`, `/remote/...` the files of a DVC remote beside it."""
 
     def answer(request: Handler, body: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -129,7 +135,7 @@ def git_host(tmp_path: Path) -> Iterator[Guarded]:
         return 200, {}, file.read_bytes()
 
     def _git_backend(request: Handler, body: bytes, path: str, query: str) -> tuple[int, dict[str, str], bytes]:
-        packed = request.headers.get("Content-Encoding") == "gzip"
+        compressed = request.headers.get("Content-Encoding") == "gzip"
         environment = {
             "GIT_PROJECT_ROOT": str(tmp_path),
             "GIT_HTTP_EXPORT_ALL": "1",
@@ -141,11 +147,11 @@ def git_host(tmp_path: Path) -> Iterator[Guarded]:
             "CONTENT_TYPE": request.headers.get("Content-Type", ""),
             "GIT_PROTOCOL": request.headers.get("Git-Protocol", ""),
         }
-        sent = gzip.decompress(body) if packed else body
-        done = subprocess.run(["git", "http-backend"], input=sent, env=environment, capture_output=True, check=False)
-        head, _, content = done.stdout.partition(b"\r\n\r\n")
+        data = gzip.decompress(body) if compressed else body
+        process = subprocess.run(["git", "http-backend"], input=data, env=environment, capture_output=True, check=False)
+        head, _, content = process.stdout.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if line)
         return int(headers.pop("Status", "200").split()[0]), headers, content
 
-    with guarded(answer) as server:
+    with authenticated_server(answer) as server:
         yield server

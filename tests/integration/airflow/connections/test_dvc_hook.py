@@ -20,7 +20,7 @@ from ml_pipelines.spec.training import DvcSource, SqlSource
 from ml_pipelines_airflow.connections import airflow_settings
 from ml_pipelines_airflow.hooks.dvc import DvcHook
 
-# Below DVC, pygtrie uses what it deprecates itself, and dvc-http what aiohttp does.
+# pygtrie, a dependency of DVC, uses its own deprecated API, and dvc-http that of aiohttp.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:(BasicAuth|The 'auth' parameter) is deprecated:DeprecationWarning"),
@@ -40,22 +40,22 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., DvcHook]:
 
 @pytest.fixture
 def repo(dvc_repo: Callable[..., Any], git_host) -> Any:
-    """A repository whose remote is on the server that asks for credentials."""
-    made = dvc_repo({PATH: CUSTOMERS}, tag="october")
-    made.use_remote(f"url = {git_host.url}/remote")
-    made.commit_git()
-    shutil.rmtree(made.folder / ".dvc" / "cache")
-    return made
+    """A repository with a remote on a server with authentication."""
+    repo = dvc_repo({PATH: CUSTOMERS}, tag="october")
+    repo.use_remote(f"url = {git_host.url}/remote")
+    repo.commit_git()
+    shutil.rmtree(repo.folder / ".dvc" / "cache")
+    return repo
 
 
 @pytest.fixture
 def fields(git_host) -> dict[str, Any]:
-    """What the connection says: a token for git, user and password for the remote."""
+    """The fields of a connection: a token for git, user and password for the remote."""
     config = {"auth": "basic", "user": git_host.user, "password": git_host.password}
     return {"host": f"{git_host.url}/git/data-repo", "password": git_host.token, "extra": {"remote_config": config}}
 
 
-def test_a_hook_alone_pins_and_fetches(repo, git_host, fields, connect, tmp_path: Path) -> None:
+def test_hook_pins_and_fetches(repo, git_host, fields, connect, tmp_path: Path) -> None:
     hook = connect(**fields)
     assert hook.test_connection() == (True, f"main is at {repo.git('rev-parse', 'HEAD')[:12]}")
     pin = hook.pin(PATH, "october")
@@ -64,12 +64,12 @@ def test_a_hook_alone_pins_and_fetches(repo, git_host, fields, connect, tmp_path
         repo.git("rev-parse", "october^{commit}"),
     )
     assert Path(hook.fetch(PATH, str(tmp_path))).read_bytes() == CUSTOMERS
-    asked = {path.partition("?")[0] for _, path, given in git_host.seen if given}
-    assert "/git/data-repo/git-upload-pack" in asked
-    assert [path for path in asked if path.startswith("/remote/files/md5/")]
+    paths = {path.partition("?")[0] for _, path, authorization in git_host.seen if authorization}
+    assert "/git/data-repo/git-upload-pack" in paths
+    assert [path for path in paths if path.startswith("/remote/files/md5/")]
 
 
-def test_no_secret_is_an_argument_or_in_a_log(
+def test_secrets_are_neither_in_arguments_nor_in_logs(
     repo, git_host, fields, connect, tmp_path: Path, monkeypatch, caplog, capfd
 ) -> None:
     monkeypatch.setenv("GIT_TRACE", str(tmp_path / "trace"))
@@ -88,18 +88,18 @@ def test_no_secret_is_an_argument_or_in_a_log(
         assert git_host.password not in text
 
 
-def test_a_command_has_it_from_the_environment(repo, git_host, fields, tmp_path: Path) -> None:
+def test_connection_from_the_environment(repo, git_host, fields, tmp_path: Path) -> None:
     address = fields["host"].replace("://", f"://token:{quote(git_host.token, safe='')}@")
-    given = {"repo": address, **fields["extra"]}
-    settings = Settings.from_environment({"ML_PIPELINES_CONNECTION_SALES": json.dumps(given)})
+    connection = {"repo": address, **fields["extra"]}
+    settings = Settings.from_environment({"ML_PIPELINES_CONNECTION_SALES": json.dumps(connection)})
     adapter = ConnectedServices(settings).source(DvcSource(connection="sales", path=PATH, rev="october"))
-    # At the tag the remote is a folder on this machine, to which these settings mean nothing.
+    # At the tag the remote is a local folder, which does not take these settings.
     with pytest.raises(SourceUnreadable, match="DVC can't read the repository"):
         adapter.fetch(adapter.pin(), str(tmp_path))
     plain = ConnectedServices(Settings.from_environment({"ML_PIPELINES_CONNECTION_SALES": address}))
     adapter = plain.source(DvcSource(connection="sales", path=PATH, rev="october"))
     assert Path(adapter.fetch(adapter.pin(), str(tmp_path))).read_bytes() == CUSTOMERS
-    # Of a repository that is declared, the connection's server is let know who asks; another one is not.
+    # A declared repository gets the credentials only on the server of the connection.
     adapter = plain.source(DvcSource(repo=fields["host"], connection="sales", path=PATH))
     assert adapter.pin().revision == repo.git("rev-parse", "HEAD")
     adapter = plain.source(
@@ -109,7 +109,7 @@ def test_a_command_has_it_from_the_environment(repo, git_host, fields, tmp_path:
         adapter.pin()
 
 
-def test_a_database_is_found_by_its_connection_too(monkeypatch) -> None:
+def test_database_source_uses_its_connection(monkeypatch) -> None:
     fields = {"conn_type": "postgres", "host": "db", "login": "u", "password": "s3cret", "schema": "sales"}
     monkeypatch.setenv("AIRFLOW_CONN_SALES", json.dumps(fields))
     source = ConnectedServices(airflow_settings()).source(SqlSource(query="select 1", connection="sales"))
@@ -119,15 +119,15 @@ def test_a_database_is_found_by_its_connection_too(monkeypatch) -> None:
         source.pin()
 
 
-def test_wrong_credentials_are_told_without_showing_them(repo, git_host, fields, connect, tmp_path: Path) -> None:
+def test_wrong_credentials_are_reported_without_them(repo, git_host, fields, connect, tmp_path: Path) -> None:
     hook = connect(**fields | {"password": "wr0ng-token"})
-    good, told = hook.test_connection()
-    assert not good
-    assert told.startswith("the git server refuses access - ")
-    assert "name a connection with a user and a token" in told
+    ok, message = hook.test_connection()
+    assert not ok
+    assert message.startswith("the git server refuses access - ")
+    assert "name a connection with a user and a token" in message
     with pytest.raises(SourceError, match="the git server refuses access") as caught:
         hook.pin(PATH)
-    assert "wr0ng" not in told + str(caught.value)
+    assert "wr0ng" not in message + str(caught.value)
 
     wrong = {"auth": "basic", "user": git_host.user, "password": "wr0ng-password"}
     hook = connect(**fields | {"extra": {"remote_config": json.dumps(wrong)}})
@@ -137,7 +137,7 @@ def test_wrong_credentials_are_told_without_showing_them(repo, git_host, fields,
     assert "wr0ng" not in str(caught.value)
 
 
-def test_a_remote_by_name(repo, git_host, fields, connect, tmp_path: Path) -> None:
+def test_remote_has_a_name(repo, git_host, fields, connect, tmp_path: Path) -> None:
     hook = connect(**fields | {"extra": {"remote": "rr"}})
     with pytest.raises(SourceNotFound, match="the repository has no DVC remote 'rr'") as caught:
         hook.fetch(PATH, str(tmp_path))
@@ -147,7 +147,7 @@ def test_a_remote_by_name(repo, git_host, fields, connect, tmp_path: Path) -> No
     assert Path(hook.fetch(PATH, str(tmp_path), "october")).read_bytes() == CUSTOMERS
 
 
-def test_a_repository_without_a_default_remote_needs_a_name(repo, fields, connect, tmp_path: Path) -> None:
+def test_repository_without_a_default_remote_raises(repo, fields, connect, tmp_path: Path) -> None:
     (repo.folder / ".dvc" / "config").write_text("")
     repo.commit_git()
     with pytest.raises(SourceError, match="no default DVC remote") as caught:
@@ -155,47 +155,47 @@ def test_a_repository_without_a_default_remote_needs_a_name(repo, fields, connec
     assert caught.value.fix == "give the connection the name of a remote"
 
 
-def test_a_folder_is_a_repository_too(repo, connect) -> None:
+def test_local_folder_is_a_repository(repo, connect) -> None:
     assert connect(host=str(repo.folder)).test_connection() == (
         True,
         f"main is at {repo.git('rev-parse', 'HEAD')[:12]}",
     )
     assert connect(host=str(repo.folder)).pin(PATH).location == f"{repo.folder}:{PATH}"
-    good, told = connect(host=str(repo.folder / "nowhere")).test_connection()
-    assert (good, told.partition(" - ")[0]) == (False, "there is no such folder")
+    ok, message = connect(host=str(repo.folder / "nowhere")).test_connection()
+    assert (ok, message.partition(" - ")[0]) == (False, "there is no such folder")
 
 
-def test_a_repository_that_is_not_there_or_empty(repo, git_host, fields, connect) -> None:
-    good, told = connect(**fields | {"host": f"{git_host.url}/git/nothing"}).test_connection()
-    assert (good, told.partition(" - ")[0]) == (False, "there is no such git repository")
+def test_missing_or_empty_repository_is_reported(repo, git_host, fields, connect) -> None:
+    ok, message = connect(**fields | {"host": f"{git_host.url}/git/nothing"}).test_connection()
+    assert (ok, message.partition(" - ")[0]) == (False, "there is no such git repository")
     shutil.rmtree(repo.folder / ".git")
     repo.git("init", "--quiet")
-    good, told = connect(**fields).test_connection()
-    assert (good, told) == (False, "the git repository is empty - push a commit")
+    ok, message = connect(**fields).test_connection()
+    assert (ok, message) == (False, "the git repository is empty - push a commit")
 
 
-def test_a_server_that_says_nothing_is_given_up(connect, monkeypatch) -> None:
+def test_silent_server_times_out(connect, monkeypatch) -> None:
     monkeypatch.setattr("ml_pipelines_airflow.hooks.dvc.TIMEOUT_SECONDS", 2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        good, told = connect(host=f"http://127.0.0.1:{silent.getsockname()[1]}/data.git").test_connection()
-    assert not good
-    assert told.startswith(("git did not finish within 2 s", "the git server does not answer"))
+        ok, message = connect(host=f"http://127.0.0.1:{silent.getsockname()[1]}/data.git").test_connection()
+    assert not ok
+    assert message.startswith(("git did not finish within 2 s", "the git server does not answer"))
 
 
-def test_mistakes_in_a_connection(connect) -> None:
+def test_invalid_connections_are_reported(connect) -> None:
     with pytest.raises(PipelineError, match="the connection has no host"):
         connect().pin(PATH)
     assert connect().test_connection() == (False, "the connection has no host - correct the connection")
-    for given in ("[1]", "no JSON"):
-        good, told = connect(host="/data", extra={"remote_config": given}).test_connection()
-        assert (good, told) == (
+    for config in ("[1]", "no JSON"):
+        ok, message = connect(host="/data", extra={"remote_config": config}).test_connection()
+        assert (ok, message) == (
             False,
             "the connection has an invalid remote_config - correct the connection",
         )
     settings = Settings.from_environment({"ML_PIPELINES_CONNECTION_SALES": '{"repo": 1, "pass": "s3cret"}'})
-    for name, message in (("sales", "the connection 'sales' can't be read"), ("sale", "there is no connection 'sale'")):
+    for name, what in (("sales", "the connection 'sales' can't be read"), ("sale", "there is no connection 'sale'")):
         adapter = ConnectedServices(settings).source(DvcSource(connection=name, path=PATH))
-        with pytest.raises(SourceError, match=message) as caught:
+        with pytest.raises(SourceError, match=what) as caught:
             adapter.pin()
         assert "s3cret" not in str(caught.value)
         assert caught.value.__cause__ is None

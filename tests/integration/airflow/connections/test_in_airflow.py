@@ -1,4 +1,4 @@
-"""What a person sees of the connections: the form, and what "Test" says, over the REST API and the command."""
+"""Connection forms and connection tests over the REST API and the command line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.integration.airflow.server import Server, server_of
 pytestmark = [
     pytest.mark.xdist_group("airflow-standalone"),
     pytest.mark.timeout(900),
-    # pygtrie, below DVC, uses what it deprecates.
+    # pygtrie, a dependency of DVC, uses its own deprecated API.
     pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning"),
 ]
 
@@ -28,13 +28,14 @@ def api(make_airflow: Callable[[], Any]) -> Iterator[Server]:
         yield server
 
 
-def tried(api: Server, kind: str, **fields: Any) -> tuple[bool, str]:
-    """How a connection's test goes, and what it says."""
-    told = api.call("POST", "/connections/test", {"connection_id": f"my_{kind}", "conn_type": kind, **fields})
-    return told["status"], told["message"]
+def run_test(api: Server, conn_type: str, **fields: Any) -> tuple[bool, str]:
+    """Test a connection, and return success and message."""
+    body = {"connection_id": f"my_{conn_type}", "conn_type": conn_type, **fields}
+    answer = api.call("POST", "/connections/test", body)
+    return answer["status"], answer["message"]
 
 
-def test_the_forms_are_offered(api: Server) -> None:
+def test_connection_types_have_forms(api: Server) -> None:
     answer = api.session.get(f"{api.url}/ui/connections/hook_meta", timeout=60)
     forms = {form["connection_type"]: form for form in answer.json()}
     mlflow, dvc = forms["mlflow"], forms["dvc"]
@@ -46,36 +47,36 @@ def test_the_forms_are_offered(api: Server) -> None:
         assert field["schema"]["format"] == "password"
 
 
-def test_mlflow(api: Server, guarded_mlflow: Any, tmp_path: Path) -> None:
-    url = guarded_mlflow.url
-    well = (True, f"MLflow {version('mlflow')} with 0 registered models")
-    user = {"login": guarded_mlflow.user, "password": guarded_mlflow.password}
-    assert tried(api, "mlflow", host=url, **user) == well
-    assert tried(api, "mlflow", host="127.0.0.1", port=guarded_mlflow.port, schema="http", **user) == well
-    assert tried(api, "mlflow", host=url, extra=json.dumps({"token": guarded_mlflow.token})) == well
-    refused = (False, f"{url} rejects the credentials")
-    assert tried(api, "mlflow", host=url, login=guarded_mlflow.user, password="wr0ng-password") == refused
-    good, told = tried(api, "mlflow", host=f"{api.url}/nothing")
-    assert not good
-    assert told.startswith(f"{api.url}/nothing is not MLflow: it answered ")
-    assert tried(api, "mlflow")[1].startswith("the connection has no host")
-    good, told = tried(api, "mlflow", host=f"sqlite:///{tmp_path}/mlflow.db")
-    assert not good
-    assert told.startswith(f"the file {tmp_path}/mlflow.db does not exist on this machine")
+def test_mlflow_connection(api: Server, mlflow_proxy: Any, tmp_path: Path) -> None:
+    url = mlflow_proxy.url
+    success = (True, f"MLflow {version('mlflow')} with 0 registered models")
+    user = {"login": mlflow_proxy.user, "password": mlflow_proxy.password}
+    assert run_test(api, "mlflow", host=url, **user) == success
+    assert run_test(api, "mlflow", host="127.0.0.1", port=mlflow_proxy.port, schema="http", **user) == success
+    assert run_test(api, "mlflow", host=url, extra=json.dumps({"token": mlflow_proxy.token})) == success
+    failure = (False, f"{url} rejects the credentials")
+    assert run_test(api, "mlflow", host=url, login=mlflow_proxy.user, password="wr0ng-password") == failure
+    ok, message = run_test(api, "mlflow", host=f"{api.url}/nothing")
+    assert not ok
+    assert message.startswith(f"{api.url}/nothing is not MLflow: it answered ")
+    assert run_test(api, "mlflow")[1].startswith("the connection has no host")
+    ok, message = run_test(api, "mlflow", host=f"sqlite:///{tmp_path}/mlflow.db")
+    assert not ok
+    assert message.startswith(f"the file {tmp_path}/mlflow.db does not exist on this machine")
 
 
-def test_dvc(api: Server, dvc_repo: Callable[..., Any], git_host: Any) -> None:
+def test_dvc_connection(api: Server, dvc_repo: Callable[..., Any], git_host: Any) -> None:
     repo = dvc_repo({"data/a.csv": b"a\n1\n"})
     fields = {"host": f"{git_host.url}/git/data-repo", "password": git_host.token}
-    well = (True, f"main is at {repo.git('rev-parse', 'HEAD')[:12]}")
-    assert tried(api, "dvc", **fields) == well
-    good, told = tried(api, "dvc", **fields | {"password": "wr0ng-password"})
-    assert (good, told.partition(" - ")[0]) == (False, "the git server refuses access")
-    assert "wr0ng" not in told
+    success = (True, f"main is at {repo.git('rev-parse', 'HEAD')[:12]}")
+    assert run_test(api, "dvc", **fields) == success
+    ok, message = run_test(api, "dvc", **fields | {"password": "wr0ng-password"})
+    assert (ok, message.partition(" - ")[0]) == (False, "the git server refuses access")
+    assert "wr0ng" not in message
 
     command = ["airflow", "connections", "test", "sales_data"]
-    given = api.environment | {"AIRFLOW_CONN_SALES_DATA": json.dumps({"conn_type": "dvc", **fields})}
-    done = subprocess.run(command, env=given, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Connection success!" in done.stdout
-    assert git_host.token not in done.stdout + done.stderr
+    environment = api.environment | {"AIRFLOW_CONN_SALES_DATA": json.dumps({"conn_type": "dvc", **fields})}
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    assert "Connection success!" in process.stdout
+    assert git_host.token not in process.stdout + process.stderr

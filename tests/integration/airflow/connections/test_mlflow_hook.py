@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.xdist_group("airflow-standalone"), pytest.mark.timeout
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """MLflow's variables are none but those of the process; after the test they still are."""
+    """The variables of MLflow in this process, which the hook must not change."""
     for name in [name for name in os.environ if name.startswith("MLFLOW_TRACKING")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -38,24 +38,24 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., MLflowHook]:
     return define
 
 
-def test_user_and_password_or_a_token_are_let_in(guarded_mlflow, connect, environment) -> None:
+def test_hook_authenticates_by_password_or_token(mlflow_proxy, connect, environment) -> None:
     for credentials in (
-        {"login": guarded_mlflow.user, "password": guarded_mlflow.password},
-        {"extra": {"token": guarded_mlflow.token}},
+        {"login": mlflow_proxy.user, "password": mlflow_proxy.password},
+        {"extra": {"token": mlflow_proxy.token}},
     ):
-        hook = connect(host=guarded_mlflow.url, **credentials)
+        hook = connect(host=mlflow_proxy.url, **credentials)
         assert hook.test_connection() == (True, f"MLflow {version('mlflow')} with 0 registered models")
         client = hook.get_conn()
-        assert [each.name for each in client.search_experiments()] == ["Default"]
+        assert [experiment.name for experiment in client.search_experiments()] == ["Default"]
         assert client.get_experiment_by_name("nothing") is None
         assert not {name for name in os.environ if name.startswith("MLFLOW_TRACKING")} - environment.keys()
 
 
-def test_who_is_not_known_is_told_so(guarded_mlflow, connect) -> None:
-    told = (False, f"{guarded_mlflow.url} rejects the credentials")
-    assert connect(host=guarded_mlflow.url).test_connection() == told
-    hook = connect(host=guarded_mlflow.url, login=guarded_mlflow.user, password="wr0ng-password")
-    assert hook.test_connection() == told
+def test_wrong_credentials_are_reported_without_them(mlflow_proxy, connect) -> None:
+    failure = (False, f"{mlflow_proxy.url} rejects the credentials")
+    assert connect(host=mlflow_proxy.url).test_connection() == failure
+    hook = connect(host=mlflow_proxy.url, login=mlflow_proxy.user, password="wr0ng-password")
+    assert hook.test_connection() == failure
     with (
         pytest.raises(PipelineError, match="MLflow refuses access") as caught,
         MlflowServer(hook.tracking_uri, variables=hook.variables).client() as client,
@@ -65,17 +65,17 @@ def test_who_is_not_known_is_told_so(guarded_mlflow, connect) -> None:
     assert "wr0ng" not in str(caught.value)
 
 
-def test_a_task_works_with_the_connection_and_no_secret_gets_out(
-    guarded_mlflow, connect, environment, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd
+def test_task_uses_the_connection_without_showing_the_secret(
+    mlflow_proxy, connect, environment, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    user, password = guarded_mlflow.user, guarded_mlflow.password
-    connect(host=guarded_mlflow.url, login=user, password=password, extra={"ui_url": "https://mlflow.example.com/"})
+    user, password = mlflow_proxy.user, mlflow_proxy.password
+    connect(host=mlflow_proxy.url, login=user, password=password, extra={"ui_url": "https://mlflow.example.com/"})
     settings = airflow_settings()
     services = ConnectedServices(settings)
     assert services.registry.by_alias("credit", "champion") is None
     server = services.tracking._server
-    (tmp_path / "report.txt").write_text("well")
+    (tmp_path / "report.txt").write_text("text")
     with server.client() as client:
         from mlflow.artifacts import download_artifacts
 
@@ -84,24 +84,24 @@ def test_a_task_works_with_the_connection_and_no_secret_gets_out(
         client.log_artifact(run.info.run_id, str(tmp_path / "report.txt"))
         uri = f"{run.info.artifact_uri}/report.txt"
         fetched = download_artifacts(uri, dst_path=str(tmp_path / "got"), tracking_uri=server.uri)
-        assert Path(fetched).read_text() == "well"
+        assert Path(fetched).read_text() == "text"
     assert {name for name in os.environ if name.startswith("MLFLOW_TRACKING")} == environment.keys()
     page = server.page("experiments", experiment)
     assert page == f"https://mlflow.example.com/#/experiments/{experiment}"
     out, err = capfd.readouterr()
-    kept = json.dumps([uri, page, repr(settings)])
-    for text in (caplog.text, out, err, kept):
+    documents = json.dumps([uri, page, repr(settings)])
+    for text in (caplog.text, out, err, documents):
         assert password not in text
         assert "s3cret" not in text
 
 
-def test_an_address_that_holds_the_password_works_and_does_not_show_it(guarded_mlflow, connect) -> None:
-    user = f"{quote(guarded_mlflow.user)}:{quote(guarded_mlflow.password, safe='')}"
-    uri = guarded_mlflow.url.replace("://", f"://{user}@")
+def test_address_with_a_password_works_without_showing_it(mlflow_proxy, connect) -> None:
+    user = f"{quote(mlflow_proxy.user)}:{quote(mlflow_proxy.password, safe='')}"
+    uri = mlflow_proxy.url.replace("://", f"://{user}@")
     hook = connect(host=uri)
     assert hook.test_connection()[0]
-    assert hook.tracking_uri == hook.ui_url == guarded_mlflow.url
+    assert hook.tracking_uri == hook.ui_url == mlflow_proxy.url
     server = MlflowServer(uri)
     with server.client() as client:
-        assert client.tracking_uri == guarded_mlflow.url
+        assert client.tracking_uri == mlflow_proxy.url
         client.search_experiments()

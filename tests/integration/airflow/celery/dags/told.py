@@ -1,4 +1,4 @@
-"""Airflow DAGs that Slack is told about; their tasks wait for files, so that a test says when they go on."""
+"""Airflow DAGs with Slack messages, whose tasks wait for files of the tests."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ml_pipelines_airflow.notifications.slack import SlackRunNotifier, dag_callb
 LIMIT = timedelta(minutes=10)
 
 
-def told(dag_id: str, **default_args: Any) -> DAG:
-    """A DAG with a channel of its own."""
+def make_dag(dag_id: str, **default_args: Any) -> DAG:
+    """Return a DAG with its own channel."""
     notifier = SlackRunNotifier(channel=f"#{dag_id}")
     common = {"owner": "tests", "retries": 0, "execution_timeout": LIMIT}
     arguments = common | task_callbacks(notifier) | default_args
@@ -42,11 +42,11 @@ def fail_one(number: int) -> None:
         raise ValueError("part 1 is <empty>")
 
 
-with told("recovers", retries=1, retry_delay=timedelta()):
+with make_dag("recovers", retries=1, retry_delay=timedelta()):
     PythonOperator(task_id="flaky", python_callable=fail_once)
 
-with told("breaks"):
+with make_dag("breaks"):
     PythonOperator.partial(task_id="part", python_callable=fail_one).expand(op_args=[[0], [1], [2]])
 
-with told("slow", sla=timedelta(seconds=5)):
+with make_dag("slow", sla=timedelta(seconds=5)):
     PythonOperator(task_id="wait", python_callable=wait) >> EmptyOperator(task_id="after")

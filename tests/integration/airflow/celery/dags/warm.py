@@ -1,4 +1,4 @@
-"""An Airflow DAG whose task tells what its process had imported before anybody asked it to."""
+"""An Airflow DAG whose task returns the heavy modules that its process has imported."""
 
 from __future__ import annotations
 
