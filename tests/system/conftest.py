@@ -1,4 +1,4 @@
-"""The stack of docker-compose.airflow.yml, for these tests alone: a project, ports, secrets and DAGs of its own."""
+"""The stack of docker-compose.airflow.yml with a separate project, ports, secrets and DAGs."""
 
 from __future__ import annotations
 
@@ -13,68 +13,70 @@ from pathlib import Path
 
 import pytest
 from tests.integration.processes import find_free_port
-from tests.system.pipelines import GATE, HERE, OURS, SHIPPED, write_dags
+from tests.system.pipelines import CHECKOUT, GATE, SHIPPED, TESTED, write_dags
 from tests.system.stack import Stack
 
-STACK = HERE / "include" / "docker" / "stack.py"
+STACK = CHECKOUT / "include" / "docker" / "stack.py"
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what the stack said, beside a test that failed."""
+    """Add the logs of the stack to the report of a failed test."""
     report = yield
     if report.failed and isinstance(stack := getattr(item, "funcargs", {}).get("stack"), Stack):
-        report.sections.append(("stack", stack.printed()))
+        report.sections.append(("stack", stack.log_tails()))
     return report
 
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole stack with two workers, started once as `make up` starts it; nothing of it stays."""
+    """The stack with two workers, started once as by `make up`, and removed at the end."""
     root = tmp_path_factory.mktemp("stack")
     write_dags(root / "dags")
-    running = Stack(root, package_versions(root), None)
+    running = Stack(root, stack_environment(root), None)
     try:
         command = [sys.executable, str(STACK), "--env-file", str(root / "env"), "up"]
-        started, done = time.monotonic(), subprocess.run(command, env=running.environment, cwd=HERE, check=False)
-        assert done.returncode == 0, f"the stack does not start: what it says is above\n{running.printed()}"
+        started = time.monotonic()
+        process = subprocess.run(command, env=running.environment, cwd=CHECKOUT, check=False)
+        assert process.returncode == 0, f"the stack does not start; its output is above\n{running.log_tails()}"
         print(f"the stack is up after {time.monotonic() - started:.0f} s")
-        begin(running)
+        prepare(running)
         yield running
     finally:
         running.session.close()
         running.compose("down", "--volumes", "--timeout", "5", check=False)
 
 
-def package_versions(root: Path) -> dict[str, str]:
-    """The variables of a stack whose files are in a folder."""
+def stack_environment(root: Path) -> dict[str, str]:
+    """Return the variables of a stack whose files are in a folder."""
+    files = (CHECKOUT / "docker-compose.airflow.yml", Path(__file__).with_name("faster.yml"))
     ports = {"AIRFLOW_PORT": str(find_free_port()), "MLFLOW_PORT": str(find_free_port())}
     return {
         **os.environ,
         **ports,
         "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{ports['AIRFLOW_PORT']}",
-        "COMPOSE_FILE": f"{HERE / 'docker-compose.airflow.yml'}{os.pathsep}{Path(__file__).with_name('faster.yml')}",
+        "COMPOSE_FILE": os.pathsep.join(map(str, files)),
         "COMPOSE_PROJECT_NAME": f"ml-pipelines-test-{secrets.token_hex(4)}",
         "DAGS_FOLDER": str(root / "dags"),
         "DOCKER_SOCKET": os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"),
-        "PYTHONPATH": str(HERE / "include"),
+        "PYTHONPATH": str(CHECKOUT / "include"),
         "WORKERS": "2",
     }
 
 
-def begin(stack: Stack) -> None:
-    """Sign in, and have all pipelines served."""
+def prepare(stack: Stack) -> None:
+    """Log in, and wait until all pipelines are served."""
     stack.login()
     stack.call("POST", "/pools", {"name": GATE, "slots": 0})
-    stack.until("DAGs", lambda: set(stack.dags()) == OURS | SHIPPED)
-    stack.unpause(*OURS)
+    stack.until("DAGs", lambda: set(stack.dags()) == TESTED | SHIPPED)
+    stack.unpause(*TESTED)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def engine() -> None:
-    """Fails, and says what to do, where there is no Docker engine."""
+    """Fail with a fix if there is no Docker engine."""
     docker = shutil.which("docker")
-    done = subprocess.run([docker, "info"], capture_output=True, text=True, check=False) if docker else None
-    if done is None or done.returncode:
-        said = done.stderr.strip() if done else "there is no program docker"
-        pytest.fail(f"these tests need a Docker engine: start one, or let DOCKER_HOST name it\n{said}", pytrace=False)
+    process = subprocess.run([docker, "info"], capture_output=True, text=True, check=False) if docker else None
+    if process is None or process.returncode:
+        error = process.stderr.strip() if process else "there is no program docker"
+        pytest.fail(f"these tests need a Docker engine: start one, or set DOCKER_HOST\n{error}", pytrace=False)

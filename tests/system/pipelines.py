@@ -1,4 +1,4 @@
-"""The pipelines that the tests run, each on rows of its own, so that nothing of another is found in the store."""
+"""The pipelines of the tests. Each has different rows, so that it has no cache hits from another one."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tests.integration.airflow.conftest import COLUMNS, DAG_FILE, DECLARATION, w
 
 from ml_pipelines.spec.tasks import task_of
 
-HERE = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[2]
 TRAINING = "ml_training_pipeline"
-# Rows of each.
+# Numbers of rows.
 SHOPS = {"shop_a": 300, "shop_b": 350, "shop_c": 400, "shop_d": 450, "shop_e": 500}
-# Pipelines whose training takes a while, to be disturbed.
+# Pipelines with a slow training, for faults.
 SLOW = {"killed": 556, "emptied": 552, "stopped": 548, "restarted": 544}
-# Others that are small.
+# Small pipelines.
 SMALL = {"waiting": 310, "beside": 320, "full": 330}
-# In each of these a step waits in a pool of its own, until the test lets it go.
+# In each of these pipelines a task waits in a pool until the test gives it slots.
 GATE = "gate"
 GATED = {"away_at_train": 410, "away_at_register": 420}
 SLOW_CANDIDATE = {
@@ -30,23 +30,23 @@ SLOW_CANDIDATE = {
 }
 CONTAINED = {"docker": {"memory": "1500m"}, "queue": "training", "pool": "training"}
 DEFAULT_ARGS = {"owner": "tests", "retries": 6, "retry_delay": "5s"}
-OURS = {TRAINING, *SHOPS, *SLOW, *SMALL, *GATED}
-# Served too, and never run.
-SHIPPED = {path.stem for path in (HERE / "dags").glob("*.py")} - {TRAINING}
+TESTED = {TRAINING, *SHOPS, *SLOW, *SMALL, *GATED}
+# Served, but not run.
+SHIPPED = {path.stem for path in (CHECKOUT / "dags").glob("*.py")} - {TRAINING}
 
 
 def gated_step(name: str) -> str:
-    """The step of a pipeline that waits."""
+    """Return the step whose task waits."""
     return name.removeprefix("away_at_")
 
 
 def write_dags(folder: Path) -> None:
-    """The pipelines and their data; every user may read them, as the containers' must."""
-    shutil.copytree(HERE / "dags", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    # The shipped one, without its schedule: it would run once more, for last Sunday. It trains in containers.
-    declared = yaml.safe_load((HERE / "dags" / f"{TRAINING}.yaml").read_text())
-    del declared["schedule"]
-    write_pipeline(folder, TRAINING, declared | {"runtime": {"train_model": CONTAINED}})
+    """Write the pipelines and their data, readable for every user, as the containers need."""
+    shutil.copytree(CHECKOUT / "dags", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    # The shipped pipeline without its schedule, which would start a run for last Sunday. It trains in containers.
+    declaration = yaml.safe_load((CHECKOUT / "dags" / f"{TRAINING}.yaml").read_text())
+    del declaration["schedule"]
+    write_pipeline(folder, TRAINING, declaration | {"runtime": {"train_model": CONTAINED}})
     write_data(folder)
     with (folder / "customers.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -57,15 +57,15 @@ def write_dags(folder: Path) -> None:
             writer.writerows(rows[:count])
         data = DECLARATION["data"] | {"file": {"path": f"/opt/airflow/dags/{name}.csv"}}
         sections = {"model": {"name": name, "task": "classification"}, "data": data, "default_args": DEFAULT_ARGS}
-        write_pipeline(folder, name, DECLARATION | sections | special(name))
+        write_pipeline(folder, name, DECLARATION | sections | special_sections(name))
     for path in (*folder.iterdir(), folder, folder.parent):
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def special(name: str) -> dict[str, Any]:
-    """What a pipeline declares otherwise."""
+def special_sections(name: str) -> dict[str, Any]:
+    """Return the sections in which a pipeline differs from the others."""
     if name in GATED:
-        # One retry comes when what was away is back.
+        # The delay is longer than the outage, so that one retry succeeds.
         return {
             "runtime": {task_of(gated_step(name)): {"pool": GATE}},
             "default_args": DEFAULT_ARGS | {"retry_delay": "60s"},
@@ -76,6 +76,6 @@ def special(name: str) -> dict[str, Any]:
     return {}
 
 
-def write_pipeline(folder: Path, name: str, declared: dict[str, Any]) -> None:
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump(declared, sort_keys=False))
+def write_pipeline(folder: Path, name: str, declaration: dict[str, Any]) -> None:
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(declaration, sort_keys=False))
     (folder / f"{name}.py").write_text(DAG_FILE)

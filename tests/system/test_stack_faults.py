@@ -1,4 +1,4 @@
-"""What the stack is made of is taken away in the middle of runs: they end after at most one retry, and are whole."""
+"""Faults of components during runs: the runs succeed after at most one retry, and nothing is lost or duplicated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 TRAIN = "train_model[0]"
 
 
-def test_worker_and_scheduler_are_killed_in_the_middle_of_a_training(stack: Stack) -> None:
+def test_kill_of_worker_and_scheduler_during_a_training(stack: Stack) -> None:
     run = stack.trigger("killed")
     worker = stack.until_state(run, TRAIN, "running")["hostname"]
     stack.kill(worker)
@@ -28,13 +28,13 @@ def test_worker_and_scheduler_are_killed_in_the_middle_of_a_training(stack: Stac
     stack.assert_whole(run, model="killed", trained=1)
 
 
-def test_redis_loses_all_that_it_had_and_postgres_is_restarted(stack: Stack) -> None:
-    """One run trains while the message of another is lost. Later PostgreSQL restarts during `evaluate_model`."""
+def test_loss_of_redis_data_and_restart_of_postgres(stack: Stack) -> None:
+    # One run trains while the message of another is lost. Later PostgreSQL restarts during `evaluate_model`.
     training = stack.trigger("emptied")
     stack.until_state(training, TRAIN, "running")
     workers = stack.containers("airflow-worker")
     stack.docker("pause", *workers)
-    # Who waits for messages would be handed this one, and read it when it goes on.
+    # Close the connections of the paused workers, which would receive the message.
     stack.redis("CLIENT", "KILL", "TYPE", "normal")
     waiting = stack.trigger("waiting")
     stack.until_state(waiting, "ingest_data", "queued")
@@ -53,27 +53,27 @@ def test_redis_loses_all_that_it_had_and_postgres_is_restarted(stack: Stack) -> 
     assert stack.tasks(training)[TRAIN]["try_number"] == 1
 
 
-def test_mlflow_is_away_at_train_and_at_register(stack: Stack) -> None:
+def test_outage_of_mlflow_at_training_and_registration(stack: Stack) -> None:
     runs = {name: stack.trigger(name) for name in GATED}
-    at = {name: task_of(gated_step(name)) + ("[0]" if gated_step(name) == "train" else "") for name in GATED}
+    tasks = {name: task_of(gated_step(name)) + ("[0]" if gated_step(name) == "train" else "") for name in GATED}
     for name, run in runs.items():
-        stack.until_state(run, at[name], "scheduled")
+        stack.until_state(run, tasks[name], "scheduled")
     stack.compose("stop", "mlflow")
     stack.slots(GATE, 8)
     for name, run in runs.items():
-        stack.until_state(run, at[name], "up_for_retry")
+        stack.until_state(run, tasks[name], "up_for_retry")
     stack.compose("start", "mlflow")
     for name, run in runs.items():
-        assert "MLflow does not answer, or has an internal error" in stack.log_of(run, at[name], 1)
+        assert "MLflow does not answer, or has an internal error" in stack.log_of(run, tasks[name], 1)
         assert stack.end_of(run) == "success"
-        assert stack.tasks(run)[at[name]]["try_number"] == 2
+        assert stack.tasks(run)[tasks[name]]["try_number"] == 2
     ledger = stack.ledger()
     for name, run in runs.items():
         stack.assert_whole(run, model=name, trained=2, ledger=ledger)
 
 
-def test_a_worker_is_stopped_in_the_middle_of_a_training_that_was_delivered_twice(stack: Stack) -> None:
-    """The other worker is given the same message, and lets it be; it alone does what is new while the first ends."""
+def test_stop_of_a_worker_during_a_training_with_a_redelivered_message(stack: Stack) -> None:
+    # The other worker gets the same message and ignores it. It runs the new tasks until the first worker ends.
     training = stack.trigger("stopped")
     busy = stack.until_state(training, TRAIN, "running")["hostname"]
     queue, message = delivered(stack, training, "train_model")
@@ -86,20 +86,20 @@ def test_a_worker_is_stopped_in_the_middle_of_a_training_that_was_delivered_twic
     assert stack.end_of(training) == "success"
     assert stopping.wait(timeout=600) == 0
     assert stack.docker("inspect", "--format", "{{.State.ExitCode}}", busy).strip() == "0"
-    # The message comes once more, after its task has ended.
+    # Deliver the message again after the end of its task.
     stack.redis("LPUSH", queue, message)
     refused = "'previous_state': 'success'"
     stack.until("third delivery", lambda: refused in stack.compose("logs", "--no-color", "airflow-worker"))
     stack.docker("start", busy)
-    ran = stack.tasks(training)[TRAIN]
-    assert (ran["hostname"], ran["try_number"]) == (busy, 1)
+    instance = stack.tasks(training)[TRAIN]
+    assert (instance["hostname"], instance["try_number"]) == (busy, 1)
     assert busy not in {row["hostname"] for row in stack.tasks(beside).values()}
     ledger = stack.ledger()
     stack.assert_whole(training, model="stopped", trained=1, tries=1, ledger=ledger)
     stack.assert_whole(beside, model="beside", trained=2, tries=1, ledger=ledger)
 
 
-def test_the_store_is_full_for_a_while(stack: Stack) -> None:
+def test_full_store_costs_one_retry(stack: Stack) -> None:
     run = stack.trigger("full")
     stack.until_state(run, "ingest_data", "success")
     (keeper,) = stack.containers("keeper")
@@ -113,13 +113,13 @@ def test_the_store_is_full_for_a_while(stack: Stack) -> None:
     stack.assert_whole(run, model="full", trained=2)
 
 
-def test_all_containers_are_killed_at_once_and_start_in_any_order(stack: Stack) -> None:
-    """As when the machine fails. A training in a container of its own is gone too, and is begun again."""
+def test_kill_of_all_containers_and_start_in_any_order(stack: Stack) -> None:
+    # As after a failure of the machine. The training runs in a container, which is killed too and starts again.
     run = stack.trigger("restarted")
     contained = ("ps", "--quiet", "--filter", f"label=ml-pipelines.run={run_id_of(run)}")
     (training,) = stack.until("container of the training", lambda: stack.docker(*contained).split())
     running = stack.compose("ps", "--quiet").split()
-    # The store is in memory: somebody has to keep it.
+    # This container keeps the store, which is in memory.
     running.remove(*stack.containers("keeper"))
     stack.docker("kill", training, *running)
     stack.docker("start", *sorted(running))
@@ -133,12 +133,12 @@ def in_state(stack: Stack, run: str, state: str) -> str | None:
 
 
 def delivered(stack: Stack, run: str, task: str) -> tuple[str, str]:
-    """The queue and the message of a task that a worker has been given, and has not acknowledged."""
-    found = []
+    """Return the queue and the message of a task that a worker has not acknowledged."""
+    messages = []
     for line in stack.redis("HVALS", "unacked"):
         message, _, queue = json.loads(line)
-        told = base64.b64decode(message["body"]).decode()
-        if f"run_id={run_id_of(run)}/task_id={task}/" in told:
-            found.append((str(queue), json.dumps(message)))
-    (given,) = found
-    return given
+        body = base64.b64decode(message["body"]).decode()
+        if f"run_id={run_id_of(run)}/task_id={task}/" in body:
+            messages.append((str(queue), json.dumps(message)))
+    (delivery,) = messages
+    return delivery

@@ -1,4 +1,4 @@
-"""A worker's process that follows a container, to be killed: request, settings and limits come by standard input."""
+"""A worker process that follows a container until a test kills it. Its arguments are JSON on standard input."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ml_pipelines.services.settings import Settings
 from ml_pipelines.spec.execution import Docker
 from ml_pipelines_airflow.execution.container import run_in_container
 
-asked = json.load(sys.stdin)
+arguments = json.load(sys.stdin)
 run_in_container(
-    StepRequest.model_validate(asked["request"]),
-    Settings(**asked["settings"]),
-    docker=Docker(**asked["docker"]),
+    StepRequest.model_validate(arguments["request"]),
+    Settings(**arguments["settings"]),
+    docker=Docker(**arguments["docker"]),
     ti=SimpleNamespace(try_number=1, task=SimpleNamespace(retry_delay=timedelta(minutes=1), on_kill=None)),
 )

@@ -1,4 +1,4 @@
-"""Steps in containers of a real engine."""
+"""Steps in containers of a real Docker engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout
 from tests.integration.conftest import shop_rows
-from tests.system.runtime.conftest import Place
+from tests.system.runtime.conftest import Runtime
 
 from ml_pipelines.contracts import StepRequest, StepResult
 from ml_pipelines.errors import RequestError, SourceNotFound, TransientError
@@ -35,32 +35,32 @@ from ml_pipelines_airflow.execution.container import LABEL
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.xdist_group("docker"),
-    pytest.mark.timeout(1800),  # the first one builds the image
-    # MLflow's own.
+    pytest.mark.timeout(1800),  # the first test builds the image
+    # Warnings of MLflow itself.
     pytest.mark.filterwarnings("ignore:Operation with range is deprecated:DeprecationWarning:mlflow"),
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
 ]
 
 SECRET = "s3cr3t-t0k3n"
-SECONDS = 300  # for anything to happen, on a busy machine
+SECONDS = 300  # timeout of all waits, for busy machines
 Ingest = Callable[..., StepRequest]
 
 
-def until(what: str, found: Callable[[], Any]) -> Any:
+def until(what: str, condition: Callable[[], Any]) -> Any:
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
-        if value := found():
+        if value := condition():
             return value
         time.sleep(0.02)
     raise AssertionError(f"no {what} in {SECONDS} s")
 
 
-def begun(place: Place) -> Any:
-    """The one container of the store, as soon as its process runs; held there, so that it does not end meanwhile."""
+def paused_container(runtime: Runtime) -> Any:
+    """Wait until the only container of the store runs, pause it, and return it."""
 
     def running() -> Any:
-        found = place.containers()
-        return found[0] if found and found[0].status == "running" else None
+        containers = runtime.containers()
+        return containers[0] if containers and containers[0].status == "running" else None
 
     container = until("container", running)
     container.pause()
@@ -68,15 +68,15 @@ def begun(place: Place) -> Any:
 
 
 @contextlib.contextmanager
-def meanwhile(do: Callable[[], None]) -> Iterator[None]:
-    """Do something while the block runs; what it raises fails the test."""
-    failed: list[BaseException] = []
+def concurrently(action: Callable[[], None]) -> Iterator[None]:
+    """Run an action in a thread while the block runs; its errors fail the test."""
+    errors: list[BaseException] = []
 
     def run() -> None:
         try:
-            do()
+            action()
         except BaseException as exc:
-            failed.append(exc)
+            errors.append(exc)
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -84,227 +84,227 @@ def meanwhile(do: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         thread.join()
-    assert not failed, failed
+    assert not errors, errors
 
 
-def follower(place: Place, request: StepRequest) -> subprocess.Popen[bytes]:
+def follower(runtime: Runtime, request: StepRequest) -> subprocess.Popen[bytes]:
     process = subprocess.Popen([sys.executable, str(Path(__file__).with_name("follower.py"))], stdin=subprocess.PIPE)
-    settings = {"store": place.settings.store, "tracking_uri": place.settings.tracking_uri}
-    asked = {"request": request.model_dump(mode="json"), "settings": settings, "docker": {"cpus": 2}}
+    settings = {"store": runtime.settings.store, "tracking_uri": runtime.settings.tracking_uri}
+    arguments = {"request": request.model_dump(mode="json"), "settings": settings, "docker": {"cpus": 2}}
     assert process.stdin
     with process.stdin as stdin:
-        stdin.write(json.dumps(asked).encode())
+        stdin.write(json.dumps(arguments).encode())
     return process
 
 
-def abandoned(place: Place, request: StepRequest) -> Any:
-    """A container whose worker was killed."""
-    process = follower(place, request)
+def abandoned_container(runtime: Runtime, request: StepRequest) -> Any:
+    """Return a paused container whose worker was killed."""
+    process = follower(runtime, request)
     try:
-        return begun(place)
+        return paused_container(runtime)
     finally:
         process.kill()
         process.wait()
 
 
-def test_every_step_makes_the_same_in_a_container_as_in_process(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_in_containers_equal_those_in_process(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = shop_rows()
     table = "\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)])
-    (place.folder / "shop.csv").write_text(table)
-    declared = {
-        "model": {"name": place.folder.name, "task": "classification"},
-        "data": {"file": {"path": str(place.folder / "shop.csv")}, "key": "id", "target": "label"},
+    (runtime.folder / "shop.csv").write_text(table)
+    declaration = {
+        "model": {"name": runtime.folder.name, "task": "classification"},
+        "data": {"file": {"path": str(runtime.folder / "shop.csv")}, "key": "id", "target": "label"},
         "candidates": [{"name": "linear", "estimator": "sklearn.linear_model.LogisticRegression"}],
         "gate": {"metric": "roc_auc"},
     }
-    spec = parse_spec(json.dumps(declared), path="shop.yaml")
-    here = f"file://{place.folder}/here"
-    services = ConnectedServices(place.settings)
+    spec = parse_spec(json.dumps(declaration), path="shop.yaml")
+    store = f"file://{runtime.folder}/in-process"
+    services = ConnectedServices(runtime.settings)
 
-    def contained(request: StepRequest, services: ConnectedServices) -> StepResult:
-        result = place.run(request)
+    def run_step(request: StepRequest, services: ConnectedServices) -> StepResult:
+        result = runtime.run(request)
         assert isinstance(result, StepResult)
         return result
 
-    in_process = run_pipeline(spec, services, store=here, run_id="here")
-    monkeypatch.setattr("ml_pipelines.runner.training.run_step", contained)
-    in_containers = run_pipeline(spec, services, store=place.settings.store, run_id="there")
+    in_process = run_pipeline(spec, services, store=store, run_id="in-process")
+    monkeypatch.setattr("ml_pipelines.runner.training.run_step", run_step)
+    in_containers = run_pipeline(spec, services, store=runtime.settings.store, run_id="in-containers")
 
     major, minor, _ = python_version_tuple()
     for step in ("ingest", "check_quality", "preprocess", "split", "train"):
-        one, other = flat(in_process[step]), flat(in_containers[step])
-        assert other.status == "computed"
-        assert digests(other) == digests(one), step
-        recipes = [recipe(here, one), recipe(place.settings.store, other)]
-        changed = differences(*recipes)
-        # Nothing else may differ between the worker and the image, and with the same Python the keys are equal.
-        assert all(each.startswith(f'python changed from "{major}.{minor}"') for each in changed), changed
-        assert (one.key == other.key) == (changed == [])
-    scores = [flat(each["evaluate"]).values for each in (in_process, in_containers)]
-    assert scores[0]["test"] == scores[1]["test"]
-    assert flat(in_process["decide"]).values["decision"]["outcome"] == "promoted"
-    # The champion that the run in process has made is what this one was held against.
-    assert flat(in_containers["record_decision"]).status == "published"
-    assert place.containers() == []
+        local, contained = single(in_process[step]), single(in_containers[step])
+        assert contained.status == "computed"
+        assert digests(contained) == digests(local), step
+        changes = differences(components(store, local), components(runtime.settings.store, contained))
+        # Only the Python version may differ between the worker and the image. With the same version, keys are equal.
+        assert all(change.startswith(f'python changed from "{major}.{minor}"') for change in changes), changes
+        assert (local.key == contained.key) == (changes == [])
+    evaluations = [single(results["evaluate"]).values for results in (in_process, in_containers)]
+    assert evaluations[0]["test"] == evaluations[1]["test"]
+    assert single(in_process["decide"]).values["decision"]["outcome"] == "promoted"
+    # The second run compares with the champion of the first.
+    assert single(in_containers["record_decision"]).status == "published"
+    assert runtime.containers() == []
 
 
-def flat(result: Any) -> StepResult:
-    found = result[0] if isinstance(result, list) else result
-    assert isinstance(found, StepResult)
-    return found
+def single(result: Any) -> StepResult:
+    one = result[0] if isinstance(result, list) else result
+    assert isinstance(one, StepResult)
+    return one
 
 
 def digests(result: StepResult) -> dict[str, str]:
     return {name: ref.sha256 for name, ref in result.outputs.items()}
 
 
-def recipe(store: str, result: StepResult) -> Any:
+def components(store: str, result: StepResult) -> Any:
     data = ArtifactStore(store).files.read(manifest_name(result.step, result.key))
     assert data
     return Manifest.model_validate_json(data).components
 
 
-def test_a_container_may_do_no_more_than_its_work(
-    place: Place, ingest: Ingest, caplog: pytest.LogCaptureFixture
+def test_container_has_limits_labels_and_no_privileges(
+    runtime: Runtime, ingest: Ingest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    seen: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
 
-    def look() -> None:
-        container = begun(place)
+    def inspect() -> None:
+        container = paused_container(runtime)
         container.reload()
-        seen.update(container.attrs)
+        attributes.update(container.attrs)
         container.unpause()
 
-    with caplog.at_level(logging.INFO), meanwhile(look):
-        result = place.with_secret(MLFLOW_TRACKING_TOKEN=SECRET).run(ingest(), memory="512m", cpus=0.5)
-    host, config = seen["HostConfig"], seen["Config"]
+    with caplog.at_level(logging.INFO), concurrently(inspect):
+        result = runtime.with_secret(MLFLOW_TRACKING_TOKEN=SECRET).run(ingest(), memory="512m", cpus=0.5)
+    host, config = attributes["HostConfig"], attributes["Config"]
     assert (host["Memory"], host["MemorySwap"], host["NanoCpus"]) == (512 * 2**20, 512 * 2**20, 500_000_000)
     assert (host["CapDrop"], host["SecurityOpt"]) == (["ALL"], ["no-new-privileges:true"])
     assert (host["ReadonlyRootfs"], host["Privileged"]) == (True, False)
     assert config["User"].partition(":")[0] not in ("", "0", "root") or os.getuid() == 0
-    told = {name.removeprefix(f"{LABEL}."): value for name, value in config["Labels"].items() if LABEL in name}
-    assert told.items() >= {"pipeline": "shop", "run": "r", "task": "ingest", "map_index": "-1", "try": "1"}.items()
-    # Its environment is where a secret is, and nowhere else.
+    labels = {name.removeprefix(f"{LABEL}."): value for name, value in config["Labels"].items() if LABEL in name}
+    expected = {"pipeline": "shop", "run": "r", "task": "ingest", "step": "ingest", "map_index": "-1", "try": "1"}
+    assert labels.items() >= expected.items()
+    # Only the environment has the secret.
     assert f"MLFLOW_TRACKING_TOKEN={SECRET}" in config["Env"]
     config["Env"] = []
-    assert SECRET not in json.dumps(seen)
+    assert SECRET not in json.dumps(attributes)
     assert SECRET not in caplog.text
-    assert SECRET not in next((place.folder / "store" / "containers").rglob("request.json")).read_text()
+    assert SECRET not in next((runtime.folder / "store" / "containers").rglob("request.json")).read_text()
     assert f"ingest {result.key[:12]}: miss: first time" in caplog.text
-    assert place.containers() == []
+    assert runtime.containers() == []
 
 
-def test_it_does_not_run_as_root(place: Place, ingest: Ingest) -> None:
-    place.run(ingest())
-    (table,) = (place.folder / "store" / "objects").rglob("*.parquet")
+def test_container_does_not_run_as_root(runtime: Runtime, ingest: Ingest) -> None:
+    runtime.run(ingest())
+    (table,) = (runtime.folder / "store" / "objects").rglob("*.parquet")
     assert table.stat().st_uid == (os.getuid() or 50000)
 
 
-def test_an_error_of_the_step_comes_back_as_it_is(place: Place, ingest: Ingest) -> None:
+def test_error_of_the_step_is_raised(runtime: Runtime, ingest: Ingest) -> None:
     request = ingest()
-    (place.folder / "shop.csv").unlink()
+    (runtime.folder / "shop.csv").unlink()
     with pytest.raises(SourceNotFound, match="there is no such file") as caught:
-        place.run(request)
-    assert caught.value.where == str(place.folder / "shop.csv")
-    assert place.containers() == []
+        runtime.run(request)
+    assert caught.value.where == str(runtime.folder / "shop.csv")
+    assert runtime.containers() == []
 
 
-def test_too_little_memory_is_told(place: Place, ingest: Ingest) -> None:
-    with pytest.raises(RequestError, match="needs more memory than its container may have") as caught:
-        place.run(ingest(), memory="32m")
+def test_too_little_memory_raises(runtime: Runtime, ingest: Ingest) -> None:
+    with pytest.raises(RequestError, match="needs more memory than the limit of its container") as caught:
+        runtime.run(ingest(), memory="32m")
     assert (caught.value.expected, caught.value.got) == ("at most 32m", "killed by the kernel, exit code 137")
-    assert caught.value.fix == "raise memory under runtime.<task>.docker in the declaration"
-    assert place.containers() == []
+    assert runtime.containers() == []
 
 
-def test_a_timeout_removes_the_container(place: Place, ingest: Ingest) -> None:
+def test_timeout_removes_the_container(runtime: Runtime, ingest: Ingest) -> None:
     def expired(number: int, frame: object) -> None:
         raise AirflowTaskTimeout
 
     def expire() -> None:
-        begun(place)
+        paused_container(runtime)
         signal.raise_signal(signal.SIGALRM)
 
     before = signal.signal(signal.SIGALRM, expired)
     try:
-        with meanwhile(expire), pytest.raises(AirflowTaskTimeout):
-            place.run(ingest())
+        with concurrently(expire), pytest.raises(AirflowTaskTimeout):
+            runtime.run(ingest())
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert place.containers() == []
+    assert runtime.containers() == []
 
 
-def test_a_kill_removes_the_container(place: Place, ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
-    ti = place.ti()
-    monkeypatch.setattr(Place, "ti", lambda self: ti)
+def test_kill_removes_the_container(runtime: Runtime, ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
+    ti = runtime.ti()
+    monkeypatch.setattr(Runtime, "ti", lambda self: ti)
 
     def kill() -> None:
-        begun(place)
+        paused_container(runtime)
         ti.task.on_kill()
 
-    with meanwhile(kill), pytest.raises(TransientError, match="the step's container is gone"):
-        place.run(ingest())
-    assert place.containers() == []
+    with concurrently(kill), pytest.raises(TransientError, match="the container of the step is gone"):
+        runtime.run(ingest())
+    assert runtime.containers() == []
 
 
-def test_a_retry_follows_the_container_that_runs(
-    place: Place, ingest: Ingest, caplog: pytest.LogCaptureFixture
+def test_retry_follows_the_running_container(
+    runtime: Runtime, ingest: Ingest, caplog: pytest.LogCaptureFixture
 ) -> None:
     request = ingest()
-    container = abandoned(place, request)
+    container = abandoned_container(runtime, request)
 
-    def go_on() -> None:
-        until("follower", lambda: "it is followed" in caplog.text)
-        assert [each.id for each in place.containers()] == [container.id]
+    def unpause() -> None:
+        until("follower", lambda: "following the container" in caplog.text)
+        assert [running.id for running in runtime.containers()] == [container.id]
         container.unpause()
 
-    with caplog.at_level(logging.INFO), meanwhile(go_on):
-        result = place.run(request)
+    with caplog.at_level(logging.INFO), concurrently(unpause):
+        result = runtime.run(request)
     assert (result.step, result.status) == ("ingest", "computed")
-    assert "container ml-pipelines-" not in re.sub("it is followed", "", caplog.text).partition("earlier try")[0]
-    assert place.containers() == []
+    assert not re.search(r"^.*\bcontainer ml-pipelines-\S+ of \S+:", caplog.text, re.MULTILINE), "a second container"
+    assert runtime.containers() == []
 
 
-def test_a_retry_takes_over_what_was_finished_meanwhile(place: Place, ingest: Ingest) -> None:
+def test_retry_takes_the_result_of_an_ended_container(runtime: Runtime, ingest: Ingest) -> None:
     request = ingest()
-    container = abandoned(place, request)
+    container = abandoned_container(runtime, request)
     container.unpause()
     assert container.wait()["StatusCode"] == 0
-    (document,) = [each for each in (place.folder / "store").glob("containers/*/*.json") if each.name != "request.json"]
-    assert place.run(request) == StepResult.model_validate_json(document.read_text())
-    assert place.containers() == []
+    documents = (runtime.folder / "store").glob("containers/*/*.json")
+    (document,) = [path for path in documents if path.name != "request.json"]
+    assert runtime.run(request) == StepResult.model_validate_json(document.read_text())
+    assert runtime.containers() == []
 
 
-def test_a_retry_starts_anew_if_the_earlier_container_has_failed(place: Place, ingest: Ingest) -> None:
+def test_retry_starts_a_new_container_after_a_failed_one(runtime: Runtime, ingest: Ingest) -> None:
     request = ingest()
-    container = abandoned(place, request)
-    table = place.folder / "shop.csv"
-    hidden = table.rename(place.folder / "hidden.csv")
+    container = abandoned_container(runtime, request)
+    table = runtime.folder / "shop.csv"
+    hidden = table.rename(runtime.folder / "hidden.csv")
     container.unpause()
     assert container.wait()["StatusCode"] == 1
     hidden.rename(table)
-    assert place.run(request).status == "computed"
-    assert place.containers() == []
+    assert runtime.run(request).status == "computed"
+    assert runtime.containers() == []
 
 
-def test_a_container_that_nobody_follows_is_removed_by_the_next(place: Place, ingest: Ingest) -> None:
-    orphan = abandoned(place, ingest("forgotten"))
-    place.run(ingest("soon"))
-    assert [each.id for each in place.containers()] == [orphan.id]
-    heartbeat = place.folder / "store" / "containers" / orphan.labels[f"{LABEL}.job"] / "followed"
-    long_ago = time.time() - 2 * 3600
-    os.utime(heartbeat, (long_ago, long_ago))
-    place.run(ingest("later"))
-    assert place.containers() == []
+def test_orphan_is_removed_by_the_next_container(runtime: Runtime, ingest: Ingest) -> None:
+    orphan = abandoned_container(runtime, ingest("forgotten"))
+    runtime.run(ingest("soon"))
+    assert [running.id for running in runtime.containers()] == [orphan.id]
+    heartbeat = runtime.folder / "store" / "containers" / orphan.labels[f"{LABEL}.job"] / "followed"
+    old = time.time() - 2 * 3600
+    os.utime(heartbeat, (old, old))
+    runtime.run(ingest("later"))
+    assert runtime.containers() == []
 
 
-def test_an_image_that_is_not_there_is_told(place: Place, ingest: Ingest) -> None:
-    with pytest.raises(RequestError, match="there is no image 'ml-pipelines-nothing:none'") as caught:
-        place.run(ingest(), image="ml-pipelines-nothing:none")
+def test_missing_image_raises(runtime: Runtime, ingest: Ingest) -> None:
+    with pytest.raises(RequestError, match="the image 'ml-pipelines-nothing:none' is not available") as caught:
+        runtime.run(ingest(), image="ml-pipelines-nothing:none")
     assert "[ml_pipelines] docker_image" in caught.value.fix
 
 
-def test_limits_that_the_engine_does_not_have_are_told(place: Place, ingest: Ingest) -> None:
-    with pytest.raises(RequestError, match="the Docker engine does not take the container") as caught:
-        place.run(ingest(), cpus=4096)
+def test_limits_beyond_the_engine_raise(runtime: Runtime, ingest: Ingest) -> None:
+    with pytest.raises(RequestError, match="the Docker engine rejects the container") as caught:
+        runtime.run(ingest(), cpus=4096)
     assert "CPUs" in caught.value.got
