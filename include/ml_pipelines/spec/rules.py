@@ -16,7 +16,7 @@ from ml_pipelines.spec.batch import OUTPUT_COLUMNS
 from ml_pipelines.spec.cron import find_cron_error
 from ml_pipelines.spec.estimator_packages import PACKAGES_VARIABLE, allowed_packages, is_allowed_package
 from ml_pipelines.spec.metrics import Metric, Task, find_metric, metrics_of
-from ml_pipelines.spec.tasks import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS, extension_tasks
+from ml_pipelines.spec.tasks import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS
 from ml_pipelines.spec.yaml_source import Loc, YamlIssue
 
 __all__ = ["check_drift", "check_scoring", "check_training", "closest_match", "did_you_mean", "format_value", "one_of"]
@@ -305,21 +305,19 @@ def _bounds(limits: dict[str, Any], loc: Loc) -> Iterator[YamlIssue]:
 def _runtime_rules(data: Any, tasks: Collection[str] = TRAINING_TASKS) -> Iterator[YamlIssue]:
     for loc, placement in _items(data, "runtime"):
         task = str(loc[-1])
-        # Reading the installed extensions takes time: only a task that is not built in needs it.
-        if task not in tasks and task not in (extensions := extension_tasks()):
-            valid = [*tasks, *extensions]
-            message = f"expected a task, {one_of(valid)}, got {format_value(task)}"
-            yield YamlIssue(loc=loc, message=message, hint=_task_hint(task, tasks, valid), at_key=True)
+        if task not in tasks:
+            message = f"expected a task, {one_of(list(tasks))}, got {format_value(task)}"
+            yield YamlIssue(loc=loc, message=message, hint=_task_hint(task, tasks), at_key=True)
         if isinstance(placement, dict) and "docker" in placement and placement["docker"] is None:
             message = "expected a mapping (fields: image, memory, cpus), got nothing"
             yield YamlIssue(loc=(*loc, "docker"), message=message, hint="write docker: {} to keep the defaults")
 
 
-def _task_hint(name: str, tasks: Collection[str], valid: list[str]) -> str:
+def _task_hint(name: str, tasks: Collection[str]) -> str:
     """Return the task that runs the step of this name, or else the task with the nearest name."""
     table = TRAINING_TASKS | SCORING_TASKS | DRIFT_TASKS
     task = next((task for task in tasks if name in table[task]), "")
-    return f'the task "{task}" runs the step "{name}"' if task else did_you_mean(name, valid)
+    return f'the task "{task}" runs the step "{name}"' if task else did_you_mean(name, list(tasks))
 
 
 def _output_rules(data: Any) -> Iterator[YamlIssue]:

@@ -3,17 +3,15 @@
 A task is what an orchestrator schedules, retries and places on a worker; a step is what is cached. `runtime:` in a
 declaration refers to tasks. The step tables of :mod:`ml_pipelines.pipeline` and the DAG builders read these tables.
 
-An installed package can add a step through the entry-point group `ml_pipelines.steps`. Its row names the task that
-runs it, which may be a new one.
+An installed package can add a step through the entry-point group `ml_pipelines.steps`. Its row names the task of the
+training that runs it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ml_pipelines._utils.entry_points import load_entry_points
-
-__all__ = ["DRIFT_TASKS", "SCORING_TASKS", "STEP_GROUP", "TRAINING_TASKS", "extension_tasks", "task_of"]
+__all__ = ["DRIFT_TASKS", "SCORING_TASKS", "STEP_GROUP", "TRAINING_TASKS", "task_of"]
 
 STEP_GROUP = "ml_pipelines.steps"
 """The entry-point group of steps. The entry's name is the step's; it loads an object with the attribute `task`."""
@@ -56,12 +54,3 @@ def task_of(step: str, tasks: Mapping[str, tuple[str, ...]] | None = None) -> st
         if step in steps:
             return task
     raise KeyError(step)
-
-
-def extension_tasks() -> tuple[str, ...]:
-    """Return the ids of the tasks that installed step extensions name, sorted.
-
-    Raises:
-        ExtensionError: an installed step can't be loaded.
-    """
-    return tuple(sorted({str(step.task) for step in load_entry_points(STEP_GROUP).values()}))

@@ -80,7 +80,8 @@ def test_step_name_in_runtime_gets_the_task_that_runs_it() -> None:
     assert (path, hint) == ("runtime.split", 'the task "preprocess_data" runs the step "split"')
 
 
-def test_runtime_accepts_the_task_of_an_installed_step(install: Install) -> None:
+def test_runtime_refuses_a_task_that_only_an_installed_step_names(install: Install) -> None:
     code = "from types import SimpleNamespace\nenrich = SimpleNamespace(task='enrich_data')\n"
     install("enriching", code, steps={"enrich": "enriching:enrich"})
-    assert declared("{enrich_data: {queue: wide}}").runtime == {"enrich_data": Placement(queue="wide")}
+    ((path, _, _),) = issues("{enrich_data: {queue: wide}}")
+    assert path == "runtime.enrich_data"

@@ -4,7 +4,7 @@ import pytest
 
 from ml_pipelines.pipeline.batch import DRIFT_STEPS, SCORING_STEPS
 from ml_pipelines.pipeline.training import TRAINING_STEPS
-from ml_pipelines.spec.tasks import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS, extension_tasks, task_of
+from ml_pipelines.spec.tasks import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS, task_of
 
 
 @pytest.mark.parametrize(
@@ -19,9 +19,3 @@ def test_task_of_returns_the_task_that_runs_a_step():
     assert task_of("score_shard", SCORING_TASKS) == "score_shard"
     with pytest.raises(KeyError):
         task_of("score_shard", TRAINING_TASKS)
-
-
-def test_extension_tasks_lists_the_tasks_of_installed_steps(install):
-    code = "from types import SimpleNamespace\nenrich = SimpleNamespace(task='enrich_data')\n"
-    install("enriching", code, steps={"enrich": "enriching:enrich"})
-    assert extension_tasks() == ("enrich_data",)
