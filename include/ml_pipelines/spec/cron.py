@@ -7,8 +7,6 @@ never come due.
 
 from __future__ import annotations
 
-from croniter import CroniterBadDateError, croniter
-
 __all__ = ["MAX_LENGTH", "PRESETS", "find_cron_error"]
 
 MAX_LENGTH = 200
@@ -43,10 +41,15 @@ def find_cron_error(expression: str) -> str | None:
 
 
 def _is_valid(parts: list[str]) -> bool:
+    # Imported here, as most declarations have no cron expression.
+    from croniter import croniter
+
     return bool(croniter.is_valid(" ".join(parts)))
 
 
 def _comes_due(parts: list[str]) -> bool:
+    from croniter import CroniterBadDateError, croniter
+
     try:
         croniter(" ".join(parts), 0.0).get_next()
     except CroniterBadDateError:
