@@ -104,8 +104,8 @@ def _top_level(path: str) -> str:
 def _environment(modules: Iterable[str]) -> dict[str, str]:
     major, minor, _ = python_version_tuple()
     names = {name for module in modules for name in (module, *_BACKENDS.get(module, ()))}
-    found = dict(filter(None, map(find_distribution, names)))
-    return {"python": f"{major}.{minor}"} | {name: found[name] for name in sorted(found)}
+    versions = dict(filter(None, map(find_distribution, names)))
+    return {"python": f"{major}.{minor}"} | {name: versions[name] for name in sorted(versions)}
 
 
 def _digests(value: ArtifactRef | tuple[ArtifactRef, ...]) -> str | list[str]:

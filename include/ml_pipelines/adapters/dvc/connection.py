@@ -64,12 +64,12 @@ class DvcConnection(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as exc:
-            mistakes = exc.errors(include_input=False, include_url=False, include_context=False)
+            issues = exc.errors(include_input=False, include_url=False, include_context=False)
             raise SourceError(
                 f"the connection {name!r} can't be read",
                 where="data.dvc.connection",
                 expected='an address, or JSON such as {"repo": "https://...", "remote": "s3", "remote_config": {}}',
-                got="; ".join(f"{_place(each['loc'])}{each['msg']}" for each in mistakes),
+                got="; ".join(f"{_place(issue['loc'])}{issue['msg']}" for issue in issues),
                 fix="correct the connection",
             ) from None  # pydantic's own text shows a part of the input
 

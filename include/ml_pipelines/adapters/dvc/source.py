@@ -121,12 +121,12 @@ def _tracked(repo: git.GitRepo, sha: str, path: str, connection: DvcConnection) 
     where = f"{repo.name}:{path} at {sha[:12]}"
     root = _dvc_root(repo, sha, path)
     key = tuple(posixpath.relpath(path, root or ".").split("/"))
-    with storage_errors(where), _index(repo, sha, root, connection) as known:
-        index = known.data["repo"]
+    with storage_errors(where), _index(repo, sha, root, connection) as view:
+        index = view.data["repo"]
         try:
             entry = index[key]
         except KeyError as exc:
-            names = [posixpath.relpath(posixpath.join(root, name), repo.prefix or ".") for name in _names(known, key)]
+            names = [posixpath.relpath(posixpath.join(root, name), repo.prefix or ".") for name in _names(view, key)]
             raise _not_tracked(repo, sha, path, names) from exc
         if not entry.hash_info:
             fix = "name one file; if it is the output of a stage, run the stage and commit dvc.lock"
@@ -230,11 +230,11 @@ def _never_pushed(what: str, where: str, got: str = "") -> SourceNotFound:
     )
 
 
-def _names(known: Any, key: tuple[str, ...]) -> Iterator[str]:
+def _names(view: Any, key: tuple[str, ...]) -> Iterator[str]:
     """Paths that DVC tracks: files, and folders as a whole but for the one that should have held the key."""
-    for _, tracked in (out.index_key for out in known.outs):
+    for _, tracked in (out.index_key for out in view.outs):
         if key[: len(tracked)] == tracked:
-            yield from ("/".join(inside) for inside, _ in known.data["repo"].iteritems(tracked) if inside != tracked)
+            yield from ("/".join(inside) for inside, _ in view.data["repo"].iteritems(tracked) if inside != tracked)
         else:
             yield "/".join(tracked)
 

@@ -92,8 +92,8 @@ class MlflowRegistry:
             version = first_or_create(
                 partial(_versions, client, model, tracked.model_uri),
                 partial(self._create_version, client, model, tracked, tags),
-                lambda made: client.delete_model_version(model, made.version),
-                key=lambda found: str(found.version),
+                lambda version: client.delete_model_version(model, version.version),
+                key=lambda version: str(version.version),
             )
             _link(client, tracked, version)
         if version.status != "READY":
@@ -137,7 +137,7 @@ class MlflowRegistry:
 
             # Not `models:/...`: MLflow resolves that with the server of the process, which may be another one.
             folder = client.get_model_version_download_uri(version.model, version.version)
-            files = [Path(found.path).name for found in list_artifacts(folder, tracking_uri=self._server.uri)]
+            files = [Path(file.path).name for file in list_artifacts(folder, tracking_uri=self._server.uri)]
             if MODEL_FILE not in files:
                 raise RegistryError(
                     f"the file of version {version.version} of {version.model} is gone",
@@ -160,14 +160,14 @@ class MlflowRegistry:
             model_id=logged.model_id,
         )
 
-    def _version(self, found: Any) -> ModelVersion:
+    def _version(self, version: Any) -> ModelVersion:
         return ModelVersion(
-            model=found.name,
-            version=str(found.version),
-            artifact=_artifact(found.tags.get(_ARTIFACT)),
-            tags=dict(found.tags),
-            aliases=tuple(found.aliases),
-            url=self._server.page("models", found.name, "versions", str(found.version)),
+            model=version.name,
+            version=str(version.version),
+            artifact=_artifact(version.tags.get(_ARTIFACT)),
+            tags=dict(version.tags),
+            aliases=tuple(version.aliases),
+            url=self._server.page("models", version.name, "versions", str(version.version)),
         )
 
 
@@ -199,16 +199,16 @@ def _create_model(client: MlflowClient, model: str) -> None:
 
 def _versions(client: MlflowClient, model: str, model_uri: str) -> list[Any]:
     query = f"name = '{model}' and tags.`{_MODEL_URI}` = '{model_uri}'"
-    found = all_pages(lambda token: client.search_model_versions(query, page_token=token))
-    return sorted(found, key=lambda version: int(version.version))
+    versions = all_pages(lambda token: client.search_model_versions(query, page_token=token))
+    return sorted(versions, key=lambda version: int(version.version))
 
 
 def _link(client: MlflowClient, tracked: TrackedModel, version: Any) -> None:
     """Let MLflow's page of the logged model show the version, as a server does by itself."""
-    known = json.loads(client.get_logged_model(_model_id(tracked)).tags.get(_VERSIONS, "[]"))
+    links = json.loads(client.get_logged_model(_model_id(tracked)).tags.get(_VERSIONS, "[]"))
     link = {"name": version.name, "version": version.version}
-    if link not in known:
-        client.set_logged_model_tags(_model_id(tracked), {_VERSIONS: json.dumps([*known, link])})
+    if link not in links:
+        client.set_logged_model_tags(_model_id(tracked), {_VERSIONS: json.dumps([*links, link])})
 
 
 def _artifact(text: str | None) -> ArtifactRef | None:

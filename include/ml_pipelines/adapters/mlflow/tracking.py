@@ -124,7 +124,7 @@ def _log(client: MlflowClient, experiment_id: str, identity: Identity, training:
 
     find = partial(_runs, client, experiment_id, identity, training)
     create = partial(_create_run, client, experiment_id, identity, training)
-    run: Run = first_or_create(find, create, lambda made: client.delete_run(_id(made)), key=_id)
+    run: Run = first_or_create(find, create, lambda run: client.delete_run(_id(run)), key=_id)
     models = _models(client, run, training)
     if _is_complete(run, training) and models and _is_ready(models[0]):
         return _id(run), models[0].model_uri
@@ -164,8 +164,8 @@ def _runs(client: MlflowClient, experiment_id: str, identity: Identity, training
 def _runs_of(client: MlflowClient, experiment_id: str, identity: Identity, training: Training) -> list[Run]:
     """All runs of an identity, oldest first."""
     query = f"tags.`{IDENTITY}` = '{identity_digest(identity, training)}'"
-    found = all_pages(lambda token: client.search_runs([experiment_id], query, page_token=token))
-    return sorted(found, key=lambda run: (run.info.start_time, _id(run)))
+    runs = all_pages(lambda token: client.search_runs([experiment_id], query, page_token=token))
+    return sorted(runs, key=lambda run: (run.info.start_time, _id(run)))
 
 
 def _create_run(client: MlflowClient, experiment_id: str, identity: Identity, training: Training) -> Run:
@@ -199,8 +199,8 @@ def _models(client: MlflowClient, run: Run, training: Training) -> list[LoggedMo
     """The logged models of a run that hold these bytes: those that are ready first, then the oldest."""
     query = f"source_run_id = '{_id(run)}' and tags.`{_SHA256}` = '{training.model_ref.sha256}'"
     ids = [run.info.experiment_id]
-    found = all_pages(lambda token: client.search_logged_models(ids, query, page_token=token))
-    return sorted(found, key=lambda model: (not _is_ready(model), model.creation_timestamp, model.model_id))
+    models = all_pages(lambda token: client.search_logged_models(ids, query, page_token=token))
+    return sorted(models, key=lambda model: (not _is_ready(model), model.creation_timestamp, model.model_id))
 
 
 def _logged_model(client: MlflowClient, run: Run, training: Training) -> LoggedModel:
@@ -214,8 +214,8 @@ def _logged_model(client: MlflowClient, run: Run, training: Training) -> LoggedM
             tags={_SHA256: training.model_ref.sha256, KEY: training.key},
             params=run_params(training),
         ),
-        lambda made: client.delete_logged_model(made.model_id),
-        key=lambda found: found.model_id,
+        lambda model: client.delete_logged_model(model.model_id),
+        key=lambda model: model.model_id,
     )
     _log_metrics(client, _id(run), logged.model_id, training.metrics)
     if not _is_ready(logged):

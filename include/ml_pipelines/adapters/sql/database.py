@@ -126,24 +126,24 @@ class Database:
         return engine
 
     def _migrate(self, engine: sa.Engine) -> None:
-        """Bring the tables to this version; whoever comes second at the same moment waits, and finds them."""
+        """Bring the tables to this version. A second process that starts at the same time waits for the first."""
         with engine.begin() as connection:
-            found = _revision(connection)
-        if found == REVISION:
+            revision = _revision(connection)
+        if revision == REVISION:
             return
         with engine.execution_options(write=True).begin() as connection:
             if self.backend == "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock_number("ml_pipelines migrations"))))
-            found = _revision(connection)
-            if found is not None and found > REVISION:
+            revision = _revision(connection)
+            if revision is not None and revision > REVISION:
                 raise LedgerError(
                     "the ledger's tables are newer than this version of the package",
                     where=self.where,
                     expected=f"revision {REVISION} or earlier",
-                    got=f"revision {found}",
+                    got=f"revision {revision}",
                     fix="install the version of airflow-provider-ml-pipelines that the others use",
                 )
-            if found != REVISION:
+            if revision != REVISION:
                 _upgrade(connection)
 
 

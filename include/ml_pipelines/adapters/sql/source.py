@@ -185,12 +185,12 @@ def _chunks(connection: sa.Connection, declared: SqlSource, where: str) -> Itera
     options = {"stream_results": True, "max_row_buffer": declared.chunk_rows, "no_parameters": True}
     with closing(connection.exec_driver_sql(declared.query, execution_options=options)) as result:
         names = _names(result, declared.query, where)
-        rows_read, told = 0, monotonic()
+        rows_read, logged_at = 0, monotonic()
         for rows in result.partitions(declared.chunk_rows):
             yield dict(zip(names, zip(*rows, strict=True), strict=True))
             rows_read += len(rows)
-            if monotonic() - told > _PROGRESS_SECONDS:
-                told = monotonic()
+            if monotonic() - logged_at > _PROGRESS_SECONDS:
+                logged_at = monotonic()
                 _LOG.info("%d rows read from %s", rows_read, where)
     if not rows_read:
         raise NoRows("the query gives no rows", where=where, got=declared.query[:200], fix="widen the query")
@@ -276,8 +276,8 @@ def _no_type(name: str, kind: type, where: str) -> _Column:
 
 def _join(parts: Path, types: dict[str, pl.DataType], target: Path) -> None:
     """One Parquet file of all parts. A column without a single value becomes text."""
-    known = pl.Schema({name: _TEXT if dtype == pl.Null() else dtype for name, dtype in types.items()})
-    frames = [pl.scan_parquet(part).cast(known) for part in sorted(parts.iterdir())]
+    schema = pl.Schema({name: _TEXT if dtype == pl.Null() else dtype for name, dtype in types.items()})
+    frames = [pl.scan_parquet(part).cast(schema) for part in sorted(parts.iterdir())]
     pl.concat(frames).sink_parquet(target)
 
 

@@ -125,21 +125,21 @@ def _evidence(
     )
 
 
-def _intervals(found: dict[str, Any]) -> dict[str, Interval]:
-    return {name: Interval.model_validate(each) for name, each in found.items()}
+def _intervals(documents: dict[str, Any]) -> dict[str, Interval]:
+    return {name: Interval.model_validate(document) for name, document in documents.items()}
 
 
 def _slices(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> tuple[SliceMetrics, ...]:
-    of_champion = {(each["column"], each["level"]): each["metrics"] for each in theirs}
+    of_champion = {(row["column"], row["level"]): row["metrics"] for row in theirs}
     return tuple(
         SliceMetrics(
-            column=each["column"],
-            value="nothing" if each["level"] is None else str(each["level"]),
-            rows=each["rows"],
-            metrics=each["metrics"],
-            champion_metrics=of_champion.get((each["column"], each["level"]), {}),
+            column=row["column"],
+            value="nothing" if row["level"] is None else str(row["level"]),
+            rows=row["rows"],
+            metrics=row["metrics"],
+            champion_metrics=of_champion.get((row["column"], row["level"]), {}),
         )
-        for each in ours
+        for row in ours
     )
 
 
@@ -165,7 +165,7 @@ def _seconds_per_row(inputs: References, services: Services) -> float:
     from ml_pipelines.modeling.serialization import load_model
 
     evaluation = load_json(services.read(one_artifact(inputs, "evaluation")))
-    index = [each["candidate"] for each in evaluation["candidates"]].index(evaluation["winner"])
+    index = [row["candidate"] for row in evaluation["candidates"]].index(evaluation["winner"])
     models, trainings = (all_artifacts(inputs, name) for name in ("models", "trainings"))
     training = load_json(services.read(trainings[index]))
     model = load_model(services.read(models[index]))
