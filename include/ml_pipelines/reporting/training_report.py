@@ -109,7 +109,7 @@ def _tiles(decision: Decision) -> list[Tile]:
         label = "Difference, positive is better"
         tiles.append(Tile(label, f"{comparison.difference:+.4f}", _bounds(comparison.interval)))
     elif dummy is not None:
-        tiles.append(Tile(f"{name}, dummy baseline", format_number(dummy), "best constant prediction", "dummy"))
+        tiles.append(Tile(f"{name}, dummy baseline", format_number(dummy), "constant prediction", "dummy"))
     return tiles
 
 

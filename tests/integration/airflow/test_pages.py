@@ -86,7 +86,7 @@ def page(browser: Browser, server: Server, request: pytest.FixtureRequest) -> It
     context.close()
 
 
-def frame_from_records(page: Page) -> FrameLocator:
+def plugin_frame(page: Page) -> FrameLocator:
     return page.frame_locator("iframe[title='ML models'], iframe[title='ML report']")
 
 
@@ -118,7 +118,7 @@ def test_first_page_without_runs_is_empty(empty: requests.Response) -> None:
 def test_navigation_leads_to_model_report_and_run(server: Server, run: str, page: Page) -> None:
     theme = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'")
     page.goto(f"{server.url}/plugin/ml-models")
-    frame = frame_from_records(page)
+    frame = plugin_frame(page)
     frame.get_by_role("link", name="small-model").wait_for()
     assert_not_blank(page, f"models-{theme}", server)
     frame.get_by_role("link", name="small-model").click()
@@ -135,10 +135,10 @@ def test_navigation_leads_to_model_report_and_run(server: Server, run: str, page
 def test_dag_and_run_have_tabs(server: Server, run: str, page: Page) -> None:
     page.goto(f"{server.url}/dags/{DAG}")
     page.get_by_role("link", name="ML models").last.click()
-    frame_from_records(page).get_by_role("heading", name="small-model").wait_for()
+    plugin_frame(page).get_by_role("heading", name="small-model").wait_for()
     page.goto(f"{server.url}/dags/{DAG}/runs/{run_id_of(run)}")
     page.get_by_role("link", name="ML report").click()
-    frame_from_records(page).frame_locator("iframe").get_by_role("heading", name="Promoted").wait_for()
+    plugin_frame(page).frame_locator("iframe").get_by_role("heading", name="Promoted").wait_for()
 
 
 @pytest.mark.parametrize("task", ["evaluate_model", "record_decision"])
