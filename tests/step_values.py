@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ml_pipelines.contracts import Decision
+from ml_pipelines.data.split_record import SplitRecord
 
-__all__ = ["step_values"]
+__all__ = ["split_record", "step_values"]
 
 _DECISION = {"outcome": "promoted", "model": "churn", "candidate": "linear", "candidate_index": 0, "reason": "so"}
 _VALUES: dict[str, dict[str, Any]] = {
@@ -41,6 +42,23 @@ _VALUES: dict[str, dict[str, Any]] = {
     "deploy": {"version": "2", "previous_version": "1"},
     "record_decision": {"outcome": "promoted", "reason": "so", "candidate": "linear"},
 }
+
+
+def split_record(**changes: Any) -> dict[str, Any]:
+    """Return the record of a split by key, with no row among the training rows unless `limits` change."""
+    record = SplitRecord(
+        method="hash",
+        test=0.2,
+        validation=0.15,
+        column=None,
+        key="id",
+        key_type="integer",
+        seed=1,
+        target="label",
+        columns={"id": "number", "x": "number", "colour": "text", "label": "text"},
+        limits={"": (2**64 - 1, 2**64 - 1)},
+    )
+    return {**record.model_dump(mode="json"), **changes}
 
 
 def step_values(step: str, **changes: Any) -> dict[str, Any]:

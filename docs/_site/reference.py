@@ -10,12 +10,13 @@ from datetime import timedelta
 from importlib import import_module
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from griffe import Docstring, DocstringSectionKind
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 import ml_pipelines
 import ml_pipelines_airflow
-from ml_pipelines.spec.metrics import METRICS
+from ml_pipelines.spec.metric_table import METRICS
 from ml_pipelines.spec.tasks import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS
 from ml_pipelines_airflow.config import CONFIG
 from ml_pipelines_airflow.hooks.connection_forms import CONNECTION_TYPES
@@ -28,6 +29,11 @@ VARIABLES = {
     "ML_PIPELINES_LEDGER": "SQLAlchemy URL of the ledger; default: SQLite in `.ml-pipelines`",
     "ML_PIPELINES_TRACKING_UI": "address of MLflow for browsers, if it differs from the tracking URI",
     "ML_PIPELINES_CELLS_PER_GROUP": "cells of a row group; bounds the memory of the steps from ingest to split",
+    "ML_PIPELINES_SIGNING_KEY": "64 hex digits; signs results, see the page on security",
+    "ML_PIPELINES_VERIFICATION_KEY": "64 hex digits; verifies signed results in a process without the signing key",
+    "ML_PIPELINES_CODE_PACKAGES": "packages and modules whose code a declaration may name, beside the default ones",
+    "ML_PIPELINES_CODE_FOLDER": "folder of the allowed modules beside a declaration; set by the command line and DAGs",
+    "ML_PIPELINES_TRUSTED_TYPES": "import paths of types that a model file may contain, beside the reviewed ones",
     "ML_PIPELINES_CONNECTION_<NAME>": "an SQLAlchemy URL, a git repository, or a JSON object for DVC",
 }
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -132,7 +138,8 @@ def _declaration(title: str, intro: str, spec: type[BaseModel], tasks: dict[str,
     for path, section in _sections(spec, ""):
         lines += [f"## {path or 'Top level'}", "", _text(section.__doc__), ""]
         lines += _table(
-            ("Key", "Type", "Default", "Description"), [_row(n, f) for n, f in section.model_fields.items()]
+            ("Key", "Type", "Default", "Description"),
+            [_row(n, f, attributes(section)) for n, f in section.model_fields.items()],
         )
         lines.append("")
     lines += ["## Task ids", "", "`runtime` refers to these tasks. Steps are the unit of caching.", ""]
@@ -156,10 +163,21 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(argument)
 
 
-def _row(name: str, field: Any) -> tuple[str, str, str, str]:
+def attributes(section: type[BaseModel]) -> dict[str, str]:
+    """Return the descriptions of a section's keys, from the docstrings of its class and base classes."""
+    descriptions: dict[str, str] = {}
+    for base in reversed([base for base in section.__mro__ if issubclass(base, BaseModel)]):
+        docstring = Docstring(inspect.cleandoc(base.__doc__ or ""), parser="google")
+        for part in docstring.parse(warnings=False):
+            if part.kind is DocstringSectionKind.attributes:
+                descriptions.update({attribute.name: attribute.description for attribute in part.value})
+    return descriptions
+
+
+def _row(name: str, field: Any, descriptions: dict[str, str]) -> tuple[str, str, str, str]:
     bounds = [f"{BOUNDS[k]} {v}" for m in field.metadata for k in BOUNDS if (v := getattr(m, k, None)) is not None]
     kind = ", ".join([_type(field.annotation), *bounds])
-    return f"`{name}`", kind, _default(field), _text(field.description)
+    return f"`{name}`", kind, _default(field), _text(descriptions.get(name))
 
 
 def _type(annotation: Any) -> str:

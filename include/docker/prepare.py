@@ -21,7 +21,12 @@ __all__ = ["create_database", "main", "write_password_file"]
 PASSWORDS = Path("/auth/passwords.json")
 SAMPLE_DATA = Path("/data")
 # Database -> variable with the password of its owner, which has the same name.
-DATABASES = {"airflow": "AIRFLOW_DB_PASSWORD", "mlflow": "MLFLOW_DB_PASSWORD", "ledger": "LEDGER_DB_PASSWORD"}
+DATABASES = {
+    "airflow": "AIRFLOW_DB_PASSWORD",
+    "celery": "CELERY_DB_PASSWORD",
+    "ledger": "LEDGER_DB_PASSWORD",
+    "mlflow": "MLFLOW_DB_PASSWORD",
+}
 
 
 def main() -> None:

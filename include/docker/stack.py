@@ -42,16 +42,41 @@ SECRETS: dict[str, Callable[[], str]] = {
     "AIRFLOW_DB_PASSWORD": _hex,
     "AIRFLOW_FERNET_KEY": lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
     "AIRFLOW_JWT_SECRET": lambda: secrets.token_hex(64),
+    "CELERY_DB_PASSWORD": _hex,
     "LEDGER_DB_PASSWORD": _hex,
     "MLFLOW_DB_PASSWORD": _hex,
     "MLFLOW_PASSWORD": lambda: secrets.token_urlsafe(15),
     "MLFLOW_SECRET_KEY": _hex,
     "POSTGRES_PASSWORD": _hex,
     "REDIS_PASSWORD": _hex,
+    "STORE_SIGNING_KEY": lambda: secrets.token_hex(32),
 }
 # Secrets are used in URLs and JSON without escaping.
 ALLOWED = re.compile(r"[A-Za-z0-9_=-]+")
-PLACEHOLDER = re.compile(r"change.?me|placeholder|example|your.?|password|secret|airflow|xxx|todo", re.IGNORECASE)
+# Complete values, in lower case: a generated secret may contain any of these words.
+PLACEHOLDERS = frozenset(
+    {
+        "airflow",
+        "change-me",
+        "change-me-please",
+        "changeme",
+        "example",
+        "example-password",
+        "example-secret",
+        "password",
+        "placeholder",
+        "secret",
+        "todo",
+        "xxx",
+        "xxxxxxxxxxxx",
+        "your-password",
+        "your-password-here",
+        "your-secret",
+        "your-secret-here",
+        "your_password",
+        "your_secret",
+    }
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -108,7 +133,7 @@ def read_env(path: Path) -> dict[str, str]:
 
 def _check(name: str, value: str, path: Path) -> None:
     fix = f"remove the line from {path} and run `make env`; if data exists already, see docs/how-to/stack.md"
-    if not value or PLACEHOLDER.search(value):
+    if not value or value.lower() in PLACEHOLDERS:
         raise RequestError(f"{name} is a placeholder", where=str(path), expected="a secret of your own", fix=fix)
     if len(value) < SHORTEST_SECRET or not ALLOWED.fullmatch(value):
         expected = f"{SHORTEST_SECRET} or more letters, digits, and - or _"

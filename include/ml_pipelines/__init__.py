@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Comparison,
         DataPin,
         Decision,
+        Finding,
         Identity,
         Interval,
         Outcome,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         StoreError,
         StoreUnavailable,
         TransientError,
+        UserCodeError,
         VerificationFailed,
     )
     from ml_pipelines.pipeline.parameters import (
@@ -90,7 +92,7 @@ if TYPE_CHECKING:
         parse_scoring,
         parse_spec,
     )
-    from ml_pipelines.spec.metrics import Metric
+    from ml_pipelines.spec.metric_table import Metric
     from ml_pipelines.spec.sources import (
         DvcSource,
         FileSource,
@@ -117,6 +119,7 @@ __all__ = [
     "ExtensionError",
     "FakeServices",
     "FileSource",
+    "Finding",
     "Identity",
     "Interval",
     "Ledger",
@@ -162,6 +165,7 @@ __all__ = [
     "Tracking",
     "Training",
     "TransientError",
+    "UserCodeError",
     "VerificationFailed",
     "__version__",
     "load_drift",
@@ -186,6 +190,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "Comparison",
         "DataPin",
         "Decision",
+        "Finding",
         "Identity",
         "Interval",
         "Outcome",
@@ -217,6 +222,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "StoreError",
         "StoreUnavailable",
         "TransientError",
+        "UserCodeError",
         "VerificationFailed",
     ),
     "pipeline.parameters": (
@@ -260,7 +266,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "parse_scoring",
         "parse_spec",
     ),
-    "spec.metrics": ("Metric",),
+    "spec.metric_table": ("Metric",),
     "spec.sources": (
         "DvcSource",
         "FileSource",

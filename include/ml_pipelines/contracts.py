@@ -6,15 +6,19 @@ its own settings.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     JsonValue,
     ValidationError,
+    field_validator,
 )
+
+from ml_pipelines.escaping import visible
 
 __all__ = [
     "ArtifactKind",
@@ -23,6 +27,8 @@ __all__ = [
     "Contract",
     "DataPin",
     "Decision",
+    "Finding",
+    "FindingSeverity",
     "Identity",
     "Interval",
     "JsonValue",
@@ -35,9 +41,12 @@ __all__ = [
     "describe_validation_error",
 ]
 
+# Text that may quote data. Control characters become escapes, since PostgreSQL stores no NUL in a JSON document.
+Shown = Annotated[str, AfterValidator(visible)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ArtifactKind = Literal["table", "json", "model", "image", "html"]
 Promote = Literal["auto", "hold", "never"]
+FindingSeverity = Literal["error", "hold", "warn"]
 Outcome = Literal["promoted", "held", "rejected", "no_change", "stopped", "rolled_back", "external_change"]
 
 
@@ -160,11 +169,11 @@ class RuleVerdict(Contract):
         detail: explanation for display.
     """
 
-    rule: str
+    rule: Shown
     passed: bool
     value: float | None = None
     limit: float | None = None
-    detail: str = ""
+    detail: Shown = ""
 
 
 class Interval(Contract):
@@ -182,12 +191,17 @@ class Interval(Contract):
 
 
 class Comparison(Contract):
-    """Comparison of candidate and champion on the same rows, by a paired bootstrap of the primary metric.
+    """Comparison of the candidate with a reference on the same rows, by a paired bootstrap of the primary metric.
+
+    The reference is the champion or the dummy baseline. Positive differences mean that the candidate is better.
 
     Attributes:
         metric: the primary metric.
-        difference: candidate minus champion; positive if the candidate is better.
+        difference: candidate minus reference, with the sign of an improvement.
         interval: confidence interval of the difference; None if it is undefined.
+        reference: value of the metric of the reference.
+        relative: confidence interval of the difference divided by the absolute value of the reference, in each draw;
+            None if the reference is zero.
         draws: number of bootstrap samples.
         rows: number of rows.
     """
@@ -195,6 +209,8 @@ class Comparison(Contract):
     metric: str
     difference: float
     interval: Interval | None
+    reference: float | None = None
+    relative: Interval | None = None
     draws: int
     rows: int
 
@@ -210,11 +226,34 @@ class SliceMetrics(Contract):
         champion_metrics: metrics of the champion by name; empty without a champion.
     """
 
-    column: str
-    value: str
+    column: Shown
+    value: Shown
     rows: int
     metrics: dict[str, float | None] = {}
     champion_metrics: dict[str, float | None] = {}
+
+
+class Finding(Contract):
+    """A problem of the data or of the comparison that a person should know before a promotion.
+
+    Attributes:
+        check: name of the check, such as `leakage`.
+        column: the column; None for a finding about the whole table or the run.
+        severity: `error` stopped the run, `hold` holds the model for approval, `warn` changes nothing.
+        detail: one sentence with figures.
+        remedy: what to do, with YAML to paste where possible.
+    """
+
+    check: str
+    column: Shown | None = None
+    severity: FindingSeverity
+    detail: Shown
+    remedy: Shown = ""
+
+    @property
+    def name(self) -> str:
+        """The column with the name of the check, for lists."""
+        return f"{self.column}: {self.check}" if self.column else self.check
 
 
 class Decision(Contract):
@@ -232,11 +271,14 @@ class Decision(Contract):
         champion_metrics: metrics of the current champion on the same rows.
         dummy_metrics: metrics of the dummy baseline.
         rules: verdicts of all rules, in the order of the gate.
+        findings: problems of the data and of the comparison, the most severe first.
         champion_version: version of the champion; None without a champion.
         champion_error: why the champion could not be compared; None if it was.
         intervals: confidence intervals of `metrics`, by name.
         champion_intervals: confidence intervals of `champion_metrics`, by name.
         comparison: comparison with the champion; None without one that could be evaluated.
+        dummy_comparison: comparison with the dummy baseline; None if the primary metric is undefined.
+        constant: what is the same for all test rows: the candidate's `predictions`, or its predicted `labels`.
         slices: metrics of the groups with enough rows.
         guards: measured resources of the model by name: `model_bytes`, `seconds_per_row`.
     """
@@ -245,19 +287,28 @@ class Decision(Contract):
     model: str
     candidate: str | None = None
     candidate_index: int | None = None
-    reason: str
+    reason: Shown
     metric: str | None = None
     metrics: dict[str, float | None] = {}
     champion_metrics: dict[str, float | None] = {}
     dummy_metrics: dict[str, float | None] = {}
     rules: tuple[RuleVerdict, ...] = ()
+    findings: tuple[Finding, ...] = ()
     champion_version: str | None = None
-    champion_error: str | None = None
+    champion_error: Shown | None = None
     intervals: dict[str, Interval] = {}
     champion_intervals: dict[str, Interval] = {}
     comparison: Comparison | None = None
+    dummy_comparison: Comparison | None = None
+    constant: Literal["predictions", "labels"] | None = None
     slices: tuple[SliceMetrics, ...] = ()
     guards: dict[str, float] = {}
+
+    @field_validator("findings")
+    @classmethod
+    def _sort_by_severity(cls, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+        order = get_args(FindingSeverity)
+        return tuple(sorted(findings, key=lambda finding: order.index(finding.severity)))
 
 
 def describe_validation_error(error: ValidationError) -> str:

@@ -1,4 +1,4 @@
-"""The exceptions of ML Pipelines. A message says what happened, where, what was expected, what was found, and the fix.
+"""The exceptions of ML Pipelines. A message states the fault, the place, the expected and actual value, and the fix.
 
 ::
 
@@ -12,6 +12,7 @@
     │   └── NoRows               (also SourceUnreadable) the data has no rows
     ├── ModelError            an estimator can't be built, or a model can't be stored safely
     │   └── EstimatorError       an estimator or its parameters in the declaration are invalid
+    ├── UserCodeError         code that a declaration names is not allowed, does not import, or fails
     ├── StoreError            an artifact can't be read or written
     │   ├── ArtifactMissing      no file at the address of the reference
     │   ├── ArtifactCorrupt      the bytes do not match the digest of the reference
@@ -33,6 +34,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+from ml_pipelines.escaping import visible
 
 __all__ = [
     "ArtifactCorrupt",
@@ -56,6 +59,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "TransientError",
+    "UserCodeError",
     "VerificationFailed",
 ]
 
@@ -80,12 +84,13 @@ class PipelineError(Exception):
 
     def __str__(self) -> str:
         facts = {"where": self.where, "expected": self.expected, "got": self.got, "fix": self.fix}
-        return "\n".join([self.what, *(f"  {name}: {fact}" for name, fact in facts.items() if fact)])
+        text = "\n".join([self.what, *(f"  {name}: {fact}" for name, fact in facts.items() if fact)])
+        return visible(text, lines=True)  # facts quote names and cells of the data
 
     @property
     def summary(self) -> str:
         """The error in one line."""
-        return f"{self.what} (got {self.got})" if self.got else self.what
+        return visible(f"{self.what} (got {self.got})" if self.got else self.what)
 
     def __reduce__(self) -> tuple[object, ...]:
         # By default an exception is restored from `args` alone, which would lose the facts.
@@ -143,7 +148,8 @@ class SpecError(PipelineError):
     def __str__(self) -> str:
         texts = [str(issue) for issue in self.issues[:_MAX_ISSUES]]
         more = len(self.issues) - len(texts)
-        return "\n\n".join([super().__str__(), *texts, *([f"... and {more} more"] if more else [])])
+        text = "\n\n".join([super().__str__(), *texts, *([f"... and {more} more"] if more else [])])
+        return visible(text, lines=True)
 
 
 class RequestError(PipelineError):
@@ -189,6 +195,10 @@ class EstimatorError(ModelError):
     ) -> None:
         self.field, self.at_key = field, at_key
         super().__init__(what, **facts)
+
+
+class UserCodeError(PipelineError):
+    """Code that a declaration names is not allowed, does not import, or fails."""
 
 
 class StoreError(PipelineError):

@@ -17,8 +17,8 @@ from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, RegistryError,
 from ml_pipelines.ports import CELLS_PER_GROUP, DataSource, ModelVersion, TaskRecord, TrackedModel, Training
 from ml_pipelines.ports.ledger_entry import LedgerEntry, RunDetails
 from ml_pipelines.promotion import hash_chain as chain
-from ml_pipelines.promotion.deployment import verified_model_bytes
 from ml_pipelines.spec.sources import SourceSection
+from ml_pipelines.store.signatures import ManifestKeys
 
 __all__ = ["FakeLedger", "FakeRegistry", "FakeRun", "FakeServices", "FakeTracking"]
 
@@ -104,6 +104,7 @@ class FakeRegistry:
     Attributes:
         versions: of each model, the first being version 1.
         aliases: `(model, alias)` -> version.
+        extra_files: files beside every model file, by path.
     """
 
     def __init__(self, files: dict[str, bytes] | None = None) -> None:
@@ -111,6 +112,7 @@ class FakeRegistry:
         self.files = {} if files is None else files
         self.versions: dict[str, list[ModelVersion]] = {}
         self.aliases: dict[tuple[str, str], str] = {}
+        self.extra_files: dict[str, bytes] = {}
         self._uris: dict[tuple[str, str], str] = {}
 
     def by_alias(self, model: str, alias: str) -> ModelVersion | None:
@@ -150,6 +152,10 @@ class FakeRegistry:
         """Remove an alias."""
         _answer("model registry", down=self.down)
         self.aliases.pop((model, alias), None)
+
+    def fetch_files(self, version: ModelVersion) -> dict[str, bytes]:
+        """Return the model file of a version, and what a test has added to :attr:`extra_files`."""
+        return {"model.skops": self.fetch(version), **self.extra_files}
 
     def fetch(self, version: ModelVersion) -> bytes:
         """Return the bytes of a version's file."""
@@ -270,6 +276,7 @@ class FakeServices:
 
     def __init__(self) -> None:
         self.cells_per_group = CELLS_PER_GROUP
+        self.manifest_keys: ManifestKeys | None = None
         self.tracking = FakeTracking()
         self.registry = FakeRegistry(self.tracking.files)
         self.ledger = FakeLedger()
@@ -298,12 +305,12 @@ class FakeServices:
     def prepare_smoke_test(self) -> None:
         """Do nothing: a smoke test in memory needs no preparation."""
 
-    def smoke_test(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
+    def smoke_test(self, version: ModelVersion, data: bytes, training: Mapping[str, Any]) -> list[Any]:
         """Return the predictions of a version for the smoke rows of its training, in this process."""
         from ml_pipelines.modeling.features import frame_from_records, predict
         from ml_pipelines.modeling.serialization import load_model
 
-        model = load_model(verified_model_bytes(self.registry, version))
+        model = load_model(data)
         return list(
             predict(model, frame_from_records(training["smoke"]["rows"], training["features"]), training).tolist()
         )

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from ml_pipelines_airflow.dag_builders.rollback import rollback_dag
     from ml_pipelines_airflow.dag_builders.scoring import scoring_dag
     from ml_pipelines_airflow.dag_builders.training import training_dag
-    from ml_pipelines_airflow.execution.executors import WarmLocalExecutor
+    from ml_pipelines_airflow.execution.warm_local_executor import WarmLocalExecutor
     from ml_pipelines_airflow.hooks.dvc import DvcHook
     from ml_pipelines_airflow.hooks.mlflow import MLflowHook
     from ml_pipelines_airflow.notifications.email import email_callback
-    from ml_pipelines_airflow.notifications.slack import SlackRunNotifier, dag_callbacks, task_callbacks
+    from ml_pipelines_airflow.notifications.slack_callbacks import SlackRunNotifier, dag_callbacks, task_callbacks
     from ml_pipelines_airflow.operators.models import PromoteModelOperator, RollbackModelOperator, WatchRegistryOperator
     from ml_pipelines_airflow.sensors import ModelAliasSensor
     from ml_pipelines_airflow.triggers import DvcRevisionTrigger, ModelAliasTrigger
@@ -68,11 +68,11 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "dag_builders.rollback": ("rollback_dag",),
     "dag_builders.scoring": ("scoring_dag",),
     "dag_builders.training": ("training_dag",),
-    "execution.executors": ("WarmLocalExecutor",),
+    "execution.warm_local_executor": ("WarmLocalExecutor",),
     "hooks.dvc": ("DvcHook",),
     "hooks.mlflow": ("MLflowHook",),
     "notifications.email": ("email_callback",),
-    "notifications.slack": (
+    "notifications.slack_callbacks": (
         "SlackRunNotifier",
         "dag_callbacks",
         "task_callbacks",

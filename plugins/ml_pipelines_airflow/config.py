@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-__all__ = ["CONFIG", "enabled", "export_estimator_packages", "option"]
+__all__ = ["CONFIG", "enabled", "export_allow_lists", "option"]
 
 SECTION = "ml_pipelines"
 
@@ -47,13 +47,24 @@ CONFIG: dict[str, Any] = {
                 "example": None,
                 "default": "ml_pipelines_ledger",
             },
-            "estimator_packages": {
-                "description": "Import names of further packages that estimators may come from, separated by commas. "
-                "Without a value, the environment variable ML_PIPELINES_ESTIMATOR_PACKAGES is used. scikit-learn and "
-                "LightGBM are always allowed.",
+            "code_packages": {
+                "description": "Import names of further packages and modules whose code a declaration may name, "
+                "separated by commas: estimators, transforms, checks and metrics. Without a value, the environment "
+                "variable ML_PIPELINES_CODE_PACKAGES is used. scikit-learn, LightGBM, XGBoost and CatBoost are "
+                "always allowed.",
                 "version_added": "0.2.0",
                 "type": "string",
-                "example": "xgboost,catboost",
+                "example": "ngboost,shop_features",
+                "default": "",
+            },
+            "environment_variables": {
+                "description": "Names of further environment variables that a declaration may name as ${NAME}, "
+                "separated by commas; a name that ends in * is a prefix. Without a value, the environment variable "
+                "ML_PIPELINES_ENVIRONMENT_VARIABLES is used. Variables that begin with ML_DATA_ are always allowed, "
+                "settings of Airflow, MLflow and ML Pipelines never.",
+                "version_added": "0.2.0",
+                "type": "string",
+                "example": "WAREHOUSE_HOST,SHOP_*",
                 "default": "",
             },
             "doctor_queues": {
@@ -146,12 +157,14 @@ def enabled(name: str) -> bool:
     return bool(conf.getboolean(SECTION, name, fallback=CONFIG[SECTION]["options"][name]["default"]))
 
 
-def export_estimator_packages() -> None:
-    """Copy `[ml_pipelines] estimator_packages` into the environment variable that the core reads.
+def export_allow_lists() -> None:
+    """Copy `code_packages` and `environment_variables` into the environment variables that the core reads.
 
-    Smoke tests and training containers inherit the variable. Call this before a declaration is read or a step runs.
+    Smoke tests and training containers inherit these. Call this before a declaration is read or a step runs.
     """
-    from ml_pipelines.spec.estimator_packages import PACKAGES_VARIABLE
+    from ml_pipelines.spec.code_packages import PACKAGES_VARIABLE
+    from ml_pipelines.spec.environment_variables import VARIABLES_VARIABLE
 
-    if packages := option("estimator_packages"):
-        os.environ[PACKAGES_VARIABLE] = packages
+    for name, variable in (("code_packages", PACKAGES_VARIABLE), ("environment_variables", VARIABLES_VARIABLE)):
+        if value := option(name):
+            os.environ[variable] = value

@@ -9,7 +9,9 @@ from typing import Any
 
 from ml_pipelines.errors import SourceError
 from ml_pipelines.services.settings import Settings, cells_per_group
-from ml_pipelines_airflow.config import export_estimator_packages, option
+from ml_pipelines.spec.environment_variables import is_allowed_variable
+from ml_pipelines.store.signatures import SIGNING_KEY, VERIFICATION_KEY
+from ml_pipelines_airflow.config import export_allow_lists, option
 
 __all__ = ["airflow_settings", "store_uri"]
 
@@ -79,12 +81,14 @@ def airflow_settings(mlflow_conn_id: str | None = None) -> Settings:
     Raises:
         AirflowNotFoundException: Airflow has no connection `mlflow_conn_id`.
     """
-    export_estimator_packages()
+    export_allow_lists()
     return Settings(
         store=store_uri(),
         ledger=_ledger_uri(),
         connections=_Connections(),
-        environment=os.environ,
+        environment={name: value for name, value in os.environ.items() if is_allowed_variable(name)},
+        signing_key=os.environ.get(SIGNING_KEY, ""),
+        verification_key=os.environ.get(VERIFICATION_KEY, ""),
         cells_per_group=cells_per_group(option("cells_per_group"), "[ml_pipelines] cells_per_group"),
         **(
             _mlflow_settings(mlflow_conn_id)

@@ -24,7 +24,7 @@ class _XComLink(BaseOperatorLink):
     """A link whose address the task pushes as an XCom."""
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """Return the address, empty if there is none.
+        """Return the address, or an empty text without one.
 
         Airflow calls this in the task process after the task and stores the address for the web server. There, the
         argument `ti_key` is the task instance.

@@ -20,7 +20,7 @@ def dag_policy(dag: Any) -> None:
         AirflowClusterPolicyViolation: an `sla` is not a valid duration. Airflow shows it as an import error of the
             file.
     """
-    from ml_pipelines_airflow.sla.argument import declared_slas
+    from ml_pipelines_airflow.sla.declared_sla import declared_slas
 
     if slas := declared_slas(dag):
         from ml_pipelines_airflow.sla.deadlines import install_deadlines
@@ -35,6 +35,6 @@ def get_dagbag_import_timeout(dag_file_path: str) -> None:
     Airflow calls this policy before it runs a DAG file, so the warning is ignored there. The policy returns None,
     which leaves the timeout to other policies.
     """
-    from ml_pipelines_airflow.sla.argument import ignore_removal_warning
+    from ml_pipelines_airflow.sla.declared_sla import ignore_removal_warning
 
     ignore_removal_warning()

@@ -33,7 +33,7 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [_modules(_MLFLOW, "sensors")],
         "triggers": [_modules(_PIPELINES, "triggers")],
         "bundles": [_modules(_PIPELINES, "bundles.package")],
-        "notifications": [f"{_PACKAGE}.notifications.slack.SlackRunNotifier"],
+        "notifications": [f"{_PACKAGE}.notifications.slack_callbacks.SlackRunNotifier"],
         "extra-links": [f"{_PACKAGE}.links.{name}" for name in ("MlflowRunLink", "ModelVersionLink", "ReportLink")],
         "asset-uris": [
             {"schemes": ["dvc"], "handler": f"{_PACKAGE}.assets.sanitize_dvc"},

@@ -16,7 +16,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from ml_pipelines._utils.canonical_json import json_digest
 from ml_pipelines.contracts import JsonValue
 from ml_pipelines.services.connected import ConnectedServices
-from ml_pipelines.spec.training import DvcSource
+from ml_pipelines.spec.sources import DvcSource
 from ml_pipelines.store.layout import WatchState, parse_document, watch_name
 from ml_pipelines_airflow.connections import airflow_settings
 
@@ -122,7 +122,7 @@ class DvcRevisionTrigger(PollingTrigger):
     Args:
         path: path of the file in the repository.
         repo: git repository, a folder or URL. It may contain environment variables of the triggerer, as
-            `${DATA_REPO}`.
+            `${ML_DATA_REPO}`.
         connection: Airflow connection of type `dvc` with credentials, and with the repository if `repo` is None.
         rev: branch, tag or commit. Only a branch changes.
         poll_seconds: interval of the polls. Each poll of a remote repository clones it without its data.

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ml_pipelines.contracts import Comparison, Decision
+from ml_pipelines.contracts import Comparison, Decision, Interval
 from ml_pipelines.evaluation.bootstrap import bootstrap_metrics, percentile_interval
 from ml_pipelines.evaluation.scorers import compute_metrics
 from ml_pipelines.evaluation.target_schema import TargetSchema
 from ml_pipelines.promotion.gate import apply_gate
-from ml_pipelines.spec.metrics import get_metric
-from ml_pipelines.spec.training import Gate
+from ml_pipelines.spec.gate import Gate
+from ml_pipelines.spec.metric_table import get_metric
 
 BINARY = TargetSchema("classification", (0, 1), 1)
 SHARE = 0.15  # of hits
@@ -56,7 +56,7 @@ def outcome(metric: str, rows: int, better: float, seed: int, *, confidence: flo
         reason="",
         metric=metric,
         metrics={metric: values["ours"]},
-        dummy_metrics={metric: -sign * 10.0},
+        dummy_comparison=compared.model_copy(update={"interval": Interval(low=10.0, high=10.0, confidence=confidence)}),
         champion_version="1",
         comparison=compared,
     )
@@ -65,8 +65,8 @@ def outcome(metric: str, rows: int, better: float, seed: int, *, confidence: flo
 
 def rates(metric: str, rows: int, better: float, holdouts: int, **options: Any) -> dict[str, float]:
     """The share of each outcome over many holdouts."""
-    found = [outcome(metric, rows, better, seed, **options) for seed in range(holdouts)]
-    return {name: found.count(name) / holdouts for name in ("promoted", "held", "rejected")}
+    actual = [outcome(metric, rows, better, seed, **options) for seed in range(holdouts)]
+    return {name: actual.count(name) / holdouts for name in ("promoted", "held", "rejected")}
 
 
 def costs(only: list[str] | None, rows: int = 100_000, draws: int = 10_000) -> tuple[float, float, float]:
@@ -97,8 +97,8 @@ def main() -> None:
             true = [compute_metrics(BINARY, truth, scores[name])[metric] or 0.0 for name in ("ours", "theirs")]
             gap = f"{true[0] - true[1]:+.3f}" if better else "none"
             share = rates(metric, rows, better, holdouts)
-            told = " | ".join(f"{100 * share[name]:.1f} %" for name in ("promoted", "held", "rejected"))
-            print(f"| {metric} | {rows} | {gap} | {told} |", flush=True)
+            output = " | ".join(f"{100 * share[name]:.1f} %" for name in ("promoted", "held", "rejected"))
+            print(f"| {metric} | {rows} | {gap} | {output} |", flush=True)
 
 
 if __name__ == "__main__":

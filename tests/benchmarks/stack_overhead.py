@@ -89,8 +89,8 @@ def one_run(api: Airflow, dag: str) -> Run:
     run = api.until(lambda: ended(api.call("GET", path)))
     if run["state"] != "success":
         raise SystemExit(f"run {run_id} of {dag} ended as {run['state']}")
-    tasks = [each for each in api.call("GET", f"{path}/taskInstances")["task_instances"] if each["state"] == "success"]
-    own = [step_seconds(api, path, each) if dag == OURS else 0.0 for each in tasks]
+    tasks = [item for item in api.call("GET", f"{path}/taskInstances")["task_instances"] if item["state"] == "success"]
+    own = [step_seconds(api, path, item) if dag == OURS else 0.0 for item in tasks]
     longest: dict[str, float] = {}
     for task, worked in zip(tasks, own, strict=True):
         longest[task["task_id"]] = max(worked, longest.get(task["task_id"], 0.0))

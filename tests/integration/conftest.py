@@ -68,11 +68,11 @@ class DvcRepo:
 
     def copy(self, folder: Path) -> DvcRepo:
         """A copy of both in another folder, with the same commits and tags."""
-        made = DvcRepo(folder / self.folder.name, folder / self.remote.name)
-        shutil.copytree(self.folder, made.folder, symlinks=True)
-        shutil.copytree(self.remote, made.remote)
-        made.use_remote(f"url = {made.remote}")
-        return made
+        created = DvcRepo(folder / self.folder.name, folder / self.remote.name)
+        shutil.copytree(self.folder, created.folder, symlinks=True)
+        shutil.copytree(self.remote, created.remote)
+        created.use_remote(f"url = {created.remote}")
+        return created
 
     def use_remote(self, settings: str) -> None:
         """Let the work tree's settings of DVC name a remote."""
@@ -95,16 +95,16 @@ def make_dvc_repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
         from dvc.repo import Repo
 
         folder = folder or tmp_path_factory.mktemp("dvc")
-        made = DvcRepo(folder / "data-repo", folder / "data-remote")
-        made.folder.mkdir()
-        made.remote.mkdir()
-        made.git("init", "--quiet", "--initial-branch=main")
-        Repo.init(str(made.folder)).close()
-        made.use_remote(f"url = {made.remote}")
-        made.commit_git()
+        created = DvcRepo(folder / "data-repo", folder / "data-remote")
+        created.folder.mkdir()
+        created.remote.mkdir()
+        created.git("init", "--quiet", "--initial-branch=main")
+        Repo.init(str(created.folder)).close()
+        created.use_remote(f"url = {created.remote}")
+        created.commit_git()
         if files:
-            made.commit(files, **options)
-        return made
+            created.commit(files, **options)
+        return created
 
     quieten_dvc()
     settings = str(tmp_path_factory.mktemp("dvc-settings"))
@@ -137,17 +137,17 @@ class Told:
 
 def shop_rows(rows: int = 400) -> list[Row]:
     """Customers of a shop; more and larger purchases and a better plan make `label` 1 more likely."""
-    numbers = random.Random(7)  # noqa: S311 - always the same rows, no secret
-    made = []
+    numbers = random.Random(7)
+    created = []
     for index in range(rows):
         amount, visits = round(numbers.gauss(50, 15), 2), numbers.randint(0, 9)
         plan = numbers.choice(["basic", "plus", "pro"])
         score = (amount - 50) / 8 + visits - 4.5 + {"basic": -1, "plus": 0, "pro": 1}[plan]
         label = int(numbers.random() < 1 / (1 + math.exp(-score)))
-        made.append(
+        created.append(
             {"id": f"K{index:05}", "day": index // 4, "amount": amount, "visits": visits, "plan": plan, "label": label}
         )
-    return made
+    return created
 
 
 @dataclass
@@ -229,10 +229,10 @@ def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def shop(tmp_path: Path, mlflow_uri: str, command: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) -> Shop:
     """A shop that has not run yet."""
     monkeypatch.setenv("ML_PIPELINES_LEDGER", f"sqlite:///{tmp_path}/ledger.db")
-    made = Shop(tmp_path, command)
-    made.write(shop_rows())
-    made.declare()
-    return made
+    created = Shop(tmp_path, command)
+    created.write(shop_rows())
+    created.declare()
+    return created
 
 
 @contextlib.contextmanager

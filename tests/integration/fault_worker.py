@@ -7,6 +7,8 @@ list of their exit codes, negative for a signal. A job:
     fault                           {"step", "at", "when", "do", "holding"}: what happens at the first call of
                                     `module:function` in a step, before or after it; `holding`: a text in its arguments
     link                            [port, server's port]: MLflow is behind a link that the fault can cut
+    kill_after                      seconds after which the process is killed
+    file_bytes                      limit of the size of a file, as on a full disk
     unprivileged                    give up root's rights
     clean                           try models in a process of its own, as a deployment does; else in this one, which
                                     has imported what that takes seconds for
@@ -20,6 +22,7 @@ import functools
 import importlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -48,10 +51,10 @@ class Link:
 
     def cut(self) -> None:
         self._open = False
-        for each in (self._listener, *(end for pair in self._pairs for end in pair)):
+        for item in (self._listener, *(end for pair in self._pairs for end in pair)):
             with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+                item.shutdown(socket.SHUT_RDWR)
+            item.close()
 
     def _listen(self) -> None:
         with contextlib.suppress(OSError):
@@ -131,7 +134,7 @@ def never_wait() -> None:
 
 
 def rehearse_here() -> None:
-    from ml_pipelines.adapters.smoke_test import client as rehearsal
+    from ml_pipelines.adapters.smoke_test import process as rehearsal
     from ml_pipelines.adapters.smoke_test import worker as rehearsing
 
     def answers(version: Any, data: bytes, training: Any, process: Any) -> Any:
@@ -168,6 +171,7 @@ def fork(job: dict[str, Any], *, alone: bool) -> int:
         return pid
     code = 1
     try:
+        limit(job)
         run(job, alone=alone)
         code = 0
     except SystemExit as exc:
@@ -181,6 +185,16 @@ def fork(job: dict[str, Any], *, alone: bool) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def limit(job: dict[str, Any]) -> None:
+    """Kill this process later, or limit the size of its files."""
+    if job.get("kill_after") is not None:
+        timer = threading.Timer(job["kill_after"], os.kill, (os.getpid(), signal.SIGKILL))
+        timer.daemon = True
+        timer.start()
+    if job.get("file_bytes"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_bytes"], resource.RLIM_INFINITY))
 
 
 def import_all(names: list[str]) -> None:

@@ -21,21 +21,16 @@ def entries_of(url: str) -> list[LedgerEntry]:
     return [entry for model in models for entry in ledger.entries(model, limit=10_000)]
 
 
-def fill(url: str, told: Iterable[tuple[Identity, Decision, RunDetails]]) -> None:
+def fill(url: str, output: Iterable[tuple[Identity, Decision, RunDetails]]) -> None:
     """Write entries to an empty ledger as `record` would, all in one transaction."""
     assert SqlLedger(url).models() == ()
     heads: dict[str, chain.ChainHead] = {}
-    rows = []
-    for identity, decision, details in told:
-        after = heads.get(decision.model, chain.START)
-        moment = "2026-11-01T00:00:00.000+00:00"
-        entry = chain.next_entry(identity, decision, details, after=after, supersedes=None, recorded_at=moment)
-        heads[entry.model] = chain.ChainHead(entry.seq, entry.hash)
-        of_run = {"model": entry.model, "seq": entry.seq, "pipeline": entry.pipeline, "run_id": entry.run_id}
-        rows.append({**of_run, "text": chain.entry_text(entry), "hash": entry.hash})
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.begin() as connection:
-        connection.execute(sa.insert(sql_ledger._ENTRIES), rows)
-        ends = [{"model": model, "seq": head.seq, "hash": head.hash} for model, head in heads.items()]
-        connection.execute(sa.insert(sql_ledger._HEADS), ends)
+        for identity, decision, details in output:
+            after = heads.get(decision.model) or sql_ledger._locked_head(connection, decision.model)
+            moment = "2026-11-01T00:00:00.000+00:00"
+            entry = chain.next_entry(identity, decision, details, after=after, supersedes=None, recorded_at=moment)
+            sql_ledger._append(connection, entry)
+            heads[entry.model] = chain.ChainHead(entry.seq, entry.hash)
         connection.execute(sa.text("ANALYZE"))

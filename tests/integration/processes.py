@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from ml_pipelines_airflow.local.processes import find_free_port, stop_processes
+from ml_pipelines_airflow.local.process_groups import find_free_port, stop_processes
 
 __all__ = ["SECONDS", "answers", "find_free_port", "mlflow_server", "stop_processes"]
 

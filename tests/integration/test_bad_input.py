@@ -158,13 +158,13 @@ def test_missing_data_file_is_reported(shop: Any) -> None:
 
 def test_missing_environment_variable_is_reported(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = files_of(shop)
-    shop.declare(data={"file": {"path": "${SHOP_FOLDER}/shop.csv"}})
-    monkeypatch.delenv("SHOP_FOLDER", raising=False)
-    what = "the environment variable SHOP_FOLDER is not set"
-    facts = {"where": "data.file.path", "expected": "a value for ${SHOP_FOLDER}", "fix": "set SHOP_FOLDER where"}
+    shop.declare(data={"file": {"path": "${ML_DATA_SHOP}/shop.csv"}})
+    monkeypatch.delenv("ML_DATA_SHOP", raising=False)
+    what = "the environment variable ML_DATA_SHOP is not set"
+    facts = {"where": "data.file.path", "expected": "a value for ${ML_DATA_SHOP}", "fix": "set ML_DATA_SHOP where"}
     assert_error(shop.run("bad"), "SourceNotFound", what=what, **facts)
     assert_unchanged(shop, before)
-    monkeypatch.setenv("SHOP_FOLDER", str(shop.folder))
+    monkeypatch.setenv("ML_DATA_SHOP", str(shop.folder))
     assert_works(shop)
 
 
@@ -223,17 +223,18 @@ def test_invalid_rows_are_quarantined_and_counted(shop: Any) -> None:
     assert "400 = 392 kept + 8 quarantined" in finished.out
 
 
-def test_target_leakage_is_a_warning(shop: Any) -> None:
+def test_target_leakage_holds_the_model(shop: Any) -> None:
     shop.write([{**row, "refund": int(row["label"]) * 2 + 1} for row in rows_of(shop)])
-    finished = shop.run("leaky", "--promote", "never")
+    finished = shop.run("leaky")
     assert finished.code == 0, finished
+    assert shop.records("leaky")["record_decision"].result.values["outcome"] == "held"
     checked = shop.records("leaky")["check_quality"].result
     assert checked.values["verdict"] == "passed"
-    assert "leakage" in str(checked.values["warnings"])
+    assert checked.values["held"] == ["refund: leakage"]
     report = json.loads(shop.store.read(checked.outputs["report"]))
-    (leak,) = [check for check in report["checks"] if check["check"] == "leakage"]
-    assert (leak["column"], leak["severity"], leak["passed"]) == ("refund", "warn", False)
-    assert "data.ignore" in leak["detail"]
+    (leak,) = [check for check in report["checks"] if check["check"] == "leakage" and check["column"]]
+    assert (leak["column"], leak["severity"], leak["passed"]) == ("refund", "hold", False)
+    assert "data: {ignore: [refund]}" in leak["remedy"]
 
 
 def test_unseen_category_and_missing_value_are_evaluated(shop: Any) -> None:
@@ -329,7 +330,7 @@ def test_invalid_estimator_is_reported_before_any_step(shop: Any, how: str) -> N
     shop.declare(candidates=[{"name": "linear", **wrong}, {"name": "other", "estimator": "sklearn.svm.Nothing"}])
     for finished in (shop.command("validate", shop.yaml), shop.run("bad")):
         assert finished.code == 1
-        assert finished.err.startswith(f"SpecError: 2 issues in {shop.yaml}\n")
+        assert finished.err.startswith(f"SpecError: 2 issues in {shop.yaml}, which is read as a training\n")
         first, second = finished.err.split("\n\n")[1:]
         assert first.startswith(f"{shop.yaml}:")
         assert what in first
@@ -351,7 +352,7 @@ def test_all_issues_are_reported_at_once(shop: Any) -> None:
     shop.yaml.write_text(text)
     for finished in (shop.command("validate", shop.yaml), shop.run("bad")):
         assert finished.code == 1
-        assert finished.err.startswith(f"SpecError: 3 issues in {shop.yaml}\n")
+        assert finished.err.startswith(f"SpecError: 3 issues in {shop.yaml}, which is read as a training\n")
         assert "did you mean target?" in finished.err.replace('"', "")
         assert "did you mean roc_auc?" in finished.err.replace('"', "")
         assert "did you mean sklearn.linear_model.LogisticRegression?" in finished.err

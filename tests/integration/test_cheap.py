@@ -82,9 +82,9 @@ def test_candidates_are_built_again_when_they_have_changed(shop: Any) -> None:
     shop.declare(
         candidates=[{"name": "linear", "estimator": "sklearn.linear_model.LogisticRegression", "params": {"C": "x"}}]
     )
-    told = shop.run("second")
-    assert told.code == 1
-    assert "C" in told.err
+    output = shop.run("second")
+    assert output.code == 1
+    assert "C" in output.err
 
 
 def test_a_stored_result_of_any_step_is_found_without_importing_anything_heavy(shop: Any, monkeypatch: Any) -> None:
@@ -94,8 +94,8 @@ def test_a_stored_result_of_any_step_is_found_without_importing_anything_heavy(s
     assert shop.run("first").code == 0
     assert shop.outcome("first") == "rejected"
     monkeypatch.setenv("ML_PIPELINES_STORE", f"file://{shop.folder}/store")
-    found = [json.loads(line) for line in python(EACH_STEP, shop.yaml).stdout.splitlines()]
-    assert [(step, how) for step, how, _ in found] == [
+    actual = [json.loads(line) for line in python(EACH_STEP, shop.yaml).stdout.splitlines()]
+    assert [(step, how) for step, how, _ in actual] == [
         (step.name, "cached") for step in TRAINING_STEPS.values() if step.compute
     ]
-    assert {step: heavy(modules) for step, _, modules in found if heavy(modules)} == {}
+    assert {step: heavy(modules) for step, _, modules in actual if heavy(modules)} == {}

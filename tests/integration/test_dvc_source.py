@@ -14,7 +14,7 @@ import pytest
 
 from ml_pipelines.adapters.dvc.source import DvcDataSource
 from ml_pipelines.errors import PipelineError, ServiceUnavailable, SourceError, SourceNotFound, SourceUnreadable
-from ml_pipelines.spec.training import DvcSource
+from ml_pipelines.spec.sources import DvcSource
 
 # pygtrie, below DVC, uses what it deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
@@ -55,10 +55,10 @@ def two_versions(template, tmp_path: Path):
 def test_a_pin_is_commit_and_digest_and_downloads_nothing(two_versions, tmp_path: Path) -> None:
     shutil.rmtree(two_versions.remote)
     shutil.rmtree(two_versions.folder / ".dvc" / "cache")
-    pin = source("${DATA_REPO}", rev="october", DATA_REPO=str(two_versions.folder)).pin()
+    pin = source("${ML_DATA_REPO}", rev="october", ML_DATA_REPO=str(two_versions.folder)).pin()
     assert pin.model_dump() == {
         "source": "dvc",
-        "location": f"{two_versions.folder}:{PATH}",
+        "location": "${ML_DATA_REPO}:" + PATH,
         "revision": two_versions.git("rev-parse", "october^{commit}"),
         "digest": md5(CUSTOMERS),
         "bytes": len(CUSTOMERS),
@@ -69,7 +69,7 @@ def test_a_plain_pin_imports_nothing_heavy(two_versions) -> None:
     program = (
         "import sys\n"
         "from ml_pipelines.adapters.dvc.source import DvcDataSource\n"
-        "from ml_pipelines.spec.training import DvcSource\n"
+        "from ml_pipelines.spec.sources import DvcSource\n"
         f"DvcDataSource(DvcSource(repo={str(two_versions.folder)!r}, path={PATH!r}), {{}}).pin()\n"
         "print(sorted({'dvc', 'polars', 'sqlalchemy'} & set(sys.modules)))"
     )
@@ -200,7 +200,7 @@ def test_four_processes_fetch_at_once(two_versions, tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "from ml_pipelines.adapters.dvc.source import DvcDataSource\n"
-        "from ml_pipelines.spec.training import DvcSource\n"
+        "from ml_pipelines.spec.sources import DvcSource\n"
         f"adapter = DvcDataSource(DvcSource(repo={str(two_versions.folder)!r}, path={PATH!r}), {{}})\n"
         "pin = adapter.pin()\n"
         "input()\n"
@@ -244,13 +244,6 @@ def test_altered_bytes_are_refused(two_versions, tmp_path: Path) -> None:
     assert f"expected: {pin.digest}" in text_of(error)
     assert "the stored file is damaged" in text_of(error)
     assert not (tmp_path / "customers.csv").exists()
-
-
-def test_a_csv_that_is_none_is_refused(dvc_repo: Callable, tmp_path: Path) -> None:
-    adapter = source(dvc_repo({PATH: b"a,a\n1,2\n"}).folder)
-    with pytest.raises(SourceUnreadable, match="several columns are called 'a'") as error:
-        adapter.fetch(adapter.pin(), str(tmp_path))
-    assert error.value.where == f"{adapter.pin().location}:1"
 
 
 def test_an_object_that_was_never_pushed(two_versions, tmp_path: Path) -> None:
@@ -354,7 +347,40 @@ def test_a_folder_of_another_user(two_versions, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_variable_that_is_not_set() -> None:
-    with pytest.raises(SourceNotFound, match="the environment variable DATA_REPO is not set") as error:
-        source("${DATA_REPO}").pin()
+    with pytest.raises(SourceNotFound, match="the environment variable ML_DATA_REPO is not set") as error:
+        source("${ML_DATA_REPO}").pin()
     assert "where: data.dvc.repo" in text_of(error)
-    assert "set DATA_REPO where the task runs, or declare a default: ${DATA_REPO:-...}" in text_of(error)
+    assert "set ML_DATA_REPO where the task runs, or declare a default: ${ML_DATA_REPO:-...}" in text_of(error)
+
+
+def test_an_output_without_a_cache_is_named(two_versions) -> None:
+    folder = two_versions.folder
+    (folder / "dvc.yaml").write_text(
+        "stages:\n  make:\n    cmd: make\n    outs:\n    - a.csv: {cache: false}\n    - folder: {cache: false}\n"
+    )
+    (folder / "dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n  make:\n    cmd: make\n    outs:\n"
+        "    - {path: a.csv, hash: md5, md5: d6149ccc7b4dda2515b0fcc32c56d3b3, size: 13}\n"
+        "    - {path: folder, hash: md5, md5: 0d6149ccc7b4dda2515b0fcc32c56d3b.dir, size: 13, nfiles: 1}\n"
+    )
+    two_versions.git("add", "dvc.yaml", "dvc.lock")
+    two_versions.git("commit", "-q", "-m", "stage")
+    for path in ("a.csv", "folder/a.csv"):
+        with pytest.raises(SourceNotFound, match="`cache: false`") as error:
+            source(folder, path).pin()
+        assert "dvc push" in error.value.fix
+
+
+def test_an_import_from_a_registry_that_a_clone_can_not_reach(two_versions) -> None:
+    folder = two_versions.folder
+    (folder / "b.csv.dvc").write_text(
+        "md5: d54b07b58e45296a42bf19d48cacde53\nfrozen: true\ndeps:\n- path: b.csv\n  repo:\n    url: ../nowhere\n"
+        "    rev_lock: 7629f4db25270473256fc531cf2d78370e52205c\n"
+        "outs:\n- md5: d6149ccc7b4dda2515b0fcc32c56d3b3\n  size: 13\n  hash: md5\n  path: b.csv\n"
+    )
+    two_versions.git("add", "b.csv.dvc")
+    two_versions.git("commit", "-q", "-m", "import")
+    adapter = source(folder, "b.csv")
+    with pytest.raises(SourceNotFound, match="can't be cloned") as error:
+        adapter.fetch(adapter.pin(), str(folder))
+    assert "dvc import" in error.value.fix

@@ -47,7 +47,7 @@ PIPELINE, MODEL = "customers", "churn"
 DECLARATION = """
 model: {name: churn, task: classification}
 data:
-  file: {path: "${CUSTOMERS}"}
+  file: {path: "${ML_DATA_CUSTOMERS}"}
   key: customer_id
   target: label
 candidates:
@@ -134,7 +134,7 @@ class Workspace:
             "ML_PIPELINES_STORE": self.store.uri,
             "ML_PIPELINES_LEDGER": self.ledger,
             "MLFLOW_TRACKING_URI": self.mlflow,
-            "CUSTOMERS": str(self.data / f"{data}.csv"),
+            "ML_DATA_CUSTOMERS": str(self.data / f"{data}.csv"),
         }
         return {
             "argv": ["run", str(self.data / f"{PIPELINE}.yaml"), "--run-id", run_id, *options],
@@ -161,15 +161,15 @@ class Workspace:
         return Workspace(root, self.data, self.worker, tracking_uri)
 
     def records(self, run_id: str) -> dict[str, RunRecord]:
-        found = self.store.run(PIPELINE, run_id)
-        return {task(record): record for record in found}
+        actual = self.store.run(PIPELINE, run_id)
+        return {task(record): record for record in actual}
 
     def entries(self) -> dict[str, Any]:
         """The ledger by run, of which each has one entry: what is in it, as outcome and version."""
-        found = entries_of(self.ledger)
-        assert sorted(entry.seq for entry in found) == list(range(1, len(found) + 1))
-        entries = {entry.run_id: (entry.decision.outcome, entry.details.version) for entry in reversed(found)}
-        assert len(entries) == len(found)
+        actual = entries_of(self.ledger)
+        assert sorted(entry.seq for entry in actual) == list(range(1, len(actual) + 1))
+        entries = {entry.run_id: (entry.decision.outcome, entry.details.version) for entry in reversed(actual)}
+        assert len(entries) == len(actual)
         return entries
 
 
@@ -186,18 +186,18 @@ def october(worker: Worker, tmp_path_factory: pytest.TempPathFactory) -> Workspa
     for name, count in ROWS.items():
         (root / f"{name}.csv").write_text("".join(rows[: count + 1]))
     (root / f"{PIPELINE}.yaml").write_text(DECLARATION)
-    made = Workspace(root, root, worker)
-    assert made.run("october", data="october", modules=str(root / "modules")).code == 0
-    return made
+    created = Workspace(root, root, worker)
+    assert created.run("october", data="october", modules=str(root / "modules")).code == 0
+    return created
 
 
 @pytest.fixture(scope="module")
 def undisturbed(october: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """November's run, without any fault."""
-    made = october.copy(tmp_path_factory.mktemp("undisturbed"))
-    assert made.run("november", clean=True).code == 0
-    assert picture(made)["aliases"] == {"champion": "2", "previous": "1"}
-    return made
+    created = october.copy(tmp_path_factory.mktemp("undisturbed"))
+    assert created.run("november", clean=True).code == 0
+    assert picture(created)["aliases"] == {"champion": "2", "previous": "1"}
+    return created
 
 
 # --- What a run leaves behind ---
@@ -210,8 +210,10 @@ def picture(workspace: Workspace, run_id: str = "november") -> dict[str, Any]:
     steps = {
         name: {
             "key": record.result.key,
-            "outputs": {each: ref.model_dump(exclude={"uri"}) for each, ref in record.result.outputs.items()},
-            "values": {k: value for k, value in record.result.values.items() if k not in VALUES_OF_THE_PLACE},
+            "outputs": {element: ref.model_dump(exclude={"uri"}) for element, ref in record.result.outputs.items()},
+            "values": without_places(
+                {name: value for name, value in record.result.values.items() if name not in VALUES_OF_THE_PLACE}
+            ),
         }
         for name, record in workspace.records(run_id).items()
     }
@@ -230,10 +232,14 @@ def without_report(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_places(value: Any) -> Any:
-    """The same without the addresses of artifacts, which each store has of its own."""
+    """The same without what each workspace has of its own: addresses of artifacts, digests of MLflow's other files."""
     if not isinstance(value, dict):
         return value
-    return {name: without_places(each) for name, each in value.items() if name != "uri"}
+    return {
+        name: sorted(item) if name == "registered" and item else without_places(item)
+        for name, item in value.items()
+        if name != "uri"
+    }
 
 
 def mlflow_picture(uri: str, run_id: str) -> dict[str, Any]:
@@ -256,19 +262,19 @@ def mlflow_picture(uri: str, run_id: str) -> dict[str, Any]:
                 run.data.tags["ml_pipelines.key"],
                 len(run.inputs.dataset_inputs),
                 len(run.outputs.model_outputs),
-                sorted(found.path for found in client.list_artifacts(run.info.run_id, "evaluation")),
+                sorted(actual.path for actual in client.list_artifacts(run.info.run_id, "evaluation")),
             )
             for run in runs
         ),
-        "models": sorted((ids[each.source_run_id], str(each.status), each.params) for each in models),
+        "models": sorted((ids[element.source_run_id], str(element.status), element.params) for element in models),
         "versions": {
-            str(each.version): (
-                str(each.status),
-                each.tags["ml_pipelines.key"],
-                each.tags["ml_pipelines.run_id"],
-                ArtifactRef.model_validate_json(each.tags["ml_pipelines.artifact"]).sha256,
+            str(element.version): (
+                str(element.status),
+                element.tags["ml_pipelines.key"],
+                element.tags["ml_pipelines.run_id"],
+                ArtifactRef.model_validate_json(element.tags["ml_pipelines.artifact"]).sha256,
             )
-            for each in versions
+            for element in versions
         },
         "aliases": {name: str(to) for name, to in client.get_registered_model(MODEL).aliases.items()},
     }
@@ -338,7 +344,7 @@ KILLS: list[Fault] = [
     fault("register", "after", CLIENT + "set_registered_model_alias"),
     fault("register", "before", RECORD),
     fault("deploy", "before", PUBLISH),
-    fault("deploy", "before", "ml_pipelines.adapters.smoke_test.client:predict_in_process"),
+    fault("deploy", "before", "ml_pipelines.adapters.smoke_test.process:predict_in_process"),
     fault("deploy", "after", CLIENT + "set_registered_model_alias", holding="previous"),
     fault("deploy", "after", CLIENT + "set_registered_model_alias", holding="champion"),
     fault("deploy", "after", CLIENT + "delete_registered_model_alias"),
@@ -528,8 +534,8 @@ def settle(workspace: Workspace, ended: Mapping[str, Done], **options: tuple[str
     for run_id, done in ended.items():
         if done.code:
             assert done.code == 1, done
-            told = [line for line in done.err.splitlines() if "waiting for the model lock" not in line]
-            assert told[0].startswith("RegistryError: "), done.err
+            reported = [line for line in done.err.splitlines() if "waiting for the model lock" not in line]
+            assert reported[0].startswith("RegistryError: "), done.err
             assert "start the run again" in done.err.splitlines()[-1], done.err
             again = workspace.run(run_id, *options.get(run_id, ()))
             assert (again.code, again.err) == (0, ""), again
@@ -540,12 +546,12 @@ def assert_one_champion(workspace: Workspace, *run_ids: str) -> None:
     assert set(entries) == {"october", *run_ids}
     outcomes = {name: entries[name][0] for name in run_ids}
     assert set(outcomes.values()) <= {"promoted", "no_change"}
-    found = [mlflow_picture(workspace.mlflow, name) for name in run_ids]
-    aliases = found[0]["aliases"]
+    actual = [mlflow_picture(workspace.mlflow, name) for name in run_ids]
+    aliases = actual[0]["aliases"]
     # Both may have promoted one version: what one run has trained and published, the other reuses.
     assert {entries[name][1] for name in run_ids if outcomes[name] == "promoted"} == {aliases["champion"]}
     assert aliases["previous"] == "1"
-    assert {status for each in found for _, status, *_ in each["runs"]} == {"FINISHED"}
+    assert {status for element in actual for _, status, *_ in element["runs"]} == {"FINISHED"}
 
 
 @pytest.fixture(scope="module")
@@ -600,7 +606,7 @@ def test_two_runs_that_promote_at_once_with_the_ledger_in_postgresql(
 # --- Going back ---
 
 ROLLBACK_KILLS = [
-    fault("", "before", "ml_pipelines.adapters.smoke_test.client:predict_in_process"),
+    fault("", "before", "ml_pipelines.adapters.smoke_test.process:predict_in_process"),
     fault("", "after", CLIENT + "set_registered_model_alias", holding="previous"),
     fault("", "after", CLIENT + "set_registered_model_alias", holding="champion"),
     fault("", "after", "ml_pipelines.adapters.sql.ledger:_append"),
@@ -609,9 +615,9 @@ ROLLBACK_KILLS = [
 
 
 def roll_back(workspace: Workspace, *options: str, **job: Any) -> Done:
-    made = workspace.job("back", **job)
-    made["argv"] = ["rollback", MODEL, "--reason", "complaints", "--run-id", "back", *options]
-    return workspace.run_together(made)[0]
+    created = workspace.job("back", **job)
+    created["argv"] = ["rollback", MODEL, "--reason", "complaints", "--run-id", "back", *options]
+    return workspace.run_together(created)[0]
 
 
 def test_a_rollback_that_is_killed_again_and_again_is_finished_by_the_next(

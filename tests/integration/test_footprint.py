@@ -28,7 +28,7 @@ VENDORS = {
     "sqlalchemy",
 }
 OF_EVERY_PROCESS = {"", "config", "hooks", "hooks.connection_forms", "policies", "provider_info"}
-OF_A_PARSE = OF_EVERY_PROCESS | {"links", "plugin", "sla", "sla.argument"}
+OF_A_PARSE = OF_EVERY_PROCESS | {"links", "plugin", "sla", "sla.declared_sla"}
 ALLOWED = {"airflow version": OF_EVERY_PROCESS, "parse of a DAG": OF_A_PARSE, "start of a worker": OF_A_PARSE}
 
 pytestmark = pytest.mark.timeout(900)

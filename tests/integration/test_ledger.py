@@ -48,7 +48,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def execute(url: str, *statements: str) -> None:
-    """Run statements as somebody who may do everything."""
+    """Run statements as the owner of the database."""
     with closing(psycopg2.connect(url.replace("+psycopg2", ""))) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -91,8 +91,8 @@ def test_a_turn_ends_with_the_process_that_has_it(url: str) -> None:
     with worker(url, "hold") as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        told = "the model lock of m was not free in time"
-        with pytest.raises(ServiceUnavailable, match=told), model_lock(Database(url), "m", wait_seconds=0.2):
+        output = "the model lock of m was not free in time"
+        with pytest.raises(ServiceUnavailable, match=output), model_lock(Database(url), "m", wait_seconds=0.2):
             pass
         with model_lock(Database(url), "other"):
             pass
@@ -112,12 +112,63 @@ def test_a_turn_ends_with_the_process_that_has_it(url: str) -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["DELETE FROM ml_ledger_entries", "UPDATE ml_ledger_entries SET seq = 7", "TRUNCATE ml_ledger_entries"],
+    [
+        "DELETE FROM ml_ledger_entries",
+        "UPDATE ml_ledger_entries SET seq = 7",
+        "INSERT INTO ml_ledger_entries VALUES (9, 'm', 1, 'p', 'r', '', '') ON CONFLICT (model, seq)"
+        " DO UPDATE SET text = excluded.text",
+        "INSERT INTO ml_ledger_entries VALUES (9, 'm', 3, 'p', 'r', '', '')",
+        "DELETE FROM ml_ledger_heads",
+        "UPDATE ml_ledger_heads SET hash = 'x'",
+        "UPDATE ml_ledger_heads SET seq = 0",
+        "INSERT INTO ml_ledger_heads VALUES ('m', 0, 'x') ON CONFLICT (model) DO UPDATE SET seq = 0",
+        "INSERT INTO ml_ledger_heads VALUES ('n', 7, 'x')",
+    ],
 )
-def test_postgresql_keeps_entries_as_they_are(postgres: str, statement: str) -> None:
+def test_the_database_refuses_any_change_of_entries_and_heads(url: str, statement: str) -> None:
+    ledger = SqlLedger(url)
+    entry = ledger.record(IDENTITY, HELD, RunDetails())
+    refused = pytest.raises(sa.exc.DBAPIError, match="keeps every entry as it was written")
+    with refused, sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+        connection.exec_driver_sql(statement)
+    assert (ledger.verify("m"), ledger.entries("m")) == ((), (entry,))
+
+
+@pytest.mark.parametrize("table", ["ml_ledger_entries", "ml_ledger_heads"])
+def test_postgresql_refuses_truncate(postgres: str, table: str) -> None:
     SqlLedger(postgres).record(IDENTITY, HELD, RunDetails())
     with pytest.raises(psycopg2.Error, match="keeps every entry as it was written"):
-        execute(postgres, statement)
+        execute(postgres, f"TRUNCATE {table}")
+
+
+@pytest.mark.parametrize(
+    ("statement", "flaw"),
+    [
+        ("UPDATE ml_ledger_heads SET hash = 'x'", "entry 1 was altered: the head stores another hash of it"),
+        ("DELETE FROM ml_ledger_entries", "entry 1 is missing: the chain is cut off at its end"),
+        (
+            "UPDATE ml_ledger_heads SET seq = 0",
+            "entry 1 is after entry 0, the last one that the head stores",
+        ),
+        ("DELETE FROM ml_ledger_heads", "the head of the chain is missing; entry 1 is the last one found"),
+    ],
+)
+def test_verify_reports_a_changed_head_and_a_truncated_tail(url: str, statement: str, flaw: str) -> None:
+    ledger = SqlLedger(url)
+    ledger.record(IDENTITY, HELD, RunDetails())
+    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+        for drop in _without_triggers(connection):
+            connection.exec_driver_sql(drop)
+        connection.exec_driver_sql(statement)
+    assert ledger.verify("m") == (flaw,)
+
+
+def _without_triggers(connection: sa.Connection) -> list[str]:
+    """The statements by which the owner of the database turns the triggers off."""
+    if connection.dialect.name == "postgresql":
+        return [f"ALTER TABLE ml_ledger_{table} DISABLE TRIGGER ALL" for table in ("entries", "heads")]
+    names = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars()
+    return [f"DROP TRIGGER {name}" for name in names]
 
 
 def test_what_the_owner_of_the_database_has_altered_is_found(postgres: str) -> None:
@@ -147,7 +198,7 @@ def test_tables_of_a_newer_version_are_left_alone(postgres: str) -> None:
     ("change", "what"),
     [
         ({"password": "wr0ng"}, "the ledger's database refuses access"),
-        ({"database": "nowhere"}, "the ledger's database is not there or is none"),
+        ({"database": "nowhere"}, "the ledger's database does not exist"),
     ],
 )
 def test_what_postgresql_refuses_is_told_without_the_password(postgres: str, change: Any, what: str) -> None:
@@ -160,7 +211,7 @@ def test_what_postgresql_refuses_is_told_without_the_password(postgres: str, cha
 
 
 def test_a_connection_that_is_lost_is_worth_another_try(postgres: str) -> None:
-    """The holder of a turn can't know whether somebody else has had it meanwhile."""
+    """The holder can't know whether another process held the lock meanwhile."""
     ledger = SqlLedger(postgres)
     others = "datname = current_database() AND pid <> pg_backend_pid()"
     with pytest.raises(ServiceUnavailable, match="the ledger's database does not answer"), ledger.lock("m"):

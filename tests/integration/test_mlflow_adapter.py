@@ -27,7 +27,6 @@ import pandas as pd
 import pytest
 
 from ml_pipelines.adapters.mlflow.client import MlflowServer
-from ml_pipelines.adapters.mlflow.model_format import example_frame
 from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
 from ml_pipelines.adapters.mlflow.tracking import MlflowTracking
 from ml_pipelines.contracts import ArtifactRef, DataPin, Identity
@@ -49,6 +48,10 @@ IDENTITY = Identity(
 ROWS: list[dict[str, Any]] = [
     {"age": 20 + i, "income": None if i % 7 == 0 else 1.5 * i, "home": "rent" if i % 3 else "own", "vip": i % 2 == 0}
     for i in range(40)
+]
+FEATURES = [
+    {"name": name, "dtype": dtype}
+    for name, dtype in {"age": "integer", "income": "float", "home": "string", "vip": "boolean"}.items()
 ]
 DIGEST = "md5:" + "0123456789abcdef" * 2
 
@@ -80,6 +83,7 @@ def a_training(seed: int = 0) -> Training:
         model_bytes=data,
         requirements=["pandas", "scikit-learn", "skops"],
         trusted_types=list(REVIEWED_TYPES),
+        features=FEATURES,
         example=ROWS[:5],
         predictions=list(model.predict(frame.head(5))),
     )
@@ -152,9 +156,13 @@ def test_a_run_shows_whose_it_is_from_what_data_and_with_which_parameters(uri: s
     assert shown["ml_pipelines.data_digest"] == DIGEST
     assert run.data.params == {"max_iter": "3", "l1": "None", "note": "x" * 6000}
     assert run.data.metrics == {"rows": 40.0, "fit_seconds": 0.5}
-    (given,) = run.inputs.dataset_inputs
-    assert (given.dataset.name, given.dataset.digest, given.dataset.source_type) == ("credit.csv", DIGEST, "dvc")
-    assert json.loads(given.dataset.source)["revision"] == "abc123"
+    (logged,) = run.inputs.dataset_inputs
+    assert (logged.dataset.name, logged.dataset.digest, logged.dataset.source_type) == (
+        "credit.csv",
+        DIGEST,
+        "dvc",
+    )
+    assert json.loads(logged.dataset.source)["revision"] == "abc123"
 
 
 def test_a_digest_that_mlflow_has_no_room_for_is_cut_only_in_the_data_set(uri: str) -> None:
@@ -177,8 +185,8 @@ def test_the_model_has_the_metrics_and_loads_from_mlflow_alone(uri: str, monkeyp
     monkeypatch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", uri)
     info = mlflow.models.get_model_info(tracked.model_uri)
     assert (info.run_id, info.model_id) == (tracked.run_id, logged.model_id)
-    assert [column.type.name for column in info.signature.inputs] == ["double", "double", "string", "boolean"]
-    frame = example_frame(training.example)
+    assert [repr(column.type) for column in info.signature.inputs] == ["Any", "double", "string", "boolean"]
+    frame = pd.DataFrame(training.example)
     assert list(mlflow.sklearn.load_model(tracked.model_uri).predict(frame)) == training.predictions
     assert list(mlflow.pyfunc.load_model(tracked.model_uri).predict(frame)) == training.predictions
 
@@ -191,12 +199,6 @@ def test_the_size_that_mlflow_shows_is_that_of_the_files(uri: str, tmp_path: Pat
     written = sum(file.stat().st_size for file in folder.iterdir())
     assert folder.parent.name in tracked.model_uri
     assert 0 <= written - Model.load(str(folder)).model_size_bytes < 8000  # MLflow counts before its last small files
-
-
-def test_a_column_without_any_value_has_a_type(uri: str) -> None:
-    rows = [{"a": 1, "b": None, "c": True}, {"a": 2, "b": None, "c": None}]
-    frame = example_frame(rows)
-    assert [str(kind) for kind in frame.dtypes] == ["float64", "float64", "object"]
 
 
 def test_another_key_under_the_same_identity_reuses_the_run_where_parameters_allow(uri: str) -> None:
@@ -225,8 +227,8 @@ def test_other_parameters_under_the_same_identity_make_a_run_that_supersedes(uri
 def test_other_identities_have_runs_of_their_own(uri: str) -> None:
     tracking = MlflowTracking(uri)
     others = [{"pipeline": "b"}, {"run_id": "b"}, {"task_id": "b"}, {"map_index": 2}]
-    found = {tracking.log_training(IDENTITY.model_copy(update=other), a_training()).run_id for other in [{}, *others]}
-    assert len(found) == 5
+    actual = {tracking.log_training(IDENTITY.model_copy(update=other), a_training()).run_id for other in [{}, *others]}
+    assert len(actual) == 5
 
 
 def test_a_model_that_somebody_deleted_is_logged_again(uri: str) -> None:
@@ -243,7 +245,7 @@ def test_a_deleted_experiment_is_named(uri: str) -> None:
     tracking.log_training(IDENTITY, a_training())
     client = client_of(uri)
     client.delete_experiment(client.get_experiment_by_name("credit").experiment_id)
-    with pytest.raises(PipelineError, match="somebody has deleted the experiment 'credit'") as caught:
+    with pytest.raises(PipelineError, match="the experiment 'credit' was deleted") as caught:
         tracking.log_training(IDENTITY, a_training())
     assert "mlflow experiments restore" in caught.value.fix
 
@@ -306,8 +308,8 @@ def test_registering_twice_gives_one_version(uri: str) -> None:
     assert (version.model, version.version, version.artifact) == ("credit", "1", a_training().model_ref)
     assert version.tags["reason"] == "better"
     assert version.tags["ml_pipelines.task_id"] == "train_model"
-    found = client_of(uri).get_logged_model(tracked.model_uri.removeprefix("models:/"))
-    assert [link["name"] for link in json.loads(found.tags["mlflow.modelVersions"])] == ["credit"]
+    actual = client_of(uri).get_logged_model(tracked.model_uri.removeprefix("models:/"))
+    assert [link["name"] for link in json.loads(actual.tags["mlflow.modelVersions"])] == ["credit"]
     assert [entry.run_id for entry in client_of(uri).search_model_versions("name = 'credit'")] == [tracked.run_id]
 
 
@@ -349,16 +351,70 @@ def test_a_version_that_something_else_registered_has_no_artifact(uri: str, arti
     version = client.create_model_version("credit", "s3://elsewhere/model", tags=tags)
     registry = MlflowRegistry(uri)
     registry.set_alias("credit", version.version, "champion")
-    found = registry.by_alias("credit", "champion")
-    assert found is not None
-    assert (found.version, found.artifact, found.tags) == ("2", None, tags)
+    actual = registry.by_alias("credit", "champion")
+    assert actual is not None
+    assert (actual.version, actual.artifact, actual.tags) == ("2", None, tags)
 
 
 def test_the_file_is_the_artifact_byte_for_byte(uri: str) -> None:
     _, version = registered(uri)
     data = MlflowRegistry(uri).fetch(version)
     assert data == a_training().model_bytes
-    assert list(load_model(data).predict(example_frame(ROWS[:5]))) == a_training().predictions
+    assert list(load_model(data).predict(pd.DataFrame(ROWS[:5]))) == a_training().predictions
+
+
+def model_folder(tmp_path: Path) -> Path:
+    return next(tmp_path.rglob("model.skops")).parent
+
+
+def test_the_files_are_all_that_a_client_loads(uri: str, tmp_path: Path) -> None:
+    _, version = registered(uri)
+    files = MlflowRegistry(uri).fetch_files(version)
+    assert files["model.skops"] == a_training().model_bytes
+    assert files == {path.name: path.read_bytes() for path in model_folder(tmp_path).iterdir()}
+
+
+@pytest.mark.parametrize("name", ["code/evil.py", "model.pkl", "code/deep/er.py", "registered_model_meta"])
+def test_a_folder_with_other_files_is_refused(uri: str, tmp_path: Path, name: str) -> None:
+    _, version = registered(uri)
+    file = model_folder(tmp_path) / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("import os")
+    with pytest.raises(RegistryError, match="contains files that no pipeline writes") as caught:
+        MlflowRegistry(uri).fetch_files(version)
+    assert name.partition("/")[0] in caught.value.got
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("loader_module: mlflow.sklearn", "loader_module: evil"),
+        ("loader_module: mlflow.sklearn", "loader_module: mlflow.sklearn\n    code: code"),
+        ("loader_module: mlflow.sklearn", "loader_module: mlflow.sklearn\n    model_code_path: m.py"),
+        ("    code: null", "    code: code"),
+        ("serialization_format: skops", "serialization_format: cloudpickle"),
+        ("pickled_model: model.skops", "pickled_model: model.pkl"),
+        ("skops_trusted_types:", "skops_trusted_types:\n    - os.system"),
+        ("  sklearn:", "  spark:\n    code: null\n  sklearn:"),
+        ("flavors:", "flavors: []\nothers:"),
+        ("flavors:", "flavors: ["),
+    ],
+)
+def test_a_description_that_would_run_other_code_is_refused(uri: str, tmp_path: Path, old: str, new: str) -> None:
+    _, version = registered(uri)
+    file = model_folder(tmp_path) / "MLmodel"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+    with pytest.raises(RegistryError, match="MLmodel of the model would run other code"):
+        MlflowRegistry(uri).fetch_files(version)
+
+
+def test_a_folder_without_a_description_is_refused(uri: str, tmp_path: Path) -> None:
+    _, version = registered(uri)
+    (model_folder(tmp_path) / "MLmodel").unlink()
+    with pytest.raises(RegistryError, match="MLmodel of the model would run other code"):
+        MlflowRegistry(uri).fetch_files(version)
 
 
 def test_a_file_that_is_gone_is_named_with_its_version(uri: str, tmp_path: Path) -> None:
@@ -382,12 +438,13 @@ def test_a_version_that_is_gone_is_named(uri: str) -> None:
 # --- Errors ---
 
 
-def test_a_database_that_does_not_answer_is_worth_another_try(tmp_path: Path) -> None:
+def test_a_database_in_a_folder_that_is_a_file_is_final(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     uri = f"sqlite:///{tmp_path}/file/mlflow.db"
-    with pytest.raises(ServiceUnavailable, match="MLflow does not answer") as caught:
+    with pytest.raises(PipelineError, match="MLflow does not accept a request") as caught:
         MlflowRegistry(uri).by_alias("credit", "champion")
     assert caught.value.where == uri
+    assert not isinstance(caught.value, ServiceUnavailable)
 
 
 def test_a_scheme_that_mlflow_does_not_know_is_not(tmp_path: Path) -> None:
@@ -568,9 +625,9 @@ def test_a_server_that_comes_goes_and_comes_back(
     empty_database: Path, tmp_path: Path, start_mlflow: Callable[..., AbstractContextManager[str]]
 ) -> None:
     shutil.copy(empty_database, tmp_path / "mlflow.db")
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    with socket.socket() as actual:
+        actual.bind(("127.0.0.1", 0))
+        port = actual.getsockname()[1]
     uri = f"http://me:s3cret@127.0.0.1:{port}"
     tracking, registry = MlflowTracking(uri), MlflowRegistry(uri)
     assert_says_that_it_is_down(lambda: registry.by_alias("credit", "champion"), f"http://127.0.0.1:{port}")
@@ -595,6 +652,7 @@ def test_a_server_that_comes_goes_and_comes_back(
         registry.set_alias("credit", version.version, "champion")
         assert registry.by_alias("credit", "champion") == replace(version, aliases=("champion",))
         assert registry.fetch(version) == a_training().model_bytes
+        assert len(registry.fetch_files(version)) == 7
         logged = client_of(uri).get_logged_model(tracked.model_uri.removeprefix("models:/"))
         assert {metric.key: metric.value for metric in logged.metrics}["test/roc_auc"] == 0.75
         next(tmp_path.rglob("model.skops")).unlink()

@@ -36,13 +36,13 @@ def uri(
     """An MLflow with three versions of a model: the second serves under two names, the third is deleted."""
     folder = tmp_path_factory.mktemp("mlflow")
     if request.param == "database":
-        made = f"sqlite:///{folder}/mlflow.db"
-        fill(made)
-        yield made
+        created = f"sqlite:///{folder}/mlflow.db"
+        fill(created)
+        yield created
     else:
-        with start_mlflow(folder, find_free_port()) as made:
-            fill(made)
-            yield made
+        with start_mlflow(folder, find_free_port()) as created:
+            fill(created)
+            yield created
 
 
 def fill(uri: str) -> None:
@@ -73,13 +73,13 @@ def test_it_is_what_mlflow_says(uri: str, alias: str, monkeypatch: pytest.Monkey
     expected = by_mlflow(registry, alias, monkeypatch)
     seen = lookup_alias(uri, MODEL, alias)
     assert (seen is None) is (expected is None) is (alias in ("gone", "nobody"))
-    found = registry.by_alias(MODEL, alias)
+    actual = registry.by_alias(MODEL, alias)
     if expected is None:
-        assert found is None
+        assert actual is None
         return
-    assert found is not None
-    assert sorted(found.aliases) == sorted(expected.aliases)
-    assert [(each.version, each.tags, each.url) for each in (found, expected)] == [
+    assert actual is not None
+    assert sorted(actual.aliases) == sorted(expected.aliases)
+    assert [(item.version, item.tags, item.url) for item in (actual, expected)] == [
         (expected.version, {"of": expected.version, "a key: of no/one": "ü"}, expected.url)
     ] * 2
 
@@ -112,7 +112,9 @@ def gate() -> Iterator[tuple[str, list[str | None]]]:
     class Gate(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             shown.append(self.headers["Authorization"])
-            answer: dict[str, Any] = {"registered_model": {}} if shown[-1] else {"error_code": "UNAUTHENTICATED"}
+            answer: dict[str, Any] = (
+                {"registered_model": {"name": MODEL}} if shown[-1] else {"error_code": "UNAUTHENTICATED"}
+            )
             body = json.dumps(answer).encode()
             self.send_response(200 if shown[-1] else 401)
             self.send_header("Content-Length", str(len(body)))

@@ -44,8 +44,8 @@ def how(shop: Any, run_id: str) -> dict[str, str]:
 
 
 def document(shop: Any, run_id: str, step: str, output: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(shop.store.read(shop.records(run_id)[step].result.outputs[output]))
-    return found
+    actual: dict[str, Any] = json.loads(shop.store.read(shop.records(run_id)[step].result.outputs[output]))
+    return actual
 
 
 def tracked(mlflow_uri: str, model: str) -> tuple[int, int]:
@@ -65,9 +65,11 @@ def test_the_same_bytes_elsewhere_give_the_same_keys_and_digests(shop: Any) -> N
     assert other.run("b", "--promote", "never").code == 0
     assert set(how(other, "b").values()) == {"computed"}
     assert {
-        step: found for step, found in digests(other, "b").items() if TRAINING_STEPS[step].compute and step != "ingest"
+        step: actual
+        for step, actual in digests(other, "b").items()
+        if TRAINING_STEPS[step].compute and step != "ingest"
     } == {
-        step: found for step, found in digests(shop, "a").items() if TRAINING_STEPS[step].compute and step != "ingest"
+        step: actual for step, actual in digests(shop, "a").items() if TRAINING_STEPS[step].compute and step != "ingest"
     }
     ours, theirs = (folder.records(run)["ingest"].result for folder, run in ((shop, "a"), (other, "b")))
     assert (ours.key, ours.outputs["table"].sha256) == (theirs.key, theirs.outputs["table"].sha256)
@@ -89,8 +91,8 @@ def test_a_second_run_computes_nothing_and_leaves_mlflow_as_it_was(shop: Any, ml
     assert shop.outcome("third") == "no_change"
     # Another gate is another decision; nothing is trained for it.
     shop.declare(model=named("again"), gate={"metric": "roc_auc", "thresholds": {"roc_auc": 0.51}})
-    told = shop.run("fourth")
-    assert told.code == 0, told
+    done = shop.run("fourth")
+    assert done.code == 0, done
     compared = shop.records("fourth")["compare_with_champion"].result.values
     assert (compared["changed"], compared["reason"]) == (["gate"], "gate changed since version 1, the champion")
     assert how(shop, "fourth") == dict.fromkeys(how(shop, "third"), "cached") | {"decide": "computed"}
@@ -100,20 +102,20 @@ def test_a_second_run_computes_nothing_and_leaves_mlflow_as_it_was(shop: Any, ml
 
 def test_what_a_run_may_be_asked_for(shop: Any, mlflow_uri: str) -> None:
     shop.declare(model=named("asked"), candidates=[LINEAR, TREE])
-    told = shop.run("never", "--promote", "never", "--candidate", "tree", "--require-promotion")
-    assert (told.code, tracked(mlflow_uri, "asked")[1]) == (3, 0), told
-    assert "train[tree]" in told.out
-    assert "train[linear]" not in told.out
-    told = shop.run("hold", "--promote", "hold", "--candidate", "tree", "--require-promotion")
-    assert (told.code, shop.outcome("hold")) == (3, "held"), told
+    done = shop.run("never", "--promote", "never", "--candidate", "tree", "--require-promotion")
+    assert (done.code, tracked(mlflow_uri, "asked")[1]) == (3, 0), done
+    assert "train[tree]" in done.out
+    assert "train[linear]" not in done.out
+    done = shop.run("hold", "--promote", "hold", "--candidate", "tree", "--require-promotion")
+    assert (done.code, shop.outcome("hold")) == (3, "held"), done
     assert "register" not in shop.records("hold")
-    told = shop.run("approved", "--promote", "hold", "--candidate", "tree", "--approve", "--require-promotion")
-    assert (told.code, shop.outcome("approved")) == (0, "promoted"), told
-    assert f"approved by {user_name()}" in " ".join(told.out.split())
+    done = shop.run("approved", "--promote", "hold", "--candidate", "tree", "--approve", "--require-promotion")
+    assert (done.code, shop.outcome("approved")) == (0, "promoted"), done
+    assert f"approved by {user_name()}" in " ".join(done.out.split())
     assert tracked(mlflow_uri, "asked")[1] == 1
-    told = shop.run("both", "--candidate", "linear", "--candidate", "tree", "--promote", "never")
-    assert "train[linear]" in told.out
-    assert "train[tree]" in told.out
+    done = shop.run("both", "--candidate", "linear", "--candidate", "tree", "--promote", "never")
+    assert "train[linear]" in done.out
+    assert "train[tree]" in done.out
     assert [record.result.step for record in shop.store.run("shop", "both")].count("train") == 2
     shown = shop.command("show", "approved", "--store", shop.folder / "store")
     assert shown.code == 0
@@ -140,37 +142,39 @@ def test_a_container_elsewhere_makes_the_same(shop: Any) -> None:
         )
         asked, answered = shop.folder / "request.json", shop.folder / "result.json"
         asked.write_text(request.model_dump_json())
-        told = shop.command("run-step", "--request", f"file://{asked}", "--result", f"file://{answered}")
-        assert told.code == 0, told
-        made, known = StepResult.model_validate_json(answered.read_text()), results[step]
-        known = known[0] if isinstance(known, list) else known
-        assert (made.status, made.key) == ("computed", known.key)
-        assert {name: ref.sha256 for name, ref in made.outputs.items()} == {
-            name: ref.sha256 for name, ref in known.outputs.items()
+        done = shop.command("run-step", "--request", f"file://{asked}", "--result", f"file://{answered}")
+        assert done.code == 0, done
+        created, expected = StepResult.model_validate_json(answered.read_text()), results[step]
+        expected = expected[0] if isinstance(expected, list) else expected
+        assert (created.status, created.key) == ("computed", expected.key)
+        assert {name: ref.sha256 for name, ref in created.outputs.items()} == {
+            name: ref.sha256 for name, ref in expected.outputs.items()
         }
-        assert all("other-store" in ref.uri for ref in made.outputs.values())
-    told = shop.command("run-step", "--request", asked)
-    assert StepResult.model_validate_json(told.out).status == "cached"
+        assert all("other-store" in ref.uri for ref in created.outputs.values())
+    done = shop.command("run-step", "--request", asked)
+    assert StepResult.model_validate_json(done.out).status == "cached"
 
 
 def flats(rows: int) -> list[dict[str, Any]]:
-    numbers = random.Random(3)  # noqa: S311 - always the same rows, no secret
-    made = []
+    numbers = random.Random(3)
+    created = []
     for index in range(rows):
         area, rooms, city = round(numbers.uniform(20, 150), 1), numbers.randint(1, 6), numbers.choice("abc")
         rent = 8 * area + 60 * rooms + {"a": 0, "b": 100, "c": 250}[city] + numbers.gauss(0, 40)
-        made.append({"id": index, "area": area, "rooms": rooms, "city": city, "rent": round(rent, 2)})
-    return made
+        created.append({"id": index, "area": area, "rooms": rooms, "city": city, "rent": round(rent, 2)})
+    return created
 
 
 def flowers(rows: int) -> list[dict[str, Any]]:
-    numbers = random.Random(4)  # noqa: S311 - always the same rows, no secret
-    made = []
+    numbers = random.Random(4)
+    created = []
     for index in range(rows):
         kind = numbers.choice(["iris", "rose", "tulip"])
         length = numbers.gauss({"iris": 2, "rose": 4, "tulip": 5}[kind], 0.7)
-        made.append({"id": index, "length": round(length, 3), "width": round(numbers.gauss(1, 0.3), 3), "kind": kind})
-    return made
+        created.append(
+            {"id": index, "length": round(length, 3), "width": round(numbers.gauss(1, 0.3), 3), "kind": kind}
+        )
+    return created
 
 
 def test_a_regression(shop: Any) -> None:
@@ -181,8 +185,8 @@ def test_a_regression(shop: Any) -> None:
         candidates=[{"name": "ridge", "estimator": "sklearn.linear_model.Ridge"}],
         gate={"metric": "rmse", "thresholds": {"r2": 0.8, "rmse": 80}},
     )
-    told = shop.run("first")
-    assert (told.code, shop.outcome("first")) == (0, "promoted"), told
+    done = shop.run("first")
+    assert (done.code, shop.outcome("first")) == (0, "promoted"), done
     evaluation = document(shop, "first", "evaluate", "evaluation")
     (test,) = [candidate["test"] for candidate in evaluation["candidates"]]
     assert 25 < test["rmse"] < 60
@@ -200,10 +204,10 @@ def test_several_classes(shop: Any) -> None:
         candidates=[LINEAR, TREE],
         gate={"metric": "roc_auc", "thresholds": {"accuracy": 0.6}},
     )
-    told = shop.run("first")
-    assert (told.code, shop.outcome("first")) == (0, "promoted"), told
+    done = shop.run("first")
+    assert (done.code, shop.outcome("first")) == (0, "promoted"), done
     evaluation = document(shop, "first", "evaluate", "evaluation")
-    winner = next(each for each in evaluation["candidates"] if each["candidate"] == evaluation["winner"])
+    winner = next(item for item in evaluation["candidates"] if item["candidate"] == evaluation["winner"])
     assert winner["confusion"]["labels"] == ["iris", "rose", "tulip"]
     assert sum(map(sum, winner["confusion"]["matrix"])) == evaluation["rows"]["test"]
     assert winner["test"]["roc_auc"] > 0.85

@@ -33,7 +33,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.stop()
 
 
-def made(store: ArtifactStore) -> dict[str, Any]:
+def created(store: ArtifactStore) -> dict[str, Any]:
     """Key and digests of every step of the run."""
     return {
         record.result.step: (record.result.key, {name: ref.sha256 for name, ref in record.result.outputs.items()})
@@ -45,11 +45,11 @@ def test_a_bucket_holds_what_a_folder_holds(shop: Any, bucket: str) -> None:
     shop.declare(model={"name": "bucket", "task": "classification"})
     assert shop.run("first", "--promote", "never").code == 0
     command = ["run", shop.yaml, "--store", f"{bucket}/store", "--promote", "never", "--run-id"]
-    told = shop.command(*command, "first")
-    assert told.code == 0, told
-    assert "computed" in told.out
+    output = shop.command(*command, "first")
+    assert output.code == 0, output
+    assert "computed" in output.out
     remote = ArtifactStore(f"{bucket}/store")
-    assert made(remote) == made(shop.store)
+    assert created(remote) == created(shop.store)
     assert {
         ref.uri.partition("/store/")[0] for run in remote.run("shop", "first") for ref in run.result.outputs.values()
     } == {bucket}

@@ -55,7 +55,7 @@ class PrefectEnvironment:
             "PREFECT_API_URL": f"{self.url}/api",
             "PREFECT_HOME": f"{self.root}/prefect",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "SMALL_DATA": str(self.root),
+            "ML_DATA_SMALL": str(self.root),
         }
 
     def declare(self, name: str, **sections: Any) -> Path:
@@ -146,7 +146,7 @@ def test_flow_has_the_results_of_the_command_and_reuses_them(prefect: PrefectEnv
     assert {"split", "train[linear]", "train[tree]", "deploy", "record_decision"} <= names
     # The command runs in the environment with Airflow. Its keys and artifacts are equal.
     paths = {name: value.replace(str(prefect.root), str(tmp_path)) for name, value in prefect.environment.items()}
-    own = paths | {"SMALL_DATA": str(prefect.root)}
+    own = paths | {"ML_DATA_SMALL": str(prefect.root)}
     command = Path(sys.executable).with_name("ml-pipelines")
     subprocess.run([command, "run", small, "--run-id", "cli"], check=True, cwd=tmp_path, env=own, capture_output=True)
     flow, command_line = results(prefect.root / "store", first.run_id), results(tmp_path / "store", "cli")

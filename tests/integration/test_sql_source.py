@@ -25,7 +25,7 @@ from ml_pipelines.errors import (
     SourceNotFound,
     SourceUnreadable,
 )
-from ml_pipelines.spec.training import SqlSource
+from ml_pipelines.spec.sources import SqlSource
 
 
 def fetch(directory: Path, query: str, url: str, chunk_rows: int = 2) -> pl.DataFrame:
@@ -70,9 +70,9 @@ def test_a_colon_and_a_percent_sign_are_no_placeholders(sqlite: str, tmp_path: P
 
 
 def test_a_pin_names_the_database_without_credentials_or_a_connection() -> None:
-    declared = SqlSource(query="select 1", url="postgresql://user:hunter2@${HOST}:5433/shop")
-    pin = SqlDataSource(declared, {"HOST": "db.example"}).pin()
-    assert pin == DataPin(source="sql", location="postgresql://db.example:5433/shop")
+    declared = SqlSource(query="select 1", url="postgresql://user:hunter2@${ML_DATA_HOST}:5433/shop")
+    pin = SqlDataSource(declared, {"ML_DATA_HOST": "db.example"}).pin()
+    assert pin == DataPin(source="sql", location="postgresql://${ML_DATA_HOST}:5433/shop")
 
 
 def test_a_connection_by_name(sqlite: str, tmp_path: Path) -> None:

@@ -82,15 +82,15 @@ def names(store: ArtifactStore, folder: str = "") -> list[str]:
 def age(store: ArtifactStore, name: str) -> None:
     """Make an object older, in the server's own memory."""
     key = f"{store.uri}/{name}".removeprefix(f"s3://{BUCKET}/")
-    found = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].get_object(BUCKET, key)
-    assert found
-    found.last_modified = datetime(2026, 1, 1)
+    actual = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].get_object(BUCKET, key)
+    assert actual
+    actual.last_modified = datetime(2026, 1, 1)
 
 
 def is_young(store: ArtifactStore, name: str) -> bool:
-    found = store.files.stat(name)
-    assert found
-    return datetime.now(UTC) - found.modified < timedelta(minutes=5)
+    actual = store.files.stat(name)
+    assert actual
+    return datetime.now(UTC) - actual.modified < timedelta(minutes=5)
 
 
 @pytest.mark.parametrize("kind", ["table", "json", "model", "image", "html"])
@@ -144,29 +144,29 @@ def test_an_artifact_in_a_bucket_is_read_from_a_store_in_a_folder(store: Artifac
 def test_a_result_is_found_again_until_its_object_is_gone(store: ArtifactStore, s3: S3FileSystem) -> None:
     assert store.lookup(STEP, KEY) is None
     assert store.explain_miss(STEP, COMPONENTS, TASK) == "miss: first time"
-    made = commit(store)
-    found = store.lookup(STEP, KEY)
-    assert found
-    assert found.outputs == made.outputs
-    store.record(TASK, made)
+    created = commit(store)
+    actual = store.lookup(STEP, KEY)
+    assert actual
+    assert actual.outputs == created.outputs
+    store.record(TASK, created)
     assert store.explain_miss(STEP, {**COMPONENTS, "seed": 2}, TASK) == "miss: seed changed from 1 to 2"
-    s3.pipe_file(made.outputs["train"].uri, b"r")
+    s3.pipe_file(created.outputs["train"].uri, b"r")
     assert (
         store.explain_miss(STEP, COMPONENTS, TASK)
         == "miss: output train of the earlier result has 1 bytes instead of 4"
     )
-    s3.rm_file(made.outputs["train"].uri)
+    s3.rm_file(created.outputs["train"].uri)
     assert store.lookup(STEP, KEY) is None
     assert store.explain_miss(STEP, COMPONENTS, TASK) == "miss: output train of the earlier result is gone"
 
 
 def test_a_run_is_listed(store: ArtifactStore) -> None:
-    made = commit(store)
+    created = commit(store)
     identity = Identity(pipeline="a.b", run_id="manual__2026-10-01T00:00:00+00:00/..", task_id="train", map_index=2)
-    store.record(identity, made)
+    store.record(identity, created)
     assert store.runs("a.b") == [identity.run_id]
     (record,) = store.run("a.b", identity.run_id)
-    assert (record.identity, record.result) == (identity, made)
+    assert (record.identity, record.result) == (identity, created)
 
 
 def test_of_many_who_create_an_object_one_does(store: ArtifactStore) -> None:

@@ -119,8 +119,8 @@ def warm(shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str
     command = [sys.executable, "-W", "ignore", "-c", PROCESS, str(shop.folder), str(FORKS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
     assert done.returncode == 0, done.stderr
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    output: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return output
 
 
 @pytest.mark.skipif(
@@ -152,9 +152,9 @@ def test_a_warm_process_is_safe_to_fork(warm: dict[str, Any], shop: Any) -> None
     assert all(len(run["new"]) < FEW for run in warm["runs"]), warm["runs"]
     # And what they have made is what a process makes that was never warm.
     assert shop.run("cold").code == 0
-    made = [digests(shop, folder, run_id) for folder, run_id in [("store", "cold"), ("fork-0", "fork-0")]]
-    assert made[0] == made[1]
-    assert {"train", "evaluate", "decide"} <= made[0].keys()
+    created = [digests(shop, folder, run_id) for folder, run_id in [("store", "cold"), ("fork-0", "fork-0")]]
+    assert created[0] == created[1]
+    assert {"train", "evaluate", "decide"} <= created[0].keys()
 
 
 def digests(shop: Any, folder: str, run_id: str) -> dict[str, Any]:

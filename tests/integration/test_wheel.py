@@ -158,7 +158,7 @@ def test_airflow_lists_the_connection_types(airflow: Callable[..., str]) -> None
 
 def test_airflow_lists_the_notifier(airflow: Callable[..., str]) -> None:
     rows = listed(airflow("providers", "notifications", "--output", "json"))
-    assert "ml_pipelines_airflow.notifications.slack.SlackRunNotifier" in {
+    assert "ml_pipelines_airflow.notifications.slack_callbacks.SlackRunNotifier" in {
         row["notification_class_name"] for row in rows
     }
 
@@ -171,8 +171,8 @@ def test_airflow_lists_the_plugin(airflow: Callable[..., str]) -> None:
 def test_airflow_knows_the_options(airflow: Callable[..., str]) -> None:
     assert airflow("config", "get-value", "ml_pipelines", "store").splitlines()[-1] == ""
     at = "s3://artifacts/store"
-    told = airflow("config", "get-value", "ml_pipelines", "store", AIRFLOW__ML_PIPELINES__STORE=at)
-    assert told.splitlines()[-1] == at
+    message = airflow("config", "get-value", "ml_pipelines", "store", AIRFLOW__ML_PIPELINES__STORE=at)
+    assert message.splitlines()[-1] == at
 
 
 def test_airflow_lists_the_dags_by_one_line_of_configuration(airflow: Callable[..., str]) -> None:

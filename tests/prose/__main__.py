@@ -71,7 +71,7 @@ def proselint_findings(path: str, texts: list[Text]) -> Iterator[Finding]:
         registry.register_many(proselint_checks)
     checks = registry.get_all_enabled(dict.fromkeys(WORDS["proselint"], True))
     for text in texts:
-        content = f"\n{text.content}\n"
+        content = "\n{}\n".format(re.sub(r"\s{2,}", ". ", text.content))  # columns of a table in a docstring
         for check in checks:
             for result in check.check_with_flags(content):
                 phrase = content[slice(*result.span)].strip()
@@ -81,8 +81,8 @@ def proselint_findings(path: str, texts: list[Text]) -> Iterator[Finding]:
 
 
 def long_sentences(text: Text) -> Iterator[int]:
-    """Yield the number of words of each sentence that is too long."""
-    for sentence in re.split(r"(?<=[.!?:;])\s+(?=[A-Z\"'(`X]|$)|\s{2,}", text.content):
+    """Yield the number of words of each sentence, up to a colon or semicolon, that is too long."""
+    for sentence in re.split(r"(?<=[.!?])\s+(?=[A-Z\"'(`X]|$)|[:;]\s+|\s{2,}", text.content):
         if (words := len(sentence.split())) > WORDS["sentences"]["words"]:
             yield words
 

@@ -121,7 +121,7 @@ def _paragraphs(start: int, text: str) -> Iterator[Text]:
 
 
 def _comment_blocks(source: str) -> Iterator[Text]:
-    """Yield comments; those on successive lines are one text."""
+    """Yield comments; successive lines with only a comment are one text."""
     start, last, lines = 0, -1, list[str]()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT:
@@ -129,10 +129,11 @@ def _comment_blocks(source: str) -> Iterator[Text]:
         row, content = token.start[0], re.sub(r"^#+\s*", "", token.string)
         if re.match(r"(noqa|type: ignore|pragma|!)", content):
             content = re.sub(r"^noqa: [A-Z0-9, ]+|^type: ignore\S*|^pragma: .*|^!.*", "", content)
-        if lines and row != last + 1:
+        alone = token.line.lstrip().startswith("#")
+        if lines and not (alone and row == last + 1):
             yield Text(start, _plain(" ".join(lines)))
             lines = []
-        start, last = (start if lines else row), row
+        start, last = (start if lines else row), row if alone else -1
         lines.append(content)
     if lines:
         yield Text(start, _plain(" ".join(lines)))
@@ -145,10 +146,11 @@ def _hash_comments(source: str) -> Iterator[Text]:
         match = re.search(r"(?:^|\s)#+\s+(?![!])(.*)$", line)
         if match is None:
             continue
-        if lines and number != last + 1:
+        alone = line.lstrip().startswith("#")
+        if lines and not (alone and number == last + 1):
             yield Text(start, _plain(" ".join(lines)))
             lines = []
-        start, last = (start if lines else number), number
+        start, last = (start if lines else number), number if alone else -1
         lines.append(match[1])
     if lines:
         yield Text(start, _plain(" ".join(lines)))

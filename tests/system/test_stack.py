@@ -29,6 +29,9 @@ def test_shipped_pipeline_trains_in_containers(stack: Stack) -> None:
     for number in range(3):
         assert "of ml-pipelines-training:local: 1500m, 1 CPUs" in stack.log_of(run, f"train_model[{number}]", 1)
     assert stack.docker("ps", "--all", "--quiet", "--filter", f"label=ml-pipelines.run={run_id_of(run)}") == ""
+    (keeper,) = stack.containers("keeper")
+    unsigned = ("grep", "--recursive", "--files-without-match", "--extended-regexp", '"signature": "[0-9a-f]{128}"')
+    assert stack.docker("exec", keeper, *unsigned, "/artifacts/manifests", check=False) == ""
     assert {row["hostname"] for row in stack.tasks(run).values() if row["hostname"]} <= {
         container[:12] for container in stack.containers("airflow-worker")
     }

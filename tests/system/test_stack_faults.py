@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 from tests.integration.airflow.server import run_id_of
@@ -16,6 +17,19 @@ from ml_pipelines.spec.tasks import task_of
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 
 TRAIN = "train_model[0]"
+
+
+@pytest.fixture(autouse=True)
+def _started(stack: Stack) -> Iterator[None]:
+    # A test that failed must not leave paused or stopped containers or a full store to the next one.
+    yield
+    (keeper,) = stack.containers("keeper")
+    stack.docker("exec", keeper, "rm", "--force", "/artifacts/filler")
+    if paused := stack.compose("ps", "--quiet", "--status", "paused").split():
+        stack.docker("unpause", *paused)
+    (initial,) = stack.containers("airflow-init")
+    if stopped := set(stack.compose("ps", "--all", "--quiet", "--status", "exited").split()) - {initial}:
+        stack.docker("start", *stopped)
 
 
 def test_kill_of_worker_and_scheduler_during_a_training(stack: Stack) -> None:
@@ -81,6 +95,7 @@ def test_stop_of_a_worker_during_a_training_with_a_redelivered_message(stack: St
     refused = "Task already running elsewhere, ignoring redelivered message"
     stack.until("second delivery", lambda: refused in stack.compose("logs", "--no-color", "airflow-worker"))
     stopping = subprocess.Popen(["docker", "stop", busy], env=stack.environment, stdout=subprocess.DEVNULL)
+    stack.until("stop", lambda: "Warm shutdown" in stack.compose("logs", "--no-color", "airflow-worker"))
     beside = stack.trigger("beside")
     assert stack.end_of(beside) == "success"
     assert stack.end_of(training) == "success"

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import typer
 import yaml
@@ -27,14 +29,14 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 def blocks(*languages: str) -> list[tuple[str, str]]:
     """Fenced blocks with the page and line that they are on."""
-    found = []
+    actual = []
     for page in PAGES:
         text = page.read_text()
         for match in FENCE.finditer(text):
             if match[1] in languages:
                 line = text[: match.start()].count("\n") + 1
-                found.append((f"{page.relative_to(ROOT)}:{line}", match[2]))
-    return found
+                actual.append((f"{page.relative_to(ROOT)}:{line}", match[2]))
+    return actual
 
 
 def parametrize(*languages: str) -> pytest.MarkDecorator:
@@ -44,6 +46,7 @@ def parametrize(*languages: str) -> pytest.MarkDecorator:
 
 @parametrize("yaml")
 def test_yaml_example_is_valid(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ML_PIPELINES_CODE_PACKAGES", "shop_code")
     declaration = yaml.safe_load(block)
     if "generated" in declaration.get("data", {}):
         pytest.skip("needs the package of the recipe: tests/integration/test_contributing.py")
@@ -63,6 +66,8 @@ def complete(declaration: dict[str, object]) -> str:
         "data": {"dvc": {"repo": "data", "path": "customers.csv"}, "key": "id", "target": "left"},
         "gate": {"metric": "roc_auc"},
     }
+    if {"model", "data"} <= set(declaration):
+        return yaml.safe_dump(declaration, sort_keys=False)
     if "columns" in declaration:
         declaration = {"data": {**smallest["data"], **declaration}}
     return yaml.safe_dump({**smallest, **declaration}, sort_keys=False)
@@ -80,6 +85,21 @@ def imported_names(tree: ast.AST) -> Iterator[tuple[str, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             yield from ((str(node.module), alias.name) for alias in node.names)
+
+
+def test_example_of_own_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "\n\n".join(block for page, block in blocks("python") if "own-code.md" in page)
+    (tmp_path / "shop_code.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "shop_code", raising=False)
+    code = importlib.import_module("shop_code")
+    customers = pd.DataFrame({"spent": [10.0, 6.0], "visits": [0.0, 3.0], "city": ["Rome", "Oslo"]}, index=[1, 2])
+    features = code.add_ratios(customers)
+    assert features["spent_per_visit"].tolist() == [10.0, 2.0]
+    assert features["is_local"].tolist() == [True, False]
+    assert code.profit(np.array([0, 1, 1]), np.array([1, 1, 0])) == 10.0
+    assert code.negative_spending(customers).tolist() == [False, False]
+    assert code.has_all_cities(customers) == ["no customer of Milan is in the data"]
 
 
 @parametrize("bash")
@@ -119,6 +139,14 @@ def test_versions_in_examples_are_current() -> None:
         assert set(versions) <= {ml_pipelines.__version__}, page
 
 
+def test_each_guarantee_names_existing_tests() -> None:
+    names = re.findall(r"`([\w/]+\.py)`", (ROOT / "docs" / "guarantees.md").read_text())
+    tests = [path.as_posix() for path in (ROOT / "tests").rglob("test_*.py")]
+    assert names
+    for name in names:
+        assert sum(test.endswith(f"/{name}") for test in tests) == 1, name
+
+
 def test_site_builds_in_strict_mode(tmp_path: Path) -> None:
     path = os.pathsep.join([str(ROOT / "include"), str(ROOT / "plugins")])
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path / "site")]
@@ -133,3 +161,8 @@ def test_site_builds_in_strict_mode(tmp_path: Path) -> None:
     index = (tmp_path / "site" / "llms.txt").read_text()
     assert "(reference/cli/index.md)" in index
     assert "ml-pipelines rollback" in (tmp_path / "site" / "reference" / "cli" / "index.md").read_text()
+    for kind in ("training", "scoring", "drift"):
+        rows = (tmp_path / "site" / "reference" / kind / "index.md").read_text().splitlines()
+        assert [row for row in rows if row.startswith("| `") and row.endswith("|  |")] == [], (
+            "keys without a description"
+        )

@@ -118,6 +118,26 @@ def test_imported_packages_are_required() -> None:
     assert missing == {}
 
 
+@pytest.mark.parametrize(
+    "lock", ["requirements.txt", "requirements-dev.txt", "include/examples/prefect/requirements.txt"]
+)
+def test_each_locked_package_has_hashes(lock: str) -> None:
+    text = re.sub(r"\\\n", " ", (ROOT / lock).read_text())
+    packages = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
+    assert len(packages) > 50
+    assert [line for line in packages if not re.search(r"^[\w.-]+==.* --hash=sha256:[0-9a-f]{64}", line)] == []
+
+
+def test_all_installations_of_a_lock_verify_hashes() -> None:
+    makefile, airflow = (ROOT / "Makefile").read_text(), (ROOT / "include/docker/Dockerfile.airflow").read_text()
+    for text in (makefile, airflow, (ROOT / "include/docker/Dockerfile.training").read_text()):
+        joined = re.sub(r"\\\n", " ", text)
+        installs = [
+            line for line in joined.splitlines() if re.search(r"pip install.*--requirements? \S*requirements", line)
+        ]
+        assert [line for line in installs if "--require-hashes" not in line and "--constraint" not in line] == []
+
+
 def test_lock_satisfies_requirements() -> None:
     lines = re.findall(r"^([\w.-]+)==([^\s;]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
     locked = dict(lines)

@@ -8,7 +8,13 @@ from importlib import metadata
 __all__ = ["find_distribution"]
 
 # Distributions whose name is not that of their module. Others are searched for, which takes longer.
-_NAMES = {"sklearn": "scikit-learn", "yaml": "PyYAML", "dateutil": "python-dateutil", "skimage": "scikit-image"}
+_NAMES = {
+    "dateutil": "python-dateutil",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "xgboost": "xgboost-cpu",
+    "yaml": "PyYAML",
+}
 
 
 @functools.cache  # the search reads the metadata of installed distributions

@@ -1,29 +1,95 @@
-"""Addresses of servers, databases and files: variables, credentials, and the form without secrets."""
+"""Addresses of a declaration: as declared, and with the values of their variables for the source."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import unquote, urlsplit
+from dataclasses import dataclass, field
 
-from ml_pipelines.errors import SourceNotFound
+from ml_pipelines._utils.addresses import Address, redact, redact_address, replace_secret
+from ml_pipelines.errors import SourceError, SourceNotFound
+from ml_pipelines.spec.environment_variables import VARIABLE, VARIABLES_VARIABLE, allowed_variables, is_allowed_variable
 
-__all__ = ["expand_variables", "redact", "split_credentials"]
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")
-_USER_INFO = re.compile(r"(?<=://)[^/\s'\"]*@")
-_WEB_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
-_SECRET_OPTION = re.compile(r"(?i)(?<=[?&])(user|password|token)=[^&\s'\"]*")
+__all__ = ["DeclaredAddress", "redact", "redact_address", "resolve_address", "split_credentials"]
 
 
-def redact(text: str) -> str:
-    """Return a text without secrets in its addresses.
+@dataclass(frozen=True, slots=True)
+class DeclaredAddress:
+    """An address of a declaration.
 
-    Users and passwords, the queries of web addresses, and secret options of database URLs are removed.
+    Attributes:
+        text: the address with the values of its variables. Secret.
+        shown: the address as declared, without credentials; for pins, messages and logs.
+        values: variable -> value. Secret.
+        secrets: further texts that no message may have.
     """
-    text = _USER_INFO.sub("", text)
-    text = _WEB_QUERY.sub(r"\1", text)
-    return _SECRET_OPTION.sub(r"\1=***", text)
+
+    text: str = field(repr=False)
+    shown: str
+    values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def has_variables(self) -> bool:
+        """Whether the declaration names environment variables."""
+        return VARIABLE.search(self.shown) is not None
+
+    def redact(self, message: str) -> str:
+        """Return a message of a library with the declared text in place of the address and of the values."""
+        message = replace_secret(message, self.text, self.shown)
+        for name, value in sorted(self.values.items(), key=lambda item: -len(item[1])):
+            message = redact(replace_secret(message, value, f"${{{name}}}"), value)
+        for secret in self.secrets:
+            message = replace_secret(redact(message, secret), secret, "***")
+        return redact(message, self.text)
+
+
+def resolve_address(declared: str, environment: Mapping[str, str], *, field: str) -> DeclaredAddress:
+    """Replace `${NAME}` and `${NAME:-default}` in a declared address, as a shell does.
+
+    Args:
+        declared: the text of the declaration.
+        environment: name -> value. An empty value counts as unset.
+        field: field of the declaration, such as `data.dvc.repo`; for the error.
+
+    Raises:
+        SourceError: the deployment does not allow the declaration to name a variable.
+        SourceNotFound: a variable has neither a value nor a default.
+    """
+    values: dict[str, str] = {}
+
+    def value(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        if not is_allowed_variable(name):
+            raise _forbidden(name, field)
+        if content := environment.get(name):
+            values[name] = content
+            return content
+        if default is None:
+            raise _unset(name, field, "an empty value" if name in environment else "")
+        return str(default)
+
+    return DeclaredAddress(VARIABLE.sub(value, declared), redact_address(declared), values)
+
+
+def _forbidden(name: str, field: str) -> SourceError:
+    return SourceError(
+        f"a declaration may not name the environment variable {name}",
+        where=field,
+        expected=f"one of {', '.join(allowed_variables())}",
+        got=f"${{{name}}}",
+        fix=f"rename the variable to ML_DATA_..., or allow it where the pipelines run, by {VARIABLES_VARIABLE}",
+    )
+
+
+def _unset(name: str, field: str, got: str) -> SourceNotFound:
+    return SourceNotFound(
+        f"the environment variable {name} is not set",
+        where=field,
+        expected=f"a value for ${{{name}}}",
+        got=got,
+        fix=f"set {name} where the task runs, or declare a default: ${{{name}:-...}}",
+    )
 
 
 def split_credentials(address: str) -> tuple[str, tuple[str, str] | None]:
@@ -32,38 +98,8 @@ def split_credentials(address: str) -> tuple[str, tuple[str, str] | None]:
     Returns:
         The address as it is and None if it has no credentials, or is no web address.
     """
-    parts = urlsplit(address)
-    user_info, at, server = parts.netloc.rpartition("@")
-    if parts.scheme not in ("http", "https") or not at:
+    parts = Address.parse(address)
+    if parts is None or parts.scheme not in ("http", "https"):
         return address, None
-    user, _, password = user_info.partition(":")
-    return parts._replace(netloc=server).geturl(), (unquote(user), unquote(password))
-
-
-def expand_variables(text: str, environment: Mapping[str, str], *, field: str) -> str:
-    """Replace `${NAME}` and `${NAME:-default}` in a text, as a shell does.
-
-    Args:
-        text: the declared address.
-        environment: name -> value. An empty value counts as unset.
-        field: field of the declaration, such as `data.dvc.repo`; for the error.
-
-    Raises:
-        SourceNotFound: a variable has neither a value nor a default.
-    """
-
-    def value(match: re.Match[str]) -> str:
-        name, default = match.groups()
-        if result := environment.get(name) or default:
-            return result
-        if default is not None:
-            return ""
-        raise SourceNotFound(
-            f"the environment variable {name} is not set",
-            where=field,
-            expected=f"a value for ${{{name}}}",
-            got="an empty value" if name in environment else "",
-            fix=f"set {name} where the task runs, or declare a default: ${{{name}:-...}}",
-        )
-
-    return _VARIABLE.sub(value, text)
+    user = None if parts.user is None else (parts.user, parts.password or "")
+    return parts.without_credentials, user

@@ -12,11 +12,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from ml_pipelines._utils.gc import limit_garbage_collection
 from ml_pipelines._utils.process import user_name
 from ml_pipelines.cli import batch as cli_batch
 from ml_pipelines.cli import ledger as cli_ledger
+from ml_pipelines.cli import scaffolding as cli_scaffolding
 from ml_pipelines.cli.common import (
     DataRevisionOption,
     ForceOption,
@@ -29,7 +31,8 @@ from ml_pipelines.cli.common import (
     step_progress,
 )
 from ml_pipelines.contracts import Promote, StepRequest, describe_validation_error
-from ml_pipelines.errors import MissingExtra, ModelError, PipelineError, RequestError, ServiceUnavailable, SpecError
+from ml_pipelines.errors import MissingExtra, ModelError, PipelineError, RequestError, SpecError, TransientError
+from ml_pipelines.escaping import visible
 from ml_pipelines.pipeline.parameters import RunOptions
 from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines.services.settings import Settings
@@ -38,7 +41,9 @@ from ml_pipelines.spec.training import PipelineSpec
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-err = Console(stderr=True, highlight=False)
+app.command()(cli_scaffolding.init)
+app.command()(cli_scaffolding.new)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 SpecFile = Annotated[Path, typer.Argument(help="The YAML file that declares the pipeline.", show_default=False)]
 
@@ -46,13 +51,26 @@ SpecFile = Annotated[Path, typer.Argument(help="The YAML file that declares the 
 def main() -> None:
     """Run the command line. An error of this package is printed without a traceback."""
     limit_garbage_collection()
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    _log_to_terminal()
     try:
         app()
     except PipelineError as error:
-        err.print(f"[bold red]{type(error).__name__}[/]: ", end="")
-        err.print(str(error), markup=False, soft_wrap=True)
+        err.print(Text.assemble((type(error).__name__, "bold red"), f": {error}"), soft_wrap=True)
         sys.exit(1)
+
+
+class _Formatter(logging.Formatter):
+    """Writes control and format characters of a record as escapes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record), lines=True)
+
+
+def _log_to_terminal() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("ml_pipelines.user_code").setLevel(logging.INFO)  # prints of user code
 
 
 @app.command()
@@ -66,7 +84,9 @@ def validate(file: SpecFile) -> None:
         return
     spec, note = _load_checked(file)
     candidates = ", ".join(candidate.name for candidate in spec.effective_candidates)
-    print_text(f"{file}: valid. Pipeline {spec.name}, model {spec.model.name}, candidates {candidates}.{note}")
+    print_text(f"{file}: valid. Training {spec.name}, model {spec.model.name}, candidates {candidates}.{note}")
+    for key, value in spec.derived.items():
+        print_text(f"  default of {key}: {value}")
 
 
 @app.command()
@@ -128,7 +148,7 @@ def run_one_step(
     from pydantic import ValidationError
     from upath import UPath
 
-    from ml_pipelines._utils.failure import Failure
+    from ml_pipelines._utils.error_json import Failure
     from ml_pipelines.runner.step import run_step
 
     logging.getLogger("ml_pipelines").setLevel(logging.INFO)
@@ -177,7 +197,7 @@ def _raise_outage(exc: Exception, where: str) -> None:
     """Raise a storage error that the request did not cause: a server is away, or a package is missing."""
     from ml_pipelines.adapters.files.download import storage_error
 
-    if isinstance(error := storage_error(exc, where), ServiceUnavailable | MissingExtra):
+    if isinstance(error := storage_error(exc, where), TransientError | MissingExtra):
         raise error from exc
 
 
@@ -218,7 +238,7 @@ def doctor(store: StoreOption = None) -> None:
     findings = run_diagnostics(read_settings(store))
     for finding in findings:
         out.print(f"{'[green]ok[/]  ' if finding.ok else '[red]FAIL[/]'} {finding.what:<22}", end="")
-        out.print(finding.detail, markup=False, soft_wrap=True)
+        print_text(finding.detail)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
@@ -245,7 +265,7 @@ def prune(
 
     Artifacts of model versions that were deployed stay, as the ledger references them.
     """
-    from ml_pipelines.promotion.retained import referenced_artifacts
+    from ml_pipelines.promotion.retained_artifacts import referenced_artifacts
     from ml_pipelines.store.artifact_store import ArtifactStore
     from ml_pipelines.store.retention import prune as remove
 

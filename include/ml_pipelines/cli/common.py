@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from ml_pipelines.contracts import StepResult
+from ml_pipelines.escaping import visible
 from ml_pipelines.services.settings import Settings
 
 __all__ = [
@@ -21,12 +22,13 @@ __all__ = [
     "StoreOption",
     "new_run_id",
     "out",
+    "print_note",
     "print_text",
     "read_settings",
     "step_progress",
 ]
 
-out = Console(highlight=False)
+out = Console(highlight=False, emoji=False)
 
 DataRevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of the data repository.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Compute all steps again, even if they are cached.")]
@@ -40,8 +42,13 @@ StoreOption = Annotated[
 
 
 def print_text(text: str) -> None:
-    """Print a text as it is: without markup, and without line breaks at the width of the terminal."""
-    out.print(text, markup=False, soft_wrap=True)
+    """Print a text without markup, control characters, and line breaks at the width of the terminal."""
+    out.print(visible(text, lines=True), markup=False, soft_wrap=True)
+
+
+def print_note(name: str, text: str, colour: str) -> None:
+    """Print a text after a coloured name."""
+    out.print(Text.assemble((visible(name), colour), f": {visible(text)}"), soft_wrap=True)
 
 
 def read_settings(store: str | None = None) -> Settings:
@@ -60,9 +67,9 @@ def step_progress() -> Iterator[tuple[Callable[[str], None], Callable[[str, Step
     with out.status("") as status:
 
         def on_start(label: str) -> None:
-            status.update(escape(f"{label} ..."))
+            status.update(Text(visible(f"{label} ...")))
 
         def on_done(label: str, result: StepResult) -> None:
-            out.print(f"  {label:<40} {result.status:<9} {result.seconds:6.1f} s", markup=False)
+            out.print(f"  {visible(label):<40} {result.status:<9} {result.seconds:6.1f} s", markup=False)
 
         yield on_start, on_done

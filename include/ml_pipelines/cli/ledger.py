@@ -7,24 +7,25 @@ from datetime import UTC, datetime, time
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from ml_pipelines.contracts import Identity
+from ml_pipelines.cli.common import out, print_note, print_text
+from ml_pipelines.contracts import Decision, Identity
 from ml_pipelines.errors import PipelineError, RequestError
+from ml_pipelines.escaping import visible
 from ml_pipelines.ports.ledger_entry import LedgerEntry
 from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines.services.settings import Settings
 
 __all__ = ["gate_app", "history", "ledger_app", "rollback", "verify", "why"]
 
-out = Console(highlight=False)
 gate_app = typer.Typer(help="Evaluate other rules of the gate.", no_args_is_help=True)
 ledger_app = typer.Typer(no_args_is_help=True, help="Maintain the ledger.")
 
 Model = Annotated[str, typer.Argument(help="Name in the registry.", show_default=False)]
 _DEFAULT_LIMIT = 30
+_MAX_FINDINGS = 3  # of an entry in the list; the card shows more
 
 
 def why(
@@ -66,12 +67,10 @@ def history(
         entry = champion_at(services.ledger, model, moment)
         number = entry.details.version if entry else None
         if entry is None or number is None:
-            out.print(f"{model}: the ledger has no champion on {moment:%Y-%m-%d %H:%M} UTC", markup=False)
+            print_text(f"{model}: the ledger has no champion on {moment:%Y-%m-%d %H:%M} UTC")
             return
         since = _when(entry)
-        out.print(
-            f"{model}: version {number} was the champion on {moment:%Y-%m-%d %H:%M} UTC, since {since}", markup=False
-        )
+        print_text(f"{model}: version {number} was the champion on {moment:%Y-%m-%d %H:%M} UTC, since {since}")
         _show_card(services, entry)
         return
     entries = services.ledger.entries(model, limit=limit)
@@ -138,10 +137,10 @@ def backtest(
             table.add_column(name, overflow="fold")
         for flip in flips:
             outcomes = (flip.was.replace("_", " "), flip.now.outcome.replace("_", " "))
-            texts = (escape(flip.entry.run_id), escape(flip.now.reason))
+            texts = (Text(visible(flip.entry.run_id)), Text(visible(flip.now.reason)))
             table.add_row(str(flip.entry.seq), _when(flip.entry), *outcomes, *texts)
         out.print(table)
-    out.print(f"{len(flips)} of {len(replayed)} decisions on {model} change", markup=False)
+    print_text(f"{len(flips)} of {len(replayed)} decisions on {model} change")
 
 
 @ledger_app.command()
@@ -173,12 +172,12 @@ def verify(
 def _verified(services: ConnectedServices, model: str) -> bool:
     problems = services.ledger.verify(model)
     for problem in problems:
-        out.print(f"[red]{escape(model)}[/]: {escape(problem)}", soft_wrap=True)
+        print_note(model, problem, "red")
     if problems:
         return False
     agrees = not _warn_if_moved(services, model)
     (last,) = services.ledger.entries(model, limit=1)
-    out.print(f"[green]{escape(model)}[/]: {last.seq} entries, intact; the last has hash {last.hash}", soft_wrap=True)
+    print_note(model, f"{last.seq} entries, intact; the last has hash {last.hash}", "green")
     return agrees
 
 
@@ -189,10 +188,10 @@ def _warn_if_moved(services: ConnectedServices, model: str) -> bool:
     try:
         change = find_external_change(services.registry, services.ledger, model)
     except PipelineError as error:
-        out.print(f"[yellow]{escape(model)}[/]: the registry does not answer: {escape(error.what)}", soft_wrap=True)
+        print_note(model, f"the registry does not answer: {error.what}", "yellow")
         return False
     if change is not None:
-        out.print(f"[yellow]{escape(model)}[/]: {escape(change.sentence)}", soft_wrap=True)
+        print_note(model, change.sentence, "yellow")
     return change is not None
 
 
@@ -253,7 +252,7 @@ def _evaluation(services: ConnectedServices, entry: LedgerEntry) -> dict[str, An
     try:
         return dict(load_json(services.read(entry.details.evaluation)))
     except PipelineError as error:
-        out.print(f"[yellow]the evaluation can't be read[/]: {escape(error.what)}", soft_wrap=True)
+        print_note("the evaluation can't be read", error.what, "yellow")
         return None
 
 
@@ -272,12 +271,25 @@ def _table(entries: tuple[LedgerEntry, ...]) -> Table:
             _when(entry),
             decision.outcome.replace("_", " "),
             entry.details.version or "",
-            f"{metric} {value:.3f}" if value is not None else "",
-            escape(entry.run_id),
-            escape(decision.reason),
+            Text(visible(f"{metric} {value:.3f}") if value is not None else ""),
+            Text(visible(entry.run_id)),
+            _explanation(decision),
             style="dim" if entry.seq in superseded else "",
         )
     return table
+
+
+def _explanation(decision: Decision) -> Text:
+    """Return the reason of a decision, and its first findings with their remedies."""
+    from ml_pipelines.reporting.findings import SEVERITIES, finding_text
+
+    text = Text(visible(decision.reason))
+    for finding in decision.findings[:_MAX_FINDINGS]:
+        label, colour, _ = SEVERITIES[finding.severity]
+        text.append("\n").append(label, style=colour).append(f" {finding_text(finding)}")
+    if (more := len(decision.findings) - _MAX_FINDINGS) > 0:
+        text.append(f"\nand {more} more findings", style="dim")
+    return text
 
 
 def _when(entry: LedgerEntry) -> str:

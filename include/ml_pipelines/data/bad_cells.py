@@ -1,8 +1,8 @@
 """Cells that are not of the declared type, as one structured column.
 
-Ingest writes the column :data:`~ml_pipelines.data.columns.BAD_CELLS`: for each row a list of structs with the fields
-`column`, `type` (the declared type) and `cell` (the text), or null if all cells of the row are of their types. No step
-reads names or cells out of a sentence.
+Ingest writes the column :data:`~ml_pipelines.data.column_expressions.BAD_CELLS`: for each row a list of structs with
+the fields `column`, `type` (the declared type) and `cell` (the text). The list is null if all cells are of their types.
+No step reads names or cells out of a sentence.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from ml_pipelines.data.columns import BAD_CELLS
-from ml_pipelines.spec.training import ColumnType
+from ml_pipelines.data.column_expressions import BAD_CELLS
+from ml_pipelines.spec.checks import ColumnType
 
 __all__ = ["BAD_CELLS_DTYPE", "bad_cell_text", "bad_cells", "has_bad_cell", "row_reason", "type_reason"]
 

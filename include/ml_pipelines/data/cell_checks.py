@@ -8,10 +8,10 @@ import pandera.polars as pa
 import polars as pl
 from pandera.errors import SchemaError, SchemaErrors
 
-from ml_pipelines.data.columns import ROW, column
+from ml_pipelines.data.column_expressions import ROW, column
 from ml_pipelines.data.rule_violations import RuleViolation
 from ml_pipelines.errors import DataError
-from ml_pipelines.spec.training import Column
+from ml_pipelines.spec.checks import Column
 
 __all__ = ["BATCH_ROWS", "check_cells"]
 

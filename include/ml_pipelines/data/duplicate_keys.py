@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from ml_pipelines.data.columns import ROW, column, missing_cell
+from ml_pipelines.data.column_expressions import ROW, column, missing_cell
 from ml_pipelines.data.streaming import aggregate
 
 __all__ = ["KEYS_AT_A_TIME", "ROWS_PER_PART", "find_duplicate_keys"]

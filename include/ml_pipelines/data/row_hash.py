@@ -16,7 +16,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ml_pipelines.data.columns import column
+from ml_pipelines.data.canonical_keys import canonical_key
+from ml_pipelines.data.column_expressions import column
 
 __all__ = ["MAX_BYTES", "row_hash", "text_hash"]
 
@@ -30,12 +31,12 @@ MAX_BYTES = 1 << 20
 def row_hash(table: pl.LazyFrame, key: str | None, seed: int) -> pl.Expr:
     """Return the hash of each row as UInt64: of its key, or of all its cells if there is no key.
 
-    Equal rows have equal hashes. The order of the columns does not matter. A key has the same hash as an integer, as
-    text, and as a float without a fraction. A missing key has the hash of an empty text.
+    Equal rows have equal hashes. The order of the columns does not matter. The hash of a key is that of its
+    canonical text, see :mod:`ml_pipelines.data.canonical_keys`. A missing key has the hash of an empty text.
     """
     schema = table.collect_schema()
     if key is not None:
-        return _hash_column(_key_text(key, schema[key]), seed, "")
+        return _hash_column(canonical_key(key, schema[key]), seed, "")
     first, *others = (_hash_column(_content(name, dtype), seed, name) for name, dtype in schema.items())
     for other in others:
         first = first + other
@@ -62,16 +63,6 @@ def text_hash(cells: pl.Series) -> Words:
         filled = sizes > 0  # a segment of reduceat can't be empty
         hashes[filled] += np.add.reduceat(terms, starts[filled])
     return hashes
-
-
-def _key_text(name: str, dtype: pl.DataType) -> pl.Expr:
-    """Return the text of a key. Pandas writes integers as floats as soon as one of them is missing."""
-    key = column(name)
-    if not dtype.is_float():
-        return key.cast(pl.String)
-    key = key.fill_nan(None)
-    whole = pl.when(key == key.floor()).then(key).cast(pl.Int64, strict=False)
-    return pl.coalesce(whole.cast(pl.String), key.cast(pl.String)).alias(name)
 
 
 def _content(name: str, dtype: pl.DataType) -> pl.Expr:

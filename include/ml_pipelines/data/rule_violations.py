@@ -9,15 +9,16 @@ import polars as pl
 
 from ml_pipelines.contracts import JsonValue
 from ml_pipelines.data.check_results import CheckResult
-from ml_pipelines.data.columns import ROW
-from ml_pipelines.spec.training import Severity
+from ml_pipelines.data.column_expressions import ROW
+from ml_pipelines.spec.checks import Severity
 
 __all__ = ["MAX_EXAMPLES", "SEVERITY_ADVICE", "CheckOutcome", "RuleViolation", "format_value", "violation_outcome"]
 
 MAX_EXAMPLES = 3
 SEVERITY_ADVICE: dict[Severity, str] = {
     "error": "Correct them at the source, or change the rule or its on_fail.",
-    "warn": "The run continues with them.",
+    "hold": "Correct them at the source, or change the rule or its on_fail.",
+    "warn": "Correct them at the source, or change the rule; the run continues with them.",
     "quarantine": "They go to quarantine.",
 }
 _SHOWN_CHARACTERS = 60
@@ -74,13 +75,14 @@ def violation_outcome(violation: RuleViolation, rows: int, severity: Severity) -
     detail = f"none of {rows} rows breaks the rule"
     if violation.count:
         examples = ", ".join(f"{format_value(value)} (row {row})" for value, row in violation.examples)
-        detail = f"{violation.reason} in {violation.count} of {rows} rows: {examples}. {SEVERITY_ADVICE[severity]}"
+        detail = f"{violation.reason} in {violation.count} of {rows} rows: {examples}"
     result = CheckResult(
         check=violation.check,
         column=violation.column,
         severity=severity,
         passed=violation.count == 0,
         detail=detail,
+        remedy=SEVERITY_ADVICE[severity] if violation.count else "",
         value=violation.count,
         limit=violation.limit,
         rows=violation.count,

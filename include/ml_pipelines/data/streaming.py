@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import polars as pl
 
-__all__ = ["aggregate", "limit_chunk_size", "report_progress"]
+__all__ = ["aggregate", "count_rows", "limit_chunk_size", "report_progress"]
 
 _CSV_BYTES = "POLARS_CSV_CHUNK_SIZE"
 _BYTES_PER_CELL = 16
@@ -42,6 +42,11 @@ def limit_chunk_size(cells_per_group: int, columns: int) -> Iterator[None]:
 def aggregate(frame: pl.LazyFrame) -> pl.DataFrame:
     """Collect a small result by streaming: the table behind it need not fit in memory."""
     return frame.collect(engine="streaming")
+
+
+def count_rows(table: pl.LazyFrame) -> int:
+    """Return the number of rows; that of a Parquet file is read from its metadata."""
+    return int(aggregate(table.select(pl.len())).item())
 
 
 def report_progress(frame: pl.LazyFrame, advance: Callable[[int], None]) -> pl.LazyFrame:

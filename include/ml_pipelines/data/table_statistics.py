@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ml_pipelines.data.columns import BAD_CELLS, ROW, column, missing_cell
+from ml_pipelines.data.column_expressions import BAD_CELLS, ROW, check_row_count, column, missing_cell
 from ml_pipelines.data.rule_violations import MAX_EXAMPLES, RuleViolation
-from ml_pipelines.data.streaming import aggregate
+from ml_pipelines.data.streaming import aggregate, count_rows
 
 __all__ = ["TableStatistics", "compute_statistics", "find_violations"]
 
@@ -45,7 +45,11 @@ class TableStatistics:
 
 
 def compute_statistics(table: pl.LazyFrame) -> TableStatistics:
-    """Compute the statistics of a table, in the memory of its chunks."""
+    """Compute the statistics of a table, in the memory of its chunks.
+
+    Raises:
+        DataError: the pass over the rows returned another number of rows than the table has.
+    """
     schema = {name: dtype for name, dtype in table.collect_schema().items() if name != BAD_CELLS}
     floats = [name for name, dtype in schema.items() if dtype.is_float()]
     constant = {name: (column(name).min() == column(name).max()).fill_null(False) for name in schema}
@@ -55,6 +59,7 @@ def compute_statistics(table: pl.LazyFrame) -> TableStatistics:
     expressions = [pl.len(), *missing.values(), *infinite.values(), *constant.values()]
     numbered = (expression.alias(str(position)) for position, expression in enumerate(expressions))
     rows, *values = aggregate(table.select(numbered)).row(0)
+    check_row_count(rows, count_rows(table), where="table")
     counts = iter(values)
     return TableStatistics(
         frame=table.with_row_index(ROW),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import polars as pl
 
-from ml_pipelines.data.streaming import report_progress
+from ml_pipelines.data.streaming import count_rows, report_progress
 
 __all__ = ["write_tables"]
 
@@ -30,7 +30,7 @@ def write_tables(
     """
     sinks = [_sink(report_progress(table, log), paths[name], cells_per_group) for name, table in tables.items()]
     pl.collect_all(sinks, engine="streaming")
-    return {name: pl.scan_parquet(paths[name]).select(pl.len()).collect().item() for name in tables}
+    return {name: count_rows(pl.scan_parquet(paths[name], glob=False)) for name in tables}
 
 
 def _sink(table: pl.LazyFrame, path: str, cells_per_group: int) -> pl.LazyFrame:

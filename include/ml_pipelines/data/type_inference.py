@@ -6,7 +6,7 @@ Types of CSV cells, in the order in which an undeclared column tries them:
 integer    64 bits; a declared integer may also be written as `5.0`
 float      64 bits, `inf` and `nan` included
 boolean    `true` or `false` in any case; a declared boolean also `1` or `0`
-date       `2026-10-31`; a declared date also a datetime at midnight
+date       `2026-10-31`; a declared date also a datetime at midnight, or text of its declared format
 datetime   ISO 8601, a `T` or a space between date and time; without an offset it is UTC
 string     the text as it is
 ========== ==========================================================================================
@@ -18,44 +18,46 @@ empty cell is null, and a record without any value is not a row. A cell that is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import polars as pl
 
 from ml_pipelines._utils.progress import progress_logger
 from ml_pipelines.data.bad_cells import bad_cells
-from ml_pipelines.data.columns import column
-from ml_pipelines.data.csv_checks import csv_header
+from ml_pipelines.data.column_expressions import column
+from ml_pipelines.data.column_types import DTYPES, as_text, plain_types
+from ml_pipelines.data.date_formats import parse_format
+from ml_pipelines.data.source_table import SourceTable
 from ml_pipelines.data.streaming import aggregate, report_progress
-from ml_pipelines.errors import NoRows, SourceUnreadable
-from ml_pipelines.spec.training import ColumnType
+from ml_pipelines.errors import NoRows
+from ml_pipelines.spec.checks import ColumnType
 
 __all__ = [
     "DECLARED_READERS",
-    "DTYPES",
     "SAMPLE_ROWS",
     "UNDECLARED_READERS",
+    "ParsedTable",
     "TextReader",
     "parse_columns",
-    "scan_source",
 ]
 
 _Key = TypeVar("_Key", bound=Hashable)
 
-DTYPES: dict[ColumnType, pl.DataType] = {
-    "integer": pl.Int64(),
-    "float": pl.Float64(),
-    "boolean": pl.Boolean(),
-    "date": pl.Date(),
-    "datetime": pl.Datetime("us", "UTC"),
-    "string": pl.String(),
-}
 SAMPLE_ROWS = (100, 10_000)
 """How many of the first rows rule out types before the pass over all rows."""
 
 # Text that a float does not reproduce: a code with leading zeros, or more digits than a float holds.
 _NOT_A_NUMBER = r"^[+-]?(0\d|\d{16,}$)"
+
+
+class ParsedTable(NamedTuple):
+    """Typed columns, the number of their rows, and that of the empty rows that they lack."""
+
+    frame: pl.LazyFrame
+    rows: int
+    empty: int
 
 
 class TextReader(NamedTuple):
@@ -95,59 +97,76 @@ class TextReader(NamedTuple):
         return _stripped(name) if self.stripped else column(name)
 
 
-def _is_csv(path: str) -> bool:
-    return path.endswith(".csv")
-
-
-def scan_source(path: str) -> pl.LazyFrame:
-    """Scan a local file, `.csv` or `.parquet`. All cells of a CSV file are text; an empty cell is null."""
-    if not _is_csv(path):
-        return pl.scan_parquet(path, glob=False)
-    frame = pl.scan_csv(path, infer_schema=False, glob=False, with_column_names=lambda names: _unquoted(names, path))
-    return frame.with_columns(pl.when(pl.all() != "").then(pl.all()))
-
-
-def _unquoted(names: list[str], path: str) -> list[str]:
-    """Return the column names with single quotes for doubled ones, which polars keeps in a header."""
-    return csv_header(path) if any('""' in name for name in names) else names
-
-
-def parse_columns(frame: pl.LazyFrame, declared: Mapping[str, ColumnType], path: str) -> tuple[pl.LazyFrame, int]:
-    """Return the frame with typed columns and the number of empty rows that it leaves out.
+def parse_columns(
+    source: SourceTable,
+    names: Sequence[str],
+    declared: Mapping[str, ColumnType],
+    key: str | None = None,
+    *,
+    formats: Mapping[str, str] = MappingProxyType({}),
+) -> ParsedTable:
+    """Read columns of a source with their types.
 
     One streaming pass over the rows finds the types, a second one if the first rows were misleading.
 
     Args:
-        frame: the result of :func:`scan_source`, or some columns of it.
+        source: the checked file.
+        names: the columns to read.
         declared: types by name; the other columns of a CSV file get the narrowest type that fits all their cells.
-        path: of the file.
+        key: column whose numbers keep all their digits.
+        formats: formats of dates in text, by column; the default is ISO 8601.
 
     Raises:
         NoRows: no row has a value.
+        DataError: polars returns another number of rows than the check of the file.
         SourceUnreadable: a column holds lists, structs or other values without a type of :data:`DTYPES`.
     """
-    schema = {name: _plain(name, dtype) for name, dtype in frame.collect_schema().items()}
-    recast = {name: declared[name] for name in schema if name in declared and DTYPES[declared[name]] != schema[name]}
-    frame = frame.select(
-        _as_text(name, dtype) if name in recast else column(name).cast(dtype) for name, dtype in schema.items()
-    )
+    rows = source.scan()
+    of_file = rows.collect_schema()
+    schema = {name: of_file[name] for name in names}
+    if key in schema and schema[key].is_decimal():
+        declared = {key: "string", **declared}
+    types = plain_types(rows, schema, declared)
+    recast = {name: declared[name] for name in schema if name in declared and DTYPES[declared[name]] != types[name]}
+    cells = [as_text(name, schema[name]) if name in recast else column(name).cast(types[name]) for name in names]
     parsed = {name: kind for name, kind in recast.items() if kind != "string"}
-    undeclared = [name for name in schema if _is_csv(path) and name not in declared]
+    undeclared = [name for name in names if source.is_text and name not in declared]
     candidates = dict.fromkeys(undeclared, UNDECLARED_READERS)
-    candidates |= {name: DECLARED_READERS[kind] for name, kind in parsed.items()}
-    rows, empty, readers = _choose_readers(frame, candidates)
-    if rows == empty:
-        raise NoRows("there are no rows", expected="at least one row with a value", fix="deliver the rows")
+    declared_readers = {name: _declared_readers(kind, formats.get(name)) for name, kind in parsed.items()}
+    candidates |= declared_readers
+    count, empty, readers = _choose_readers(rows.select(cells), candidates)
+    source.check_rows(count)
+    # A row is empty if no column has a value, those that are not read included.
+    empty = _count_empty(rows) if empty else 0
+    if count == empty:
+        raise NoRows(
+            "there are no rows",
+            where=source.location,
+            expected="at least one row with a value",
+            fix="deliver the rows",
+        )
     if empty:
-        frame = frame.remove(pl.all_horizontal(pl.all().is_null()))
+        rows = rows.remove(_is_empty())
     # No reader fits all cells of these columns: the most tolerant one reads what it can.
-    unfit = {name: kind for name, kind in parsed.items() if name not in readers}
-    table = frame.with_columns(
+    unfit = {name: declared_readers[name][-1] for name in parsed if name not in readers}
+    table = rows.select(cells).with_columns(
         *(reader.values(name) for name, reader in readers.items()),
-        *(DECLARED_READERS[kind][-1].values(name) for name, kind in unfit.items()),
-        *([bad_cells({name: (kind, _bad_text(name, kind)) for name, kind in unfit.items()})] if unfit else []),
+        *(reader.values(name) for name, reader in unfit.items()),
+        *(
+            [bad_cells({name: (reader.kind, _bad_text(name, reader)) for name, reader in unfit.items()})]
+            if unfit
+            else []
+        ),
     )
-    return table, empty
+    return ParsedTable(table, count - empty, empty)
+
+
+def _is_empty() -> pl.Expr:
+    return pl.all_horizontal(pl.all().is_null())
+
+
+def _count_empty(rows: pl.LazyFrame) -> int:
+    return int(aggregate(rows.select(_is_empty().sum().alias("empty"))).item())
 
 
 def _choose_readers(
@@ -164,7 +183,7 @@ def _choose_readers(
         fits = _evaluate(frame.head(rows), tests)
         plausible = {name: [reader for reader in readers if fits[name, reader]] for name, readers in plausible.items()}
     likeliest = {name: readers[0] for name, readers in plausible.items() if readers}
-    expressions: dict[Hashable, pl.Expr] = {"rows": pl.len(), "empty": pl.all_horizontal(pl.all().is_null()).sum()}
+    expressions: dict[Hashable, pl.Expr] = {"rows": pl.len(), "empty": _is_empty().sum()}
     expressions |= {(name, "filled"): column(name).count() > 0 for name in likeliest}
     expressions |= {(name, reader): reader.identifies(name) for name, reader in likeliest.items()}
     frame = report_progress(frame, progress_logger("finding the types", "rows"))
@@ -185,31 +204,6 @@ def _evaluate(frame: pl.LazyFrame, expressions: Mapping[_Key, pl.Expr]) -> dict[
     return dict(zip(expressions, aggregate(frame.select(numbered)).row(0), strict=True))
 
 
-def _plain(name: str, dtype: pl.DataType) -> pl.DataType:
-    """Return the type of :data:`DTYPES` for the type that the file has."""
-    if isinstance(dtype, pl.Datetime):
-        return DTYPES["datetime"]
-    if dtype.is_integer():
-        return DTYPES["integer"]
-    if dtype.is_numeric():
-        return DTYPES["float"]
-    if isinstance(dtype, pl.Date | pl.Boolean):
-        return dtype
-    if isinstance(dtype, pl.String | pl.Categorical | pl.Enum | pl.Null):
-        return DTYPES["string"]
-    raise SourceUnreadable(
-        f"the column {name!r} has the type {dtype}",
-        expected=f"one of {', '.join(DTYPES)}",
-        fix="add it to data.ignore, or split it into columns of single values",
-    )
-
-
-def _as_text(name: str, dtype: pl.DataType) -> pl.Expr:
-    """Return the text of a column whose declared type differs from that of the file. NaN is missing, as in pandas."""
-    values = column(name).cast(dtype)
-    return (values.fill_nan(None) if dtype.is_float() else values).cast(pl.String)
-
-
 def _stripped(name: str) -> pl.Expr:
     """Return a cell without the blanks around it, null if nothing is left."""
     text = column(name).str.strip_chars()
@@ -218,8 +212,10 @@ def _stripped(name: str) -> pl.Expr:
 
 def _integer(text: pl.Expr) -> pl.Expr:
     number = text.cast(pl.Float64, strict=False)
-    whole = pl.when(number == number.floor()).then(number).cast(pl.Int64, strict=False)
-    return pl.coalesce(text.cast(pl.Int64, strict=False), whole)
+    # From 2**53 on, a float may be another whole number than its text.
+    whole = pl.when((number == number.floor()) & (number.abs() < 2.0**53)).then(number).cast(pl.Int64, strict=False)
+    digits = text.str.replace(r"\.0*$", "").cast(pl.Int64, strict=False)
+    return pl.coalesce(digits, whole)
 
 
 def _boolean(text: pl.Expr) -> pl.Expr:
@@ -304,7 +300,15 @@ UNDECLARED_READERS = tuple(
 """The readers of an undeclared column, the narrowest type first."""
 
 
-def _bad_text(name: str, kind: ColumnType) -> pl.Expr:
+def _declared_readers(kind: ColumnType, form: str | None) -> tuple[TextReader, ...]:
+    """Return the readers of a declared type, the most tolerant one last."""
+    if form is None:
+        return DECLARED_READERS[kind]
+    dtype = DTYPES[kind]
+    return (TextReader(kind, lambda text: parse_format(text, form).cast(dtype), stripped=True, exact=False),)
+
+
+def _bad_text(name: str, reader: TextReader) -> pl.Expr:
     """Return the text of a cell that is not of the type, null for all others."""
     text = _stripped(name)
-    return pl.when(text.is_not_null() & _PARSERS[kind](text).is_null()).then(column(name))
+    return pl.when(text.is_not_null() & reader.parse(text).is_null()).then(column(name))

@@ -20,7 +20,7 @@ class LabelCounts:
     Attributes:
         correct: rows of each label that are predicted correctly, shape (draws, labels).
         predicted: rows that are predicted as each label, shape (draws, labels).
-        actual: rows of each label, the same in every draw, shape (labels,).
+        actual: rows of each label, shape (labels,) if they are the same in every draw, else (draws, labels).
         binary: label 1 is the positive one of two; else per-label metrics are averaged over the labels that occur.
     """
 
@@ -40,13 +40,13 @@ class LabelCounts:
 
 def accuracy(counts: LabelCounts) -> Array:
     """Return the accuracy of each draw, shape (draws,)."""
-    share: Array = counts.correct.sum(axis=1) / counts.actual.sum()
+    share: Array = counts.correct.sum(axis=1) / counts.actual.sum(axis=-1)
     return share
 
 
 def balanced_accuracy(counts: LabelCounts) -> Array:
     """Return the mean recall over the labels that occur, shape (draws,)."""
-    mean: Array = _recalls(counts).sum(axis=1) / (counts.actual > 0).sum()
+    mean: Array = _recalls(counts).sum(axis=1) / (counts.actual > 0).sum(axis=-1)
     return mean
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from ml_pipelines.contracts import Comparison, Contract, Interval, JsonValue
-from ml_pipelines.spec.metrics import Task
+from ml_pipelines.spec.metric_table import Task
 
 __all__ = [
     "CandidateEvaluation",
+    "CandidateScore",
     "ChampionEvaluation",
     "Confusion",
     "DummyEvaluation",
     "Evaluation",
     "GroupEvaluation",
     "MetricValues",
+    "Selection",
 ]
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -51,6 +53,7 @@ class CandidateEvaluation(Contract):
         slices: metrics of groups of the test rows.
         curves: points of plots by name.
         confusion: of the test rows; None for a regression.
+        constant: what is the same for all test rows: the `predictions`, or the predicted `labels`.
     """
 
     candidate: str
@@ -60,6 +63,46 @@ class CandidateEvaluation(Contract):
     slices: tuple[GroupEvaluation, ...] = ()
     curves: dict[str, JsonValue] = Field(default={})
     confusion: Confusion | None = None
+    constant: Literal["predictions", "labels"] | None = None
+
+
+class CandidateScore(Contract):
+    """A candidate in the selection.
+
+    Attributes:
+        candidate: its name.
+        score: the primary metric on the validation rows; None if it is undefined.
+        standard_error: of the score.
+        gap: how much worse the score is than the best one.
+        gap_error: standard error of the gap.
+    """
+
+    candidate: str
+    score: Finite | None = None
+    standard_error: Finite | None = None
+    gap: Finite | None = None
+    gap_error: Finite | None = None
+
+    @property
+    def is_close(self) -> bool:
+        """Whether the score is within one standard error of the best."""
+        return self.gap is not None and self.gap <= (self.gap_error or 0.0)
+
+
+class Selection(Contract):
+    """The choice among the candidates.
+
+    Attributes:
+        winner: the simplest candidate within one standard error of the best.
+        best: the candidate with the best score.
+        scores: of all candidates, in the order of the declaration, the simplest first.
+        reason: why the winner was chosen.
+    """
+
+    winner: str
+    best: str
+    scores: tuple[CandidateScore, ...]
+    reason: str
 
 
 class ChampionEvaluation(Contract):
@@ -70,18 +113,28 @@ class ChampionEvaluation(Contract):
         test: metrics; empty if it could not be evaluated.
         slices: metrics of groups of the test rows.
         error: why it could not be evaluated.
+        rows: test rows that it has not learned from, on which it is evaluated; None if all or none are.
+        unknown_rows: why they can't be recognised; None if they can.
     """
 
     identity: str
     test: MetricValues = Field(default={})
     slices: tuple[GroupEvaluation, ...] = ()
     error: str | None = None
+    rows: int | None = None
+    unknown_rows: str | None = None
 
 
 class DummyEvaluation(Contract):
-    """The dummy baseline on the test rows."""
+    """The dummy baseline of each metric on the test rows.
+
+    Attributes:
+        test: each metric of its own constant prediction.
+        comparison: of the winner with it by the primary metric; None if the rows do not define the metric.
+    """
 
     test: MetricValues
+    comparison: Comparison | None = None
 
 
 class Evaluation(Contract):
@@ -90,7 +143,8 @@ class Evaluation(Contract):
     Attributes:
         task: classification or regression.
         metric: the primary metric.
-        winner: name of the best candidate on the validation rows.
+        winner: name of the selected candidate.
+        selection: the choice on the validation rows.
         candidates: in the order of the declaration.
         champion: None without a champion.
         dummy: of the dummy baseline.
@@ -103,6 +157,7 @@ class Evaluation(Contract):
     task: Task
     metric: str
     winner: str
+    selection: Selection
     candidates: tuple[CandidateEvaluation, ...]
     champion: ChampionEvaluation | None = None
     dummy: DummyEvaluation

@@ -1,6 +1,6 @@
-"""Compute the metrics of the table :data:`ml_pipelines.spec.metrics.METRICS`, with scikit-learn.
+"""Compute the metrics of the table :data:`ml_pipelines.spec.metric_table.METRICS`, with scikit-learn.
 
-The arguments of a scorer depend on `needs`, see :class:`ml_pipelines.spec.metrics.Metric`.
+The arguments of a scorer depend on `needs`, see :class:`ml_pipelines.spec.metric_table.Metric`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from ml_pipelines._utils.imports import import_object
-from ml_pipelines.errors import ExtensionError, PipelineError
+from ml_pipelines.errors import ExtensionError, PipelineError, UserCodeError
 from ml_pipelines.evaluation.target_schema import TargetSchema, predicted_labels
-from ml_pipelines.spec.metrics import METRICS, Metric, metrics_of
+from ml_pipelines.pipeline.user_code import load_code
+from ml_pipelines.pipeline.user_errors import user_code_errors
+from ml_pipelines.spec.custom_metric import metric_function
+from ml_pipelines.spec.metric_table import METRICS, Metric, metrics_of
 
 __all__ = [
     "MetricValues",
@@ -106,7 +109,25 @@ def _score(metric: Metric, inputs: _ScorerInputs) -> Any:
         ) from exc
 
 
+def _call_user_code(metric: Metric, inputs: _ScorerInputs) -> float | None:
+    function = load_code(metric.scorer, where="gate.metric")
+    predictions = inputs.labels if metric.needs == "labels" else inputs.predictions
+    with user_code_errors(metric.scorer, "gate.metric"):
+        value = function(inputs.truth.copy(), predictions.copy())
+    if value is not None and not isinstance(value, float | int | np.number):
+        raise UserCodeError(
+            f"{metric.scorer} returns no number",
+            where="gate.metric",
+            expected="a number, or None where the rows do not define the metric",
+            got=type(value).__name__,
+            fix="return one number for all rows",
+        )
+    return None if value is None else float(value)
+
+
 def _call(metric: Metric, inputs: _ScorerInputs) -> Any:
+    if metric_function(metric.name) is not None:
+        return _call_user_code(metric, inputs)
     scorer = import_object(metric.scorer)
     match metric.needs:
         case "confusion":

@@ -1,4 +1,4 @@
-"""The labels of a target, as numbers, and the predictions that belong to them.
+"""The labels of a target as numbers, and the predictions for these labels.
 
 *Truth* is the output of :func:`encode_labels`. *Predictions* are the output of
 :func:`ml_pipelines.modeling.features.predict`, after :func:`validate_predictions`.
@@ -9,18 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipelines.errors import DataError, ModelError
-from ml_pipelines.spec.metrics import Task
+from ml_pipelines.spec.metric_table import Task
 
 __all__ = [
     "THRESHOLD",
     "TargetSchema",
-    "dummy_predictions",
+    "constant_part",
     "encode_labels",
     "predicted_labels",
     "validate_predictions",
@@ -28,6 +28,7 @@ __all__ = [
 
 Array = NDArray[Any]
 
+ROUNDING = 1e-12  # relative difference of equal predictions
 THRESHOLD = 0.5  # a probability of at least this predicts the positive label
 
 
@@ -38,8 +39,8 @@ class TargetSchema:
     Attributes:
         task: classification or regression.
         classes: the labels of the training rows, in the order of the model's probabilities; empty for a regression.
-        positive: the positive label; None unless there are two classes.
-        unseen: labels of the evaluated rows that no training row has; models give them no probability.
+        positive: the positive label, or None if the number of classes is not two.
+        unseen: labels of evaluated rows that no training row has. Models predict no probability for these labels.
     """
 
     task: Task
@@ -49,10 +50,10 @@ class TargetSchema:
 
     @classmethod
     def of(cls, training: Mapping[str, Any], labels: Iterable[Any]) -> TargetSchema:
-        """Return the schema of a training record and all labels of the evaluated rows.
+        """Return the schema from a training record and from all labels of the evaluated rows.
 
         Raises:
-            DataError: the training rows have two classes and the evaluated rows a third one.
+            DataError: the training rows have two classes, and an evaluated row has a third label.
         """
         classes = tuple(training["classes"] or ())
         unseen = tuple(sorted(set(labels) - set(classes), key=str)) if classes else ()
@@ -61,13 +62,13 @@ class TargetSchema:
                 f"label {unseen[0]!r} occurs in the test set but not among the training rows",
                 expected=f"one of {', '.join(map(repr, classes))}",
                 got=repr(unseen[0]),
-                fix="correct the label, or split so that every label occurs in training",
+                fix="correct the label, or choose a split that puts rows of every label into training",
             )
         return cls(training["task"], classes, training["positive"], unseen)
 
     @property
     def labels(self) -> tuple[Any, ...]:
-        """All labels, those of the training rows first."""
+        """All labels. The labels of the training rows come first."""
         return self.classes + self.unseen
 
     @property
@@ -79,10 +80,11 @@ class TargetSchema:
 def encode_labels(target: TargetSchema, labels: Sequence[Any]) -> Array:
     """Return labels as numbers, shape (rows,).
 
-    Two classes: 1 for the positive one, else 0. More classes: indices into `target.labels`. Regression: the values.
+    With two classes, the positive label is 1 and the other label is 0. With more classes, a number is an index into
+    `target.labels`. In a regression, the numbers are the values.
 
     Raises:
-        DataError: a value of a regression is not finite.
+        DataError: the target of a regression has a value that is not finite.
     """
     if target.binary:
         return np.array([label == target.positive for label in labels], dtype=np.int64)
@@ -103,7 +105,7 @@ def validate_predictions(target: TargetSchema, predictions: Array, rows: int) ->
     """Return a model's predictions, with a column of zeros for each unseen label.
 
     Raises:
-        ModelError: they have the wrong shape, or are not finite.
+        ModelError: the predictions have the wrong shape, or are not finite.
     """
     shape = (rows, len(target.classes)) if target.classes and not target.binary else (rows,)
     if predictions.shape != shape:
@@ -114,8 +116,8 @@ def validate_predictions(target: TargetSchema, predictions: Array, rows: int) ->
         raise ModelError(
             "the model's predictions are not finite numbers",
             expected="a finite number in every row",
-            got=f"{invalid} of {predictions.size} are not",
-            fix="choose another estimator, or parameters that keep it from diverging",
+            got=f"{invalid} of {predictions.size} numbers are not finite",
+            fix="choose another estimator, or parameters with which the estimator converges",
         )
     return np.pad(predictions, ((0, 0), (0, len(target.unseen)))) if len(shape) == 2 else predictions
 
@@ -125,13 +127,10 @@ def predicted_labels(target: TargetSchema, predictions: Array) -> Array:
     return (predictions >= THRESHOLD).astype(np.int64) if target.binary else predictions.argmax(axis=1)
 
 
-def dummy_predictions(target: TargetSchema, training: Mapping[str, Any], rows: int) -> Array:
-    """Return the dummy baseline's predictions: the share of each class, or the mean of the target."""
-    summary = training["target_summary"]
-    if not target.classes:
-        return np.full(rows, float(summary["mean"]))
-    share = summary["share"]
-    if target.binary:
-        return np.full(rows, float(share[str(target.positive)]))
-    prior = [float(share[str(label)]) for label in target.classes] + [0.0] * len(target.unseen)
-    return np.tile(prior, (rows, 1))
+def constant_part(target: TargetSchema, predictions: Array) -> Literal["predictions", "labels"] | None:
+    """Return which part is the same for all rows: the predictions (up to rounding), the predicted labels, or None."""
+    if np.ptp(predictions, axis=0).max() <= ROUNDING * np.abs(predictions).max():
+        return "predictions"
+    if target.classes and np.ptp(predicted_labels(target, predictions)) == 0:
+        return "labels"
+    return None

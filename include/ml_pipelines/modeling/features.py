@@ -24,7 +24,8 @@ import pandas as pd
 import polars as pl
 from numpy.typing import NDArray
 
-from ml_pipelines.data.columns import column
+from ml_pipelines.data.column_expressions import check_row_count, column
+from ml_pipelines.data.streaming import count_rows
 from ml_pipelines.errors import DataError
 from ml_pipelines.modeling.preprocessing import check_columns
 
@@ -67,6 +68,7 @@ def feature_frame(table: pl.LazyFrame, features: Sequence[Feature]) -> pd.DataFr
     for feature in features:
         _check_type(feature, schema[feature["name"]])
     rows = table.select(_column(feature, schema[feature["name"]]) for feature in features).collect()
+    check_row_count(len(rows), count_rows(table), where="features")
     # Methods of a series read its name as a pattern, so the series get a plain name.
     columns = {feature["name"]: _to_pandas(rows[feature["name"]].alias("column")) for feature in features}
     return pd.DataFrame(columns, copy=False)

@@ -18,7 +18,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from sklearn.utils.validation import check_is_fitted
 
 from ml_pipelines.errors import DataError
-from ml_pipelines.spec.metrics import Task
+from ml_pipelines.spec.metric_table import Task
 from ml_pipelines.spec.training import Outliers
 
 __all__ = [
@@ -171,7 +171,7 @@ class MedianImputer(_ByColumn):
     """Replaces missing numbers by the median of the training rows, or 0 for a column without values.
 
     A column with missing training values gets an indicator column, 1 where the value is missing. scikit-learn's
-    SimpleImputer computes the same, but sorts masked arrays, which takes many times as long.
+    SimpleImputer computes the same. It sorts masked arrays, which takes many times as long.
     """
 
     def fit(self, X: pd.DataFrame, y: Any = None) -> Self:

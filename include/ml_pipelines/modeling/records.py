@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from ml_pipelines.contracts import Contract, JsonValue
-from ml_pipelines.spec.metrics import Task
+from ml_pipelines.data.split_record import SplitRecord
+from ml_pipelines.spec.metric_table import Task
 
-__all__ = ["Feature", "SmokeRows", "TrainingRecord"]
+__all__ = ["Feature", "SmokeRows", "TrainingRecord", "Transform", "data_features"]
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -42,6 +44,20 @@ class SmokeRows(Contract):
     answers: tuple[JsonValue, ...]
 
 
+class Transform(Contract):
+    """The transform of a declaration, see :mod:`ml_pipelines.modeling.user_transform`.
+
+    Attributes:
+        path: import path of the function.
+        sources: digests of its sources, by file and function.
+        inputs: the columns that it receives, in order.
+    """
+
+    path: str
+    sources: dict[str, dict[str, str]]
+    inputs: tuple[Feature, ...]
+
+
 class TrainingRecord(Contract):
     """A training.
 
@@ -55,8 +71,10 @@ class TrainingRecord(Contract):
         classes: labels in the order of the model's probabilities; None for a regression.
         positive: the positive label; None unless there are two classes.
         rows: number of training rows.
+        split: the rule that chose them.
         features: columns of the model, in order.
-        target_summary: `share` of each class, or `mean`, `std` and `median`.
+        transform: the function that computes them from the columns of the data; None if they are these columns.
+        formats: formats of their dates in text, by name; the default is ISO 8601.
         profile: summary of each feature, see :mod:`ml_pipelines.data.profile`.
         importances: loss of accuracy by feature; None for very wide tables.
         warnings: of the estimator while it was fitted.
@@ -72,8 +90,10 @@ class TrainingRecord(Contract):
     classes: tuple[JsonValue, ...] | None
     positive: JsonValue
     rows: int
+    split: SplitRecord
     features: tuple[Feature, ...]
-    target_summary: dict[str, JsonValue]
+    transform: Transform | None = None
+    formats: dict[str, str] = Field(default={})
     profile: dict[str, dict[str, JsonValue]]
     importances: dict[str, Finite] | None
     warnings: tuple[str, ...]
@@ -82,3 +102,14 @@ class TrainingRecord(Contract):
     def document(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return self.model_dump(mode="json")
+
+
+def data_features(training: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the columns of the data that a model needs: the inputs of its transform, or else its features.
+
+    Args:
+        training: document of a :class:`TrainingRecord`.
+    """
+    transform = training.get("transform")
+    columns: Sequence[Mapping[str, Any]] = transform["inputs"] if transform else training["features"]
+    return columns

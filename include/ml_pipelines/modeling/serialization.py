@@ -1,6 +1,6 @@
 """Models as bytes in the skops format: equal models give equal bytes, in any process.
 
-The format names types instead of running code as pickle does, and rebuilds only trusted ones, see
+Unlike pickle, the format runs no code: it names types, and the loader rebuilds only trusted ones, see
 :mod:`ml_pipelines.modeling.trusted_types`. skops writes memory addresses and the time of day into its files; this
 module replaces both.
 """
@@ -18,6 +18,7 @@ from typing import Any
 
 from ml_pipelines.errors import ModelError
 from ml_pipelines.modeling.trusted_types import TYPES_VARIABLE, trusted_types
+from ml_pipelines.spec.code_folder import enable_code_folder
 
 __all__ = ["dump_model", "load_model"]
 
@@ -37,7 +38,9 @@ def dump_model(estimator: Any) -> bytes:
             dumped = skops.dumps(estimator)
         data = _canonical(dumped)
         untrusted = _untrusted(skops, data)
-    except (TypeError, ValueError, AttributeError, RecursionError) as exc:
+    except MemoryError:
+        raise
+    except Exception as exc:  # an estimator may hold any object
         raise ModelError(
             "the model can't be stored in the skops format",
             where=_name(estimator),
@@ -55,12 +58,15 @@ def load_model(data: bytes) -> Any:
     Raises:
         ModelError: the bytes are no skops file, or name a type that is not trusted.
     """
+    enable_code_folder()
     skops = _import_skops()
     try:
         return skops.loads(data, trusted=list(trusted_types()))
     except skops.exceptions.UntrustedTypesFoundException as exc:
         raise _untrusted_error(_untrusted(skops, data), where="the model file") from exc
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, AttributeError, ImportError) as exc:
+    except MemoryError:
+        raise
+    except Exception as exc:  # skops trusts the form of a file that another program may have written
         raise ModelError(
             "the model file can't be read",
             expected="a model that this project has stored, read with the packages that it was trained with",
@@ -74,7 +80,7 @@ def _untrusted(skops: Any, data: bytes) -> set[str]:
 
 
 def _import_skops() -> Any:
-    from ml_pipelines.modeling.skops_io import skops_io
+    from ml_pipelines.modeling.skops_import import skops_io
 
     return skops_io
 

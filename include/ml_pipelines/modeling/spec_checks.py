@@ -11,9 +11,12 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from ml_pipelines.errors import EstimatorError, MissingExtra
+from ml_pipelines.errors import EstimatorError, MissingExtra, UserCodeError
 from ml_pipelines.modeling.estimators import build_estimator, require_scikit_learn
-from ml_pipelines.spec.metrics import Task
+from ml_pipelines.pipeline.user_code import load_code
+from ml_pipelines.spec.code_packages import is_allowed_package, is_code_path, top_level
+from ml_pipelines.spec.code_rules import code_paths
+from ml_pipelines.spec.metric_table import Task
 from ml_pipelines.spec.training import Candidate
 from ml_pipelines.spec.yaml_source import YamlIssue
 
@@ -29,7 +32,18 @@ def find_library_issues(data: Mapping[str, Any]) -> list[YamlIssue]:
         MissingExtra: scikit-learn is not installed.
     """
     require_scikit_learn(where="candidates")
-    return [*_candidates(data), *_patterns(data)]
+    return [*_candidates(data), *_code(data), *_patterns(data)]
+
+
+def _code(data: Mapping[str, Any]) -> Iterator[YamlIssue]:
+    """Import the functions that the declaration names and the deployment allows."""
+    for loc, path in code_paths(data):
+        if is_code_path(path) and is_allowed_package(top_level(path)):
+            try:
+                load_code(path, where=".".join(map(str, loc)))
+            except UserCodeError as exc:
+                facts = f"{exc.what}: {exc.got}" if exc.got else exc.what
+                yield YamlIssue(loc=loc, message=facts, hint=exc.fix)
 
 
 def _candidates(data: Mapping[str, Any]) -> Iterator[YamlIssue]:

@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ml_pipelines.data.labels import default_positive, match_label
 from ml_pipelines.errors import DataError
-from ml_pipelines.spec.metrics import Task
+from ml_pipelines.spec.metric_table import Task
 
 __all__ = ["extract_target"]
 
@@ -23,7 +24,7 @@ def extract_target(
         rows: with the target column.
         name: of the target column.
         task: classification or regression.
-        positive: the declared positive label; None if the declaration has none.
+        positive: the declared positive label; None for 1, true, or the rarer label.
 
     Returns:
         Shape (rows,): float64 for a regression; booleans, integers or texts for a classification. And the positive
@@ -31,7 +32,7 @@ def extract_target(
 
     Raises:
         DataError: the column is missing, incomplete, has one value or another type than the task needs, or the
-            positive label is ambiguous.
+            positive label is not one of two labels.
     """
     if name not in rows.columns:
         raise DataError(f"the target column {name!r} is missing", got=f"columns {', '.join(rows.columns)}")
@@ -47,9 +48,17 @@ def extract_target(
         raise DataError(
             f"the target {name!r} has a single value", expected="at least two", got=str(values[0]), fix="add rows"
         )
+    if task == "classification" and len(values) > 2 and positive is not None:
+        raise DataError(
+            f"the target {name!r} has {len(values)} labels, and a positive one needs two",
+            where="data.positive",
+            expected="two labels",
+            got=", ".join(map(repr, values[:10].tolist())),
+            fix="send the rows of other labels to quarantine, or remove data.positive",
+        )
     if task == "regression" or len(values) > 2:
         return y, None
-    return y, _positive(values.tolist(), positive, name)
+    return y, _positive(y, positive, name)
 
 
 def _numbers(target: pl.Series, name: str) -> NDArray[Any]:
@@ -78,16 +87,17 @@ def _labels(target: pl.Series, name: str) -> NDArray[Any]:
     return np.asarray(target.cast(pl.String).to_list(), dtype=str)
 
 
-def _positive(classes: list[Any], declared: str | int | bool | None, name: str) -> Any:
-    if declared is None and classes in ([0, 1], [False, True]):
-        return classes[1]
-    for label in classes:
-        if declared is not None and str(label).lower() == str(declared).lower():
-            return label
+def _positive(y: NDArray[Any], declared: str | int | bool | None, name: str) -> Any:
+    values, rows = np.unique(y, return_counts=True)
+    classes = values.tolist()
+    if declared is None:
+        return default_positive(dict(sorted(zip(classes, rows.tolist(), strict=True), key=lambda item: item[1])))
+    if (label := match_label(declared, classes)) is not None:
+        return label
     raise DataError(
-        f"the positive label of {name!r} is {'not declared' if declared is None else 'not among its labels'}",
+        f"the positive label of {name!r} is not among its labels",
         where="data.positive",
         expected=f"one of the labels {classes[0]!r} and {classes[1]!r}",
-        got="nothing" if declared is None else repr(declared),
+        got=repr(declared),
         fix=f"set data.positive to {classes[0]!r} or {classes[1]!r}",
     )

@@ -26,6 +26,8 @@ REVIEWED_TYPES: tuple[str, ...] = (
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "lightgbm.sklearn.LGBMRegressor",
+    "ml_pipelines.modeling.native_models.NativeClassifier",
+    "ml_pipelines.modeling.native_models.NativeRegressor",
     "ml_pipelines.modeling.preprocessing.CategoryEncoder",
     "ml_pipelines.modeling.preprocessing.DateFeatures",
     "ml_pipelines.modeling.preprocessing.MedianImputer",
@@ -53,6 +55,7 @@ REVIEWED_TYPES: tuple[str, ...] = (
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
     "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
 )
 
 
@@ -74,7 +77,7 @@ def _parse(text: str) -> tuple[str, ...]:
             raise RequestError(
                 "a trusted type is not an import path",
                 where=TYPES_VARIABLE,
-                expected="comma-separated import paths of types, such as xgboost.sklearn.XGBClassifier",
+                expected="comma-separated import paths of types, such as ngboost.ngboost.NGBoost",
                 got=path,
                 fix="correct the variable",
             )

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Self
 from ml_pipelines.contracts import ArtifactRef, DataPin, StepResult
 from ml_pipelines.pipeline.parameters import Parameters, RunOptions, revised
 from ml_pipelines.spec.batch import DriftLimits, DriftSpec, ModelReference, ScoringSpec, Shards
+from ml_pipelines.spec.checks import ColumnType
 from ml_pipelines.spec.sources import Section, Source
-from ml_pipelines.spec.training import ColumnType
 
 __all__ = [
     "CollectScoresParameters",
@@ -30,7 +30,7 @@ class IngestBatchParameters(Parameters):
     not_in_key: ClassVar[frozenset[str]] = frozenset({"source", "model"})
 
     source: Source
-    key: str
+    key: str | None
     keep: tuple[str, ...]
     types: dict[str, ColumnType]
     model: ModelReference
@@ -59,7 +59,7 @@ class PlanShardsParameters(Parameters):
 
     @classmethod
     def of(cls, spec: ScoringSpec) -> Self:
-        return cls(key=spec.data.key, shards=spec.shards)
+        return cls(key=spec.data.identifier, shards=spec.shards)
 
     def for_run(self, options: RunOptions) -> Self:
         """Return the parameters with the shard size of a run."""
@@ -80,7 +80,7 @@ class ScoreShardParameters(Parameters):
 
     @classmethod
     def of(cls, spec: ScoringSpec) -> Self:
-        return cls(key=spec.data.key, keep=spec.output.keep)
+        return cls(key=spec.data.identifier, keep=spec.output.keep)
 
     def for_shard(self, index: int, batch: StepResult, plan: StepResult) -> Self:
         """Return the parameters for one shard of a plan, with the pinned model of the batch."""
@@ -116,7 +116,7 @@ class CollectScoresParameters(Parameters):
 
     @classmethod
     def of(cls, spec: ScoringSpec) -> Self:
-        return cls(key=spec.data.key, min_scored=spec.min_scored, model=spec.model.name)
+        return cls(key=spec.data.identifier, min_scored=spec.min_scored, model=spec.model.name)
 
     def for_results(self, batch: StepResult, plan: StepResult, scored: Sequence[StepResult]) -> Self:
         """Return the parameters for a plan and the results of the shards that did not fail."""

@@ -15,8 +15,10 @@ from ml_pipelines.contracts import ArtifactKind, ArtifactRef, JsonValue
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.import_closure import Closure, import_closure
 from ml_pipelines.pipeline.step import Step
+from ml_pipelines.pipeline.user_code import imported_packages, source_digests
+from ml_pipelines.spec.code_packages import top_level
 
-__all__ = ["cache_key", "code_digests", "package_versions"]
+__all__ = ["cache_key", "code_digests", "components_match", "package_versions"]
 
 # The modules that read and write an artifact are part of the code that computes it.
 _FORMATS: dict[ArtifactKind, str] = {
@@ -35,7 +37,7 @@ def cache_key(
     inputs: Mapping[str, ArtifactRef | tuple[ArtifactRef, ...]],
     key_facts: Mapping[str, JsonValue],
     seed: int,
-    estimators: Sequence[str] = (),
+    code: Sequence[str] = (),
 ) -> tuple[str, Components]:
     """Return the cache key of a step's result and its components.
 
@@ -45,7 +47,7 @@ def cache_key(
         inputs: artifacts that the step reads; only their digests count, not their addresses.
         key_facts: further values that the result depends on.
         seed: for everything random.
-        estimators: import paths of the estimators that the step fits or calls.
+        code: import paths of the estimators, transforms, checks and metrics that the step calls.
 
     Returns:
         64 hex digits, and the components as JSON values.
@@ -54,7 +56,7 @@ def cache_key(
         RequestError: a value is not JSON (NaN, infinity or an object), or a module has no source.
     """
     references = [ref for value in inputs.values() for ref in (value if isinstance(value, tuple) else (value,))]
-    closure = _closure(step, {ref.kind for ref in references}, estimators)
+    closure = _closure(step, {ref.kind for ref in references})
     components = {
         "step": step.name,
         "code": closure.digests,
@@ -62,7 +64,8 @@ def cache_key(
         "inputs": {name: _digests(value) for name, value in inputs.items()},
         "facts": key_facts,
         "seed": seed,
-        "environment": _environment((*closure.external, *map(_top_level, estimators))) if step.compute else {},
+        "environment": _environment((*closure.external, *_packages(code))) if step.compute else {},
+        "user_code": source_digests(code) if step.compute else {},
     }
     try:
         text = canonical_json(components)
@@ -77,28 +80,46 @@ def cache_key(
     return sha256_hex(text), json.loads(text)
 
 
+def components_match(
+    components: Components,
+    step: Step,
+    *,
+    parameters: Mapping[str, JsonValue],
+    inputs: Mapping[str, ArtifactRef | tuple[ArtifactRef, ...]],
+    seed: int,
+) -> bool:
+    """Return whether components belong to these parameters and inputs.
+
+    The `resolve` function of a step may have added inputs. The code and the versions of packages can differ between a
+    worker and a container.
+    """
+    declared = {"step": step.name, "parameters": parameters, "seed": seed}
+    digests = {name: _digests(value) for name, value in inputs.items()}
+    of_result = components.get("inputs")
+    return isinstance(of_result, dict) and {**components, **declared, "inputs": {**of_result, **digests}} == components
+
+
 def code_digests(step: Step) -> dict[str, str]:
     """Return the digests of the sources that a step computes with, by module; empty if it computes nothing."""
-    return _closure(step, (), ()).digests
+    return _closure(step, ()).digests
 
 
-def package_versions(step: Step, estimators: Sequence[str] = ()) -> dict[str, str]:
+def package_versions(step: Step, code: Sequence[str] = ()) -> dict[str, str]:
     """Return the versions of Python and of the distributions that a step computes with, by name."""
-    return _environment((*_closure(step, (), estimators).external, *map(_top_level, estimators)))
+    return _environment((*_closure(step, ()).external, *_packages(code)))
 
 
-def _closure(step: Step, input_kinds: Iterable[ArtifactKind], estimators: Sequence[str]) -> Closure:
+def _closure(step: Step, input_kinds: Iterable[ArtifactKind]) -> Closure:
     if step.compute is None:
         return Closure({}, ())
     kinds = {*step.outputs.values(), *input_kinds}
-    # An estimator without a distribution has no version: its source stands for it.
-    own = [path.rpartition(".")[0] for path in estimators if find_distribution(_top_level(path)) is None]
     formats = [_FORMATS[kind] for kind in kinds & _FORMATS.keys()]
-    return import_closure((step.compute.partition(":")[0], *formats, *own))
+    return import_closure((step.compute.partition(":")[0], *formats))
 
 
-def _top_level(path: str) -> str:
-    return path.partition(".")[0]
+def _packages(code: Sequence[str]) -> tuple[str, ...]:
+    """Return the packages that the code belongs to, and those that it imports."""
+    return (*map(top_level, code), *imported_packages(code)) if code else ()
 
 
 def _environment(modules: Iterable[str]) -> dict[str, str]:

@@ -11,8 +11,8 @@ from typing import Literal, Self
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from ml_pipelines.contracts import Contract, DataPin, Decision, JsonValue, Outcome, StepResult
-from ml_pipelines.ports.ledger_entry import RowCounts
+from ml_pipelines.contracts import Contract, DataPin, Decision, Finding, JsonValue, Outcome, StepResult
+from ml_pipelines.ports.ledger_entry import RowCounts, VersionRecord
 
 __all__ = [
     "Approval",
@@ -104,14 +104,20 @@ class QualityFacts(Facts):
         rows: number of rows checked.
         quarantined: number of rows for the quarantine.
         failed: names of the failed checks of severity `error`.
+        held: names of the failed checks of severity `hold`.
         warnings: names of the failed checks of severity `warn`.
+        findings: the failed checks with their remedies, the most severe first.
+        defaults: defaults that were derived from the declaration, by key.
     """
 
     verdict: Literal["passed", "stopped"]
     rows: int
     quarantined: int
     failed: tuple[str, ...]
+    held: tuple[str, ...] = ()
     warnings: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+    defaults: dict[str, str] = Field(default={})
 
 
 class PreprocessFacts(RowCounts, Facts):
@@ -138,7 +144,7 @@ class TrainFacts(Facts):
         key: cache key of the training.
         tracking_run_id: run on the tracking server.
         model_uri: logged model on the tracking server, such as `models:/m-1`.
-        tracking_url: address of the run for people; None if the tracking server has no pages.
+        tracking_url: address of the run's page; None if the tracking server has no pages.
     """
 
     candidate: str
@@ -156,7 +162,7 @@ class EvaluatedChampion(Contract):
     Attributes:
         version: version in the registry.
         sha256: digest of its model file; None if no pipeline registered the version.
-        candidate_index: position of the candidate with the same file; None if there is none.
+        candidate_index: position of the candidate with the same file; None without such a candidate.
         error: why the champion was not scored; None if it was.
     """
 
@@ -204,12 +210,14 @@ class RegisterFacts(Facts):
     Attributes:
         version: registered version.
         model_uri: logged model that the version was registered from.
-        url: address of the version for people; None if the registry has no pages.
+        url: address of the version's page; None if the registry has no pages.
+        registered: digests of the version's files, for the deployment and the ledger.
     """
 
     version: str
     model_uri: str
     url: str | None
+    registered: VersionRecord
 
 
 class DeployFacts(Facts):
@@ -228,7 +236,7 @@ class RecordFacts(Facts):
     """Facts of the step `record_decision`.
 
     Attributes:
-        outcome: final outcome of the run, after the approval.
+        outcome: outcome of the run, after the approval.
         reason: why, as a sentence.
         candidate: name of the best candidate; None if the run ended before the training.
         version: the new champion; None if nothing was deployed.

@@ -14,9 +14,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ml_pipelines._utils.canonical_json import sha256_hex
+from ml_pipelines._utils.distributions import find_distribution
 from ml_pipelines.errors import RequestError
 
-__all__ = ["Closure", "Source", "import_closure", "parse_source"]
+__all__ = ["Closure", "Source", "import_closure", "module_file", "parse_source"]
 
 _CORE = "ml_pipelines"
 # A module that `import_object("package.module:name")` loads belongs to the closure as if it were imported.
@@ -55,7 +56,8 @@ class Source:
 def import_closure(modules: Iterable[str]) -> Closure:
     """Return the import closure of modules within their own top-level packages and the core package.
 
-    It contains the imports inside functions and the packages above each module. It does not contain the imports below
+    A module of another package belongs to it if the package has no distribution, and so no version. It contains
+    the imports inside functions and the packages above each module. It does not contain the imports below
     `if TYPE_CHECKING`.
 
     Args:
@@ -69,18 +71,18 @@ def import_closure(modules: Iterable[str]) -> Closure:
     digests: dict[str, str] = {}
     external: set[str] = set()
     for name in queue:
-        if _module_file(name) is None:
+        if module_file(name) is None:
             raise _no_source(name)
     while queue:
         name = queue.pop()
-        if name in digests or (file := _module_file(name)) is None:
+        if name in digests or (file := module_file(name)) is None:
             continue
         package = name if _is_package(file) else name.rpartition(".")[0]
         source = parse_source(file, package, *_version_of(file))
         digests[name] = source.digest
         queue.append(name.rpartition(".")[0])
         for module, names in source.imports:
-            if _top_level(module) in internal:
+            if _top_level(module) in internal or _is_unversioned(_top_level(module)):
                 queue += [module, *_submodules(module, names)]
             elif _top_level(module) not in sys.stdlib_module_names:
                 external.add(_top_level(module))
@@ -91,9 +93,14 @@ def _top_level(name: str) -> str:
     return name.partition(".")[0]
 
 
+def _is_unversioned(top: str) -> bool:
+    """Return whether a package has sources but no distribution."""
+    return top not in sys.stdlib_module_names and find_distribution(top) is None and module_file(top) is not None
+
+
 def _submodules(module: str, names: Iterable[str]) -> list[str]:
     """Return the names that may be modules: only a package has modules below it."""
-    file = _module_file(module)
+    file = module_file(module)
     return [f"{module}.{name}" for name in names] if file is None or _is_package(file) else []
 
 
@@ -101,7 +108,7 @@ def _is_package(file: str) -> bool:
     return file.endswith("__init__.py")
 
 
-def _module_file(name: str) -> str | None:
+def module_file(name: str) -> str | None:
     """Return the path of a module's source; None for a name that is no module, such as an attribute."""
     top, *rest = name.split(".")
     for folder in _folders(top):

@@ -12,20 +12,12 @@ from pydantic import Field
 
 from ml_pipelines.contracts import Promote
 from ml_pipelines.errors import RequestError
-from ml_pipelines.spec.metrics import METRICS, Task
-from ml_pipelines.spec.sources import Source, SourceSection
-from ml_pipelines.spec.training import (
-    Candidate,
-    Checks,
-    Column,
-    ColumnType,
-    Features,
-    Gate,
-    PipelineSpec,
-    Section,
-    Slices,
-    Split,
-)
+from ml_pipelines.spec.checks import Checks, Column, ColumnType
+from ml_pipelines.spec.custom_metric import metric_function
+from ml_pipelines.spec.gate import Gate, Slices
+from ml_pipelines.spec.metric_table import METRICS, Task
+from ml_pipelines.spec.sources import Section, Source, SourceSection
+from ml_pipelines.spec.training import Candidate, Features, PipelineSpec, Split
 
 __all__ = [
     "CheckQualityParameters",
@@ -80,27 +72,48 @@ class Parameters(Section):
         return self
 
     @property
-    def estimators(self) -> tuple[str, ...]:
-        """Import paths of the estimators that the step fits or calls; their versions are part of the key."""
+    def code(self) -> tuple[str, ...]:
+        """Import paths of the code that the step calls; its sources and versions are part of the key."""
         return ()
 
 
 class IngestParameters(Parameters):
-    """The source of the rows, and the types of the declared columns."""
+    """The source of the rows, and the types of the declared columns.
 
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"source"})
+    `used_by` holds the columns that other keys of the declaration name, by the key. Ingest checks that they exist.
+    """
+
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"source", "used_by"})
 
     source: Source
     types: dict[str, ColumnType]
+    formats: dict[str, str] = Field(default={})
     key: str | None
     target: str
     ignore: tuple[str, ...]
+    used_by: dict[str, tuple[str, ...]] = Field(default={})
 
     @classmethod
     def of(cls, spec: PipelineSpec) -> Self:
         data = spec.data
         types = {name: column.type for name, column in data.columns.items()}
-        return cls(source=data.source, types=types, key=data.key, target=data.target, ignore=data.ignore)
+        outliers = spec.features.outliers
+        used_by = {
+            "split.column": (spec.split.column,) if spec.split.column is not None else (),
+            "split.group": (spec.split.group,) if spec.split.group is not None else (),
+            "gate.slices.columns": tuple(spec.gate.slices.columns),
+            # With a transform, they are columns of its result.
+            "features.outliers.columns": tuple(outliers.columns) if outliers and not spec.features.transform else (),
+        }
+        return cls(
+            source=data.source,
+            types=types,
+            formats=data.formats,
+            key=data.key,
+            target=data.target,
+            ignore=data.ignore,
+            used_by={field: names for field, names in used_by.items() if names},
+        )
 
     def for_run(self, options: RunOptions) -> Self:
         """Return the parameters with the data revision of a run.
@@ -109,6 +122,16 @@ class IngestParameters(Parameters):
             RequestError: the source has no revisions.
         """
         return self.model_copy(update={"source": revised(self.source, options.data_revision)})
+
+
+def _present(*paths: str | None) -> tuple[str, ...]:
+    """Return the import paths that are declared."""
+    return tuple(path for path in paths if path is not None)
+
+
+def _functions(checks: Checks) -> tuple[str, ...]:
+    """Return the import paths of the custom checks."""
+    return tuple(dict.fromkeys(check.function for check in checks.custom))
 
 
 def revised(source: SourceSection, revision: str | None) -> SourceSection:
@@ -150,6 +173,16 @@ class CompareWithChampionParameters(Parameters):
     gate: Gate
     force: bool = False
 
+    @property
+    def code(self) -> tuple[str, ...]:
+        estimators = dict.fromkeys(path for candidate in self.candidates for path in candidate.estimators)
+        return (
+            *estimators,
+            *_present(self.features.transform),
+            *_functions(self.checks),
+            *_present(metric_function(self.gate.metric)),
+        )
+
     @classmethod
     def of(cls, spec: PipelineSpec) -> Self:
         data = {name: getattr(spec.data, name) for name in ("key", "target", "positive", "ignore", "columns")}
@@ -164,28 +197,45 @@ class CompareWithChampionParameters(Parameters):
 
 
 class CheckQualityParameters(Parameters):
-    """The declared columns and checks."""
+    """The declared columns and checks, the split, and the defaults that were derived."""
 
     task: Task
     key: str | None
     target: str
+    positive: str | int | bool | None = None
     columns: dict[str, Column]
     checks: Checks
+    split: Split = Split()
+    derived: dict[str, str] = Field(default={})
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        return _functions(self.checks)
 
     @classmethod
     def of(cls, spec: PipelineSpec) -> Self:
         data = spec.data
-        return cls(task=spec.model.task, key=data.key, target=data.target, columns=data.columns, checks=spec.checks)
+        names = ("key", "target", "positive", "columns")
+        same = {name: getattr(spec, name) for name in ("checks", "split", "derived")}
+        return cls(task=spec.model.task, **{name: getattr(data, name) for name in names}, **same)
 
 
 class PreprocessParameters(Parameters):
-    """The target, which every row must have."""
+    """The target, which every row must have, and the transform, which is checked on all rows."""
 
     target: str
+    key: str | None = None
+    group: str | None = None
+    transform: str | None = None
 
     @classmethod
     def of(cls, spec: PipelineSpec) -> Self:
-        return cls(target=spec.data.target)
+        data, transform = spec.data, spec.features.transform
+        return cls(target=data.target, key=data.key, group=spec.split.group, transform=transform)
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        return _present(self.transform)
 
 
 class SplitParameters(Parameters):
@@ -202,13 +252,15 @@ class SplitParameters(Parameters):
 
 
 class TrainParameters(Parameters):
-    """A candidate, and its columns. `key` and `target` are not features."""
+    """A candidate, and its columns. `key`, `target` and `group` are not features."""
 
     task: Task
     key: str | None
+    group: str | None = None
     target: str
     positive: str | int | bool | None
     features: Features
+    formats: dict[str, str] = Field(default={})
     candidate: Candidate
     model: str
 
@@ -221,27 +273,31 @@ class TrainParameters(Parameters):
         return cls(
             task=spec.model.task,
             key=data.key,
+            group=spec.split.group,
             target=data.target,
             positive=data.positive,
             features=spec.features,
+            formats=data.formats,
             candidate=candidate or spec.effective_candidates[0],
             model=spec.model.name,
         )
 
     @property
-    def estimators(self) -> tuple[str, ...]:
-        return (self.candidate.estimator,)
+    def code(self) -> tuple[str, ...]:
+        return (*self.candidate.estimators, *_present(self.features.transform))
 
 
 class EvaluateParameters(Parameters):
     """The metrics, the slices, and the confidence of the intervals.
 
     `other_metrics` are the metrics that the gate names and this package does not declare. `model` finds the champion.
-    Limits of the gate are absent, because another limit needs no new evaluation.
+    Rows of the same `group` are resampled together. Limits of the gate are absent, because another limit needs no new
+    evaluation.
     """
 
     task: Task
     key: str | None
+    group: str | None = None
     target: str
     metric: str
     other_metrics: tuple[str, ...] = ()
@@ -250,6 +306,7 @@ class EvaluateParameters(Parameters):
     draws: int
     model: str
     candidates: tuple[str, ...] = ()
+    transform: str | None = None
 
     not_in_key: ClassVar[frozenset[str]] = frozenset({"model", "candidates"})
 
@@ -259,6 +316,7 @@ class EvaluateParameters(Parameters):
         return cls(
             task=spec.model.task,
             key=data.key,
+            group=spec.split.group,
             target=data.target,
             metric=gate.metric,
             other_metrics=tuple(sorted(name for name in gate.metrics if name not in METRICS)),
@@ -266,12 +324,16 @@ class EvaluateParameters(Parameters):
             confidence=gate.confidence,
             draws=gate.draws,
             model=spec.model.name,
-            candidates=tuple(sorted({candidate.estimator for candidate in spec.effective_candidates})),
+            candidates=tuple(
+                sorted({path for candidate in spec.effective_candidates for path in candidate.estimators})
+            ),
+            transform=spec.features.transform,
         )
 
     @property
-    def estimators(self) -> tuple[str, ...]:
-        return self.candidates
+    def code(self) -> tuple[str, ...]:
+        metrics = map(metric_function, (self.metric, *self.other_metrics))
+        return (*self.candidates, *dict.fromkeys(_present(self.transform, *metrics)))
 
 
 class DecideParameters(Parameters):

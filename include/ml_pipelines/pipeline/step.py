@@ -69,10 +69,12 @@ class StepOutput:
         outputs: by name, in the form of their kind: `table` a polars LazyFrame, `json` a dict, `model` a fitted
             scikit-learn estimator, `image` PNG bytes, `html` text.
         values: counts, metrics, names. Finite floats only.
+        rows: by names of tables, how many rows they have together. The runner compares it with the rows that it writes.
     """
 
     outputs: dict[str, Any] = field(default_factory=dict)
     values: dict[str, JsonValue] = field(default_factory=dict)
+    rows: dict[tuple[str, ...], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

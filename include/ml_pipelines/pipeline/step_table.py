@@ -1,12 +1,14 @@
-"""Look up steps: the built-in rows, and the rows that installed packages add.
+"""Look up the built-in steps, and the steps that installed packages add.
 
-An installed package adds a step to a task of the training by an entry point in the group `ml_pipelines.steps`::
+An installed package can add a step to a task of the training pipeline. Its entry point is in the group
+`ml_pipelines.steps`::
 
     [project.entry-points."ml_pipelines.steps"]
     explain = "my_package.steps:EXPLAIN"
 
-The entry loads a :class:`~ml_pipelines.pipeline.step.Step` of the same name whose `task` is the id of a task. The step
-runs after the built-in steps of that task. Steps of one task run in the order of their names.
+The entry point loads a :class:`~ml_pipelines.pipeline.step.Step` with the same name as the entry point. The step's
+field `task` is the id of a task. The step runs after the built-in steps of this task. Added steps of the same task run
+in the order of their names.
 """
 
 from __future__ import annotations
@@ -23,15 +25,15 @@ from ml_pipelines.spec.tasks import STEP_GROUP, TRAINING_TASKS
 
 __all__ = ["extension_steps", "find_step", "steps_of", "training_steps"]
 
-# Its steps run once per candidate; an added step runs once per run.
+# The steps of this task run once per candidate. An added step runs once per run, so it can't belong to this task.
 _MAPPED_TASK = "train_model"
 
 
 def find_step(name: str) -> Step:
-    """Return the row of a step of any pipeline.
+    """Return the step with a name, from any pipeline.
 
     Raises:
-        RequestError: no table has a step of this name.
+        RequestError: no step has this name.
         ExtensionError: an installed step is not valid.
     """
     if built_in := (TRAINING_STEPS | BATCH_STEPS).get(name):
@@ -44,7 +46,9 @@ def find_step(name: str) -> Step:
         f"there is no step {name!r}",
         expected=f"one of {', '.join(steps)}",
         got=name,
-        fix=f"did you mean {near[0]!r}?" if near else "name a step of the step table, or install its package",
+        fix=f"did you mean {near[0]!r}?"
+        if near
+        else "name one of these steps, or install the package that adds the step",
     )
 
 
@@ -59,15 +63,15 @@ def steps_of(task: str) -> tuple[str, ...]:
 
 
 def training_steps() -> dict[str, Step]:
-    """Return the rows of all training steps by name: the built-in steps, then those of installed packages."""
+    """Return all training steps by name: first the built-in steps, then the steps of installed packages."""
     return TRAINING_STEPS | extension_steps()
 
 
 def extension_steps() -> dict[str, Step]:
-    """Return the rows of the steps that installed packages add, by name.
+    """Return the steps that installed packages add, by name.
 
     Raises:
-        ExtensionError: an entry point does not load a valid row.
+        ExtensionError: an entry point does not load a valid step.
     """
     steps = load_entry_points(STEP_GROUP)
     for name, step in steps.items():
@@ -75,7 +79,7 @@ def extension_steps() -> dict[str, Step]:
             raise ExtensionError(
                 f"the step {name!r} of an installed package is not valid: {problem}",
                 where=f"entry-point group {STEP_GROUP}",
-                expected="an ml_pipelines.Step with the name of the entry point and the id of a task",
+                expected="an ml_pipelines.Step with the name of the entry point, and with the id of a task as `task`",
                 got=repr(step),
                 fix="correct the step, or uninstall the package",
             )
@@ -86,14 +90,14 @@ def _problem(name: str, step: object) -> str | None:
     if not isinstance(step, Step):
         return "it is no Step"
     if step.name != name or name in TRAINING_STEPS | BATCH_STEPS:
-        return "its name is not the entry point's, or is that of a built-in step"
+        return "its name differs from the name of the entry point, or a built-in step has the same name"
     if step.task not in TRAINING_TASKS or step.task == _MAPPED_TASK:
         return f"its task is not one of {', '.join(task for task in TRAINING_TASKS if task != _MAPPED_TASK)}"
     return _wiring_problem(step)
 
 
 def _wiring_problem(step: Step) -> str | None:
-    """Return why the inputs of a step can't be there when it runs; None if they can."""
+    """Return why an input of a step is not available when the step runs. Return None if all inputs are available."""
     earlier = [name for task in list(TRAINING_TASKS)[: _position(step.task) + 1] for name in TRAINING_TASKS[task]]
     for source in (*step.inputs.values(), *step.context.values()):
         producer, _, output = source.partition(".")

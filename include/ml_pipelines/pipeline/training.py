@@ -26,7 +26,7 @@ TRAINING_STEPS: dict[str, Step] = {
             resolve="ml_pipelines.steps.training.ingest_io:resolve",
             compute="ml_pipelines.steps.training.ingest:ingest",
             facts=facts.IngestFacts,
-            outputs={"table": "table"},
+            outputs={"table": "table", "columns": "json"},
         ),
         Step(
             name="compare_with_champion",
@@ -57,15 +57,15 @@ TRAINING_STEPS: dict[str, Step] = {
             parameters="ml_pipelines.pipeline.parameters:SplitParameters",
             compute="ml_pipelines.steps.training.split:split",
             facts=facts.SplitFacts,
-            inputs={"table": "preprocess.clean"},
-            outputs={"train": "table", "validation": "table", "test": "table"},
+            inputs={"table": "preprocess.clean", "columns": "ingest.columns"},
+            outputs={"train": "table", "validation": "table", "test": "table", "rule": "json"},
         ),
         Step(
             name="train",
             parameters="ml_pipelines.pipeline.parameters:TrainParameters",
             compute="ml_pipelines.steps.training.train:train",
             publish="ml_pipelines.steps.training.train:publish",
-            inputs={"table": "split.train"},
+            inputs={"table": "split.train", "split": "split.rule"},
             facts=facts.TrainFacts,
             reads=facts.FactsForTraining,
             outputs={"model": "model", "training": "json"},
@@ -81,6 +81,7 @@ TRAINING_STEPS: dict[str, Step] = {
             inputs={
                 "models": "train.model",
                 "trainings": "train.training",
+                "train": "split.train",
                 "validation": "split.validation",
                 "test": "split.test",
             },
@@ -94,6 +95,7 @@ TRAINING_STEPS: dict[str, Step] = {
             facts=facts.DecideFacts,
             inputs={
                 "evaluation": "evaluate.evaluation",
+                "report": "check_quality.report",
                 "models": "train.model",
                 "trainings": "train.training",
             },

@@ -1,4 +1,4 @@
-"""Wire the results of earlier steps into the request of the next step, as the step table says."""
+"""Wire the results of earlier steps into the request of the next step, by the step table."""
 
 from __future__ import annotations
 

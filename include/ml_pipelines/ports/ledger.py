@@ -14,8 +14,8 @@ __all__ = ["Ledger"]
 class Ledger(Protocol):
     """An append-only chain of entries for each model; see :mod:`ml_pipelines.promotion.hash_chain`.
 
-    Every call may raise ServiceUnavailable if the ledger does not answer, and LedgerError if it is damaged, is newer
-    than this version of the package, or refuses access.
+    Every call may raise ServiceUnavailable if the ledger does not answer. It may raise LedgerError if the ledger is
+    damaged, is newer than this version of the package, or refuses access.
     """
 
     def record(self, identity: Identity, decision: Decision, details: RunDetails) -> LedgerEntry:

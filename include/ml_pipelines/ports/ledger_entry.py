@@ -22,6 +22,7 @@ __all__ = [
     "RolledBackVersion",
     "RowCounts",
     "RunDetails",
+    "VersionRecord",
 ]
 
 
@@ -87,6 +88,24 @@ class ChampionSummary(Contract):
     error: str | None
 
 
+class VersionRecord(Contract):
+    """A version that a run registered, with the digests that verify its files before each use.
+
+    The registry has the same digests as tags. A program that can replace a file there can replace a tag too.
+
+    Attributes:
+        version: version in the registry.
+        sha256: digest of its model file.
+        training: its training record.
+        files: digest of each file that a client of the registry loads, by path.
+    """
+
+    version: str
+    sha256: Sha256
+    training: ArtifactRef
+    files: dict[str, Sha256]
+
+
 class RolledBackVersion(Contract):
     """The version that a rollback replaced.
 
@@ -108,7 +127,9 @@ class RunDetails(Contract):
         changed: components that differ from the champion's fingerprint; None if the champion has none.
         version: the champion after the run, if the run changed it.
         previous_version: version behind the alias `previous` after the run, if the run changed the champion.
+        replaced_by: version that had replaced `version` when the entry was written; None if it still was the champion.
         sha256: digest of the model file of `version`.
+        registered: version that the run registered.
         evaluation: evaluation of the promoted candidate.
         training: training record of the promoted candidate.
         withdrawn: version that a rollback replaced.
@@ -117,6 +138,7 @@ class RunDetails(Contract):
         quality: result of the quality checks.
         rows: number of rows by the result of the preprocessing.
         parts: number of rows of `train`, `validation` and `test`.
+        defaults: defaults that were derived from the declaration, by key.
         candidates: metrics of the candidates.
         champion: the champion at the time of the evaluation.
     """
@@ -126,7 +148,9 @@ class RunDetails(Contract):
     changed: tuple[str, ...] | None = None
     version: str | None = None
     previous_version: str | None = None
+    replaced_by: str | None = None
     sha256: str | None = None
+    registered: VersionRecord | None = None
     evaluation: ArtifactRef | None = None
     training: ArtifactRef | None = None
     withdrawn: RolledBackVersion | None = None
@@ -135,6 +159,7 @@ class RunDetails(Contract):
     quality: QualitySummary | None = None
     rows: RowCounts | None = None
     parts: dict[str, int] | None = None
+    defaults: dict[str, str] | None = None
     candidates: tuple[CandidateSummary, ...] | None = None
     champion: ChampionSummary | None = None
 

@@ -60,6 +60,14 @@ class Registry(Protocol):
         """Remove an alias. It is no error if the alias does not exist."""
         ...
 
+    def fetch_files(self, version: ModelVersion) -> dict[str, bytes]:
+        """Return every file that a client loads with the version, by its relative path.
+
+        Raises:
+            RegistryError: the version does not exist, or a client that loads it could run other code.
+        """
+        ...
+
     def fetch(self, version: ModelVersion) -> bytes:
         """Return the bytes of the model file that the registry serves.
 

@@ -13,6 +13,7 @@ from ml_pipelines.ports.registry import ModelVersion, Registry
 from ml_pipelines.ports.source import DataSource
 from ml_pipelines.ports.tracking import Tracking
 from ml_pipelines.spec.sources import SourceSection
+from ml_pipelines.store.signatures import ManifestKeys
 
 __all__ = ["CELLS_PER_GROUP", "Services", "TaskRecord"]
 
@@ -46,6 +47,11 @@ class Services(Protocol):
         ...
 
     @property
+    def manifest_keys(self) -> ManifestKeys | None:
+        """The keys that sign and verify the manifests of results; None without signatures."""
+        ...
+
+    @property
     def tracking(self) -> Tracking:
         """The tracking server."""
         ...
@@ -68,16 +74,15 @@ class Services(Protocol):
         """Start to prepare a smoke test, in parallel to the work of this process."""
         ...
 
-    def smoke_test(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
+    def smoke_test(self, version: ModelVersion, data: bytes, training: Mapping[str, Any]) -> list[Any]:
         """Return the predictions of a version for the smoke rows of its training.
 
-        The model is loaded from the registry, in a process of its own.
+        The model is loaded from the verified bytes of its file, in a process of its own.
 
         Raises:
-            ArtifactCorrupt: the bytes in the registry do not have the registered digest.
-            RegistryError: the version has no file, or no registered digest.
+            ArtifactCorrupt: the process received bytes without the registered digest.
             VerificationFailed: the model can't predict, or the process ended early.
-            ServiceUnavailable: the registry does not answer, or the process exceeds its time limit.
+            ServiceUnavailable: the process exceeds its time limit.
         """
         ...
 

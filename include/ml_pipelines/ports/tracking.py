@@ -25,6 +25,7 @@ class Training:
         model_bytes: its bytes, verified.
         requirements: pip requirements, exact.
         trusted_types: reviewed types that skops may load.
+        features: columns of the model in order, each with `name` and `dtype`.
         example: example rows of features, as records.
         predictions: predictions of the model for `example`.
     """
@@ -39,6 +40,7 @@ class Training:
     model_bytes: bytes
     requirements: list[str]
     trusted_types: list[str]
+    features: list[dict[str, Any]]
     example: list[dict[str, Any]]
     predictions: list[Any]
 

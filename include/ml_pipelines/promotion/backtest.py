@@ -11,9 +11,9 @@ from ml_pipelines.ports import Ledger
 from ml_pipelines.ports.ledger_entry import LedgerEntry
 from ml_pipelines.promotion.gate import apply_gate
 from ml_pipelines.promotion.history import ROLLED_BACK_RULE, hold_rolled_back, iter_entries
+from ml_pipelines.spec.gate import Gate
 from ml_pipelines.spec.loader import load_spec
-from ml_pipelines.spec.metrics import get_metric
-from ml_pipelines.spec.training import Gate
+from ml_pipelines.spec.metric_table import get_metric
 
 __all__ = ["ReplayedDecision", "backtest", "load_gate"]
 

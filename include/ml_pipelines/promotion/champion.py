@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ml_pipelines.contracts import Identity
-from ml_pipelines.errors import RegistryError
-from ml_pipelines.ports import ModelVersion, Registry
+from ml_pipelines.errors import PipelineError, RegistryError, TransientError
+from ml_pipelines.ports import ModelVersion, Registry, Services
+from ml_pipelines.promotion.deployment import training_record
 from ml_pipelines.spec.batch import ModelReference
 
-__all__ = ["champion_before_run", "scoring_version"]
+__all__ = ["champion_before_run", "champion_record", "scoring_version"]
 
 
 def champion_before_run(registry: Registry, model: str, identity: Identity) -> ModelVersion | None:
@@ -20,6 +23,20 @@ def champion_before_run(registry: Registry, model: str, identity: Identity) -> M
     if champion is None or not _is_of_run(champion, identity):
         return champion
     return registry.by_alias(model, "previous")
+
+
+def champion_record(services: Services, champion: ModelVersion | None) -> dict[str, Any]:
+    """Return the champion's training record; empty without one that can be read.
+
+    Raises:
+        ServiceUnavailable: the artifact store does not answer.
+    """
+    try:
+        return training_record(services, champion) if champion is not None else {}
+    except TransientError:
+        raise
+    except PipelineError:  # registered outside of the pipelines, or removed from the store
+        return {}
 
 
 def scoring_version(registry: Registry, model: ModelReference) -> ModelVersion:

@@ -1,14 +1,12 @@
-"""Deploy a registered version: verify that the registry has the trained file, then move the aliases.
+"""Deploy a registered version: verify that the registry serves the trained files, then move the aliases.
 
 The callers are the step `deploy` and the transitions by people and other DAGs. All of them hold the model lock.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,6 +14,8 @@ from pydantic import ValidationError
 from ml_pipelines.contracts import ArtifactRef
 from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, RegistryError, VerificationFailed
 from ml_pipelines.ports import ModelVersion, Registry, Services
+from ml_pipelines.ports.ledger_entry import VersionRecord
+from ml_pipelines.promotion.model_files import verified_model_bytes
 
 __all__ = [
     "TRAINING_TAG",
@@ -23,43 +23,12 @@ __all__ = [
     "move_aliases",
     "training_record",
     "training_record_ref",
-    "verified_model_bytes",
-    "verify_predictions",
+    "verify_version",
 ]
 
 TRAINING_TAG = "ml_pipelines.training"  # tag of a version: the reference of its training record, as JSON
 TOLERANCE = 1e-6  # relative; another CPU may round the last digits differently
 _TINY = 1e-8  # absolute; for predictions near zero
-
-
-def verified_model_bytes(registry: Registry, version: ModelVersion) -> bytes:
-    """Return the bytes of a version's model file, with the digest that was recorded at training.
-
-    Raises:
-        ArtifactCorrupt: the registry returns other bytes.
-        RegistryError: no pipeline registered the version, so there is no digest; or the file is gone.
-        ServiceUnavailable: the registry does not answer.
-    """
-    where = f"model {version.model}, version {version.version}"
-    if version.artifact is None:
-        raise RegistryError(
-            f"version {version.version} was not registered by a pipeline, so its model file can't be verified",
-            where=where,
-            expected="the tag ml_pipelines.artifact with the file's digest, as the register step writes it",
-            got="no such tag",
-            fix="train and register the model with a pipeline, or set the alias in the registry yourself",
-        )
-    data = registry.fetch(version)
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != version.artifact.sha256:
-        raise ArtifactCorrupt(
-            "the registry returns another file than was registered",
-            where=where,
-            expected=f"sha256 {version.artifact.sha256}",
-            got=f"sha256 {digest}",
-            fix="start the run again; if it fails again, check which other process writes to the registry's artifacts",
-        )
-    return data
 
 
 def training_record(services: Services, version: ModelVersion) -> dict[str, Any]:
@@ -91,41 +60,42 @@ def training_record_ref(version: ModelVersion) -> ArtifactRef:
         ) from exc
 
 
-def ensure_model_artifact(services: Services, version: ModelVersion) -> ArtifactRef:
+def ensure_model_artifact(services: Services, version: ModelVersion, record: VersionRecord) -> ArtifactRef:
     """Return a version's verified model file in this store; copy it from the registry if the store lacks it.
 
     Raises:
-        ArtifactCorrupt: the registry returns other bytes than were registered.
-        RegistryError: no pipeline registered the version, or its file is gone.
+        ArtifactCorrupt: the registry serves other files than were registered.
+        RegistryError: the version or its folder is gone.
         ServiceUnavailable: the registry does not answer.
     """
-    if version.artifact is None:
-        return services.save_artifact(
-            verified_model_bytes(services.registry, version), "model"
-        )  # raises: there is no digest
+    artifact = version.artifact
+    assert artifact is not None, "a recorded version has an artifact"
     try:
-        data = services.read(version.artifact)
+        data = services.read(artifact)
     except (ArtifactMissing, ArtifactCorrupt):
-        data = verified_model_bytes(services.registry, version)
+        data = verified_model_bytes(services.registry, version, record)
     # Writing it again renews its age, so that retention keeps it while it is in use.
-    return services.copy_artifact(version.artifact, data)
+    return services.copy_artifact(artifact, data)
 
 
-def verify_predictions(services: Services, version: ModelVersion, training: Mapping[str, Any]) -> None:
-    """Compare the smoke test of a version, in a process of its own, with the predictions at training.
+def verify_version(services: Services, version: ModelVersion, record: VersionRecord) -> None:
+    """Verify every file of a version, then compare its smoke test with the predictions at training.
 
     Args:
-        services: registry and smoke test.
+        services: registry, store and smoke test.
         version: version to verify.
-        training: its training record.
+        record: the digests of its registration.
 
     Raises:
-        ArtifactCorrupt: the registry returns other bytes than were registered.
-        RegistryError: the version's file is gone, or no pipeline registered the version.
+        ArtifactCorrupt: the registry serves other files than were registered.
+        ArtifactMissing: the training record is gone from the store.
+        RegistryError: the version or its folder is gone.
         VerificationFailed: the predictions differ from those at training.
         ServiceUnavailable: the registry does not answer, or the process took too long.
     """
-    expected, got = _flat(training["smoke"]["predictions"]), _flat(services.smoke_test(version, training))
+    training = json.loads(services.read(record.training))
+    data = verified_model_bytes(services.registry, version, record)
+    expected, got = _flat(training["smoke"]["predictions"]), _flat(services.smoke_test(version, data, training))
     if len(got) == len(expected) and all(
         math.isclose(now, then, rel_tol=TOLERANCE, abs_tol=_TINY) for now, then in zip(got, expected, strict=True)
     ):

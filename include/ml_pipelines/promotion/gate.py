@@ -7,18 +7,24 @@ a function in `RULES`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from statistics import NormalDist
 
-from ml_pipelines.contracts import Comparison, Decision, Interval, Outcome, Promote, RuleVerdict, SliceMetrics
-from ml_pipelines.spec.metrics import get_metric
-from ml_pipelines.spec.training import Gate
+from ml_pipelines.contracts import Decision, Outcome, Promote, RuleVerdict, SliceMetrics
+from ml_pipelines.promotion.comparison_rules import (
+    ROUNDING,
+    RuleResult,
+    compare_with_champion,
+    compare_with_dummy,
+    unmeasured,
+    worse_or_better,
+)
+from ml_pipelines.spec.gate import Gate
+from ml_pipelines.spec.metric_table import get_metric
 
-__all__ = ["RULES", "Rule", "RuleResult", "apply_gate", "metric_gain"]
+__all__ = ["FINDINGS_RULE", "RULES", "Rule", "RuleResult", "apply_gate", "metric_gain"]
 
-RuleResult = tuple[RuleVerdict, Outcome]  # a verdict, and the outcome if it failed
 Rule = Callable[[Decision, Gate], Iterator[RuleResult]]
 
-ROUNDING = 1e-12  # rounding error of a difference that equals its limit
+FINDINGS_RULE = "findings"
 _SEVERITY: tuple[Outcome, ...] = ("rejected", "held")  # the more severe first
 
 
@@ -41,11 +47,11 @@ def apply_gate(
     return evidence.model_copy(update={"outcome": outcome, "reason": reason, "rules": rules})
 
 
-def metric_gain(metric: str, ours: float | None, theirs: float | None) -> float | None:
-    """By how much ours is better; negative if it is worse, None if one of them is not known."""
-    if ours is None or theirs is None:
+def metric_gain(metric: str, value: float | None, reference: float | None) -> float | None:
+    """Return by how much a value is better than the reference; negative if worse, None if one is undefined."""
+    if value is None or reference is None:
         return None
-    return ours - theirs if get_metric(metric).greater_is_better else theirs - ours
+    return value - reference if get_metric(metric).greater_is_better else reference - value
 
 
 def _outcome(results: list[RuleResult], gate: Gate, promote: Promote) -> tuple[Outcome, str]:
@@ -76,7 +82,7 @@ def _thresholds(evidence: Decision, gate: Gate) -> Iterator[RuleResult]:
 
 def _limit(rule: str, metric: str, value: float | None, limit: float) -> RuleVerdict:
     if value is None:
-        return RuleVerdict(rule=rule, passed=False, limit=limit, detail=_unmeasured(metric))
+        return RuleVerdict(rule=rule, passed=False, limit=limit, detail=unmeasured(metric))
     detail = f"{metric} is {value:.6g} and must be {_limit_text(metric, limit)}"
     return RuleVerdict(rule=rule, passed=_reaches(metric, value, limit), value=value, limit=limit, detail=detail)
 
@@ -89,23 +95,12 @@ def _limit_text(metric: str, limit: float) -> str:
     return f"at {'least' if get_metric(metric).greater_is_better else 'most'} {limit:.6g}"
 
 
-def _unmeasured(metric: str) -> str:
-    return f"{metric} could not be measured on the test rows"
-
-
-def _dummy(evidence: Decision, gate: Gate) -> Iterator[RuleResult]:
-    """Compare with the dummy baseline: better by the limit of the gate, and by more than rounding."""
-    rule, limit, metric = "beats dummy", gate.lift_over_dummy, gate.metric
-    gain = metric_gain(metric, evidence.metrics.get(metric), evidence.dummy_metrics.get(metric))
-    if gain is None:
-        yield RuleVerdict(rule=rule, passed=False, limit=limit, detail=_unmeasured(metric)), "rejected"
-        return
-    detail = (
-        f"{metric} is {abs(gain):.6g} {_way(gain)} than that of the dummy baseline, "
-        f"and must be at least {limit:.6g} better"
-    )
-    passed = gain > ROUNDING and gain >= limit - ROUNDING
-    yield RuleVerdict(rule=rule, passed=passed, value=gain, limit=limit, detail=detail), "rejected"
+def _not_constant(evidence: Decision, gate: Gate) -> Iterator[RuleResult]:
+    """Reject a model with one answer: one prediction, or one label where the metric judges labels."""
+    judged = get_metric(gate.metric).needs in ("labels", "confusion")
+    if evidence.constant == "predictions" or (evidence.constant == "labels" and judged):
+        detail = f"the model has the same {evidence.constant} for all test rows"
+        yield RuleVerdict(rule="not constant", passed=False, value=1, limit=2, detail=detail), "rejected"
 
 
 def _guards(evidence: Decision, gate: Gate) -> Iterator[RuleResult]:
@@ -123,6 +118,19 @@ def _guards(evidence: Decision, gate: Gate) -> Iterator[RuleResult]:
             continue
         detail = f"{text.format(value)}, and may {'have' if name == 'model_bytes' else 'take'} {limit:,.12g}"
         yield RuleVerdict(rule=rule, passed=value <= limit, value=value, limit=limit, detail=detail), "rejected"
+
+
+# --- the data and the comparison
+
+
+def _findings(evidence: Decision, gate: Gate) -> Iterator[RuleResult]:
+    """Hold the model for a finding of severity `hold`, also a first model."""
+    holding = [finding for finding in evidence.findings if finding.severity == "hold"]
+    if holding:
+        more = f" (and {len(holding) - 1} more findings)" if len(holding) > 1 else ""
+        detail = f"{holding[0].detail}{more}"
+        verdict = RuleVerdict(rule=FINDINGS_RULE, passed=False, value=len(holding), limit=0, detail=detail)
+        yield verdict, "held"
 
 
 # --- groups of rows
@@ -159,7 +167,7 @@ def _slice_drops(evidence: Decision, gate: Gate) -> Iterator[RuleResult]:
         gain, worst = _worst(gains, greater_is_better=True)
         passed = gain >= -limit - ROUNDING
         detail = (
-            f"{metric} is {abs(gain):.6g} {_way(gain)} than that of the champion where {_named(worst)}, "
+            f"{metric} is {abs(gain):.6g} {worse_or_better(gain)} than that of the champion where {_named(worst)}, "
             f"and may be {limit:.6g} worse in any group"
         )
         yield RuleVerdict(rule=rule, passed=passed, value=-gain, limit=limit, detail=detail), "rejected"
@@ -178,72 +186,13 @@ def _named(group: SliceMetrics) -> str:
     return f"{group.column} is {group.value} ({group.rows} rows)"
 
 
-# --- against the champion
-
-
-def _champion(evidence: Decision, gate: Gate) -> Iterator[RuleResult]:
-    """Compare with the champion: reject a worse candidate, hold one that is not clearly better."""
-    if evidence.champion_version is None:
-        yield RuleVerdict(rule="first model", passed=True, detail="there is no champion to compare with"), "rejected"
-        return
-    champion, compared = f"champion version {evidence.champion_version}", evidence.comparison
-    if compared is None or compared.interval is None:
-        error = evidence.champion_error or _unmeasured(gate.metric)
-        detail = f"{champion} could not be compared: {error}"
-        passed = gate.broken_champion == "promote"
-        yield RuleVerdict(rule="compared with champion", passed=passed, detail=detail), "held"
-        return
-    if compared.metric != gate.metric:
-        detail = f"{champion} was compared by {compared.metric}, and this gate asks for {gate.metric}"
-        yield RuleVerdict(rule="compared with champion", passed=False, detail=detail), "held"
-        return
-    interval = _at_confidence(compared, compared.interval, gate.confidence)
-    shown = (
-        f"{gate.metric} is {abs(compared.difference):.4g} {_way(compared.difference)} than that of {champion} "
-        f"({_percent(interval.confidence)} interval {interval.low:+.4g} to {interval.high:+.4g})"
-    )
-    yield _not_worse(interval, gate, shown), "rejected"
-    limit = gate.improvement
-    condition = (
-        f"and the whole interval must be above {limit:+.4g}" if limit else "and the whole interval must be above 0"
-    )
-    verdict = RuleVerdict(
-        rule="beats champion",
-        passed=interval.low > limit,
-        value=interval.low,
-        limit=limit,
-        detail=f"{shown}, {condition}",
-    )
-    yield verdict, "held"
-
-
-def _not_worse(interval: Interval, gate: Gate, shown: str) -> RuleVerdict:
-    rule, margin = "not worse than champion", gate.non_inferiority
-    bound = min(0.0, gate.improvement)  # a candidate that may be promoted is not worse
-    if margin is None or interval.high < bound:
-        detail = f"{shown}, and some of the interval must reach {bound:.4g}"
-        return RuleVerdict(rule=rule, passed=interval.high >= bound, value=interval.high, limit=bound, detail=detail)
-    detail = f"{shown}, and none of the interval may be below {-margin:.4g}"
-    passed = interval.low >= -margin - ROUNDING
-    return RuleVerdict(rule=rule, passed=passed, value=interval.low, limit=-margin, detail=detail)
-
-
-def _at_confidence(compared: Comparison, interval: Interval, confidence: float) -> Interval:
-    """Return the interval for another confidence, as if the draws were normal; the draws are not stored."""
-    if interval.confidence == confidence:
-        return interval
-    wanted, drawn = (NormalDist().inv_cdf((1 + level) / 2) for level in (confidence, interval.confidence))
-    middle, scale = compared.difference, wanted / drawn
-    low, high = (middle + scale * (bound - middle) for bound in (interval.low, interval.high))
-    return Interval(low=low, high=high, confidence=confidence)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.6g} %"
-
-
-def _way(gain: float) -> str:
-    return "worse" if gain < 0 else "better"
-
-
-RULES: tuple[Rule, ...] = (_thresholds, _dummy, _guards, _slice_floors, _slice_drops, _champion)
+RULES: tuple[Rule, ...] = (
+    _thresholds,
+    _not_constant,
+    compare_with_dummy,
+    _guards,
+    _slice_floors,
+    _slice_drops,
+    _findings,
+    compare_with_champion,
+)

@@ -16,6 +16,8 @@ __all__ = [
     "champion_at",
     "find_external_change",
     "hold_rolled_back",
+    "is_in_progress",
+    "is_transition",
     "iter_entries",
     "latest_transition",
     "rolled_back_models",
@@ -54,14 +56,19 @@ def iter_entries(ledger: Ledger, model: str) -> Iterator[LedgerEntry]:
         before = page[-1].seq
 
 
+def is_transition(entry: LedgerEntry) -> bool:
+    """Return whether an entry changed the champion. A promotion that was replaced before its entry did not."""
+    return entry.decision.outcome in TRANSITIONS and entry.details.replaced_by is None
+
+
 def latest_transition(ledger: Ledger, model: str) -> LedgerEntry | None:
     """Return the newest entry that changed the champion; None without one."""
-    return next((entry for entry in iter_entries(ledger, model) if entry.decision.outcome in TRANSITIONS), None)
+    return next((entry for entry in iter_entries(ledger, model) if is_transition(entry)), None)
 
 
 def champion_at(ledger: Ledger, model: str, moment: datetime) -> LedgerEntry | None:
     """Return the entry of the champion at a moment; None if the ledger has no earlier transition."""
-    changes = (entry for entry in iter_entries(ledger, model) if entry.decision.outcome in TRANSITIONS)
+    changes = (entry for entry in iter_entries(ledger, model) if is_transition(entry))
     return next((entry for entry in changes if datetime.fromisoformat(entry.recorded_at) <= moment), None)
 
 
@@ -76,12 +83,13 @@ def find_external_change(registry: Registry, ledger: Ledger, model: str) -> Exte
     champion = registry.by_alias(model, "champion")
     if (champion.version if champion else None) == entry.details.version:
         return None
-    if champion is not None and _is_in_progress(ledger, champion.tags):
+    if champion is not None and is_in_progress(ledger, champion.tags):
         return None
     return ExternalChange(entry, champion)
 
 
-def _is_in_progress(ledger: Ledger, tags: Mapping[str, str]) -> bool:
+def is_in_progress(ledger: Ledger, tags: Mapping[str, str]) -> bool:
+    """Return whether the run that the tags of a version name has no ledger entry yet."""
     pipeline, run_id = tags.get("ml_pipelines.pipeline"), tags.get("ml_pipelines.run_id")
     return pipeline is not None and run_id is not None and ledger.entry(pipeline, run_id) is None
 
@@ -93,7 +101,7 @@ def rolled_back_models(ledger: Ledger, model: str) -> dict[str, JsonValue]:
     """
     last: dict[str, str | None] = {}
     for entry in iter_entries(ledger, model):
-        if entry.decision.outcome not in TRANSITIONS:
+        if not is_transition(entry):
             continue
         last.setdefault(str(entry.details.sha256), None)
         if withdrawn := entry.details.withdrawn:

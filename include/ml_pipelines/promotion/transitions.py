@@ -12,12 +12,14 @@ from ml_pipelines.contracts import Decision, Identity
 from ml_pipelines.errors import RegistryError
 from ml_pipelines.ports import ModelVersion, Registry, Services
 from ml_pipelines.ports.ledger_entry import LedgerEntry, RolledBackVersion, RunDetails
-from ml_pipelines.promotion.deployment import move_aliases, training_record, verify_predictions
+from ml_pipelines.promotion.deployment import move_aliases, verify_version
 from ml_pipelines.promotion.history import ExternalChange, find_external_change, latest_transition
+from ml_pipelines.promotion.model_files import recorded_version
 
 __all__ = [
     "promote",
     "record_external_change",
+    "replacement",
     "roll_back",
     "rollback_version",
     "version_by_alias",
@@ -41,15 +43,15 @@ def promote(services: Services, model: str, select: VersionSelector, *, reason: 
         The ledger entry of the promotion.
 
     Raises:
-        RegistryError: there is no such version, or no pipeline registered it.
-        ArtifactCorrupt: the registry returns other bytes than were registered.
+        RegistryError: there is no such version, or the ledger has no record of its files.
+        ArtifactCorrupt: the registry serves other files than were registered.
         VerificationFailed: the predictions differ from those at training.
         ServiceUnavailable: a server does not answer.
     """
     with services.ledger.lock(model):
         version = select(services.registry)
         latest = latest_transition(services.ledger, model)
-        if _other_champion(services, version) is None and latest and latest.details.version == version.version:
+        if _other_champion(services, version) is None and latest and _is_recorded(latest, version):
             return latest
         return _carry_out(
             services, version, Decision(outcome="promoted", model=model, reason=reason), RunDetails(), identity
@@ -110,6 +112,21 @@ def record_external_change(services: Services, model: str) -> ExternalChange | N
     return change
 
 
+def replacement(services: Services, model: str, version: str, identity: Identity) -> str | None:
+    """Return the version that replaced the champion of a run before the run wrote its entry; None if nothing did.
+
+    A deployment and its entry belong to two steps. Another run or a rollback may change the champion in between, and
+    record that first. The caller holds the model lock.
+    """
+    entry = services.ledger.entry(identity.pipeline, identity.run_id)
+    if entry is not None and entry.details.version == version:
+        return entry.details.replaced_by  # as an earlier try wrote it
+    champion, latest = services.registry.by_alias(model, "champion"), latest_transition(services.ledger, model)
+    if champion is None or latest is None or champion.version == version:
+        return None
+    return champion.version if champion.version == latest.details.version else None
+
+
 def rollback_version(services: Services, model: str, to: str) -> ModelVersion:
     """Return the target of a rollback: a version by its number, or the version behind the alias `previous`.
 
@@ -165,11 +182,23 @@ def _other_champion(services: Services, version: ModelVersion) -> ModelVersion |
 
 
 def _withdrawn_by_interrupted_try(services: Services, version: ModelVersion) -> ModelVersion | None:
-    """Return the champion that an earlier try replaced but did not record."""
+    """Return the champion that an earlier try replaced but did not record.
+
+    Another run may have recorded the replacement as an external change in the meantime.
+    """
     change = find_external_change(services.registry, services.ledger, version.model)
-    if change is None or change.champion is None or change.entry.details.version is None:
-        return None
-    return version_by_number(services.registry, version.model, change.entry.details.version)
+    latest = latest_transition(services.ledger, version.model)
+    number = None
+    if change is not None and change.champion is not None:
+        number = change.entry.details.version
+    elif latest is not None and latest.details.version == version.version and not _is_recorded(latest, version):
+        number = latest.details.previous_version
+    return version_by_number(services.registry, version.model, number) if number else None
+
+
+def _is_recorded(latest: LedgerEntry, version: ModelVersion) -> bool:
+    """Return whether the latest transition is the decision to deploy a version, and not an observation."""
+    return latest.details.version == version.version and latest.decision.outcome != "external_change"
 
 
 def _carry_out(
@@ -179,7 +208,7 @@ def _carry_out(
     details: RunDetails,
     identity: Identity,
 ) -> LedgerEntry:
-    verify_predictions(services, version, training_record(services, version))
+    verify_version(services, version, recorded_version(services.ledger, version))
     previous = move_aliases(services.registry, version, services.registry.by_alias(version.model, "champion"))
     changes = {
         "version": version.version,

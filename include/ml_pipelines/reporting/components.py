@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ml_pipelines.contracts import Finding
+from ml_pipelines.reporting.findings import SEVERITIES
 from ml_pipelines.reporting.svg import Figure
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "Details",
     "Facts",
     "Figures",
+    "Findings",
     "Header",
     "Link",
     "Section",
@@ -29,6 +32,7 @@ __all__ = [
     "verdict_badge",
 ]
 
+_OPEN_FINDINGS = 5
 _BREAKABLE_CELL = 28  # from this length on a cell may break anywhere
 
 
@@ -145,6 +149,34 @@ class Details:
     kind: ClassVar[str] = "details"
 
 
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Findings with their remedies, the most severe first. Many warnings are hidden until the reader opens them."""
+
+    findings: Sequence[Finding]
+    kind: ClassVar[str] = "findings"
+
+    @property
+    def shown(self) -> list[tuple[Badge, Finding]]:
+        """The findings that are always visible, each with the badge of its severity."""
+        return [_with_badge(finding) for finding in self.findings[: self._first]]
+
+    @property
+    def folded(self) -> list[tuple[Badge, Finding]]:
+        """The other findings."""
+        return [_with_badge(finding) for finding in self.findings[self._first :]]
+
+    @property
+    def _first(self) -> int:
+        severe = sum(finding.severity != "warn" for finding in self.findings)
+        return max(severe, _OPEN_FINDINGS)
+
+
+def _with_badge(finding: Finding) -> tuple[Badge, Finding]:
+    severity = SEVERITIES[finding.severity]
+    return Badge(severity.label, severity.tone), finding
+
+
 Block = Text | Facts | Table | Figure | Figures | Details
 
 
@@ -177,6 +209,7 @@ class Header:
     reason: str
     facts: Facts
     tiles: Sequence[Tile] = ()
+    findings: Findings | None = None
 
 
 def section(name: str, title: str, *blocks: Block | None) -> Section:

@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from ml_pipelines.contracts import Comparison, Decision, Interval
+from ml_pipelines.escaping import escape_markdown, visible
 from ml_pipelines.ports.ledger_entry import RunDetails
+from ml_pipelines.reporting.findings import findings_markdown, findings_table
 from ml_pipelines.reporting.formatting import format_count, format_digest
+from ml_pipelines.spec.custom_metric import short_name
 
 __all__ = ["decision_card", "decision_markdown"]
 
@@ -49,19 +51,25 @@ def decision_card(
         steps: label, whether the result was cached, and seconds, of each step.
         where_next: label and address or command of the next actions.
     """
-    parts: list[RenderableType] = [_pairs(_facts(decision, details))]
+    parts: list[RenderableType] = [findings_table(decision.findings)] if decision.findings else []
+    parts.append(_pairs(_facts(decision, details)))
     if evaluation:
         parts.append(_metrics(decision, evaluation))
+        parts.append(_selection(evaluation["selection"]))
     if decision.rules:
         parts.append(_rules(decision))
     if steps:
         parts.append(_durations(steps))
     if where_next:
         parts.append(_pairs(where_next))
-    content = [Text(decision.reason), *(item for part in parts for item in (Text(), part))]
+    content = [_text(decision.reason), *(item for part in parts for item in (Text(), part))]
     colour, verdict = _COLOURS[decision.outcome], decision.outcome.replace("_", " ").upper()
-    title = f"[bold]{escape(decision.model)}[/bold]: [bold {colour}]{verdict}[/]"
+    title = Text.assemble(_text(decision.model, "bold"), ": ", (verdict, f"bold {colour}"))
     return Panel(Group(*content), title=title, title_align="left", border_style=colour, padding=(1, 2))
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(visible(text), style=style)
 
 
 def _facts(decision: Decision, details: RunDetails) -> list[tuple[str, str]]:
@@ -69,6 +77,7 @@ def _facts(decision: Decision, details: RunDetails) -> list[tuple[str, str]]:
     facts = {
         "data": _data(details),
         "rows": _rows(details),
+        "defaults": "; ".join(f"{key}: {value}" for key, value in (details.defaults or {}).items()),
         "deployed": _deployed(details),
         "champion": f"version {champion}, unchanged" if champion and not details.version else None,
         "changed": f"{', '.join(details.changed)} since the champion" if details.changed else None,
@@ -99,6 +108,8 @@ def _deployed(details: RunDetails) -> str | None:
     if not details.version:
         return None
     previous = f", version {details.previous_version} is @previous" if details.previous_version else ""
+    if details.replaced_by:
+        return f"version {details.version} was deployed, then version {details.replaced_by} replaced it"
     return f"version {details.version} is @champion{previous}"
 
 
@@ -106,7 +117,7 @@ def _difference(comparison: Comparison) -> str:
     """Return the difference between candidate and champion, positive if the candidate is better."""
     interval = comparison.interval
     bounds = f"{_confidence(interval)}: {interval.low:+.3g} to {interval.high:+.3g}, " if interval else ""
-    difference = f"{comparison.difference:+.3g} {comparison.metric} to the champion"
+    difference = f"{comparison.difference:+.3g} {short_name(comparison.metric)} to the champion"
     return f"{difference} ({bounds}{format_count(comparison.rows)} rows)"
 
 
@@ -120,12 +131,13 @@ def _metrics(decision: Decision, evaluation: Mapping[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", no_wrap=True)
     for name, part in ((primary, "validation"), *((name, "test") for name in names)):
-        table.add_column(f"{part}\n{_ABBREVIATIONS.get(name, name)}", justify="right", no_wrap=True)
+        header = Text.assemble(part, "\n", _text(_ABBREVIATIONS.get(name, short_name(name))))
+        table.add_column(header, justify="right", no_wrap=True)
     for candidate in evaluation["candidates"]:
         is_best = candidate["candidate"] == evaluation["winner"]
         label, validation = f"{candidate['candidate']}{' *' if is_best else ''}", candidate["validation"].get(primary)
         style = "bold" if is_best else ""
-        table.add_row(label, _number(validation), *_numbers(candidate["test"], names), style=style)
+        table.add_row(_text(label), _number(validation), *_numbers(candidate["test"], names), style=style)
         if is_best:
             _add_interval(table, decision.intervals.get(primary))
     if decision.champion_metrics:
@@ -134,6 +146,21 @@ def _metrics(decision: Decision, evaluation: Mapping[str, Any]) -> Table:
     if decision.dummy_metrics:
         table.add_row(_DUMMY, "", *_numbers(decision.dummy_metrics, names), style="dim")
     return table
+
+
+def _selection(selection: Mapping[str, Any]) -> RenderableType:
+    """Return the scores of the candidates on the validation rows, and the reason of the choice."""
+    reason = _text(f"selected: {selection['reason']}", "dim")
+    if len(selection["scores"]) == 1:
+        return reason
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("selection")
+    for header in ("score", "std error", "gap to best", "gap error"):
+        table.add_column(header, justify="right")
+    for score in selection["scores"]:
+        name = f"{score['candidate']}{' *' if score['candidate'] == selection['winner'] else ''}"
+        table.add_row(_text(name), *_numbers(score, ("score", "standard_error", "gap", "gap_error")))
+    return Group(table, reason)
 
 
 def _metric_names(decision: Decision, evaluation: Mapping[str, Any]) -> list[str]:
@@ -160,10 +187,10 @@ def _rules(decision: Decision) -> RenderableType:
     table.add_column("verdict")
     for rule in decision.rules:
         verdict = "[green]pass[/]" if rule.passed else failed_text
-        table.add_row(Text(rule.rule), _number(rule.value), _number(rule.limit), verdict)
+        table.add_row(_text(rule.rule), _number(rule.value), _number(rule.limit), verdict)
     failed = [rule for rule in decision.rules if not rule.passed]
     # The reason at the top of the card describes the first one.
-    explanations = [Text(f"{rule.rule}: {rule.detail}", style="dim") for rule in failed[1:]]
+    explanations = [_text(f"{rule.rule}: {rule.detail}", "dim") for rule in failed[1:]]
     return Group(table, Text(), *explanations) if explanations else table
 
 
@@ -171,7 +198,7 @@ def _durations(steps: Sequence[tuple[str, bool, float]]) -> Text:
     cached = sum(is_cached for _, is_cached, _ in steps)
     longest = sorted(steps, key=lambda step: -step[2])[:_MAX_SLOW_STEPS]
     slowest = ", ".join(f"{label} {seconds:.1f} s" for label, _, seconds in longest)
-    return Text(f"{len(steps)} steps, {cached} reused from the store; slowest: {slowest}", style="dim")
+    return _text(f"{len(steps)} steps, {cached} reused from the store; slowest: {slowest}", "dim")
 
 
 def _pairs(pairs: Sequence[tuple[str, str]]) -> Table:
@@ -179,7 +206,7 @@ def _pairs(pairs: Sequence[tuple[str, str]]) -> Table:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for label, text in pairs:
-        table.add_row(label, Text(text))
+        table.add_row(_text(label), _text(text))
     return table
 
 
@@ -196,7 +223,7 @@ def _number(value: float | None) -> str:
 
 
 def decision_markdown(decision: Decision) -> str:
-    """Return a decision as Markdown: the reason, the metrics of the models, and the verdict of each rule."""
+    """Return a decision as Markdown: the reason, the findings, the metrics, and the verdict of each rule."""
     headers = ["", decision.candidate or "candidate"]
     columns: list[tuple[Mapping[str, float | None], Mapping[str, Interval]]] = [(decision.metrics, decision.intervals)]
     if decision.champion_metrics:
@@ -205,18 +232,35 @@ def decision_markdown(decision: Decision) -> str:
     headers.append(_DUMMY)
     columns.append((decision.dummy_metrics, {}))
     rows = [
-        [f"**{name}**" if name == decision.metric else name, *(_with_interval(name, *column) for column in columns)]
+        [_name(name, decision.metric), *(_with_interval(name, *column) for column in columns)]
         for name in decision.metrics
     ]
-    rules = [
-        [rule.rule, _number(rule.value), _number(rule.limit), "pass" if rule.passed else f"**fail**: {rule.detail}"]
+    difference = f"Difference: {_difference(decision.comparison)}" if decision.comparison else ""
+    parts = [
+        escape_markdown(decision.reason),
+        findings_markdown(decision.findings),
+        escape_markdown(difference),
+        _markdown_table([escape_markdown(header) for header in headers], rows),
+        _rules_markdown(decision),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _name(name: str, metric: str | None) -> str:
+    return f"**{escape_markdown(name)}**" if name == metric else escape_markdown(name)
+
+
+def _rules_markdown(decision: Decision) -> str:
+    rows = [
+        [
+            escape_markdown(rule.rule),
+            _number(rule.value),
+            _number(rule.limit),
+            "pass" if rule.passed else f"**fail**: {escape_markdown(rule.detail)}",
+        ]
         for rule in decision.rules
     ]
-    rule_headers = ["rule", "value", "limit", "verdict"]
-    parts = [decision.reason, _markdown_table(headers, rows), _markdown_table(rule_headers, rules)]
-    if decision.comparison:
-        parts.insert(1, f"Difference: {_difference(decision.comparison)}")
-    return "\n\n".join(parts)
+    return _markdown_table(["rule", "value", "limit", "verdict"], rows)
 
 
 def _with_interval(name: str, metrics: Mapping[str, float | None], intervals: Mapping[str, Interval]) -> str:
@@ -226,4 +270,4 @@ def _with_interval(name: str, metrics: Mapping[str, float | None], intervals: Ma
 
 def _markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [headers, ["---"] * len(headers), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -63,26 +63,43 @@ def candidates_section(data: ReportData) -> Section | None:
     metric, candidates = data.evaluation["metric"], data.evaluation["candidates"]
     trainings = {training["candidate"]: training for training in data.trainings}
     shown = candidates[:_MAX_CANDIDATES]
-    name = metric_name(metric)
+    name, selection = metric_name(metric), data.evaluation["selection"]
+    scores = {score["candidate"]: score for score in selection["scores"]}
     table = Table(
-        head=("Candidate", f"{name}, validation", f"{name}, test", "Estimator", "Parameters"),
-        rows=[_candidate_row(entry, metric, trainings.get(entry["candidate"], {})) for entry in shown],
-        numeric=(1, 2),
+        head=(
+            "Candidate",
+            f"{name}, validation",
+            "Standard error",
+            "Worse than the best",
+            "Standard error",
+            f"{name}, test",
+            "Estimator",
+            "Parameters",
+        ),
+        rows=[
+            _candidate_row(entry, metric, trainings.get(entry["candidate"], {}), scores.get(entry["candidate"], {}))
+            for entry in shown
+        ],
+        numeric=(1, 2, 3, 4, 5),
         highlighted=next((position for position, entry in enumerate(candidates) if entry is data.winner), -1),
     )
     explanation = note(
-        "The candidate with the best validation metric is selected, and evaluated on the test set. "
+        f"{selection['reason']}. The simplest candidate within one standard error of the best on the validation rows "
+        "is selected. Candidates are in the order of the declaration, the simplest first. "
         f"{metric_direction(metric).capitalize()}."
     )
     return section("candidates", "Candidates", table, explanation, remaining(len(shown), len(candidates), "candidates"))
 
 
-def _candidate_row(entry: Mapping[str, Any], metric: str, training: Mapping[str, Any]) -> list[Cell]:
+def _candidate_row(
+    entry: Mapping[str, Any], metric: str, training: Mapping[str, Any], score: Mapping[str, Any]
+) -> list[Cell]:
     parameters = ", ".join(f"{name}={value}" for name, value in (training.get("params") or {}).items())
     warnings = [clip(warning, 300) for warning in (training.get("warnings") or [])[:_MAX_WARNINGS]]
     return [
         Annotated(clip(entry["candidate"]), warnings, "caution"),
         format_number(entry["validation"].get(metric)),
+        *(format_number(score.get(name)) for name in ("standard_error", "gap", "gap_error")),
         format_number(entry["test"].get(metric)),
         clip(training.get("estimator", NO_VALUE)),
         clip(parameters or NO_VALUE, 200),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ml_pipelines.contracts import Interval
-from ml_pipelines.spec.metrics import find_metric
+from ml_pipelines.spec.metric_table import find_metric
 
 __all__ = [
     "NO_VALUE",
@@ -85,7 +85,7 @@ def format_percent(share: float | None, digits: int = 1) -> str:
 
 
 def format_interval(interval: Interval | None) -> str:
-    """Return the bounds of an interval; empty if there is none."""
+    """Return the bounds of an interval, or an empty text without one."""
     return f"{format_number(interval.low)} to {format_number(interval.high)}" if interval else ""
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from ml_pipelines.reporting.components import Header, Section
+from ml_pipelines.contracts import Finding
+from ml_pipelines.escaping import visible
+from ml_pipelines.reporting.components import Findings, Header, Section
 from ml_pipelines.reporting.formatting import clip
 from ml_pipelines.reporting.svg import Figure
 
@@ -21,12 +22,12 @@ __all__ = [
     "content_security_policy",
     "render_figure",
     "render_figure_file",
+    "render_findings",
     "render_page",
-    "replace_invalid_characters",
+    "show_invisible_characters",
     "stylesheet",
 ]
 
-_INVALID_IN_HTML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _FILE_SCALE = 2
 
 
@@ -55,19 +56,36 @@ def render_figure(figure: Figure) -> Markup:
     return _figure_macros().figure(figure)  # type: ignore[no-any-return]
 
 
+def render_findings(findings: Sequence[Finding]) -> Markup:
+    """Return findings as a part of a page: the most severe first, many warnings folded; empty without findings."""
+    return _component_macros().findings(Findings(findings)) if findings else Markup("")
+
+
 def render_figure_file(figure: Figure) -> bytes:
     """Return a figure as an SVG file with its own size and style sheet."""
     size = (f"{_FILE_SCALE * figure.frame.width:g}", f"{_FILE_SCALE * figure.frame.height:g}")
     return str(_figure_macros().drawing(figure, size, stylesheet())).strip().encode()
 
 
-def replace_invalid_characters(value: Any) -> Any:
-    """Replace characters that HTML and UTF-8 do not allow; None becomes an empty text."""
+def show_invisible_characters(value: Any) -> Any:
+    """Write control and format characters of a text as escapes; None becomes an empty text."""
     if value is None:
         return ""
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return _INVALID_IN_HTML.sub("\N{REPLACEMENT CHARACTER}", value)
-    return value
+    return visible(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _mark_code(text: str) -> Markup:
+    """Return a text with the parts between backticks as code; escaped."""
+    parts = [escape(visible(part)) for part in text.split("`")]
+    if len(parts) % 2 == 0:
+        return Markup("`").join(parts)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if odd % 2 else part for odd, part in enumerate(parts)
+    )
+
+
+def _component_macros() -> Any:
+    return _environment().get_template("components.html.j2").module
 
 
 def _figure_macros() -> Any:
@@ -80,10 +98,10 @@ def _environment() -> Environment:
         loader=PackageLoader("ml_pipelines.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=replace_invalid_characters,
+        finalize=show_invisible_characters,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["clip"] = clip
+    environment.filters.update(clip=clip, code=_mark_code)
     environment.globals.update(content_security_policy=content_security_policy(), stylesheet=stylesheet())
     return environment

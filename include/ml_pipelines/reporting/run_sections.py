@@ -10,6 +10,7 @@ from ml_pipelines.data.feature_profile import CategoryProfile, FeatureProfile, p
 from ml_pipelines.pipeline.facts import TrainFacts
 from ml_pipelines.ports import TaskRecord
 from ml_pipelines.reporting.components import (
+    Annotated,
     Badge,
     Cell,
     Code,
@@ -135,7 +136,9 @@ def _check_row(check: CheckResult) -> list[Cell]:
         check.check.replace("_", " "),
         clip(check.column or NO_VALUE),
         verdict_badge(check.passed, warning=check.severity != "error"),
-        clip(check.detail, 600),
+        Annotated(clip(check.detail, 600), [clip(check.remedy, 600)], "range")
+        if check.remedy
+        else clip(check.detail, 600),
     ]
 
 

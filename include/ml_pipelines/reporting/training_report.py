@@ -6,7 +6,7 @@ The decision comes first, then the results that it is based on, in the order of 
 from __future__ import annotations
 
 from ml_pipelines.contracts import Decision, Interval
-from ml_pipelines.reporting.components import Cell, Facts, Header, Link, Tile
+from ml_pipelines.reporting.components import Cell, Facts, Findings, Header, Link, Tile
 from ml_pipelines.reporting.evaluation_sections import (
     candidates_section,
     metrics_section,
@@ -63,6 +63,7 @@ def render_training_report(data: ReportData) -> str:
         reason=clip(decision.reason, 1000),
         facts=Facts(_facts(data)),
         tiles=_tiles(decision),
+        findings=Findings(decision.findings) if decision.findings else None,
     )
     sections = [section for build in _SECTIONS if (section := build(data)) is not None]
     footer = (

@@ -3,15 +3,44 @@
 from __future__ import annotations
 
 import fnmatch
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ml_pipelines._utils.error_kinds import kind_of_error
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, StepRequest
+from ml_pipelines.errors import PipelineError
 from ml_pipelines.pipeline.step import Step, StepOutput
 from ml_pipelines.store.artifact_store import ArtifactStore
+from ml_pipelines.store.filesystems.base import unavailable
 
-__all__ = ["bound_streaming", "encode_artifact", "input_rows", "output_kinds", "read_input", "save_tables"]
+if TYPE_CHECKING:
+    from ml_pipelines.data.source_table import SourceTable
+
+__all__ = [
+    "bound_streaming",
+    "check_rows",
+    "disk_errors",
+    "encode_artifact",
+    "input_rows",
+    "output_kinds",
+    "read_input",
+    "save_tables",
+]
+
+
+@contextmanager
+def disk_errors(directory: str) -> Iterator[None]:
+    """Convert errors of the disk with the temporary files of a step, of any library."""
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as exc:  # polars has its own exceptions for errors of the operating system
+        if type(exc).__module__.partition(".")[0] in ("builtins", "polars", "pyarrow") and kind_of_error(exc):
+            raise unavailable(exc, f"a temporary file in {directory}") from exc
+        raise
 
 
 def output_kinds(step: Step, output: StepOutput) -> dict[str, ArtifactKind]:
@@ -28,9 +57,7 @@ def read_input(value: ArtifactRef | tuple[ArtifactRef, ...], store: ArtifactStor
     if isinstance(value, tuple):
         return [read_input(ref, store, directory) for ref in value]
     if value.kind == "table":
-        import polars
-
-        return polars.scan_parquet(store.local_path(value, directory))
+        return _scan_table(value, store.local_path(value, directory))
     if value.kind == "json":
         from ml_pipelines._utils.canonical_json import load_json
 
@@ -41,6 +68,30 @@ def read_input(value: ArtifactRef | tuple[ArtifactRef, ...], store: ArtifactStor
         # Deferred: the evaluation holds one model at a time, and continues if one can't be loaded.
         return lambda: load_model(store.read(value))
     return store.read(value)
+
+
+def _scan_table(ref: ArtifactRef, path: str) -> Any:
+    import polars
+
+    from ml_pipelines.data.column_expressions import check_row_count
+    from ml_pipelines.data.streaming import count_rows
+
+    table = polars.scan_parquet(path, glob=False)
+    if ref.rows is not None:
+        check_row_count(count_rows(table), ref.rows, where=ref.uri)
+    return table
+
+
+def check_rows(output: StepOutput, refs: Mapping[str, ArtifactRef]) -> None:
+    """Check that the written tables have the rows that the step computed.
+
+    Raises:
+        DataError: rows were lost or added.
+    """
+    from ml_pipelines.data.column_expressions import check_row_count
+
+    for names, expected in output.rows.items():
+        check_row_count(sum(refs[name].rows or 0 for name in names), expected, where=", ".join(names))
 
 
 def encode_artifact(kind: ArtifactKind, value: Any) -> bytes:
@@ -70,7 +121,7 @@ def save_tables(
     store: ArtifactStore,
     directory: str,
     *,
-    source_path: str | None,
+    source: SourceTable | None,
     max_rows: int | None,
     cells_per_group: int,
 ) -> dict[str, ArtifactRef]:
@@ -80,29 +131,23 @@ def save_tables(
         tables: LazyFrames by name.
         store: the artifact store.
         directory: local directory for the files before they are stored.
-        source_path: file that the tables are read from, for error messages; None if they are read from artifacts.
+        source: file that the tables are read from; None if they are read from artifacts.
         max_rows: upper bound of the number of rows, for progress messages.
         cells_per_group: size of a row group, in cells.
 
     Raises:
-        SourceUnreadable: the file at `source_path` can't be parsed.
+        SourceUnreadable: the source can't be read.
     """
     if not tables:
         return {}
-    from polars.exceptions import PolarsError
-
     from ml_pipelines._utils.progress import progress_logger
-    from ml_pipelines.data.csv_checks import source_error
+    from ml_pipelines.data.source_table import source_errors
     from ml_pipelines.data.table_writer import write_tables
 
     paths = {name: str(Path(directory, f"{name}.parquet")) for name in tables}
     log = progress_logger(f"writing {', '.join(tables)}", "rows", max_rows)
-    try:
+    with source_errors(source) if source else nullcontext():
         rows = write_tables(tables, paths, cells_per_group=cells_per_group, log=log)
-    except PolarsError as exc:
-        if source_path is None:
-            raise
-        raise source_error(exc, source_path) from exc
     return {name: store.put_file(path, kind="table", rows=rows[name]) for name, path in paths.items()}
 
 

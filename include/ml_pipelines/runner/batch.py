@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from ml_pipelines.contracts import Identity, StepRequest, StepResult
 from ml_pipelines.errors import PipelineError
+from ml_pipelines.escaping import visible
 from ml_pipelines.pipeline.batch_parameters import (
     CollectScoresParameters,
     IngestBatchParameters,
@@ -53,6 +54,7 @@ def run_scoring(
     Raises:
         PipelineError: from the step that failed; from `collect_scores` if too few rows have a score.
     """
+    spec.enable_code()
     options = options or RunOptions()
 
     def run(step: str, parameters: Parameters, index: int = -1, **results: Any) -> StepResult:
@@ -69,7 +71,7 @@ def run_scoring(
     batch = run("ingest_batch", IngestBatchParameters.of(spec))
     plan = run("plan_shards", PlanShardsParameters.of(spec), ingest_batch=batch)
     for warning in cast("list[str]", plan.values["warnings"]):
-        log.warning("%s", warning)
+        log.warning("%s", visible(warning))
     scored = []
     for index in range(len(plan.outputs)):
         parameters = ScoreShardParameters.of(spec).for_shard(index, batch, plan)
@@ -84,6 +86,7 @@ def run_drift(
     spec: DriftSpec, services: Services, *, store: str, run_id: str, options: RunOptions | None = None
 ) -> StepResult:
     """Measure the drift of the last batch; arguments and errors as of :func:`run_scoring`."""
+    spec.enable_code()
     options = options or RunOptions()
     request = StepRequest(
         step="measure_drift",

@@ -1,4 +1,4 @@
-"""Summarize a run from the store and the ledger, for people."""
+"""Summarize a run from the store and the ledger, for display."""
 
 from __future__ import annotations
 

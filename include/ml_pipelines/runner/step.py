@@ -26,6 +26,8 @@ from ml_pipelines.pipeline.step_table import find_step
 from ml_pipelines.ports import Services
 from ml_pipelines.runner.artifact_io import (
     bound_streaming,
+    check_rows,
+    disk_errors,
     encode_artifact,
     input_rows,
     output_kinds,
@@ -34,7 +36,7 @@ from ml_pipelines.runner.artifact_io import (
 )
 from ml_pipelines.store.artifact_store import ArtifactStore
 
-__all__ = ["run_step"]
+__all__ = ["run_step", "validate_parameters"]
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +85,7 @@ def run_step(request: StepRequest, services: Services) -> StepResult:
 def _resolve(request: StepRequest, services: Services) -> _Job:
     """Validate a request, call the step's `resolve` and derive the key."""
     step = find_step(request.step)
-    parameters = _parameters(step, request)
+    parameters = validate_parameters(step, request)
     _check_inputs(step, request)
     resolution = Resolution()
     if step.resolve is not None:
@@ -95,7 +97,7 @@ def _resolve(request: StepRequest, services: Services) -> _Job:
         inputs=request.inputs,
         key_facts=resolution.key_facts,
         seed=request.seed,
-        estimators=parameters.estimators,
+        code=parameters.code,
     )
     return _Job(
         step=step,
@@ -104,12 +106,17 @@ def _resolve(request: StepRequest, services: Services) -> _Job:
         resolution=resolution,
         key=key,
         components=components,
-        store=ArtifactStore(request.store),
+        store=ArtifactStore(request.store, keys=services.manifest_keys),
         services=services,
     )
 
 
-def _parameters(step: Step, request: StepRequest) -> Parameters:
+def validate_parameters(step: Step, request: StepRequest) -> Parameters:
+    """Return the parameters of a request.
+
+    Raises:
+        RequestError: the step does not take these parameters.
+    """
     kind = import_object(step.parameters)
     try:
         return cast("Parameters", kind.model_validate(request.parameters))
@@ -204,6 +211,7 @@ def _compute(job: _Job) -> tuple[dict[str, ArtifactRef], _Values]:
     assert job.step.compute is not None
     with ExitStack() as stack:
         directory = stack.enter_context(job.store.scratch())
+        stack.enter_context(disk_errors(directory))
         arguments = {name: read_input(value, job.store, directory) for name, value in job.request.inputs.items()}
         if job.resolution.prepare is not None:
             arguments |= job.resolution.prepare(directory)
@@ -211,7 +219,7 @@ def _compute(job: _Job) -> tuple[dict[str, ArtifactRef], _Values]:
             stack.enter_context(bound_streaming(arguments, job.services.cells_per_group))
         compute = import_object(job.step.compute)
         output: StepOutput = compute(parameters=job.parameters, seed=job.request.seed, **arguments)
-        return _store_outputs(job, output, directory, arguments.get("raw_path")), output.values
+        return _store_outputs(job, output, directory, arguments.get("source")), output.values
 
 
 def _reads_tables(job: _Job) -> bool:
@@ -222,7 +230,7 @@ def _reads_tables(job: _Job) -> bool:
     return "table" in kinds or job.resolution.prepare is not None
 
 
-def _store_outputs(job: _Job, output: StepOutput, directory: str, source_path: str | None) -> dict[str, ArtifactRef]:
+def _store_outputs(job: _Job, output: StepOutput, directory: str, source: Any) -> dict[str, ArtifactRef]:
     kinds = output_kinds(job.step, output)
     refs = {
         name: job.store.put_bytes(encode_artifact(kind, output.outputs[name]), kind=kind)
@@ -238,10 +246,12 @@ def _store_outputs(job: _Job, output: StepOutput, directory: str, source_path: s
             group,
             job.store,
             directory,
-            source_path=source_path,
+            source=source,
             max_rows=input_rows(job.request),
             cells_per_group=job.services.cells_per_group,
         )
+    if output.rows:
+        check_rows(output, refs)
     return {name: refs[name] for name in kinds}
 
 

@@ -14,6 +14,7 @@ from ml_pipelines.pipeline.facts import Approval, DecideFacts, QualityFacts
 from ml_pipelines.pipeline.parameters import Parameters, RunOptions, TrainParameters
 from ml_pipelines.pipeline.step_table import find_step, training_steps
 from ml_pipelines.pipeline.training import TRAINING_STEPS
+from ml_pipelines.pipeline.user_code import source_digests
 from ml_pipelines.ports import Services
 from ml_pipelines.runner.step import run_step
 from ml_pipelines.runner.task import build_request, run_task
@@ -111,6 +112,7 @@ def orchestrate(
         RequestError: `options` select a candidate that is not declared.
         PipelineError: from `run`.
     """
+    spec.enable_code()
     options = options or RunOptions()
     candidates = selected_candidates(spec, options.candidates)
     results: RunResults = dict.fromkeys(training_steps())
@@ -158,13 +160,16 @@ def validate_candidates(spec: PipelineSpec, store: str) -> None:
         ModelError: at least one candidate can't be built; the message lists all mistakes.
         MissingExtra: scikit-learn is not installed.
     """
+    spec.enable_code()
     step, candidates = TRAINING_STEPS["train"], spec.effective_candidates
+    paths = [path for candidate in candidates for path in candidate.estimators]
     components = {
         "task": spec.model.task,
         "seed": spec.seed,
         "candidates": [candidate.model_dump(mode="json") for candidate in candidates],
-        "environment": package_versions(step, [candidate.estimator for candidate in candidates]),
+        "environment": package_versions(step, paths),
         "code": code_digests(step),
+        "user_code": source_digests(paths),
     }
     key = json_digest(components)
     artifacts = ArtifactStore(store)
@@ -174,7 +179,7 @@ def validate_candidates(spec: PipelineSpec, store: str) -> None:
 
 
 def request_label(request: StepRequest) -> str:
-    """Return the label of a request for people: its step, with the candidate that it trains."""
+    """Return the label of a request for display: its step, with the candidate that it trains."""
     candidate = request.parameters.get("candidate")
     return f"{request.step}[{candidate['name']}]" if isinstance(candidate, dict) else request.step
 

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+from ml_pipelines._utils.addresses import redact_address
 from ml_pipelines._utils.entry_points import find_entry_points, load_entry_point
 from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Identity
 from ml_pipelines.errors import ArtifactCorrupt, RequestError
-from ml_pipelines.promotion.deployment import verified_model_bytes
 from ml_pipelines.services.settings import Settings
 from ml_pipelines.spec.sources import SourceSection
 from ml_pipelines.store.artifact_store import ArtifactStore
@@ -50,12 +50,13 @@ class ConnectedServices:
         self.settings = settings
         self.forks = forks
         self._smoke_test: Popen[bytes] | None = None
-        self.store = ArtifactStore(settings.store)
+        self.manifest_keys = settings.manifest_keys
+        self.store = ArtifactStore(settings.store, keys=self.manifest_keys)
 
     @property
     def server_id(self) -> str:
         """A digest of the kind and the address of the tracking server. Credentials do not change it."""
-        address = import_object("ml_pipelines.adapters.addresses:redact")(self.settings.tracking_uri)
+        address = redact_address(self.settings.tracking_uri)
         return hashlib.sha256(f"{self.settings.tracking} {address}".encode()).hexdigest()[:16]
 
     @property
@@ -92,21 +93,20 @@ class ConnectedServices:
     def prepare_smoke_test(self) -> None:
         """Start the process of the smoke test, which imports libraries for some seconds. It ends with this object."""
         if self._smoke_test is None and not self.forks:
-            self._smoke_test = import_object("ml_pipelines.adapters.smoke_test.client:start")()
+            self._smoke_test = import_object("ml_pipelines.adapters.smoke_test.process:start")()
             weakref.finalize(self, _end, self._smoke_test)
 
-    def smoke_test(self, version: ModelVersion, training: Mapping[str, Any]) -> list[Any]:
+    def smoke_test(self, version: ModelVersion, data: bytes, training: Mapping[str, Any]) -> list[Any]:
         """Return the predictions of a version for the smoke rows of its training, from a process of its own."""
-        data = verified_model_bytes(self.registry, version)
         process_kind = "a fork of this process" if self.forks else "a new process"
         log.info("%s version %s: smoke test in %s", version.model, version.version, process_kind)
         if self.forks:
-            predictions = import_object("ml_pipelines.adapters.smoke_test.client:predict_in_fork")(
+            predictions = import_object("ml_pipelines.adapters.smoke_test.process:predict_in_fork")(
                 version, data, training
             )
         else:
             process, self._smoke_test = self._smoke_test, None
-            predictions = import_object("ml_pipelines.adapters.smoke_test.client:predict_in_process")(
+            predictions = import_object("ml_pipelines.adapters.smoke_test.process:predict_in_process")(
                 version, data, training, process=process
             )
         return cast("list[Any]", predictions)

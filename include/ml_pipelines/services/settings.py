@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ml_pipelines.errors import RequestError
 from ml_pipelines.ports import CELLS_PER_GROUP
+from ml_pipelines.spec.environment_variables import is_allowed_variable
+from ml_pipelines.store.signatures import SIGNING_KEY, VERIFICATION_KEY, ManifestKeys
 
 __all__ = ["DEFAULT_SERVER", "Settings", "cells_per_group"]
 
@@ -31,10 +33,12 @@ class Settings:
         tracking_variables: environment variables for the calls to the tracking server, such as a token.
         connections: name -> SQLAlchemy URL of a database, or the credentials of a DVC source: the address of the git
             repository, or a JSON object, see :class:`ml_pipelines.adapters.dvc.connection.DvcConnection`.
-        environment: values of `${NAME}` in a declaration.
+        environment: values of the variables that a declaration may name as `${NAME}`.
         cells_per_group: see :attr:`ml_pipelines.ports.Services.cells_per_group`.
         tracking: kind of the tracking server; see :mod:`ml_pipelines.services.connected`.
         registry: kind of the model registry.
+        signing_key: key that signs manifests, see :mod:`ml_pipelines.store.signatures`; empty without signatures.
+        verification_key: key that verifies manifests, for a process without the signing key.
     """
 
     store: str
@@ -47,6 +51,8 @@ class Settings:
     cells_per_group: int = CELLS_PER_GROUP
     tracking: str = DEFAULT_SERVER
     registry: str = DEFAULT_SERVER
+    signing_key: str = field(default="", repr=False)
+    verification_key: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -55,10 +61,13 @@ class Settings:
         `ML_PIPELINES_STORE`, `ML_PIPELINES_LEDGER` and `MLFLOW_TRACKING_URI` are addresses; without them, the systems
         use the folder `.ml-pipelines` of the working directory. `ML_PIPELINES_TRACKING_UI` is the address for
         browsers. `ML_PIPELINES_CONNECTION_<NAME>` is a connection. `ML_PIPELINES_TRACKING` and `ML_PIPELINES_REGISTRY`
-        are kinds of servers. `ML_PIPELINES_CELLS_PER_GROUP` bounds the memory.
+        are kinds of servers. `ML_PIPELINES_CELLS_PER_GROUP` bounds the memory. `ML_PIPELINES_SIGNING_KEY` and
+        `ML_PIPELINES_VERIFICATION_KEY` are keys of manifests. A declaration may name only the variables of
+        :mod:`ml_pipelines.spec.environment_variables`.
 
         Raises:
-            RequestError: `ML_PIPELINES_CELLS_PER_GROUP` is not a positive integer.
+            RequestError: `ML_PIPELINES_CELLS_PER_GROUP` is not a positive integer, or
+                `ML_PIPELINES_ENVIRONMENT_VARIABLES` is not a list of names.
         """
         home = Path.cwd() / ".ml-pipelines"
         return cls(
@@ -71,11 +80,22 @@ class Settings:
                 for name, url in environment.items()
                 if name.startswith(_CONNECTION)
             },
-            environment=environment,
+            environment={name: value for name, value in environment.items() if is_allowed_variable(name)},
             tracking=environment.get("ML_PIPELINES_TRACKING") or DEFAULT_SERVER,
             registry=environment.get("ML_PIPELINES_REGISTRY") or DEFAULT_SERVER,
             cells_per_group=cells_per_group(environment.get(_CELLS_PER_GROUP), _CELLS_PER_GROUP),
+            signing_key=environment.get(SIGNING_KEY, ""),
+            verification_key=environment.get(VERIFICATION_KEY, ""),
         )
+
+    @property
+    def manifest_keys(self) -> ManifestKeys | None:
+        """The keys of manifests; None if the deployment does not sign them.
+
+        Raises:
+            RequestError: a key has a wrong form.
+        """
+        return ManifestKeys.of(self.signing_key, self.verification_key)
 
     def at(self, store: str | None) -> Settings:
         """Return the settings with another artifact store, a URI or a folder; unchanged without one."""
@@ -84,13 +104,16 @@ class Settings:
         return replace(self, store=store if "://" in store else f"file://{Path(store).resolve()}")
 
     def as_environment(self, *connections: str) -> dict[str, str]:
-        """Return the variables from which :meth:`from_environment` reads the same settings in another process. Secret.
+        """Return the variables from which :meth:`from_environment` reads the settings in another process. Secret.
+
+        The other process can verify manifests, but not sign them.
 
         Args:
             connections: names of the connections that the process needs, in lower case. A name without a connection is
                 left out; the source that uses it raises the error.
         """
         needed = {name: self.connections[name] for name in connections if name in self.connections}
+        keys = self.manifest_keys
         return {
             **{f"{_CONNECTION}{name.upper()}": address for name, address in needed.items()},
             **self.tracking_variables,
@@ -101,6 +124,8 @@ class Settings:
             "ML_PIPELINES_STORE": self.store,
             "ML_PIPELINES_TRACKING": self.tracking,
             "ML_PIPELINES_TRACKING_UI": self.tracking_ui or "",
+            SIGNING_KEY: "",
+            VERIFICATION_KEY: keys.verification if keys else "",
         }
 
 

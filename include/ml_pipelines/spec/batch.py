@@ -7,14 +7,18 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
+from ml_pipelines.spec.checks import ColumnType
+from ml_pipelines.spec.declaration_base import Declaration
 from ml_pipelines.spec.durations import PositiveDuration
-from ml_pipelines.spec.execution import Placement
-from ml_pipelines.spec.sources import Count, DataSection, Section
-from ml_pipelines.spec.training import Alerts, ColumnType, DefaultArgs, ModelName, Number, Share, Tag
+from ml_pipelines.spec.placement import Placement
+from ml_pipelines.spec.scheduling import Alerts, DefaultArgs
+from ml_pipelines.spec.sources import LINE, Count, DataSection, Number, Section, Share
+from ml_pipelines.spec.training import Description, ModelName, Tag
 
 __all__ = [
     "MAX_SHARDS",
     "OUTPUT_COLUMNS",
+    "ROW_COLUMN",
     "Batch",
     "BatchSchedule",
     "DriftLimits",
@@ -33,12 +37,21 @@ MAX_SHARDS = 1000
 OUTPUT_COLUMNS = frozenset({"prediction", "probability", "model", "model_version", "data"})
 """Columns that every table of scores has."""
 
+ROW_COLUMN = "row"
+"""Identifies a row of a batch without a key: its position among the rows that have a value, from 0."""
+
 
 class ModelReference(Section):
-    """A model in the registry, at the version behind `alias`, or at a fixed `version`."""
+    """A model in the registry.
+
+    Attributes:
+        name: name in the registry.
+        alias: alias of the version.
+        version: number of a fixed version. It takes precedence over `alias`.
+    """
 
     name: ModelName
-    alias: str = "champion"
+    alias: Annotated[str, Field(min_length=1, max_length=250, pattern=LINE)] = "champion"
     version: Annotated[str, Field(pattern=r"^[0-9]+$")] | None = None
 
     def at_version(self, version: str) -> ModelReference:
@@ -47,17 +60,29 @@ class ModelReference(Section):
 
 
 class Batch(DataSection):
-    """The rows to score. `key` identifies a row; `types` are for columns that are no features of the model.
+    """The rows to score. Features have the same types as in training.
 
-    Features have the same types as in training.
+    Attributes:
+        key: column that identifies a row. Without it, the scores have the column `row`: the position, from 0.
+        types: types of columns that are no features of the model.
     """
 
-    key: str
+    key: str | None = None
     types: dict[str, ColumnType] = Field(default={})
+
+    @property
+    def identifier(self) -> str:
+        """The column of the scores that identifies a row."""
+        return self.key if self.key is not None else ROW_COLUMN
 
 
 class Shards(Section):
-    """The size of the shards: a number of `rows`, where the last shard has the rest, or a `count` of equal shards."""
+    """The size of the shards. Declare either `rows` or `count`.
+
+    Attributes:
+        rows: rows of a shard. The last shard has the rest.
+        count: number of shards of equal size.
+    """
 
     rows: Annotated[Count, Field(gt=0)] | None = None
     count: Annotated[Count, Field(gt=0, le=MAX_SHARDS)] | None = None
@@ -70,13 +95,23 @@ class Shards(Section):
 
 
 class Output(Section):
-    """Columns of the batch to `keep` in the scores, beside key, prediction, probabilities and provenance."""
+    """The columns of the scores.
+
+    Attributes:
+        keep: columns of the batch to keep, beside key, prediction, probabilities and provenance.
+    """
 
     keep: tuple[str, ...] = ()
 
 
 class BatchSchedule(Section):
-    """When a batch is scored: by a cron schedule, after a change of the champion, or both."""
+    """The schedule of a scoring. Declare `cron`, `on_champion: true` or both.
+
+    Attributes:
+        cron: cron expression, or a preset such as `@daily`.
+        timezone: time zone of `cron`, by its IANA name.
+        on_champion: whether a new champion starts a run.
+    """
 
     cron: str | None = None
     timezone: str = "UTC"
@@ -89,19 +124,33 @@ class BatchSchedule(Section):
         return self
 
 
-class ScoringSpec(Section):
-    """A declaration of batch scoring. The default of `name` is the stem of the file.
+class ScoringSpec(Declaration):
+    """A declaration of batch scoring.
 
-    `min_scored` is the share of rows that must get a score. Below it the run fails and publishes nothing.
+    Attributes:
+        kind: kind of the declaration. By default its keys show it.
+        name: name of the pipeline, and id of its DAG. The default is the stem of the file.
+        description: description of the DAG.
+        model: the model.
+        data: the rows to score.
+        shards: the size of the shards.
+        output: the columns of the scores.
+        min_scored: share of rows that must get a score. Below it the run fails and publishes nothing.
+        schedule: when the DAG runs. Without it a person or another DAG starts it.
+        runtime: place of each task, by its id.
+        default_args: Airflow's `default_args` of all tasks.
+        tags: tags of the DAG, beside those of the package.
+        alerts: recipients of notifications.
     """
 
     seed: ClassVar[int] = 0  # nothing here is random
 
+    kind: Literal["scoring"] = "scoring"
     name: ModelName
-    description: str = ""
+    description: Description = ""
     model: ModelReference
     data: SerializeAsAny[Batch]
-    shards: Shards
+    shards: Shards = Shards(rows=100_000)
     output: Output = Output()
     min_scored: Share = 1.0
     schedule: BatchSchedule | None = None
@@ -112,9 +161,12 @@ class ScoringSpec(Section):
 
 
 class DriftLimits(Section):
-    """The limits of drift: at least `features` features, or the predictions, reach the population stability `index`.
+    """The limits of drift. Drift is reported if enough features, or the predictions, reach the index.
 
-    A batch of fewer than `min_rows` rows is not evaluated, because its index is too uncertain.
+    Attributes:
+        index: population stability index.
+        features: number of features that must reach the index.
+        min_rows: rows that a batch needs. The index of a smaller batch is too uncertain.
     """
 
     index: Annotated[Number, Field(gt=0)] = 0.25
@@ -123,14 +175,25 @@ class DriftLimits(Section):
 
 
 class Retrain(Section):
-    """The drift that triggers a training: of features, of predictions or any; at most once within `cooldown`."""
+    """The drift that triggers a training.
+
+    Attributes:
+        on: drift of the features, of the predictions, or any of both.
+        cooldown: least time between two triggered trainings.
+    """
 
     on: Literal["features", "predictions", "any"]
     cooldown: PositiveDuration = timedelta(days=7)
 
 
 class DriftSchedule(Section):
-    """When drift is measured: by a cron schedule, after each run of the monitored scoring, or both."""
+    """The schedule of drift monitoring. Declare `cron`, `on_scores: true` or both.
+
+    Attributes:
+        cron: cron expression, or a preset such as `@daily`.
+        timezone: time zone of `cron`, by its IANA name.
+        on_scores: whether each run of the monitored scoring starts a run.
+    """
 
     cron: str | None = None
     timezone: str = "UTC"
@@ -143,13 +206,29 @@ class DriftSchedule(Section):
         return self
 
 
-class DriftSpec(Section):
-    """A declaration of drift monitoring: the batches of the scoring pipeline `watch` against the training data."""
+class DriftSpec(Declaration):
+    """A declaration of drift monitoring. It compares the batches of a scoring pipeline with the training data.
+
+    Attributes:
+        kind: kind of the declaration. By default its keys show it.
+        name: name of the pipeline, and id of its DAG. The default is the stem of the file.
+        description: description of the DAG.
+        model: the model whose training data is the reference.
+        watch: name of the scoring pipeline to monitor.
+        limits: the limits of drift.
+        retrain: the drift that triggers a training. Without it drift is reported only.
+        schedule: when the DAG runs. Without it a person or another DAG starts it.
+        runtime: place of each task, by its id.
+        default_args: Airflow's `default_args` of all tasks.
+        tags: tags of the DAG, beside those of the package.
+        alerts: recipients of notifications.
+    """
 
     seed: ClassVar[int] = 0  # nothing here is random
 
+    kind: Literal["drift"] = "drift"
     name: ModelName
-    description: str = ""
+    description: Description = ""
     model: ModelReference
     watch: ModelName
     limits: DriftLimits = DriftLimits()

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 __all__ = ["MAX_LENGTH", "PRESETS", "find_cron_error"]
 
-MAX_LENGTH = 200
-"""Characters of a cron expression. The longest useful ones, which list all minutes, have about 170."""
+MAX_LENGTH = 64
+"""Characters of a cron expression. Airflow stores its description, 14 times as long at most, in 1000 characters."""
 
 PRESETS = frozenset({"@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly"})
 """The names that Airflow accepts in place of an expression."""
@@ -30,6 +30,8 @@ def find_cron_error(expression: str) -> str | None:
         return None
     if len(expression) > MAX_LENGTH:
         return f"it has {len(expression)} characters, more than {MAX_LENGTH}"
+    if not expression.replace("\t", " ").isprintable():
+        return "it has a control character"
     parts = expression.split()
     if len(parts) != len(_FIELDS):
         return f"it has {len(parts)} {'field' if len(parts) == 1 else 'fields'}"

@@ -5,28 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from ml_pipelines.errors import SpecError, SpecIssue
+from ml_pipelines.escaping import visible
 from ml_pipelines.spec.batch import DriftSpec, ScoringSpec
-from ml_pipelines.spec.rules import (
-    check_drift,
-    check_scoring,
-    check_training,
-    closest_match,
-    did_you_mean,
-    format_value,
-    one_of,
-)
-from ml_pipelines.spec.sources import DataSection, source_class, source_kinds
+from ml_pipelines.spec.code_folder import use_code_folder
+from ml_pipelines.spec.code_packages import CODE_PATH
+from ml_pipelines.spec.declaration_base import Declaration
+from ml_pipelines.spec.kinds import KINDS, Kind, find_kind
+from ml_pipelines.spec.lifts import POSITIVE_SHARE, SHARE
+from ml_pipelines.spec.rule_values import closest_match, did_you_mean, format_value, one_of
+from ml_pipelines.spec.rules import check_drift, check_scoring, check_training
+from ml_pipelines.spec.sources import LINE, LINES, DataSection, source_class, source_kinds
 from ml_pipelines.spec.training import PipelineSpec
 from ml_pipelines.spec.yaml_source import Document, Loc, Span, YamlIssue, YamlSyntaxError, read, split_lines
 
 __all__ = ["declaration_kind", "load_drift", "load_scoring", "load_spec", "parse_drift", "parse_scoring", "parse_spec"]
 
-Spec = TypeVar("Spec", bound=BaseModel)
+Spec = TypeVar("Spec", bound=Declaration)
 
 Rules = Callable[[Any], list[YamlIssue]]
 
@@ -34,13 +33,6 @@ _RULES: dict[type[BaseModel], Rules] = {
     PipelineSpec: check_training,
     ScoringSpec: check_scoring,
     DriftSpec: check_drift,
-}
-
-# Kind of declaration -> its name, the section that only this kind has, and its readers.
-_KINDS: dict[type[BaseModel], tuple[str, str, str]] = {
-    PipelineSpec: ("training", "gate", "`ml-pipelines run` and training_dag read it"),
-    ScoringSpec: ("scoring", "shards", "`ml-pipelines score` and scoring_dag read it"),
-    DriftSpec: ("drift monitor", "watch", "`ml-pipelines drift` and drift_dag read it"),
 }
 
 _EXCERPT_COLUMNS = 110
@@ -68,6 +60,11 @@ _PATTERNS = {
     r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$": (
         "a name of the letters a to z, digits, _ . and - that begins with a letter, digit or _"
     ),
+    LINE: "one line of text without control characters",
+    LINES: "text without control characters",
+    SHARE: "a share such as 1%",
+    POSITIVE_SHARE: "a share such as 1%",
+    CODE_PATH: "an import path such as shop_code:add_ratios",
     r"^[A-Za-z][\w-]*$": "a name of letters, digits, _ and - only that begins with a letter",
 }
 
@@ -90,12 +87,12 @@ def load_spec(
     Raises:
         SpecError: the file is invalid; the error has all issues.
     """
-    return _parsed(PipelineSpec, _text(path), path, name=name, sections=sections, rules=rules)
+    return _loaded(PipelineSpec, path, name=name, sections=sections, rules=rules)
 
 
 def load_scoring(path: str | Path) -> ScoringSpec:
     """Read the declaration of batch scoring; raises as :func:`load_spec`."""
-    return parse_scoring(_text(path), path=path)
+    return _loaded(ScoringSpec, path)
 
 
 def parse_spec(
@@ -117,22 +114,19 @@ def parse_drift(text: str, *, path: str | Path) -> DriftSpec:
 
 def load_drift(path: str | Path) -> DriftSpec:
     """Read the declaration of drift monitoring; raises as :func:`load_spec`."""
-    return parse_drift(_text(path), path=path)
+    return _loaded(DriftSpec, path)
 
 
-def declaration_kind(path: str | Path) -> Literal["training", "scoring", "drift"]:
-    """Return the kind of a declaration: only scoring has `shards`, only drift monitoring has `watch`.
+def declaration_kind(path: str | Path) -> Kind:
+    """Return the kind of a declaration, see :func:`~ml_pipelines.spec.kinds.find_kind`.
 
     Raises:
         SpecError: the file can't be read.
     """
     try:
-        data = read(_text(path)).data
+        return find_kind(read(_text(path)).data)[0]
     except YamlSyntaxError:
         return "training"
-    if not isinstance(data, dict) or "gate" in data:
-        return "training"
-    return "scoring" if "shards" in data else "drift" if "watch" in data else "training"
 
 
 def _text(path: str | Path) -> str:
@@ -156,6 +150,15 @@ def _text(path: str | Path) -> str:
         raise _error([issue], document, text=content.decode("utf-8", "replace"), path=path) from exc
 
 
+def _loaded(kind: type[Spec], path: str | Path, **options: Any) -> Spec:
+    """Read a file, whose folder may hold modules that it names."""
+    text = _text(path)
+    use_code_folder(Path(path).parent)
+    spec = _parsed(kind, text, path, **options)
+    spec.set_folder(Path(path).parent.resolve())
+    return spec
+
+
 def _parsed(
     kind: type[Spec],
     text: str,
@@ -170,8 +173,9 @@ def _parsed(
         document = read(text)
     except YamlSyntaxError as exc:
         raise _error([exc.issue], Document(values={(): Span(1, 1)}), text=text, path=path) from exc
+    label = KINDS[_kind_of(kind)].label
     if not isinstance(document.data, dict):
-        raise _error([_not_a_mapping(kind, document.data)], document, text=text, path=path)
+        raise _error([_not_a_mapping(kind, document.data)], document, text=text, path=path, label=label)
     _raise_other_kind(kind, document.data, path)
     data = {"name": Path(path).stem, **(sections or {}), **document.data}
     if name is not None:
@@ -179,29 +183,30 @@ def _parsed(
     spec, type_issues = _validated(kind, data)
     issues = [*document.issues, *type_issues, *_RULES[kind](data), *rules(data)]
     if spec is None or issues:
-        raise _error(issues, document, text=text, path=path)
+        raise _error(issues, document, text=text, path=path, label=label)
     return spec
+
+
+def _kind_of(spec: type[BaseModel]) -> Kind:
+    return cast("Kind", spec.model_fields["kind"].default)
 
 
 def _raise_other_kind(kind: type[BaseModel], data: dict[str, Any], path: str | Path) -> None:
     """Raise one error if the file declares another kind, instead of an issue for every section."""
-    expected, section, _ = _KINDS[kind]
-    others = [other for other in _KINDS.values() if other[1] in data]
-    if section in data or len(others) != 1:
+    expected, (actual, sign) = _kind_of(kind), find_kind(data)
+    if actual == expected or not sign:
         return
-    ((name, other, fix),) = others
     raise SpecError(
-        f"the file declares a {name}",
+        f"the file declares a {KINDS[actual].label}",
         where=str(path),
-        expected=f"a {expected}, which has {section}",
-        got=f"one that has {other}",
-        fix=fix,
+        expected=f"a {KINDS[expected].label}",
+        got=f"a {KINDS[actual].label}, as its content shows ({sign})",
+        fix=f"{KINDS[actual].readers}; if it is a {KINDS[expected].label}, add `kind: {expected}`",
     )
 
 
 def _not_a_mapping(kind: type[BaseModel], data: Any) -> YamlIssue:
-    *most, last = (name for name, field in kind.model_fields.items() if field.is_required() and name != "name")
-    least = f"{', '.join(most)} and {last}"
+    least = " and ".join(name for name, field in kind.model_fields.items() if field.is_required() and name != "name")
     if data is None:
         return YamlIssue(loc=(), message="the file is empty", hint=f"declare at least {least}")
     return YamlIssue(loc=(), message=f"expected fields such as {least}, got {format_value(data)}")
@@ -318,12 +323,13 @@ def _section_at(spec: type[BaseModel], loc: Loc) -> type[BaseModel]:
     return section
 
 
-def _error(issues: list[YamlIssue], document: Document, *, text: str, path: str | Path) -> SpecError:
+def _error(issues: list[YamlIssue], document: Document, *, text: str, path: str | Path, label: str = "") -> SpecError:
     lines = split_lines(text)
     located = [_locate(issue, document, lines, str(path)) for issue in _distinct(issues)]
     located.sort(key=lambda issue: (issue.line, issue.column))
     count = "1 issue" if len(located) == 1 else f"{len(located)} issues"
-    return SpecError(f"{count} in {path}", issues=tuple(located))
+    kind = f", which is read as a {label}" if label else ""
+    return SpecError(f"{count} in {path}{kind}", issues=tuple(located))
 
 
 def _distinct(issues: Iterable[YamlIssue]) -> list[YamlIssue]:
@@ -343,9 +349,10 @@ def _locate(issue: YamlIssue, document: Document, lines: list[str], file: str) -
         file=file,
         line=span.line,
         column=span.column,
-        path="".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in issue.loc).removeprefix("."),
-        message=issue.message,
-        hint=issue.hint,
+        path=visible("".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in issue.loc).lstrip(".")),
+        # Airflow stores the message of an import error, and PostgreSQL stores no null character.
+        message=visible(issue.message),
+        hint=visible(issue.hint),
         excerpt=_excerpt(span, lines[span.line - 1]),
     )
 

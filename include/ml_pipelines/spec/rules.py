@@ -6,20 +6,26 @@ is missing or has the wrong type is reported by pydantic, and the rules skip it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator
-from difflib import get_close_matches
 from functools import partial
 from typing import Any, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
-from ml_pipelines.spec.batch import OUTPUT_COLUMNS
+from ml_pipelines.spec.batch import OUTPUT_COLUMNS, ROW_COLUMN
+from ml_pipelines.spec.code_rules import code_rules
 from ml_pipelines.spec.cron import find_cron_error
-from ml_pipelines.spec.estimator_packages import PACKAGES_VARIABLE, allowed_packages, is_allowed_package
-from ml_pipelines.spec.metrics import Metric, Task, find_metric, metrics_of
+from ml_pipelines.spec.environment_variables import VARIABLE, VARIABLES_VARIABLE, allowed_variables, is_allowed_variable
+from ml_pipelines.spec.lifts import SHARE
+from ml_pipelines.spec.metric_table import Metric, Task, find_metric, metrics_of
+from ml_pipelines.spec.rule_values import did_you_mean, format_value, one_of
+from ml_pipelines.spec.rule_values import items_at as _items
+from ml_pipelines.spec.rule_values import value_at as _at
+from ml_pipelines.spec.sources import DataSection, source_class
 from ml_pipelines.spec.tasks import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS
 from ml_pipelines.spec.yaml_source import Loc, YamlIssue
 
-__all__ = ["check_drift", "check_scoring", "check_training", "closest_match", "did_you_mean", "format_value", "one_of"]
+__all__ = ["check_drift", "check_scoring", "check_training"]
 
 
 def check_training(data: Any) -> list[YamlIssue]:
@@ -35,51 +41,6 @@ def check_scoring(data: Any) -> list[YamlIssue]:
 def check_drift(data: Any) -> list[YamlIssue]:
     """Return the issues of the plain data of a drift declaration."""
     return [*_schedule_rules(data), *_runtime_rules(data, DRIFT_TASKS)]
-
-
-def closest_match(name: str, valid: list[str]) -> str:
-    """Return the valid name that is most similar, or an empty text."""
-    by_lower = {word.lower(): word for word in valid}
-    matches = get_close_matches(name.lower(), by_lower, n=1)
-    return by_lower[matches[0]] if matches else ""
-
-
-def did_you_mean(name: str, valid: list[str]) -> str:
-    """Return a hint with the closest valid name, or an empty text."""
-    word = closest_match(name, valid)
-    return f'did you mean "{word}"?' if word else ""
-
-
-def one_of(words: list[str]) -> str:
-    """Return valid words as text: `one of a, b`."""
-    return f"one of {', '.join(words)}" if len(words) > 1 else "".join(words)
-
-
-def format_value(value: Any) -> str:
-    """Return a value in the notation of YAML, shortened to one line."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, dict | list):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _at(data: Any, *loc: str | int) -> Any:
-    """Return the value at a location, or None if it does not exist."""
-    for part in loc:
-        if isinstance(part, int) or not isinstance(data, dict):
-            return None
-        data = data.get(part)
-    return data
-
-
-def _items(data: Any, *loc: str) -> list[tuple[Loc, Any]]:
-    """Return the items of a mapping or list with their locations."""
-    value = _at(data, *loc)
-    if isinstance(value, dict):
-        return [((*loc, key), item) for key, item in value.items()]
-    return [((*loc, index), item) for index, item in enumerate(value)] if isinstance(value, list) else []
 
 
 def _metric_rules(data: Any) -> Iterator[YamlIssue]:
@@ -99,9 +60,10 @@ def _metric_rules(data: Any) -> Iterator[YamlIssue]:
 def _gate_rules(data: Any) -> Iterator[YamlIssue]:
     """Check the margins of promotion and rejection, and that limits of slices have slices."""
     improvement, margin = _at(data, "gate", "improvement"), _at(data, "gate", "non_inferiority")
-    if _is_number(improvement) and _is_number(margin) and -margin > improvement:
-        message = f"a loss of {-improvement:g} is promoted (improvement), but a loss of {margin:g} is rejected"
-        hint = f"set non_inferiority to at least {-improvement:g}"
+    (worse, unit), (least, other_unit) = _lift(improvement), _lift(margin)
+    if worse is not None and least is not None and unit == other_unit and -least > worse:
+        message = f"a loss of {-worse:g}{unit} is promoted (improvement), but a loss of {least:g}{unit} is rejected"
+        hint = f"set non_inferiority to at least {-worse:g}{unit}"
         yield YamlIssue(loc=("gate", "non_inferiority"), message=message, hint=hint)
     for name in ("floors", "max_drop"):
         if _at(data, "gate", "slices", name) and not _at(data, "gate", "slices", "columns"):
@@ -112,6 +74,15 @@ def _gate_rules(data: Any) -> Iterator[YamlIssue]:
                 hint="declare the columns that define the groups",
                 at_key=True,
             )
+
+
+def _lift(value: Any) -> tuple[float | None, str]:
+    """Return the number and the unit of a limit such as 0.01 or `1%`; None if it is neither."""
+    if _is_number(value):
+        return value, ""
+    if not isinstance(value, str) or not re.match(SHARE, value):
+        return None, ""
+    return float(value.removesuffix("%")), "%"
 
 
 def _metric(name: str, task: Any, loc: Loc, *, at_key: bool) -> Iterator[YamlIssue]:
@@ -172,7 +143,8 @@ def _role_rules(data: Any) -> Iterator[YamlIssue]:
                 loc=loc, message=f"{format_value(column)} is the {role}: expected another column", hint="remove it"
             )
     used = [*_items(data, "features", "outliers", "columns"), *_items(data, "gate", "slices", "columns")]
-    for loc, column in [*used, (("split", "column"), _at(data, "split", "column"))]:
+    of_split: list[tuple[Loc, Any]] = [(("split", name), _at(data, "split", name)) for name in ("column", "group")]
+    for loc, column in [*used, *of_split]:
         yield from _use(data, loc, column)
 
 
@@ -187,21 +159,14 @@ def _use(data: Any, loc: Loc, column: Any) -> Iterator[YamlIssue]:
         yield YamlIssue(
             loc=loc, message=f'"{column}" is ignored: expected a column that is kept', hint="see data.ignore"
         )
-    elif loc[0] == "features" and column == _at(data, "data", "key"):
-        yield YamlIssue(loc=loc, message=f'"{column}" is the key: expected a feature')
+    elif loc[0] == "features" and column in (_at(data, "data", "key"), _at(data, "split", "group")):
+        role = "key" if column == _at(data, "data", "key") else "group"
+        yield YamlIssue(loc=loc, message=f'"{column}" is the {role}: expected a feature')
     elif loc[0] == "features" and kind in ("string", "boolean", "date", "datetime"):
         yield YamlIssue(loc=loc, message=f'"{column}" is declared {kind}: expected a column of numbers')
 
 
 def _split_rules(data: Any) -> Iterator[YamlIssue]:
-    if isinstance(data, dict) and isinstance(data.get("split", {}), dict) and isinstance(data.get("data"), dict):
-        method = data.get("split", {}).get("method", "hash")
-        if method == "hash" and data["data"].get("key") is None:
-            message = "split.method hash needs a key: expected data.key, got nothing"
-            other = "time" if _at(data, "model", "task") == "regression" else "stratified"
-            hint = f"declare the column that identifies rows, or set split.method to {other}"
-            loc = ("split", "method") if _at(data, "split", "method") else ("data", "key")
-            yield YamlIssue(loc=loc, message=message, hint=hint)
     if _at(data, "split", "method") == "stratified" and _at(data, "model", "task") == "regression":
         message = "stratified needs classes, and a regression has none: expected hash or time"
         yield YamlIssue(loc=("split", "method"), message=message)
@@ -222,29 +187,17 @@ def _label_rules(data: Any) -> Iterator[YamlIssue]:
         yield YamlIssue(loc=("data", "positive"), message=message, hint=did_you_mean(str(positive), words))
 
 
-def _candidate_rules(data: Any) -> Iterator[YamlIssue]:
-    names: list[str] = []
-    for loc, candidate in _items(data, "candidates"):
-        name, path = _at(candidate, "name"), _at(candidate, "estimator")
-        if isinstance(name, str) and name in names:
-            message = f'expected distinct names, got "{name}", the name of candidates[{names.index(name)}]'
-            yield YamlIssue(loc=(*loc, "name"), message=message, hint="rename one of the candidates")
-        names.append(str(name))
-        if isinstance(path, str):
-            yield from _estimator(path, (*loc, "estimator"))
-
-
-def _estimator(path: str, loc: Loc) -> Iterator[YamlIssue]:
-    package, _, rest = path.partition(".")
-    if not is_allowed_package(package):
-        allowed = allowed_packages()
-        message = f"expected an estimator from {' or '.join(allowed)}, got {format_value(path)}"
-        match = closest_match(package, list(allowed))
-        other = f"a deployment allows other packages by the variable {PACKAGES_VARIABLE}"
-        yield YamlIssue(loc=loc, message=message, hint=f'did you mean "{match}.{rest}"?' if match else other)
-    elif not rest or not all(part.isidentifier() for part in rest.split(".")):
-        message = f"expected an import path such as sklearn.linear_model.LogisticRegression, got {format_value(path)}"
-        yield YamlIssue(loc=loc, message=message)
+def _variable_rules(data: Any) -> Iterator[YamlIssue]:
+    """Check that a declaration names only environment variables that the deployment allows."""
+    for kind in DataSection.model_fields:
+        field = source_class(kind).address_field
+        address = _at(data, "data", kind, field or "")
+        names = [match[1] for match in VARIABLE.finditer(address)] if isinstance(address, str) else []
+        for name in names:
+            if not is_allowed_variable(name):
+                message = f"expected an environment variable, {one_of(list(allowed_variables()))}, got ${{{name}}}"
+                hint = f"rename it to ML_DATA_..., or allow it in the deployment by {VARIABLES_VARIABLE}"
+                yield YamlIssue(loc=("data", kind, str(field)), message=message, hint=hint)
 
 
 def _column_rules(data: Any) -> Iterator[YamlIssue]:
@@ -265,9 +218,29 @@ def _column(column: dict[str, Any], loc: Loc) -> Iterator[YamlIssue]:
     if column.get("pattern") is not None and kind not in ("string", None):
         message = f"pattern is only for text: the type is {kind}"
         yield YamlIssue(loc=(*loc, "pattern"), message=message, at_key=True)
+    if isinstance(form := column.get("format"), str) and (fault := _format_fault(form, kind)):
+        message = f"expected a format of dates such as %d/%m/%Y, got {format_value(form)}: {fault}"
+        yield YamlIssue(loc=(*loc, "format"), message=message)
     for place, value in _items(column, "allowed"):
         yield from _allowed(kind, value, (*loc, *place))
     yield from _bounds(limits, loc)
+
+
+_DATE_PARTS = {"year": "YyF", "month": "mbBF", "day": "deF"}
+_TIME_PARTS = "HIMSpTRzf"
+
+
+def _format_fault(form: str, kind: Any) -> str:
+    """Return why a format can't read the dates of a column; empty if it can."""
+    directives = re.findall(r"%\.?(.?)", form)
+    valid = {*"".join(_DATE_PARTS.values()), *_TIME_PARTS, "%"}
+    if kind not in ("date", "datetime", None):
+        return f"the type is {kind}"
+    if unknown := [directive for directive in directives if directive not in valid]:
+        return f"%{unknown[0]} is unknown"
+    if missing := [part for part, letters in _DATE_PARTS.items() if not set(letters) & set(directives)]:
+        return f"it has no {missing[0]}"
+    return "it has a time, and the type is date" if kind == "date" and set(_TIME_PARTS) & set(directives) else ""
 
 
 _WANTED: dict[str, tuple[tuple[type, ...], str]] = {
@@ -322,8 +295,10 @@ def _task_hint(name: str, tasks: Collection[str]) -> str:
 
 def _output_rules(data: Any) -> Iterator[YamlIssue]:
     """Check that no column of the batch has the name of a column of the scores."""
-    for loc, column in [(("data", "key"), _at(data, "data", "key")), *_items(data, "output", "keep")]:
-        if column in OUTPUT_COLUMNS:
+    key = _at(data, "data", "key")
+    reserved = OUTPUT_COLUMNS if key is not None else OUTPUT_COLUMNS | {ROW_COLUMN}
+    for loc, column in [(("data", "key"), key), *_items(data, "output", "keep")]:
+        if column in reserved:
             message = f"{format_value(column)} is reserved for the scores: expected another name"
             yield YamlIssue(loc=loc, message=message, hint="rename the column in the data")
 
@@ -339,12 +314,14 @@ _RULES: tuple[Callable[[Any], Iterator[YamlIssue]], ...] = (
     _role_rules,
     _split_rules,
     _label_rules,
-    _candidate_rules,
+    code_rules,
+    _variable_rules,
     _column_rules,
     _runtime_rules,
 )
 _SCORING_RULES: tuple[Callable[[Any], Iterator[YamlIssue]], ...] = (
     _schedule_rules,
     partial(_runtime_rules, tasks=SCORING_TASKS),
+    _variable_rules,
     _output_rules,
 )

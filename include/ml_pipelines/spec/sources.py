@@ -14,8 +14,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Self, get_args
+from urllib.parse import quote
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -31,11 +33,14 @@ from ml_pipelines._utils.entry_points import find_entry_points, load_entry_point
 from ml_pipelines.errors import ExtensionError
 
 __all__ = [
+    "LINE",
+    "LINES",
     "SOURCE_GROUP",
     "Count",
     "DataSection",
     "DvcSource",
     "FileSource",
+    "Name",
     "Section",
     "Source",
     "SourceSection",
@@ -48,15 +53,31 @@ __all__ = [
 SOURCE_GROUP = "ml_pipelines.sources"
 """The entry-point group of source kinds. The entry's name is the key in the declaration and the class's `kind`."""
 
-# Strict: a quoted number is a issue and not a number.
+# Strict: a quoted number is an error and not a number.
 Count = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]
+Share = Annotated[Number, Field(ge=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]
+_LONGEST_PATH = 1200
+LINE = r"^[^\p{Cc}\p{Zl}\p{Zp}\x{202a}-\x{202e}\x{2066}-\x{2069}]*$"
+"""Pattern of one line without control characters and marks that change the direction of writing."""
+LINES = rf"^(?:{LINE[1:-2]}|[\t\r\n])*$"
+"""The same with line breaks and tabs."""
+# Airflow stores names of connections, queues and pools in columns of 250 characters or more.
+Name = Annotated[str, Field(min_length=1, max_length=250, pattern=LINE)]
 
 
 class Section(BaseModel):
     """Base of all sections of a declaration: immutable, and an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _require_asset_path(path: str) -> str:
+    # Airflow stores the URI of an asset, which has the encoded path after the name of the pipeline, in 1500 characters.
+    if len(quote(path)) > _LONGEST_PATH:
+        raise ValueError(f"expected a path of at most {_LONGEST_PATH} characters, with special characters as %XX")
+    return path
 
 
 class SourceSection(Section):
@@ -66,28 +87,35 @@ class SourceSection(Section):
         kind: key in the declaration and `DataPin.source`.
         adapter: `module:name` of a callable that takes the section and the keyword arguments `environment` and
             `connections`, and returns a :class:`ml_pipelines.ports.DataSource`.
+        address_field: field whose text may name environment variables as `${NAME}`; None if no field may.
         revision_field: field that a run may replace to read another revision; None if the source has no revisions.
     """
 
     kind: ClassVar[str]
     adapter: ClassVar[str]
+    address_field: ClassVar[str | None] = None
     revision_field: ClassVar[str | None] = None
 
 
 class DvcSource(SourceSection):
-    """A file that DVC tracks in a git repository. `repo` may name environment variables: `${DATA_REPO}`.
+    """A file that DVC tracks in a git repository.
 
-    A `connection` provides credentials, and also the repository if `repo` is not declared.
+    Attributes:
+        repo: path or URL of the repository. It may name environment variables: `${ML_DATA_REPO}`.
+        connection: name of a connection with the credentials, and with the repository if `repo` is not declared.
+        path: path of the file in the repository.
+        rev: branch, tag or commit.
     """
 
     kind: ClassVar[str] = "dvc"
     adapter: ClassVar[str] = "ml_pipelines.adapters.dvc.source:DvcDataSource"
+    address_field: ClassVar[str | None] = "repo"
     revision_field: ClassVar[str | None] = "rev"
 
     repo: str | None = None
-    connection: str | None = None
-    path: Text
-    rev: Text = "HEAD"
+    connection: Name | None = None
+    path: Annotated[str, Field(min_length=1, pattern=LINE), AfterValidator(_require_asset_path)]
+    rev: Annotated[str, Field(min_length=1, max_length=250, pattern=LINE)] = "HEAD"
 
     @model_validator(mode="after")
     def _require_address(self) -> DvcSource:
@@ -97,23 +125,37 @@ class DvcSource(SourceSection):
 
 
 class FileSource(SourceSection):
-    """A CSV or Parquet file, local or at any URI that fsspec opens. `path` may name environment variables."""
+    """A CSV or Parquet file.
+
+    Attributes:
+        path: local path, relative to the working directory, or any URI that fsspec opens. It may name environment
+            variables.
+    """
 
     kind: ClassVar[str] = "file"
     adapter: ClassVar[str] = "ml_pipelines.adapters.files.source:FileDataSource"
+    address_field: ClassVar[str | None] = "path"
 
     path: Text
 
 
 class SqlSource(SourceSection):
-    """The rows of a SQL query. Needs either `url`, which may name environment variables, or a `connection`."""
+    """The rows of a SQL query. Declare either `url` or `connection`.
+
+    Attributes:
+        query: the query.
+        url: SQLAlchemy URL of the database. It may name environment variables.
+        connection: name of a connection to the database.
+        chunk_rows: rows that are read at once.
+    """
 
     kind: ClassVar[str] = "sql"
     adapter: ClassVar[str] = "ml_pipelines.adapters.sql.source:SqlDataSource"
+    address_field: ClassVar[str | None] = "url"
 
     query: Text
     url: str | None = None
-    connection: str | None = None
+    connection: Name | None = None
     chunk_rows: Annotated[Count, Field(gt=0)] = 100_000
 
     @model_validator(mode="after")
@@ -124,7 +166,13 @@ class SqlSource(SourceSection):
 
 
 class DataSection(Section):
-    """Base of the sections that read rows: exactly one source. Each field is a built-in kind."""
+    """Base of the sections that read rows. Declare exactly one source; each field is a built-in kind.
+
+    Attributes:
+        dvc: file that DVC tracks.
+        file: CSV or Parquet file.
+        sql: rows of a query.
+    """
 
     dvc: DvcSource | None = None
     file: FileSource | None = None

@@ -6,79 +6,58 @@ depends on these alone.
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, SerializeAsAny, Strict, model_validator
+from pydantic import (
+    Field,
+    JsonValue,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SerializeAsAny,
+    model_validator,
+)
 
-from ml_pipelines.spec.durations import Duration, PositiveDuration, parse_duration
-from ml_pipelines.spec.execution import Placement
-from ml_pipelines.spec.metrics import Task, find_metric
-from ml_pipelines.spec.sources import Count, DataSection, DvcSource, FileSource, Section, SqlSource, Text
+from ml_pipelines.spec.checks import Checks, Column
+from ml_pipelines.spec.code_packages import CodePath
+from ml_pipelines.spec.declaration_base import Declaration
+from ml_pipelines.spec.defaults import DEFAULT_METRICS, derived_defaults, with_derived_defaults
+from ml_pipelines.spec.gate import Gate
+from ml_pipelines.spec.metric_table import Task, find_metric
+from ml_pipelines.spec.nested_estimators import estimator_paths
+from ml_pipelines.spec.placement import Placement
+from ml_pipelines.spec.scheduling import Alerts, DefaultArgs, Schedule
+from ml_pipelines.spec.sources import LINE, LINES, Count, DataSection, Number, Section, Share, Text
 
-__all__ = [
-    "Alerts",
-    "Approval",
-    "Candidate",
-    "Checks",
-    "Column",
-    "Data",
-    "DefaultArgs",
-    "DvcSource",
-    "Features",
-    "FileSource",
-    "Gate",
-    "Guards",
-    "Model",
-    "Outliers",
-    "PipelineSpec",
-    "Schedule",
-    "Section",
-    "Severity",
-    "Slices",
-    "Split",
-    "SqlSource",
-    "parse_duration",
-]
+__all__ = ["Candidate", "Data", "Features", "Model", "ModelName", "Outliers", "PipelineSpec", "Split"]
 
-Severity = Literal["error", "warn", "quarantine"]
-# Strict: a boolean or a quoted number is a mistake and not a number.
-Number = Annotated[float, Strict()]
-Share = Annotated[Number, Field(ge=0, le=1)]
 # ASCII only: Airflow rejects other characters in the URI of an asset, and one such URI stops the update of all DAGs.
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=200)]
-Tag = Annotated[str, Field(min_length=1, max_length=100)]
-ColumnType = Literal["string", "integer", "float", "boolean", "date", "datetime"]
+Tag = Annotated[str, Field(min_length=1, max_length=100, pattern=LINE)]
+Description = Annotated[str, Field(max_length=2000, pattern=LINES)]
 
 
 class Model(Section):
-    """The model to train. `name` is its name in the registry."""
+    """The model to train.
+
+    Attributes:
+        name: name in the registry.
+        task: what the model predicts: a class or a number.
+    """
 
     name: ModelName
     task: Task
 
 
-class Column(Section):
-    """The constraints of a column. A cell that can't be read as `type` violates them like a value out of bounds.
-
-    `min` and `max` are inclusive, `above` and `below` are not; `max_missing` is a share of the rows.
-    """
-
-    type: ColumnType
-    min: Number | None = None
-    max: Number | None = None
-    above: Number | None = None
-    below: Number | None = None
-    allowed: tuple[str | int | float | bool, ...] | None = None
-    pattern: str | None = None
-    max_missing: Share | None = None
-    on_fail: Severity = "error"
-
-
 class Data(DataSection):
     """The source of the rows and their columns. Columns that are not declared are kept; their types are inferred.
 
-    `positive` is the positive class. It is required unless the labels are 0/1 or false/true.
+    Attributes:
+        key: column that identifies a row. Without it, the content of a row does.
+        target: column to predict.
+        positive: the positive one of two labels. The default is 1, true, or the rarer label.
+        columns: constraints by column.
+        ignore: columns to leave out.
     """
 
     key: Text | None = None
@@ -87,58 +66,10 @@ class Data(DataSection):
     columns: dict[str, Column] = Field(default={})
     ignore: tuple[str, ...] = ()
 
-
-class RowsCheck(Section):
-    """The number of rows."""
-
-    min: Annotated[Count, Field(ge=1)] = 1
-    max: Annotated[Count, Field(ge=1)] | None = None
-    on_fail: Literal["error", "warn"] = "error"
-
-
-class MissingCheck(Section):
-    """The largest share of missing cells in a column, unless the column declares `max_missing`."""
-
-    max_share: Share = 0.5
-    on_fail: Literal["error", "warn"] = "error"
-
-
-class KeysCheck(Section):
-    """Rows with a duplicate key. `quarantine` keeps the first row of each key."""
-
-    on_fail: Severity = "error"
-
-
-class LabelsCheck(Section):
-    """The smallest share of the rarest class."""
-
-    min_share: Share = 0.01
-    on_fail: Literal["error", "warn"] = "error"
-
-
-class LeakageCheck(Section):
-    """Target leakage: a single column that predicts the label with at least this ROC AUC."""
-
-    max_auc: Annotated[Number, Field(gt=0.5, le=1)] = 0.99
-    on_fail: Literal["error", "warn"] = "warn"
-
-
-class InfiniteCheck(Section):
-    """Infinite numbers."""
-
-    on_fail: Severity = "quarantine"
-
-
-class Checks(Section):
-    """The data quality checks. A failed `error` stops the run, `warn` is reported, `quarantine` removes the rows."""
-
-    rows: RowsCheck = RowsCheck()
-    missing: MissingCheck = MissingCheck()
-    duplicate_keys: KeysCheck = KeysCheck()
-    labels: LabelsCheck = LabelsCheck()
-    leakage: LeakageCheck = LeakageCheck()
-    infinite: InfiniteCheck = InfiniteCheck()
-    max_quarantined: Share = 0.05
+    @property
+    def formats(self) -> dict[str, str]:
+        """The declared formats of dates, by column."""
+        return {name: column.format for name, column in self.columns.items() if column.format is not None}
 
 
 class Split(Section):
@@ -146,12 +77,23 @@ class Split(Section):
 
     `hash` assigns a row by its key, so that the assignment is stable while the data grows. `stratified` keeps the share
     of each class. `time` takes the latest rows by `column` as the test set.
+
+    With `group`, all rows of a group are in one part. `hash` then assigns a row by its group, and `time` by the latest
+    row of its group, so that no training row is later than the latest row of a test group.
+
+    Attributes:
+        method: how rows are assigned.
+        test: share of the test set.
+        validation: share of the validation rows.
+        column: time column of the method `time`.
+        group: column whose equal values stay in one part, such as a patient or a customer. It is not a feature.
     """
 
     method: Literal["hash", "stratified", "time"] = "hash"
     test: Annotated[Number, Field(gt=0, lt=1)] = 0.2
     validation: Annotated[Number, Field(gt=0, lt=1)] = 0.15
     column: str | None = None
+    group: Text | None = None
 
     @model_validator(mode="after")
     def _require_training_rows(self) -> Split:
@@ -159,11 +101,21 @@ class Split(Section):
             raise ValueError("expected test + validation below 1, so that rows remain for training")
         if (self.method == "time") != (self.column is not None):
             raise ValueError("expected a column exactly if method is time")
+        if self.group is not None and self.method == "stratified":
+            raise ValueError(
+                "expected method hash or time with a group: whole groups can't keep the share of each class"
+            )
         return self
 
 
 class Outliers(Section):
-    """Numbers are clipped to these quantiles of the training rows, in training and in scoring."""
+    """Numbers are clipped to quantiles of the training rows, in training and in scoring.
+
+    Attributes:
+        columns: columns to clip.
+        lower: lower quantile.
+        upper: upper quantile.
+    """
 
     columns: tuple[str, ...]
     lower: Share = 0.01
@@ -177,158 +129,132 @@ class Outliers(Section):
 
 
 class Features(Section):
-    """The encoding of the features. Text with more than `max_onehot` levels gets target encoding."""
+    """The encoding of the features.
 
+    Attributes:
+        transform: function of a frame with the columns beside key, group and target, that returns the features. It
+            computes a row from its own cells. Training and scoring apply it.
+        outliers: numbers to clip.
+        max_onehot: text with more levels gets target encoding instead of one-hot encoding.
+    """
+
+    transform: CodePath | None = None
     outliers: Outliers | None = None
     max_onehot: Annotated[Count, Field(ge=2)] = 30
 
 
 class Candidate(Section):
-    """An estimator to train: its import path in an allowed package, and its parameters."""
+    """An estimator to train.
+
+    Attributes:
+        name: name of the candidate.
+        estimator: import path of the class, in an allowed package.
+        params: arguments of the class. An argument may be an estimator as `{estimator: PATH, params: {...}}`, or a
+            mapping of names to these.
+        class_weights: weight of the training rows of each label, or `balanced`, which weights all classes alike. The
+            default of a label is 1.
+        calibration: correct the probabilities of a classifier. The correction is learned on training rows.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$", max_length=60)]
     estimator: str
     params: dict[str, JsonValue] = Field(default={})
+    class_weights: Literal["balanced"] | dict[str, Number] | None = None
+    calibration: Literal["isotonic", "sigmoid"] | None = None
 
+    @model_validator(mode="after")
+    def _require_positive_weights(self) -> Candidate:
+        weights = self.class_weights if isinstance(self.class_weights, dict) else {}
+        if wrong := [label for label, weight in weights.items() if weight <= 0]:
+            raise ValueError(f"expected class weights above 0, got {weights[wrong[0]]:g} for {wrong[0]}")
+        return self
+
+    @property
+    def estimators(self) -> tuple[str, ...]:
+        """The import paths of the estimator and of those in its arguments."""
+        return estimator_paths(self.estimator, self.params)
+
+
+# Small trees, a penalty on their values, and a held-out part that stops them: on few or noisy rows the predicted
+# probabilities stay near the share of the class. On many rows, early stopping allows more iterations than the default.
+_BOOSTING: dict[str, JsonValue] = {
+    "learning_rate": 0.05,
+    "max_iter": 500,
+    "max_leaf_nodes": 8,
+    "l2_regularization": 5.0,
+    "early_stopping": True,
+    "validation_fraction": 0.15,
+    "n_iter_no_change": 10,
+}
 
 DEFAULT_CANDIDATES: dict[Task, tuple[Candidate, ...]] = {
     "classification": (
-        Candidate(name="linear", estimator="sklearn.linear_model.LogisticRegression", params={"max_iter": 1000}),
-        Candidate(name="boosted_trees", estimator="sklearn.ensemble.HistGradientBoostingClassifier"),
+        Candidate(
+            name="linear", estimator="sklearn.linear_model.LogisticRegression", params={"C": 0.3, "max_iter": 1000}
+        ),
+        Candidate(name="boosted_trees", estimator="sklearn.ensemble.HistGradientBoostingClassifier", params=_BOOSTING),
     ),
     "regression": (
-        Candidate(name="linear", estimator="sklearn.linear_model.Ridge"),
-        Candidate(name="boosted_trees", estimator="sklearn.ensemble.HistGradientBoostingRegressor"),
+        Candidate(name="linear", estimator="sklearn.linear_model.Ridge", params={"alpha": 3.0}),
+        Candidate(name="boosted_trees", estimator="sklearn.ensemble.HistGradientBoostingRegressor", params=_BOOSTING),
     ),
 }
+"""The candidates of a declaration without any, the simplest first."""
 
 
-class Slices(Section):
-    """Groups of at least `min_rows` rows, by the values of `columns`, with their own metrics.
+class PipelineSpec(Declaration):
+    """A declaration of a training pipeline. `model`, a source and `data.target` are enough.
 
-    `floors` are limits for each group: minima, or maxima for metrics where lower is better. `max_drop` is the largest
-    loss of each group against the current champion.
+    Attributes:
+        kind: kind of the declaration. By default its keys show it.
+        name: name of the pipeline, and id of its DAG. The default is the stem of the file.
+        description: description of the DAG.
+        model: the model to train.
+        data: the source of the rows and their columns.
+        checks: the data quality checks.
+        split: the split of the rows.
+        features: the encoding of the features.
+        candidates: estimators to train, the simplest first. The default is a linear model and boosted trees.
+        gate: the conditions of a promotion.
+        schedule: when the DAG runs. Without it a person or another DAG starts it.
+        runtime: place of each task, by its id.
+        default_args: Airflow's `default_args` of all tasks.
+        tags: tags of the DAG, beside those of the package.
+        alerts: recipients of notifications.
+        seed: seed of all random numbers.
     """
 
-    columns: tuple[str, ...] = ()
-    min_rows: Annotated[Count, Field(ge=1)] = 50
-    floors: dict[str, Number] = Field(default={})
-    max_drop: dict[str, Annotated[Number, Field(ge=0)]] = Field(default={})
-
-
-class Guards(Section):
-    """Limits of resources: the size of the model file in bytes, and the prediction time in seconds per row.
-
-    The prediction time is measured only if it is limited, on the machine that evaluates.
-    """
-
-    max_model_bytes: Annotated[Count, Field(gt=0)] | None = None
-    max_seconds_per_row: Annotated[Number, Field(gt=0)] | None = None
-
-
-class Approval(Section):
-    """When a person must approve: a held model, every model, or never, which rejects a held model.
-
-    Without an answer within `timeout` the champion stays.
-    """
-
-    when: Literal["on_hold", "always", "never"] = "on_hold"
-    timeout: PositiveDuration = timedelta(days=3)
-
-
-class Gate(Section):
-    """The conditions of a promotion.
-
-    `metric` is the primary metric. `thresholds` are minima, or maxima for metrics where lower is better.
-    `lift_over_dummy` is the required difference of `metric` to the dummy baseline; positive differences are better.
-
-    The comparison with the champion uses the confidence interval of the difference, of level `confidence`, from this
-    many bootstrap `draws`. An interval above `improvement` promotes the model. An interval below zero, or one that
-    extends below minus `non_inferiority`, rejects it. Any other interval holds it. `broken_champion` applies if the
-    champion can't be evaluated.
-    """
-
-    metric: str
-    thresholds: dict[str, Number] = Field(default={})
-    lift_over_dummy: Annotated[Number, Field(ge=0)] = 0.01
-    improvement: Number = 0.0
-    non_inferiority: Annotated[Number, Field(ge=0)] | None = None
-    confidence: Annotated[Number, Field(ge=0.5, lt=1)] = 0.95
-    draws: Annotated[Count, Field(ge=200, le=100_000)] = 2000
-    broken_champion: Literal["hold", "promote"] = "hold"
-    guards: Guards = Guards()
-    slices: Slices = Slices()
-    approval: Approval = Approval()
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """The names of all metrics in the gate, each once."""
-        names = (self.metric, *self.thresholds, *self.slices.floors, *self.slices.max_drop)
-        return tuple(dict.fromkeys(names))
-
-
-class Schedule(Section):
-    """When a training starts: by a cron schedule, after a change of the data (checked this often), or after drift."""
-
-    cron: str | None = None
-    timezone: str = "UTC"
-    on_new_data: PositiveDuration | None = None
-    on_drift: bool = False
-
-    @model_validator(mode="after")
-    def _require_trigger(self) -> Schedule:
-        if self.cron is None and self.on_new_data is None and not self.on_drift:
-            raise ValueError("expected at least one of cron, on_new_data and on_drift")
-        return self
-
-
-class DefaultArgs(Section):
-    """Airflow's `default_args` of all tasks. Durations have the form 90s, 5m, 4h or 1d.
-
-    `sla` is the time from the start of the run within which a task must end. A wait for an approval does not count.
-    """
-
-    owner: str = "airflow"
-    retries: Annotated[Count, Field(ge=0, le=100)] = 2
-    retry_delay: Duration = timedelta(minutes=1)
-    execution_timeout: PositiveDuration | None = None
-    sla: PositiveDuration | None = None
-    email: tuple[str, ...] = ()
-    email_on_failure: bool = True
-    email_on_retry: bool = False
-
-
-class SlackAlerts(Section):
-    """Slack: the name of an Airflow connection, and a channel."""
-
-    connection: str = "slack_api_default"
-    channel: Text
-
-
-class Alerts(Section):
-    """The recipients of notifications about runs."""
-
-    slack: SlackAlerts | None = None
-
-
-class PipelineSpec(Section):
-    """A declaration of a training pipeline. The default of `name` is the stem of the file."""
-
+    kind: Literal["training"] = "training"
     name: ModelName
-    description: str = ""
+    description: Description = ""
     model: Model
     data: SerializeAsAny[Data]
     checks: Checks = Checks()
     split: Split = Split()
     features: Features = Features()
     candidates: tuple[Candidate, ...] = ()
-    gate: Gate
+    gate: Gate = Gate(metric=DEFAULT_METRICS["classification"])  # that of a regression is derived before
     schedule: Schedule | None = None
     runtime: dict[str, Placement] = Field(default={})
     default_args: DefaultArgs = DefaultArgs()
     tags: tuple[Tag, ...] = ()
     alerts: Alerts = Alerts()
     seed: Annotated[Count, Field(ge=0, lt=2**32)] = 42
+    _derived: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _derive_defaults(cls, data: Any, validate: ModelWrapValidatorHandler[PipelineSpec]) -> PipelineSpec:
+        if not isinstance(data, Mapping):
+            return validate(data)
+        spec = validate(with_derived_defaults(data))
+        spec._derived = derived_defaults(data)
+        return spec
+
+    @property
+    def derived(self) -> dict[str, str]:
+        """The defaults that were derived from the declaration, by key."""
+        return dict(self._derived)
 
     @model_validator(mode="after")
     def _require_distinct_candidates(self) -> PipelineSpec:

@@ -24,6 +24,8 @@ MAX_VALUES = 10_000
 
 _LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# PostgreSQL stores no null character and no half of a surrogate pair. One such text stops the update of all DAGs.
+_NOT_STORED = re.compile("[\x00\ud800-\udfff]")
 _WORDS = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -209,6 +211,7 @@ class _Reader:
         if type(event) is not yaml.ScalarEvent:
             self._stop(loc, "a key must be plain text", "write it as name: value", _span(event))
         key: str = event.value
+        self._check_characters(key, (*loc, key), event, at_key=True)
         if key == "<<" and event.implicit[0]:
             message, hint = "merge keys (<<) are not supported", "write the fields out"
             self._report((*loc, "<<"), message, hint, span=_span(event), at_key=True)
@@ -222,6 +225,7 @@ class _Reader:
 
     def _scalar(self, event: Any, loc: Loc) -> Any:
         text = event.value
+        self._check_characters(text, loc, event)
         if not event.implicit[0]:
             return text
         try:
@@ -232,6 +236,11 @@ class _Reader:
             self._report(loc, f"expected a finite number, got {text[:40]}", span=_span(event))
             return None
         return value
+
+    def _check_characters(self, text: str, loc: Loc, event: Any, *, at_key: bool = False) -> None:
+        if match := _NOT_STORED.search(text):
+            message = f"the character U+{ord(match[0]):04X} can't be part of a text"
+            self._report(loc, message, "remove it", span=_span(event), at_key=at_key)
 
     def _alias(self, event: Any, loc: Loc) -> Any:
         if event.anchor not in self._anchors:
@@ -256,12 +265,14 @@ class _Reader:
 
 
 def _plain(text: str) -> str | int | float | bool | None:
-    """Return an unquoted scalar by the rules of YAML 1.2; ValueError if an integer has too many digits for Python."""
+    """Return an unquoted scalar by the rules of YAML 1.2; ValueError if an integer has too many digits to be shown."""
     if text in _WORDS:
         return _WORDS[text]
     if text[0] not in "+-.0123456789":
         return text
     if _INTEGER.fullmatch(text):
+        if len(text) > 1000:  # Python shows at most 4300 decimal digits
+            raise ValueError
         return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
     if _FLOAT.fullmatch(text):
         return float(text)

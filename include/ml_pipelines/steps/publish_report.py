@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ml_pipelines._utils.canonical_json import load_json
@@ -10,7 +11,7 @@ from ml_pipelines.data.check_results import QualityReport
 from ml_pipelines.errors import PipelineError, TransientError
 from ml_pipelines.pipeline.facts import FactsForRecord
 from ml_pipelines.pipeline.parameters import RecordParameters
-from ml_pipelines.pipeline.step import Publication, all_artifacts, one_artifact
+from ml_pipelines.pipeline.step import Publication, all_artifacts
 from ml_pipelines.ports import Services, TrackedModel
 from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.promotion.champion import champion_before_run
@@ -24,15 +25,22 @@ REPORT_FILE = "report.html"
 Recording = Publication[RecordParameters, FactsForRecord]
 
 
-def publish_report(work: Recording, services: Services, decision: Decision, details: RunDetails) -> ArtifactRef:
+def publish_report(
+    work: Recording,
+    services: Services,
+    decision: Decision,
+    details: RunDetails,
+    *,
+    documents: Mapping[str, dict[str, Any]],
+) -> ArtifactRef:
     """Render the report, store it, and log it to the best candidate's run on the tracking server.
 
     Args:
-        work: publication of the step record_decision, with the references `report`, `evaluation` and `trainings` if
-            the run has them.
+        work: publication of the step record_decision, with the references `trainings` if the run has them.
         services: store, registry and tracking server.
         decision: the final decision.
         details: details of the ledger entry.
+        documents: content of `report` and `evaluation`, if the run has them.
 
     Returns:
         The reference of the report.
@@ -41,13 +49,13 @@ def publish_report(work: Recording, services: Services, decision: Decision, deta
         ServiceUnavailable: the registry or the tracking server does not answer.
     """
     trainings = [load_json(services.read(ref)) for ref in all_artifacts(work.references, "trainings")]
-    quality = _document(work, services, "report")
+    quality = documents.get("report")
     data = ReportData(
         identity=work.identity,
         decision=decision,
         details=details,
         quality=QualityReport.model_validate(quality) if quality else None,
-        evaluation=_document(work, services, "evaluation"),
+        evaluation=documents.get("evaluation"),
         trainings=trainings,
         tasks=[task for task in services.tasks(work.identity) if task.result.step != "record_decision"],
         **(_champion_fields(work, services, decision.model) if trainings else {}),
@@ -57,12 +65,6 @@ def publish_report(work: Recording, services: Services, decision: Decision, deta
     if (model := _best_model(work, decision)) is not None:
         services.tracking.log_evaluation(model, {}, {}, {REPORT_FILE: page})
     return ref
-
-
-def _document(work: Recording, services: Services, name: str) -> dict[str, Any] | None:
-    if name not in work.references:
-        return None
-    return load_json(services.read(one_artifact(work.references, name)))
 
 
 def _best_model(work: Recording, decision: Decision) -> TrackedModel | None:

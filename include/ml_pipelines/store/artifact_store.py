@@ -1,7 +1,7 @@
 """The artifact store: content-addressed files, and a manifest for each cache key.
 
-A crash leaves a complete file or none. Only manifests are synced to disk. An object that a power failure truncates has
-the wrong size, which is a miss, and its digest is verified before each use.
+A crash leaves a complete file or none. Only manifests are synced to disk. A power failure can truncate an object. Its
+size is then wrong, so the lookup misses. Each read also verifies the digest.
 Names and documents: :mod:`ml_pipelines.store.layout`. File systems: :mod:`ml_pipelines.store.filesystems.base`.
 """
 
@@ -38,6 +38,7 @@ from ml_pipelines.store.layout import (
     step_of_record,
 )
 from ml_pipelines.store.lease import hold_lease
+from ml_pipelines.store.signatures import ManifestKeys
 
 __all__ = ["GRACE_PERIOD", "ArtifactStore", "Manifest", "RunRecord"]
 
@@ -55,13 +56,15 @@ class ArtifactStore:
 
     Args:
         uri: `file:///...`, a plain path, or `s3://bucket/...`.
+        keys: keys of manifests. With keys, a manifest without a valid signature is a miss.
 
     Raises:
         RequestError: the URI has another form.
         MissingExtra: the package for S3 is not installed.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, keys: ManifestKeys | None = None) -> None:
+        self.keys = keys
         self.files: FileSystem = open_filesystem(uri)
         self.uri = self.files.uri
 
@@ -125,7 +128,10 @@ class ArtifactStore:
         return path
 
     def scratch(self) -> AbstractContextManager[str]:
-        """Return a temporary local directory. From there, :meth:`put_file` is a rename where that is possible."""
+        """Return a temporary local directory.
+
+        :meth:`put_file` renames a file of this directory instead of copying it, where the file system can.
+        """
         return self.files.scratch()
 
     # Results
@@ -145,7 +151,17 @@ class ArtifactStore:
             created_at=datetime.now(UTC),
             components=components,
         )
-        self.files.write(manifest_name(step, key), manifest.model_dump_json(indent=1).encode(), durable=True)
+        self.save_manifest(manifest)
+
+    def read_manifest(self, step: str, key: str) -> Manifest | None:
+        """Return a manifest without any check of its signature and outputs; None if it can't be read."""
+        return parse_document(self.files.read(manifest_name(step, key)), Manifest)
+
+    def save_manifest(self, manifest: Manifest) -> None:
+        """Write a manifest, with a signature if this store has the signing key."""
+        signed = self.keys.sign(manifest) if self.keys else manifest
+        name = manifest_name(manifest.step, manifest.key)
+        self.files.write(name, signed.model_dump_json(indent=1).encode(), durable=True)
 
     def explain_miss(self, step: str, components: Components, identity: Identity) -> str:
         """Return why a key is a miss, as a sentence that begins with `miss:`.
@@ -178,20 +194,20 @@ class ArtifactStore:
         return self.documents([manifest_name(step, key) for key in keys], Manifest)
 
     def load_publication(self, step: str, key: str, server: str) -> dict[str, JsonValue] | None:
-        """Return the values that publishing a result on a server returned; None if it is not published there."""
+        """Return the values that the server returned for a published result; None if it was not published there."""
         published = parse_document(self.files.read(published_name(step, key, server)), Published)
         return published.values if published else None
 
     def save_publication(self, step: str, key: str, server: str, values: dict[str, JsonValue]) -> None:
-        """Store the values that publishing a result on a server returned, so that a hit does not publish it again."""
+        """Store the values that the server returned for a published result; a hit then does not publish it again."""
         published = Published(values=values)
         self.files.write(published_name(step, key, server), published.model_dump_json().encode(), durable=True)
 
     def lease(self, step: str, key: str) -> AbstractContextManager[bool]:
         """Hold the lease of a key, or wait for its holder; see :func:`ml_pipelines.store.lease.hold_lease`.
 
-        Look the key up again when the lease is held: the earlier holder may have stored the result. Correctness does
-        not depend on leases: objects are content-addressed, and an equal manifest replaces a manifest as a whole.
+        Once you hold the lease, look the key up again: the earlier holder may have stored the result. Without a lease
+        results stay correct: objects are content-addressed, and each writer of a key replaces its whole manifest.
         """
         name = manifest_name(step, key)
         before = self.files.stat(name)
@@ -236,6 +252,10 @@ class ArtifactStore:
         manifest = parse_document(data, Manifest)
         if manifest is None:
             return "the manifest of the earlier result can't be read"
+        if (manifest.step, manifest.key) != (step, key):
+            return "the manifest of the earlier result belongs to another result"
+        if self.keys and not self.keys.is_signed(manifest):
+            return "the manifest of the earlier result has no valid signature"
         for name, ref in manifest.outputs.items():
             if flaw := self._flaw(ref):
                 return f"output {name} of the earlier result {flaw}"

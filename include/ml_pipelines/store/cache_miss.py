@@ -37,6 +37,8 @@ def _sentence(path: tuple[str, ...], old: Any, new: Any) -> str:
     name = ".".join(rest)
     if section == "inputs":
         return f"input {name} changed"
+    if section == "user_code" and rest:
+        return f"{rest[0]} changed" + (f" in {name.removeprefix(rest[0]).lstrip('.')}" if rest[1:] else "")
     if section == "code":
         return f"code of {name} changed"
     subject = {"parameters": f"parameters.{name}", "facts": f"fact {name}", "environment": name}.get(section, section)

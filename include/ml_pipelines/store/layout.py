@@ -69,6 +69,7 @@ class Manifest(Contract):
         values: small results.
         created_at: time of the commit, UTC.
         components: components of the key; see :mod:`ml_pipelines.pipeline.cache_key`.
+        signature: see :mod:`ml_pipelines.store.signatures`; empty without a signing key.
     """
 
     step: str
@@ -77,6 +78,7 @@ class Manifest(Contract):
     values: dict[str, JsonValue]
     created_at: AwareDatetime
     components: Components
+    signature: str = ""
 
     @property
     def result(self) -> StepResult:

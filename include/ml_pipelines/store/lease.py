@@ -1,8 +1,8 @@
 """Leases: one process computes a result while the others wait for it.
 
 A lease only saves work; no result depends on it. Results are content-addressed and committed as a whole, so two
-processes that compute the same result do no harm. Two processes hold one lease after a pause of the holder longer than
-`TTL_SECONDS`, if two waiters take over an expired lease at the same moment, or on an S3 server without conditional
+processes that compute the same result do no harm. Two processes can hold one lease in three cases: the holder
+paused longer than `TTL_SECONDS`; two waiters took over an expired lease at once; the S3 server has no conditional
 writes.
 """
 

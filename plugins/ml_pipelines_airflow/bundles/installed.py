@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ __all__ = [
     "PROVIDER_PACKAGE",
     "FileStamps",
     "PackageFiles",
+    "copy_is_unchanged",
     "file_stamps",
     "format_version",
     "package_files",
@@ -34,7 +36,7 @@ __all__ = [
 PROVIDER_PACKAGE = "ml_pipelines_airflow"
 PROVIDER_DISTRIBUTION = "airflow-provider-ml-pipelines"
 MAX_VERSION_CHARACTERS = 100
-DIGEST_CHARACTERS = 12
+DIGEST_CHARACTERS = 32  # 128 bits: no other files can be found for a version
 
 
 @dataclass(frozen=True)
@@ -122,14 +124,33 @@ def package_version(files: PackageFiles) -> tuple[str, bool]:
     digests = {
         f"{files.prefix}/{name}": hashlib.sha256((files.source / name).read_bytes()).digest() for name in files.names()
     }
-    digest = hashlib.sha256(b"".join(name.encode() + b"\0" + content for name, content in digests.items()))
     distribution = _distribution(files.package)
     recorded = distribution is not None and _matches_record(distribution, files.prefix, digests)
-    return format_version(distribution.version if distribution else "0", digest.hexdigest()), recorded
+    return format_version(distribution.version if distribution else "0", _digest(digests)), recorded
+
+
+def copy_is_unchanged(copy: Path, version: str) -> bool:
+    """Return whether a copy has exactly the files whose digest its version names; its bytecode is removed first.
+
+    Python writes bytecode beside the files of a copy and runs it instead of them. The digest does not cover it.
+    """
+    for folder in copy.rglob("__pycache__"):
+        shutil.rmtree(folder, ignore_errors=True)
+    paths = sorted(path for path in copy.rglob("*") if path.is_symlink() or not path.is_dir())
+    if any(path.is_symlink() for path in paths):
+        return False
+    digests = {path.relative_to(copy).as_posix(): hashlib.sha256(path.read_bytes()).digest() for path in paths}
+    return version.endswith(f"-{_digest(digests)[:DIGEST_CHARACTERS]}")
+
+
+def _digest(digests: Mapping[str, bytes]) -> str:
+    """Return a digest of the names and the contents of files."""
+    items = sorted(digests.items())
+    return hashlib.sha256(b"".join(name.encode() + b"\0" + content for name, content in items)).hexdigest()
 
 
 def format_version(version: str, digest: str) -> str:
-    """Return a version that is a valid folder name in any file system."""
+    """Return a version that is a valid folder name in any file system; it ends with a hyphen and the digest."""
     return f"{re.sub(r'[^A-Za-z0-9.+!]', '_', version)[:MAX_VERSION_CHARACTERS]}-{digest[:DIGEST_CHARACTERS]}"
 
 

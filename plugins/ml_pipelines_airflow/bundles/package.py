@@ -1,12 +1,14 @@
 """A versioned DAG bundle from an installed package: a run ends with the version that it started with.
 
 The bundle copies the installed files into a folder of their version below Airflow's bundle storage, and Airflow reads
-the DAGs from the copy. Another installed version gets another copy. A run that is pinned to the first version continues
-with the first copy, for its DAG file and for the modules of the package. Airflow removes copies that are not used.
+the DAGs from the copy. The digest of a copy is verified each time that it is opened. Another installed version gets
+another copy. A run that is pinned to the first version continues with the first copy, for its DAG file and for the
+modules of the package. Airflow removes copies that are not used.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 import time
@@ -21,10 +23,11 @@ from uuid import uuid4
 
 from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion, BundleVersionLock
 
-from ml_pipelines.errors import ArtifactMissing, RequestError, StoreUnavailable, TransientError
+from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, RequestError, StoreUnavailable, TransientError
 from ml_pipelines_airflow.bundles.installed import (
     PROVIDER_PACKAGE,
     PackageFiles,
+    copy_is_unchanged,
     file_stamps,
     package_files,
     package_version,
@@ -32,12 +35,16 @@ from ml_pipelines_airflow.bundles.installed import (
 
 __all__ = ["PackageDagBundle"]
 
+log = logging.getLogger(__name__)
+
 QUIET_SECONDS = 5.0
 """Time without changes after which files that differ from the installer's record are served."""
 MAX_WAIT_SECONDS = 30.0
 """Maximum wait for an installation to end."""
 ABANDONED_SECONDS = 3600.0
 """Age of an unfinished copy after which its process has died; a copy takes seconds."""
+READ_ONLY = 0o444
+"""Mode of the files of a copy. The folders stay writable, because Airflow removes copies that are not used."""
 UNFINISHED = ".unfinished-"
 """Prefix of unfinished copies."""
 
@@ -78,11 +85,12 @@ class PackageDagBundle(BaseDagBundle):
         Raises:
             RequestError: the package is not installed, or does not contain the folder.
             ArtifactMissing: a run is pinned to a version that has no copy and is not installed.
+            ArtifactCorrupt: the copy of that version was changed, and the version is not installed.
             StoreUnavailable: the copy can't be written.
         """
         if self.version is None:
             self._served = self._ensure_copy()
-        elif not (self.versions_dir / self.version).is_dir():
+        elif not self._has_copy(self.version):
             self._restore(self.version)
         if self.package != PROVIDER_PACKAGE:
             _import_from_copies(self.versions_dir, self.package)
@@ -124,7 +132,8 @@ class PackageDagBundle(BaseDagBundle):
         while True:
             try:
                 files, version = self._installed()
-                if not (self.versions_dir / version).is_dir():
+                if not self._has_copy(version):
+                    self._discard(version)
                     self._copy(files, version)
                 return version
             except (TransientError, FileNotFoundError) as exc:
@@ -132,21 +141,43 @@ class PackageDagBundle(BaseDagBundle):
                     raise
                 time.sleep(0.5)
 
+    def _has_copy(self, version: str) -> bool:
+        copy = self.versions_dir / version
+        return copy.is_dir() and copy_is_unchanged(copy, version)
+
+    def _discard(self, version: str) -> None:
+        """Remove a changed copy. Its name is free at once, since it is renamed first."""
+        folder = self.versions_dir / f"{UNFINISHED}{uuid4().hex}"
+        # There is none, another process has removed it, or the storage is no folder, which the copy reports.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            (self.versions_dir / version).rename(folder)
+            log.warning("the copy of version %s of the DAG bundle %s was changed and is replaced", version, self.name)
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _restore(self, version: str) -> None:
         """Create the copy of a pinned version from the installed package."""
         try:
             installed = self._ensure_copy()
         except RequestError as exc:
             installed = exc.what
-        if installed != version:
-            raise ArtifactMissing(
-                f"the DAG bundle {self.name!r} does not have version {version}, which this run is pinned to",
-                where=str(self.versions_dir),
-                expected=f"a copy in that folder, or the package {self.package!r} installed in that version",
-                got=installed,
-                fix="set [dag_processor] dag_bundle_storage_path to a folder that all workers share, or install that "
-                "version on this worker, or clear the run with its latest version",
+        if installed == version:
+            return
+        if (self.versions_dir / version).is_dir():
+            raise ArtifactCorrupt(
+                f"the copy of version {version} of the DAG bundle {self.name!r} was changed",
+                where=str(self.versions_dir / version),
+                expected="the files whose digest the version names",
+                got="other files",
+                fix="find out which process writes to that folder, delete it, and install that version on this worker",
             )
+        raise ArtifactMissing(
+            f"the DAG bundle {self.name!r} does not have version {version}, which this run is pinned to",
+            where=str(self.versions_dir),
+            expected=f"a copy in that folder, or the package {self.package!r} installed in that version",
+            got=installed,
+            fix="set [dag_processor] dag_bundle_storage_path to a folder that all workers share, or install that "
+            "version on this worker, or clear the run with its latest version",
+        )
 
     def _copy(self, files: PackageFiles, version: str) -> None:
         """Copy to an unfinished folder and rename it at the end, so that a version is always complete."""
@@ -155,6 +186,7 @@ class PackageDagBundle(BaseDagBundle):
                 for name in files.names():
                     (target := folder / files.prefix / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(files.source / name, target)
+                    target.chmod(READ_ONLY)
                 self._raise_if_changed(files)
                 _rename(folder, self.versions_dir / version)
         except OSError as exc:

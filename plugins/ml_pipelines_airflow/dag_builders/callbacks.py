@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ml_pipelines.contracts import Decision
-from ml_pipelines.pipeline.facts import DecideFacts, RecordFacts
-from ml_pipelines.spec.metrics import get_metric
+from ml_pipelines.contracts import Decision, Finding
+from ml_pipelines.pipeline.facts import DecideFacts, QualityFacts, RecordFacts
+from ml_pipelines.spec.metric_table import get_metric
 from ml_pipelines.spec.tasks import task_of
 from ml_pipelines_airflow.dag_builders.common import Spec
 from ml_pipelines_airflow.notifications.email import email_callback
 from ml_pipelines_airflow.notifications.events import Headline
-from ml_pipelines_airflow.notifications.slack import SlackRunNotifier, dag_callbacks, task_callbacks
+from ml_pipelines_airflow.notifications.slack_callbacks import SlackRunNotifier, dag_callbacks, task_callbacks
 from ml_pipelines_airflow.tasks.training import step_result
 
 __all__ = ["callbacks", "decision_headline"]
@@ -46,22 +46,33 @@ def callbacks(
 
 
 def decision_headline(context: Any) -> Headline | None:
-    """Return the headline of a run once its decision is recorded, None for every other task."""
+    """Return the findings of a run after its evaluation, and its result once that is recorded; None for other tasks.
+
+    A person who is asked for approval reads the findings of the evaluation.
+    """
     ti = context["ti"]
-    if ti.task_id != task_of("record_decision"):
-        return None
-    recorded = step_result(ti, "record_decision")
-    if recorded is None:
+    if ti.task_id == task_of("decide"):
+        decided = step_result(ti, "decide")
+        findings = _findings(DecideFacts.of(decided).decision.findings) if decided else ()
+        return Headline(findings=findings) if findings else None
+    if ti.task_id != task_of("record_decision") or (recorded := step_result(ti, "record_decision")) is None:
         return None
     facts = RecordFacts.of(recorded)
     model = context["task"].op_kwargs["parameters"]["record_decision"]["model"]
-    decided = step_result(ti, "decide")
+    decided, checked = step_result(ti, "decide"), step_result(ti, "check_quality")
     return Headline(
         text=_text(facts.outcome, model, facts.version),
         detail=facts.reason,
         good=_GOOD.get(facts.outcome),
         facts=_metric_line(DecideFacts.of(decided).decision) if decided else "",
+        findings=_findings(QualityFacts.of(checked).findings) if checked and not decided else (),
     )
+
+
+def _findings(findings: Sequence[Finding]) -> tuple[str, ...]:
+    from ml_pipelines.reporting.findings import SEVERITIES, finding_text
+
+    return tuple(f"{SEVERITIES[finding.severity].label}: {finding_text(finding)}" for finding in findings)
 
 
 def _text(outcome: str, model: str, version: str | None) -> str:

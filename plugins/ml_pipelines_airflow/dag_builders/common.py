@@ -25,10 +25,10 @@ from ml_pipelines.errors import PipelineError, TransientError
 from ml_pipelines.pipeline.parameters import Parameters
 from ml_pipelines.pipeline.step_table import find_step
 from ml_pipelines.spec.batch import DriftSpec, ScoringSpec
-from ml_pipelines.spec.execution import Placement
+from ml_pipelines.spec.placement import Placement
 from ml_pipelines.spec.training import PipelineSpec
-from ml_pipelines_airflow.config import export_estimator_packages
-from ml_pipelines_airflow.sla.argument import ignore_removal_warning
+from ml_pipelines_airflow.config import export_allow_lists
+from ml_pipelines_airflow.sla.declared_sla import ignore_removal_warning
 
 __all__ = [
     "RETRY_POLICY",
@@ -71,7 +71,7 @@ def load_declaration(dag_file: str, load: Callable[[Path], SpecT]) -> SpecT:
     Raises:
         SpecError: the YAML file has mistakes; the error lists each with its line and fix.
     """
-    export_estimator_packages()
+    export_allow_lists()
     return load(Path(dag_file).with_suffix(".yaml"))
 
 

@@ -10,6 +10,7 @@ from airflow.sdk import DAG, Asset, AssetWatcher, Param
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 
 from ml_pipelines.errors import RequestError
+from ml_pipelines.escaping import visible
 from ml_pipelines.pipeline.parameters import TrainParameters
 from ml_pipelines.pipeline.step_table import steps_of
 from ml_pipelines.spec.loader import load_spec
@@ -32,18 +33,18 @@ __all__ = ["build_training_dag", "training_dag"]
 
 Operator = TypeVar("Operator", bound=PythonOperator)
 
-# The upstream tasks of a branch that was not taken are skipped.
+# A branch skips the paths that it does not take. This rule lets a task run after any path that succeeded.
 _AFTER_BRANCH = "none_failed_min_one_success"
 
 
 def training_dag(dag_file: str) -> DAG:
-    """Return the training DAG of the YAML file with the same folder and name as a DAG file.
+    """Return the training DAG of the YAML file that is next to a DAG file and has the same name.
 
     Args:
         dag_file: `__file__` of the DAG file.
 
     Raises:
-        SpecError: the YAML file has mistakes; the error lists each with its line and fix.
+        SpecError: the YAML file has mistakes. The error lists each mistake with its line and fix.
     """
     return build_training_dag(load_declaration(dag_file, load_spec))
 
@@ -63,9 +64,9 @@ def build_training_dag(spec: PipelineSpec) -> DAG:
             subject=f"Deploy the new version of {spec.model.name}?",
             body="{{ ti.xcom_pull(task_ids='evaluate_model', key='card') }}",
             defaults="Reject",
-            # A waiting run blocks the next one; without an answer the champion stays.
+            # A waiting run blocks the next run, so the wait is limited. Without an answer, the champion stays.
             response_timeout=spec.gate.approval.timeout,
-            execution_timeout=None,  # the declared one limits tasks that compute
+            execution_timeout=None,  # the declared timeout is only for tasks that compute
         )
         keep_champion = PythonOperator(
             task_id="keep_champion", python_callable=tasks.keep_champion, trigger_rule=_AFTER_BRANCH
@@ -78,8 +79,8 @@ def build_training_dag(spec: PipelineSpec) -> DAG:
         evaluate_model >> [register_and_deploy, request_approval, keep_champion]
         request_approval >> register_and_deploy
         [handle_poor_quality, keep_champion, register_and_deploy] >> record_decision
-    # Added last: each operator of a DAG with parameters copies and validates all of them, which took three times as
-    # long as everything else together. `update` validates nothing here, an assignment would.
+    # The parameters are added last, because each operator copies and validates the parameters that its DAG already has.
+    # This took three times as long as everything else together. `update` validates nothing, but an assignment would.
     dag.params.update(_form(spec))
     return dag
 
@@ -105,7 +106,7 @@ def _new_task(operator: type[Operator], spec: PipelineSpec, task_id: str, **opti
 
 
 def _mapped_task(spec: PipelineSpec, task_id: str) -> MappedOperator:
-    """Return the task with an instance per candidate."""
+    """Return the mapped task, which has one instance for each candidate."""
     steps = steps_of(task_id)
     others = declared_parameters(spec, [step for step in steps if step != "train"])
     task = PythonOperator.partial(
@@ -125,7 +126,7 @@ def _mapped_task(spec: PipelineSpec, task_id: str) -> MappedOperator:
 
 
 def _schedule_assets(spec: PipelineSpec) -> list[Asset]:
-    """Return the assets whose events start a run: a new data revision, or a request for a training after drift."""
+    """Return the assets whose events start a run: a new data revision, or a training request after drift."""
     schedule = spec.schedule
     if schedule is None:
         return []
@@ -141,7 +142,7 @@ def _revision_asset(spec: PipelineSpec) -> Asset:
             where=f"pipeline {spec.name}",
             expected="data.dvc",
             got=type(spec.data.source).__name__,
-            fix="declare the data under data.dvc, or use schedule.cron instead",
+            fix="declare the data under data.dvc, or use schedule.cron instead of schedule.on_new_data",
         )
     # Imported only for a DAG that watches its data.
     from ml_pipelines_airflow.triggers import DvcRevisionTrigger
@@ -160,7 +161,7 @@ def _form(spec: PipelineSpec) -> dict[str, Param]:
             None,
             type=["null", "string"],
             title="Data revision",
-            description="Branch, tag or commit of the data repository. Empty: the declared revision.",
+            description="Branch, tag or commit of the data repository. If empty, the declared revision is used.",
         ),
         "candidates": form_field(
             names,
@@ -194,7 +195,7 @@ def _form(spec: PipelineSpec) -> dict[str, Param]:
 
 def _document(spec: PipelineSpec) -> str:
     rows = "\n".join(f"| {candidate.name} | `{candidate.estimator}` |" for candidate in spec.effective_candidates)
-    return f"""{spec.description}
+    return f"""{visible(spec.description, lines=True)}
 
 Trains **{spec.model.name}** ({spec.model.task}) and compares the candidates by **{spec.gate.metric}**.
 
@@ -202,6 +203,5 @@ Trains **{spec.model.name}** ({spec.model.task}) and compares the candidates by 
 |---|---|
 {rows}
 
-A run also succeeds with the outcome *rejected*, *stopped* or *no_change*. A failed run means that the pipeline is
-broken.
+A run that ends as *rejected*, *stopped* or *no_change* also succeeds. A failed run means that the pipeline is broken.
 """

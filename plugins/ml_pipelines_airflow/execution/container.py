@@ -9,20 +9,22 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ml_pipelines._utils.failure import parse_result
+from ml_pipelines._utils.error_json import parse_result
 from ml_pipelines.contracts import StepRequest, StepResult
 from ml_pipelines.errors import PipelineError, RequestError, ServiceUnavailable, StoreUnavailable, TransientError
+from ml_pipelines.runner.signing import sign_result
 from ml_pipelines.services.settings import Settings
-from ml_pipelines.spec.execution import Docker
+from ml_pipelines.spec.environment_variables import VARIABLE, is_allowed_variable
+from ml_pipelines.spec.placement import Docker
+from ml_pipelines.spec.sources import source_class
+from ml_pipelines.store.artifact_store import ArtifactStore
 from ml_pipelines.store.filesystems.base import FileSystem
 from ml_pipelines.store.filesystems.open import open_filesystem
 from ml_pipelines.store.layout import container_file
@@ -44,6 +46,7 @@ ENGINE_RESTART_SECONDS = 60.0
 
 _HEARTBEAT_SECONDS = 60
 _SIGKILL_EXIT_CODE = 137
+_CONNECTION_PREFIX = "ML_PIPELINES_CONNECTION_"
 # OPENBLAS_: the kernels for another processor change the last digits of a model.
 _INHERITED_PREFIXES = ("AWS_", "FSSPEC_", "GIT_", "MLFLOW_", "ML_PIPELINES_", "OPENBLAS_")
 # Only /tmp is writable, and the image may not have the user.
@@ -102,32 +105,39 @@ def run_in_container(request: StepRequest, settings: Settings, *, docker: Docker
         engine.remove(job.container)
         raise
     engine.remove(job.container)
-    return _parse(document, state, docker)
+    result = _parse(document, state, docker)
+    if (keys := settings.manifest_keys) and keys.can_sign:
+        sign_result(request, result, ArtifactStore(request.store, keys=keys))
+    return result
 
 
 def container_environment(request: StepRequest, settings: Settings) -> dict[str, str]:
     """Return the environment of the container, which contains secrets and must not be logged.
 
-    It consists of the settings, the worker's variables with the prefixes of the systems, the variables that the request
-    names as `${NAME}`, and the connection of the data source.
+    It consists of the settings and the worker's variables with the prefixes of the systems. The declared source of the
+    step adds the connection and the variables that it names. Other texts of the request, such as the run id or a value
+    of the trigger form, name nothing.
     """
-    text = request.model_dump_json()
-    names = set(re.findall(r"\$\{([A-Za-z_]\w*)", text))
+    names, connections = _source_names(request.parameters.get("source"))
     inherited = {
         name: value
-        for name, value in settings.environment.items()
-        if name.startswith(_INHERITED_PREFIXES) or name in names
+        for name, value in os.environ.items()
+        if name.startswith(_INHERITED_PREFIXES) and not name.startswith(_CONNECTION_PREFIX)
     }
-    own = settings.as_environment(*_connection_names(request.parameters))
-    return {**_HOME, **inherited, **own, "PYTHONUNBUFFERED": "1"}
+    declared = {name: settings.environment[name] for name in names if name in settings.environment}
+    own = settings.as_environment(*connections)
+    return {**_HOME, **inherited, **declared, **own, "PYTHONUNBUFFERED": "1"}
 
 
-def _connection_names(parameters: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in parameters.items():
-        if name == "connection" and isinstance(value, str):
-            yield value
-        elif isinstance(value, dict):
-            yield from _connection_names(value)
+def _source_names(source: Any) -> tuple[list[str], list[str]]:
+    """Return the environment variables and the connections that a source `{kind: fields}` names."""
+    variables: list[str] = []
+    connections: list[str] = []
+    for kind, fields in source.items() if isinstance(source, dict) else ():
+        address = fields.get(source_class(kind).address_field)
+        variables += [match[1] for match in VARIABLE.finditer(address or "") if is_allowed_variable(match[1])]
+        connections += [fields["connection"]] if fields.get("connection") else []
+    return variables, connections
 
 
 def _find_earlier(engine: DockerEngine, job: _Job) -> Container | None:
@@ -143,7 +153,7 @@ def _find_earlier(engine: DockerEngine, job: _Job) -> Container | None:
 
 
 def _create(engine: DockerEngine, job: _Job, settings: Settings, docker: Docker, ti: Any) -> Container:
-    """Return a new container, or the one that another worker has just created for the same request."""
+    """Return a new container, or the one that another worker has created for the same request."""
     image = docker.image or option("docker_image")
     request, result = container_file(job.digest, "request.json"), f"{secrets.token_hex(8)}.json"
     job.files.write(request, job.request.model_dump_json().encode())

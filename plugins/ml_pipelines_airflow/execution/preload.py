@@ -5,7 +5,7 @@ preload; DAGs do not change:
 
 * Celery: `[celery] extra_celery_config = {"imports": ["ml_pipelines_airflow.execution.celery_preload"]}`
 * LocalExecutor, also in `airflow standalone`:
-  `[core] executor = ml_pipelines_airflow.execution.executors.WarmLocalExecutor`
+  `[core] executor = ml_pipelines_airflow.execution.warm_local_executor.WarmLocalExecutor`
 
 A fork copies memory but no threads. Preloading therefore starts no thread pool, opens no connection and computes
 little; tests check the state of a preloaded process and the work of its forks. OpenBLAS, which numpy brings, stops its
@@ -23,7 +23,7 @@ from importlib import import_module
 from ml_pipelines.pipeline.batch import BATCH_STEPS
 from ml_pipelines.pipeline.step_table import training_steps
 from ml_pipelines_airflow.config import option
-from ml_pipelines_airflow.execution import process
+from ml_pipelines_airflow.execution import process_state
 
 __all__ = ["DEFAULT", "WARMUPS", "modules", "preload"]
 
@@ -44,12 +44,12 @@ _MORE_MODULES = (
     *WARMUPS,
     "airflow.dag_processing.bundles.local",
     "airflow.providers_manager",
-    "ml_pipelines.modeling.skops_io",
+    "ml_pipelines.modeling.skops_import",
     "ml_pipelines.adapters.dvc.source",
     "ml_pipelines.adapters.files.source",
     "ml_pipelines.adapters.mlflow.registry",
     "ml_pipelines.adapters.mlflow.tracking",
-    "ml_pipelines.adapters.smoke_test.client",
+    "ml_pipelines.adapters.smoke_test.process",
     "ml_pipelines.adapters.smoke_test.worker",
     "ml_pipelines.adapters.sql.ledger",
     "ml_pipelines.reporting.figure_export",
@@ -102,7 +102,7 @@ def preload() -> None:
     # A collection in a fork would write to the shared memory pages of these objects, and so copy them.
     gc.collect()
     gc.freeze()
-    process.current.forks = "ml_pipelines.modeling.skops_io" in sys.modules
+    process_state.current.forks = "ml_pipelines.modeling.skops_import" in sys.modules
     log.info("preloaded %d modules and their imports in %.1f s", done, time.monotonic() - started)
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
 
 from airflow.sdk import BaseHook
 
+from ml_pipelines._utils.addresses import Address, redact_address
 from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import DataPin
 from ml_pipelines.errors import PipelineError
-from ml_pipelines.spec.training import DvcSource
+from ml_pipelines.spec.sources import DvcSource
 from ml_pipelines_airflow.hooks.connection_uri import connection_address
 
 if TYPE_CHECKING:
@@ -96,8 +97,11 @@ class DvcHook(BaseHook):
             SourceError: access is denied, or the repository does not exist.
             ServiceUnavailable: the server does not answer within 20 s.
         """
+        address = import_object("ml_pipelines.adapters.addresses:DeclaredAddress")(
+            self._repo, redact_address(self._repo)
+        )
         branch: tuple[str, str] = import_object("ml_pipelines.adapters.dvc.git:default_branch")(
-            self._repo, timeout_seconds=TIMEOUT_SECONDS
+            address, timeout_seconds=TIMEOUT_SECONDS
         )
         return branch
 
@@ -116,15 +120,12 @@ class DvcHook(BaseHook):
         repo, login, password = connection_address(self.connection, protocol="https"), *self._user()
         if not repo:
             raise self._connection_error("has no host", expected="URL or folder of a git repository")
-        parts = urlsplit(repo)
-        if "@" in parts.netloc or not login:
+        parts = Address.parse(repo)
+        if parts is None or parts.user is not None or not login:
             return repo
-        user = quote(login, safe="")
         if parts.scheme in ("http", "https"):
-            user = f"{user}:{quote(password, safe='')}"
-        elif parts.scheme != "ssh":
-            return repo
-        return parts._replace(netloc=f"{user}@{parts.netloc}").geturl()
+            return replace(parts, user=login, password=password).encoded
+        return replace(parts, user=login).encoded if parts.scheme == "ssh" else repo
 
     def _user(self) -> tuple[str, str]:
         login, password = self.connection.login or "", self.connection.password or ""

@@ -92,7 +92,7 @@ class Workspace:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
-            "AIRFLOW__CORE__EXECUTOR": "ml_pipelines_airflow.execution.executors.WarmLocalExecutor",
+            "AIRFLOW__CORE__EXECUTOR": "ml_pipelines_airflow.execution.warm_local_executor.WarmLocalExecutor",
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(port),
             "AIRFLOW__API__BASE_URL": url,

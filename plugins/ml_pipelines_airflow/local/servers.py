@@ -20,7 +20,7 @@ from typing import Any
 import redis
 
 from ml_pipelines.errors import RequestError, ServiceUnavailable
-from ml_pipelines_airflow.local.processes import stop_processes
+from ml_pipelines_airflow.local.process_groups import stop_processes
 
 __all__ = ["run_postgres", "run_redis", "start_postgres", "stop_postgres"]
 

@@ -25,7 +25,7 @@ from rich.console import Console
 
 from ml_pipelines.errors import PipelineError
 from ml_pipelines_airflow.local.demo import Workspace
-from ml_pipelines_airflow.local.processes import ProcessGroup, find_free_port
+from ml_pipelines_airflow.local.process_groups import ProcessGroup, find_free_port
 from ml_pipelines_airflow.local.servers import run_postgres, run_redis
 
 __all__ = ["QUEUES", "main", "run_stack", "start_mlflow"]
@@ -89,7 +89,7 @@ def _start(stack: ProcessGroup, database: str, workers: list[str], report: Calla
     for worker in workers:
         _start_worker(stack, worker)
     mlflow = stack.environment["MLFLOW_TRACKING_URI"]
-    for name in ("ledger", "mlflow"):
+    for name in ("celery", "ledger", "mlflow"):
         _create_database(database, name)
     start_mlflow(stack)
     stack.start("db-migrate", "airflow", "db", "migrate")
@@ -121,11 +121,14 @@ def start_mlflow(stack: ProcessGroup) -> None:
 
 
 def _start_worker(stack: ProcessGroup, name: str) -> None:
-    """Start a Celery worker that serves all queues."""
+    """Start a Celery worker that serves all queues, without the keys and the database that only servers need."""
     stack.start(
         name,
         *("airflow", "celery", "worker", "--celery-hostname", f"{name}@%h", "--queues", ",".join(QUEUES)),
         *("--pid", str(stack.root / f"{name}.pid"), "--skip-serve-logs"),  # all processes share one folder of logs
+        AIRFLOW__API_AUTH__JWT_SECRET="",
+        AIRFLOW__CORE__FERNET_KEY="",
+        AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{stack.root}/no-database-of-{name}.db",
     )
 
 
@@ -146,7 +149,7 @@ def _settings(root: Path, keys: Mapping[str, str], *, database: str, broker: str
         "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG": json.dumps(
             {"imports": ["ml_pipelines_airflow.execution.celery_preload"]}
         ),
-        "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{database}",
+        "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{_sibling_database(database, 'celery')}",
         "AIRFLOW__CELERY__TASK_ACKS_LATE": "True",
         "AIRFLOW__CELERY__WORKER_CONCURRENCY": "2",
         "AIRFLOW__CELERY__WORKER_PREFETCH_MULTIPLIER": "1",

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _MAX_LINE = 300
 _MAX_DETAIL = 2500
+_MAX_FINDING = 600
+_MAX_FINDINGS = 30
 _HEADLINE_LIMITS = {"text": _MAX_LINE, "detail": _MAX_DETAIL, "facts": _MAX_LINE}
 _STATES: Mapping[str, TaskState] = {
     "running": "started",
@@ -181,9 +183,11 @@ def _headline(headline: Callable[[Any], Headline | None], context: Any) -> Headl
         # The function belongs to the user; its error must not suppress the event.
         log.exception("the headline function failed")
         return None
-    return result and result.model_copy(
-        update={name: mask_secrets(_shorten(getattr(result, name), limit)) for name, limit in _HEADLINE_LIMITS.items()}
-    )
+    if result is None:
+        return None
+    texts = {name: mask_secrets(_shorten(getattr(result, name), limit)) for name, limit in _HEADLINE_LIMITS.items()}
+    findings = tuple(mask_secrets(_shorten(text, _MAX_FINDING)) for text in result.findings[:_MAX_FINDINGS])
+    return result.model_copy(update={**texts, "findings": findings})
 
 
 def _shorten(text: str, limit: int) -> str:

@@ -48,7 +48,7 @@ class LateTask:
         due: end of the SLA, UTC.
         seen: when the state was read, UTC.
         sla_seconds: length of the SLA, counted from the start of the run.
-        cause: clause that names the upstream task that caused the delay; None if there is none.
+        cause: clause that names the upstream task that caused the delay; None without one.
     """
 
     task: str
@@ -63,16 +63,18 @@ class Headline(Contract):
     """The result of a run in a few words, reported by one of its tasks.
 
     Attributes:
-        text: a few words, such as "promoted v18 of churn-model".
+        text: a few words, such as "promoted v18 of churn-model"; empty for findings only.
         detail: a sentence for the thread of the message.
         good: whether the result is good; None: neither good nor bad.
         facts: a short line below the text.
+        findings: findings of the run as lines of a reply, the most severe first.
     """
 
-    text: str
+    text: str = ""
     detail: str = ""
     good: bool | None = None
     facts: str = ""
+    findings: tuple[str, ...] = ()
 
 
 class RunReference(Contract):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
+from ml_pipelines.escaping import escape_slack, visible
 from ml_pipelines_airflow.notifications.events import Headline, LateTask, RunEvent, TaskEvent
 from ml_pipelines_airflow.notifications.formatting import format_duration
 from ml_pipelines_airflow.notifications.run_state import RunState, Status, TaskRunState, delay, has_recovered, status
 
-__all__ = ["escape", "message", "replies", "section"]
+__all__ = ["message", "replies", "section"]
 
 Block = dict[str, Any]
 
@@ -34,8 +36,8 @@ def message(state: RunState) -> tuple[str, list[Block]]:
     paragraphs = [*_headlines(state), *_tasks(state), *_late_tasks(state)]
     blocks: list[Block] = [{"type": "header", "text": {"type": "plain_text", "text": _clip(title, MAX_HEADER)}}]
     blocks += [section(paragraph) for paragraph in paragraphs]
-    blocks.append({"type": "context", "elements": [{"type": "mrkdwn", "text": _clip(_facts(state), MAX_SECTION)}]})
-    text = ": ".join([escape(title), *(paragraph.splitlines()[0] for paragraph in paragraphs[:1])])
+    blocks.append({"type": "context", "elements": [_mrkdwn(_facts(state))]})
+    text = ": ".join([escape_slack(title), *(paragraph.splitlines()[0] for paragraph in paragraphs[:1])])
     return _clip(text, MAX_SECTION), blocks
 
 
@@ -50,12 +52,12 @@ def replies(state: RunState) -> dict[str, str]:
 
 def section(text: str) -> Block:
     """Return a paragraph in Slack's markup."""
-    return {"type": "section", "text": {"type": "mrkdwn", "text": _clip(text, MAX_SECTION)}}
+    return {"type": "section", "text": _mrkdwn(text)}
 
 
-def escape(text: str) -> str:
-    """Return a text in which the three control characters of Slack's markup are escaped."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def _mrkdwn(text: str) -> dict[str, Any]:
+    # Verbatim: Slack makes no links of addresses, channels and names in the text.
+    return {"type": "mrkdwn", "text": _clip(text, MAX_SECTION), "verbatim": True}
 
 
 def _title(state: RunState) -> str:
@@ -64,13 +66,13 @@ def _title(state: RunState) -> str:
         icon, text = ("🔴" if status(state) == "failing" else "🟡"), f"{text}, late"
     if state.end and state.end.state == "failed" and state.end.reason == "timed_out":
         text = "failed: timeout"
-    return f"{icon} {state.run.dag_id} {text}"
+    return f"{icon} {visible(state.run.dag_id)} {text}"
 
 
 def _facts(state: RunState) -> str:
-    facts = [f"<{_url(state.run.url)}|{escape(state.run.run_id)}>"]
+    facts = [f"<{_url(state.run.url)}|{escape_slack(state.run.run_id)}>"]
     if state.owners:
-        facts.append(f"owner {escape(', '.join(state.owners))}")
+        facts.append(f"owner {escape_slack(', '.join(state.owners))}")
     if state.end:
         facts += _end_facts(state, state.end)
     elif state.attempt:
@@ -87,7 +89,9 @@ def _end_facts(state: RunState, end: RunEvent) -> Iterator[str]:
 
 def _headlines(state: RunState) -> Iterator[str]:
     for _, headline in state.headlines.values():
-        facts = f"\n{escape(headline.facts)}" if headline.facts else ""
+        if not headline.text:
+            continue
+        facts = f"\n{escape_slack(headline.facts)}" if headline.facts else ""
         yield f"*{_bold(headline.text)}*{facts}"
 
 
@@ -103,11 +107,11 @@ def _task_line(name: str, task: TaskRunState, state: RunState) -> tuple[int, str
     if latest.state == "failed":
         return 0, f"{bold} failed{_try(latest)}{_owner(latest)} · {_log(latest)}{_code(latest.error)}"
     if latest.state == "awaiting_input":
-        return 1, f"{bold} waits for an answer: {escape(latest.detail)} · <{_url(latest.url)}|answer>"
+        return 1, f"{bold} waits for an answer: {escape_slack(latest.detail)} · <{_url(latest.url)}|answer>"
     if latest.state == "retrying" and not state.end:
         return 2, f"{bold} {_next_try(latest)}{_owner(latest)} · {_log(latest)}{_code(latest.error)}"
     if latest.state == "answered":
-        return 3, f"{bold}: {escape(latest.detail or 'answered')}"
+        return 3, f"{bold}: {escape_slack(latest.detail or 'answered')}"
     if has_recovered(task):
         return 4, f"{bold} recovered on try {latest.try_number} · {_log(latest)}"
     if latest.state == "started" and task.failures:
@@ -125,8 +129,8 @@ def _late_tasks(state: RunState) -> list[str]:
 
 def _late_line(late: LateTask) -> str:
     due = f"{late.due:%Y-%m-%d %H:%M} UTC"
-    cause = f": {escape(late.cause)}" if late.cause else ""
-    task_state = escape(late.state or "not started")
+    cause = f": {escape_slack(late.cause)}" if late.cause else ""
+    task_state = escape_slack(late.state or "not started")
     return f"*{_bold(late.task)}* late ({task_state}), due {due}, SLA {format_duration(late.sla_seconds)}{cause}"
 
 
@@ -137,6 +141,8 @@ def _replies(state: RunState) -> Iterator[tuple[str, str]]:
     for name, (number, headline) in state.headlines.items():
         if headline.detail:
             yield f"headline {name} {number}", _headline_reply(headline)
+        if headline.findings:
+            yield f"findings {name} {number}", _findings_reply(headline.findings)
 
 
 def _failure_reply(name: str, number: int, failure: TaskEvent) -> str:
@@ -146,7 +152,17 @@ def _failure_reply(name: str, number: int, failure: TaskEvent) -> str:
 
 
 def _headline_reply(headline: Headline) -> str:
-    return _clip(f"*{_bold(headline.text)}*\n{escape(headline.detail)}", MAX_SECTION)
+    return _clip(f"*{_bold(headline.text)}*\n{escape_slack(headline.detail, lines=True)}", MAX_SECTION)
+
+
+def _findings_reply(findings: tuple[str, ...]) -> str:
+    """Return the findings as a list that fits into one message."""
+    lines = [f"• {escape_slack(text)}" for text in findings]
+    space = MAX_SECTION - 100
+    ends = list(accumulate(len(line) + 1 for line in lines))
+    shown = lines[: sum(end <= space for end in ends)]
+    more = [f"and {len(lines) - len(shown)} more; the report of the run lists them"] if len(shown) < len(lines) else []
+    return "\n".join(["*Findings*", *shown, *more])
 
 
 def _try(event: TaskEvent) -> str:
@@ -154,7 +170,7 @@ def _try(event: TaskEvent) -> str:
 
 
 def _owner(event: TaskEvent) -> str:
-    return f" · owner {escape(event.owner)}" if event.owner else ""
+    return f" · owner {escape_slack(event.owner)}" if event.owner else ""
 
 
 def _log(event: TaskEvent) -> str:
@@ -163,19 +179,28 @@ def _log(event: TaskEvent) -> str:
 
 def _code(line: str) -> str:
     # A backtick in the error would end the code markup.
-    return f"\n`{escape(line.replace('`', chr(39)))}`" if line else ""
+    return f"\n`{_code_text(line)}`" if line else ""
 
 
 def _code_block(text: str) -> str:
-    return f"```\n{_clip(escape(text.replace('```', chr(39) * 3)), MAX_SECTION - 500)}\n```"
+    return f"```\n{_clip(_code_text(text, lines=True), MAX_SECTION - 500)}\n```"
+
+
+def _code_text(text: str, *, lines: bool = False) -> str:
+    # Within code, Slack formats nothing but a backtick, and its three control characters.
+    return _entities(visible(text, lines=lines).replace("`", "'"))
+
+
+def _entities(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _bold(text: str) -> str:
-    return escape(text.replace("*", "∗").replace("\n", " "))  # noqa: RUF001  looks the same, does not end bold text
+    return escape_slack(text.replace("\n", " "))
 
 
 def _url(url: str) -> str:
-    return escape(url).replace("|", "%7C").replace("\n", "")
+    return _entities(visible(url)).replace("|", "%7C")
 
 
 def _first_lines(lines: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """A Slack client on the hooks of the Slack provider and the retry handlers of slack_sdk, bounded in time.
 
-The handlers of slack_sdk limit the number of attempts, not the time. A task must not wait for Slack for long, so each
-handler here stops when the time limit of its request leaves no room for another attempt.
+The handlers of slack_sdk limit the number of attempts, not the time. A task must not wait long for Slack.
+So each handler here stops when the time limit of its request leaves no room for another attempt.
 """
 
 from __future__ import annotations

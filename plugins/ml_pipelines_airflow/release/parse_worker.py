@@ -11,7 +11,19 @@ __all__ = ["main", "parse_folder"]
 
 # The DAG processor would import these packages in each parse; only tasks need them.
 HEAVY = (
-    *("dvc", "lightgbm", "matplotlib", "mlflow", "numpy", "pandas", "pandera", "polars", "pyarrow", "scipy"),
+    *(
+        "catboost",
+        "dvc",
+        "lightgbm",
+        "matplotlib",
+        "mlflow",
+        "numpy",
+        "pandas",
+        "pandera",
+        "polars",
+        "pyarrow",
+        "scipy",
+    ),
     *("sklearn", "skops", "tensorflow", "torch", "xgboost"),
 )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import requests
 
+from ml_pipelines.escaping import escape_markdown, escape_slack, visible
 from ml_pipelines_airflow.release.rollout import Outcome, RolloutResult
 from ml_pipelines_airflow.release.verify import Release
 
@@ -27,9 +28,9 @@ def summary(release: Release, result: RolloutResult) -> str:
 def _summary_lines(release: Release, result: RolloutResult) -> Iterator[str]:
     yield f"## {MARKS[result.outcome]} {_headline(result)}"
     yield ""
-    yield result.verdict.reason + "."
+    yield escape_markdown(result.verdict.reason) + "."
     if result.after:
-        yield f"After the rollback: {result.after.reason}."
+        yield f"After the rollback: {escape_markdown(result.after.reason)}."
     yield ""
     yield "| | before | released |"
     yield "|---|---|---|"
@@ -38,16 +39,17 @@ def _summary_lines(release: Release, result: RolloutResult) -> Iterator[str]:
     yield f"| DAG bundle | | {_code(release.version)} |"
     for fault in result.verdict.faults:
         fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", fault.text))])
-        yield from ("", f"### {fault.file}", "", fence, fault.text.strip(), fence)
+        yield from ("", f"### {escape_markdown(fault.file)}", "", fence, visible(fault.text.strip(), lines=True), fence)
 
 
 def slack_message(result: RolloutResult, url: str | None) -> str:
     """Return the message in Slack's markup."""
-    lines = [f"{MARKS[result.outcome]} *{_headline(result)}*", result.verdict.reason]
-    lines += [f"`{fault.file}`: {_last_line(fault.text)}" for fault in result.verdict.faults]
+    lines = [f"{MARKS[result.outcome]} *{_headline(result)}*", escape_slack(result.verdict.reason)]
+    faults = result.verdict.faults
+    lines += [f"`{escape_slack(fault.file)}`: {escape_slack(_last_line(fault.text))}" for fault in faults]
     if result.after and not result.after.served:
-        lines.append(f"After the rollback: {result.after.reason}")
-    return "\n".join([*map(_escape, lines), *([f"<{url}|Workflow run>"] if url else [])])
+        lines.append(f"After the rollback: {escape_slack(result.after.reason)}")
+    return "\n".join([*lines, *([f"<{url}|Workflow run>"] if url else [])])
 
 
 def post_to_slack(webhook: str, text: str) -> bool:
@@ -98,7 +100,3 @@ def _code(value: str | None) -> str:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "no message"
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

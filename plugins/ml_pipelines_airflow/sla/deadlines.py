@@ -1,7 +1,7 @@
 """Deadlines for `sla` in `default_args` or on a task: one deadline per distinct duration in a DAG.
 
 When a deadline passes, Airflow's triggerer calls :func:`report_late_tasks`. It reads the states of the run and sends
-one alert per run, which lists the late tasks, their state and due time, and the upstream task that caused the delay.
+one alert per run. It lists the late tasks, their state and due time, and the upstream task that caused the delay.
 An SLA starts when the run is queued. Airflow creates deadlines with the run: a task that is cleared later has none.
 """
 
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ml_pipelines.errors import SpecError
 from ml_pipelines_airflow.config import enabled, option
 from ml_pipelines_airflow.notifications.events import Destination, LateTask
-from ml_pipelines_airflow.sla.argument import ignore_removal_warning
+from ml_pipelines_airflow.sla.declared_sla import ignore_removal_warning
 from ml_pipelines_airflow.sla.lateness import (
     FAILED,
     FINISHED,
@@ -276,7 +276,7 @@ def _notify(destination: Destination | None, run: dict[str, Any], tasks: list[La
     if destination is None and (channel := option("slack_channel")):
         destination = Destination(option("slack_conn_id"), channel)
     if destination:
-        from ml_pipelines_airflow.notifications.slack import notify_late_tasks
+        from ml_pipelines_airflow.notifications.slack_callbacks import notify_late_tasks
 
         notify_late_tasks(destination, run=run, late=tasks)
 

@@ -10,6 +10,7 @@ from typing import Any
 from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import StepResult
 from ml_pipelines.errors import RequestError
+from ml_pipelines.escaping import visible
 from ml_pipelines.pipeline.step_table import find_step
 from ml_pipelines_airflow.assets import drift_asset
 from ml_pipelines_airflow.links import link_urls
@@ -39,7 +40,7 @@ def measure_drift(
         for key, url in link_urls(step, result.values, lambda _: None, run_url(ti)).items():
             ti.xcom_push(key=key, value=url)
     result = run.results[STEP]
-    log.info("%s; report: %s", result.values["reason"], result.outputs["report"].uri)
+    log.info("%s; report: %s", visible(str(result.values["reason"])), result.outputs["report"].uri)
 
 
 def request_training(
@@ -71,7 +72,7 @@ def request_training(
         values = {**measured.values, "report": measured.outputs["report"].model_dump(mode="json")}
         outlet_events[alias].add(asset, extra={"pipeline": ti.dag_id, "run_id": ti.run_id, "model": model, **values})
         message = f"training requested: {measured.values['reason']}"
-    log.info("%s", message)
+    log.info("%s", visible(message))
     return message
 
 

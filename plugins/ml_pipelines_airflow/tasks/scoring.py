@@ -9,6 +9,7 @@ from typing import Any, cast
 from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import StepResult
 from ml_pipelines.errors import RequestError
+from ml_pipelines.escaping import visible
 from ml_pipelines.pipeline.batch_parameters import CollectScoresParameters, ScoreShardParameters
 from ml_pipelines.pipeline.parameters import Parameters
 from ml_pipelines.pipeline.step_table import find_step
@@ -37,7 +38,7 @@ def plan_shards(*, ti: Any, **context: Any) -> list[list[int]]:
     result = _run(ti, "plan_shards", results={"ingest_batch": _result(ti, "ingest_batch")}, **context)
     log.info("%s rows in %d shards", result.values["rows"], len(result.outputs))
     for warning in cast("list[str]", result.values["warnings"]):
-        log.warning("%s", warning)
+        log.warning("%s", visible(warning))
     return [[index] for index in range(len(result.outputs))]
 
 

@@ -16,7 +16,7 @@ from ml_pipelines.contracts import Identity, JsonValue, StepRequest, StepResult
 from ml_pipelines.pipeline.parameters import Parameters, RunOptions
 from ml_pipelines.pipeline.wiring import Results
 from ml_pipelines.runner.task import build_request
-from ml_pipelines_airflow.execution import process
+from ml_pipelines_airflow.execution import process_state
 from ml_pipelines_airflow.metrics import emit
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class TaskRun:
     @cached_property
     def services(self) -> ConnectedServices:
         """The services that all steps of this try share."""
-        return process.current.services(self.settings, self._identity, test=self.test)
+        return process_state.current.services(self.settings, self._identity, test=self.test)
 
     @cached_property
     def _identity(self) -> Identity:
@@ -123,7 +123,7 @@ class TaskRun:
         return run_step(request, self.services)
 
     def _run_in_container(self, request: StepRequest) -> StepResult:
-        from ml_pipelines.spec.execution import Docker
+        from ml_pipelines.spec.placement import Docker
         from ml_pipelines_airflow.execution.container import run_in_container
 
         return run_in_container(request, self.settings, docker=Docker.model_validate(self.docker), ti=self.ti)

@@ -13,6 +13,7 @@ from typing import Any
 
 from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import JsonValue, StepResult
+from ml_pipelines.escaping import visible
 from ml_pipelines.pipeline.facts import (
     Approval,
     CompareFacts,
@@ -27,7 +28,7 @@ from ml_pipelines.pipeline.step_table import find_step
 from ml_pipelines.pipeline.wiring import upstream_steps
 from ml_pipelines.runner.task import run_task
 from ml_pipelines.spec.tasks import TRAINING_TASKS, task_of
-from ml_pipelines_airflow.execution import process
+from ml_pipelines_airflow.execution import process_state
 from ml_pipelines_airflow.links import link_urls
 from ml_pipelines_airflow.tasks.task_run import TaskRun, is_test_run, pull_results, run_options, run_url
 
@@ -74,10 +75,10 @@ def run_steps(
         outlet_events: events of the task's assets.
         dag_run: the DAG run.
         docker: image and limits of the steps' containers as JSON; None runs the steps in this process.
-        facts: further facts by step, which no step returns, such as an approval.
+        facts: by step, facts that do not come from an earlier step, such as an approval.
 
     Returns:
-        Results by step. A step after the verdict that ended the task has none.
+        Results by step. If a verdict ends the task early, the later steps have no result.
     """
     run = TaskRun(ti=ti, seed=seed, options=run_options(params), docker=docker, test=is_test_run(dag_run))
 
@@ -150,24 +151,27 @@ def record_decision(*, ti: Any, dag_run: Any, **context: Any) -> None:
     try:
         run_steps(ti=ti, facts={"record_decision": facts}, dag_run=dag_run, **context)
     finally:
-        process.current.end_test_run()
+        process_state.current.end_test_run()
 
 
 def handle_poor_quality(*, ti: Any) -> None:
-    """Log the failed checks. The run ends successfully, and nothing is trained."""
+    """Log the failed checks with their remedies. The run ends successfully, and nothing is trained."""
+    from ml_pipelines.reporting.findings import finding_text
+
     result = step_result(ti, "check_quality")
     assert isinstance(result, StepResult)
-    failed = ", ".join(QualityFacts.of(result).failed)
-    log.warning("training stopped: the data failed %s; report: %s", failed, result.outputs["report"].uri)
+    log.warning("training stopped by the quality checks; report: %s", result.outputs["report"].uri)
+    for finding in QualityFacts.of(result).findings:
+        log.warning("%s", finding_text(finding))
 
 
 def keep_champion(*, ti: Any) -> None:
     """Log why no model is deployed."""
     if decided := step_result(ti, "decide"):
         decision = DecideFacts.of(decided).decision
-        log.info("%s: %s", decision.outcome, decision.reason)
+        log.info("%s: %s", decision.outcome, visible(decision.reason))
     else:
-        log.info("no_change: %s", CompareFacts.of(step_result(ti, "compare_with_champion")).reason)
+        log.info("no_change: %s", visible(CompareFacts.of(step_result(ti, "compare_with_champion")).reason))
 
 
 def step_result(ti: Any, step: str) -> Any:
@@ -183,7 +187,10 @@ def _values(result: StepResult | list[StepResult] | None) -> Any:
 
 
 def _event_values(ti: Any, results: Mapping[str, StepResult]) -> Mapping[str, Any]:
-    """Return the values of an asset event: those of the task's step that describes its asset."""
+    """Return the values of the task's asset event.
+
+    Those of the model come from `deploy`, `evaluate` and `ingest`, those of the dataset from `ingest`.
+    """
     if "deploy" not in results:
         return results["ingest"].values
     return {

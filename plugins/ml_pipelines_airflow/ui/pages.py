@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ml_pipelines.ports.ledger_entry import LedgerEntry
 from ml_pipelines.reporting import formatting
 from ml_pipelines.reporting.plots import history_plot
-from ml_pipelines.reporting.rendering import render_figure, replace_invalid_characters
+from ml_pipelines.reporting.rendering import render_figure, render_findings, show_invisible_characters
 
 __all__ = ["page"]
 
@@ -47,7 +47,7 @@ def _templates() -> Environment:
         loader=PackageLoader("ml_pipelines_airflow.ui"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=replace_invalid_characters,
+        finalize=show_invisible_characters,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -58,6 +58,7 @@ def _templates() -> Environment:
         metric_name=formatting.metric_name,
         outcome_tone=formatting.outcome_tone,
         render_figure=render_figure,
+        render_findings=render_findings,
     )
     environment.filters.update(interval=formatting.format_interval, minute=_to_minute, number=formatting.format_number)
     return environment

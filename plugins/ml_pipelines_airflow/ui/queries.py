@@ -11,6 +11,7 @@ from ml_pipelines.contracts import ArtifactRef
 from ml_pipelines.errors import PipelineError
 from ml_pipelines.ports import Ledger, ModelVersion, Services
 from ml_pipelines.ports.ledger_entry import LedgerEntry
+from ml_pipelines.promotion.changes_since_champion import SPLIT_RULE
 from ml_pipelines.reporting.plots import HistoryPoint
 
 __all__ = [
@@ -60,7 +61,7 @@ class ModelPage:
         model: name of the model.
         latest: the newest entry.
         entries: a page of entries, the newest first.
-        older: number below which the next page begins, None if there is none.
+        older: number below which the next page begins; None on the last page.
         aliases: versions that have an alias.
         registry_error: reason why the registry could not be queried.
         metric: metric of the history.
@@ -158,7 +159,7 @@ def _by_ledger(recent: Sequence[LedgerEntry]) -> list[AliasedVersion]:
     """Return the aliases that the newest deployment set."""
     for entry in recent:
         versions = {"champion": entry.details.version, "previous": entry.details.previous_version}
-        if versions["champion"]:
+        if versions["champion"] and not entry.details.replaced_by:
             return [
                 AliasedVersion(alias=alias, version=str(version), since=_since(recent, alias, str(version)))
                 for alias, version in versions.items()
@@ -174,12 +175,17 @@ def _since(recent: Sequence[LedgerEntry], alias: str, version: str) -> str | Non
 
 
 def history_of(recent: Sequence[LedgerEntry], metric: str) -> list[HistoryPoint]:
-    """Return the metric of the deployed model after each run, on the rows of that run; oldest first."""
+    """Return the metric of the deployed model after each run, on the rows of that run; oldest first.
+
+    A run with another split than the champion has no point: its test rows are others.
+    """
     return [point for entry in reversed(recent) if (point := _history_point(entry, metric)) is not None]
 
 
 def _history_point(entry: LedgerEntry, metric: str) -> HistoryPoint | None:
     decision = entry.decision
+    if any(finding.check == SPLIT_RULE for finding in decision.findings):
+        return None
     new = decision.outcome == "promoted"
     values, intervals = (
         (decision.metrics, decision.intervals) if new else (decision.champion_metrics, decision.champion_intervals)

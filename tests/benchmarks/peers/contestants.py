@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from ml_pipelines_airflow.local.processes import find_free_port, stop_processes
+from ml_pipelines_airflow.local.process_groups import find_free_port, stop_processes
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
@@ -87,7 +87,7 @@ def _airflow(folder: Path) -> None:
 def _dvc(folder: Path) -> None:
     work = {name: {"cmd": f"$WORK {name} .", "deps": [], "outs": []} for name in _FILES}
     for name, (needs, makes) in _FILES.items():
-        work[name]["deps"], work[name]["outs"] = list(needs), [{each: {"cache": True}} for each in makes]
+        work[name]["deps"], work[name]["outs"] = list(needs), [{item: {"cache": True}} for item in makes]
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": work}, sort_keys=False))
     dvc = str(folder.parents[1] / "environments" / "dvc" / "bin" / "dvc")
     _call(folder, {"DVC_NO_ANALYTICS": "1"}, dvc, "init", "--no-scm", "--quiet")

@@ -36,16 +36,16 @@ def main() -> None:
     parser.add_argument("--peers", default=",".join(CONTESTANTS), help=f"of {', '.join(CONTESTANTS)}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--report", type=Path, default=PROJECT / "docs" / "benchmarks.md")
-    given = parser.parse_args()
-    sizes, peers = _known(given.sizes, SIZES), _known(given.peers, CONTESTANTS)
+    arguments = parser.parse_args()
+    sizes, peers = _reference(arguments.sizes, SIZES), _reference(arguments.peers, CONTESTANTS)
     PLACE.mkdir(parents=True, exist_ok=True)
     absent = {name: reason for name in peers if (reason := _install(CONTESTANTS[name].environment))}
     present = [name for name in peers if name not in absent]
-    measured = [each for size in sizes for each in _race(size, present, given.rounds)]
-    write(given.report, measured, {CONTESTANTS[name].title: reason for name, reason in absent.items()})
+    measured = [item for size in sizes for item in _race(size, present, arguments.rounds)]
+    write(arguments.report, measured, {CONTESTANTS[name].title: reason for name, reason in absent.items()})
 
 
-def _known(listed: str, choices: Mapping[str, object]) -> list[str]:
+def _reference(listed: str, choices: Mapping[str, object]) -> list[str]:
     names = listed.split(",")
     if unknown := [name for name in names if name not in choices]:
         raise SystemExit(f"unknown: {', '.join(unknown)}; expected some of {', '.join(choices)}")
@@ -76,7 +76,7 @@ def _race(size: str, names: list[str], rounds: int) -> list[Measured]:
     rows, trees = SIZES[size]
     if not trees:
         return _to_the_split(size, [name for name in names if name in SIDES], rounds)
-    source, found = _source(rows), []
+    source, actual = _source(rows), []
     with contextlib.ExitStack() as servers:
         beside = {}
         for name in names:
@@ -92,15 +92,15 @@ def _race(size: str, names: list[str], rounds: int) -> list[Measured]:
                 CONTESTANTS[name].prepare(folder)
                 for again in (False, True):
                     seconds, megabytes = _once(CONTESTANTS[name], folder, beside.get(name, {}))
-                    found.append(Measured(CONTESTANTS[name].title, size, again, seconds, megabytes))
-                    told = f"{seconds:.2f} s" if seconds is not None else f"failed, see {folder}/log"
-                    _say(f"{size}, round {number + 1}, {CONTESTANTS[name].title}{', again' * again}: {told}")
-    return found
+                    actual.append(Measured(CONTESTANTS[name].title, size, again, seconds, megabytes))
+                    output = f"{seconds:.2f} s" if seconds is not None else f"failed, see {folder}/log"
+                    _say(f"{size}, round {number + 1}, {CONTESTANTS[name].title}{', again' * again}: {output}")
+    return actual
 
 
 def _to_the_split(size: str, names: list[str], rounds: int) -> list[Measured]:
     """A table that a machine may not hold, as far as it need not be held."""
-    found = []
+    actual = []
     folder = PLACE / "runs" / size
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -110,10 +110,10 @@ def _to_the_split(size: str, names: list[str], rounds: int) -> list[Measured]:
         for name in names:
             title = CONTESTANTS[name].title
             seconds, _, megabytes = dict(large_tables.measure_side(SIDES[name], csv))["all"]
-            found.append(Measured(title, size, False, seconds, megabytes))
+            actual.append(Measured(title, size, False, seconds, megabytes))
             _say(f"{size}, round {number + 1}, {title}: {seconds:.2f} s, {megabytes} MB")
     shutil.rmtree(folder)
-    return found
+    return actual
 
 
 def _once(contestant: Contestant, folder: Path, beside: Mapping[str, str] | Run) -> tuple[float | None, float | None]:

@@ -47,8 +47,8 @@ class Line:
 
 def lines(measured: Sequence[Measured], size: str) -> list[Line]:
     """Medians of a size, in the order in which contestants first ran; ratios to the plain script's first run."""
-    own = [each for each in measured if each.size == size]
-    firsts = {who: _median(own, who, again=False) for who in dict.fromkeys(each.who for each in own)}
+    own = [item for item in measured if item.size == size]
+    firsts = {who: _median(own, who, again=False) for who in dict.fromkeys(item.who for item in own)}
     plain = firsts.get(PLAIN)
     return [
         Line(
@@ -80,8 +80,8 @@ def table(rows: Sequence[Line]) -> str:
 
 def write(path: Path, measured: Sequence[Measured], absent: Mapping[str, str]) -> None:
     """The page, and its plot beside it."""
-    sizes = list(dict.fromkeys(each.size for each in measured))
-    rounds = max(Counter((each.who, each.size, each.again) for each in measured).values(), default=0)
+    sizes = list(dict.fromkeys(item.size for item in measured))
+    rounds = max(Counter((item.who, item.size, item.again) for item in measured).values(), default=0)
     head = _HEAD.format(date=datetime.now(UTC), cores=os.cpu_count(), rounds=rounds, python=platform.python_version())
     parts = [head, *(f"## {ROWS[size]}\n\n{table(lines(measured, size))}\n" for size in sizes)]
     if absent:
@@ -93,13 +93,13 @@ def write(path: Path, measured: Sequence[Measured], absent: Mapping[str, str]) -
 
 
 def _median(measured: Sequence[Measured], who: str, *, again: bool) -> float | None:
-    found = [each.seconds for each in measured if (each.who, each.again) == (who, again)]
-    whole = [seconds for seconds in found if seconds is not None]
-    return statistics.median(whole) if whole and len(whole) == len(found) else None
+    actual = [item.seconds for item in measured if (item.who, item.again) == (who, again)]
+    whole = [seconds for seconds in actual if seconds is not None]
+    return statistics.median(whole) if whole and len(whole) == len(actual) else None
 
 
 def _largest(measured: Sequence[Measured], who: str) -> float | None:
-    return max((each.megabytes for each in measured if each.who == who and each.megabytes is not None), default=None)
+    return max((item.megabytes for item in measured if item.who == who and item.megabytes is not None), default=None)
 
 
 def _format(value: float | None, *, digits: int = 2, unit: str = "") -> str:

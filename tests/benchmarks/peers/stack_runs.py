@@ -15,7 +15,7 @@ from typing import Any
 import requests
 from tests.benchmarks.peers.contestants import BIN, QUIET, SAMPLE, SECONDS, bundle_of, declare
 
-from ml_pipelines_airflow.local.processes import find_free_port
+from ml_pipelines_airflow.local.process_groups import find_free_port
 from ml_pipelines_airflow.local.stack import run_stack
 
 
@@ -33,10 +33,10 @@ class Airflow:
         answer = self._session.request(method, f"{self._url}{path}", json=body, timeout=60)
         return answer.json() if answer.ok else None
 
-    def until(self, found: Callable[[], Any]) -> Any:
+    def until(self, actual: Callable[[], Any]) -> Any:
         """What is found, as soon as it is."""
         end = time.monotonic() + SECONDS
-        while not (value := found()):
+        while not (value := actual()):
             if time.monotonic() > end:
                 raise SystemExit("Airflow does not get on")
             time.sleep(0.1)

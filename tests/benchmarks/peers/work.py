@@ -34,8 +34,8 @@ def check(folder: Path) -> None:
         "a key is there twice": bool(rows[KEY].duplicated().any()),
         "a class is too rare": float(rows[TARGET].mean()) < 0.05,
     }
-    if found := [problem for problem, is_there in problems.items() if is_there]:
-        raise SystemExit("; ".join(found))
+    if actual := [problem for problem, is_there in problems.items() if is_there]:
+        raise SystemExit("; ".join(actual))
     (folder / "checked.json").write_text(json.dumps({"rows": len(rows)}))
 
 

@@ -27,7 +27,7 @@ DECLARATION: dict[str, Any] = {
     "description": "A small pipeline for tests.",
     "model": {"name": "small-model", "task": "classification"},
     "data": {
-        "file": {"path": "${SMALL_DATA}/customers.csv"},
+        "file": {"path": "${ML_DATA_SMALL}/customers.csv"},
         "key": "customer_id",
         "target": "label",
         "columns": {
@@ -135,7 +135,7 @@ def airflow_environment(root: Path) -> dict[str, str]:
         "ML_PIPELINES_LEDGER": f"sqlite:///{root}/ledger.db",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "MLFLOW_TRACKING_URI": f"sqlite:///{root}/mlflow/mlflow.db",
-        "SMALL_DATA": str(root / "data"),
+        "ML_DATA_SMALL": str(root / "data"),
     }
 
 

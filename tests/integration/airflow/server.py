@@ -17,7 +17,7 @@ import requests
 from tests.integration.ledgers import entries_of
 from tests.integration.processes import find_free_port, stop_processes
 
-from ml_pipelines_airflow.testing import Message, SlackServer
+from ml_pipelines_airflow.fake_slack import Message, SlackServer
 
 if TYPE_CHECKING:
     from tests.integration.airflow.conftest import Airflow

@@ -53,7 +53,7 @@ with DAG("branches"):
 def server(make_airflow: Callable[[], Any]) -> Iterator[Server]:
     airflow = make_airflow()
     airflow.add_pipeline("training", default_args=ONCE)
-    data = {"file": {"path": "${SMALL_DATA}/customers.csv"}, "key": "customer_id"}
+    data = {"file": {"path": "${ML_DATA_SMALL}/customers.csv"}, "key": "customer_id"}
     airflow.add_scoring(
         "scores",
         model=MODEL,
@@ -65,7 +65,7 @@ def server(make_airflow: Callable[[], Any]) -> Iterator[Server]:
     airflow.add_drift("watching", model=MODEL, watch="scores", schedule={"on_scores": True}, default_args=ONCE)
     (airflow.root / "dags" / "branches.py").write_text(BRANCH_DAG)
     environment = {
-        "AIRFLOW__CORE__EXECUTOR": "ml_pipelines_airflow.execution.executors.WarmLocalExecutor",
+        "AIRFLOW__CORE__EXECUTOR": "ml_pipelines_airflow.execution.warm_local_executor.WarmLocalExecutor",
         "TARGET_FILE": str(airflow.root / "target"),
     }
     dags = ("training", "scores", "watching", "branches")

@@ -147,11 +147,11 @@ def runs(make_airflow: Callable[[], Any]) -> Runs:
     )
     data = {"key": "customer_id", "target": "label"}
     answers = {"international_plan": {"type": "string", "allowed": ["no", "yes"]}}
-    spoiled = {**data, "file": {"path": "${SMALL_DATA}/spoiled.csv"}, "columns": answers}
+    spoiled = {**data, "file": {"path": "${ML_DATA_SMALL}/spoiled.csv"}, "columns": answers}
     airflow.add_pipeline("spoiled", data=spoiled)
     retried = {"owner": "tests", "retries": 1, "retry_delay": "0s"}
     airflow.add_pipeline(
-        "no_file", data={**data, "file": {"path": "${SMALL_DATA}/not-there.csv"}}, default_args=retried
+        "no_file", data={**data, "file": {"path": "${ML_DATA_SMALL}/not-there.csv"}}, default_args=retried
     )
     airflow.add_pipeline("retried", default_args=retried)
     address = f"http://reader:{SECRET}@127.0.0.1:{find_free_port()}"
@@ -165,7 +165,7 @@ def runs(make_airflow: Callable[[], Any]) -> Runs:
     later = write_later_data(airflow.root)
     for scenario in SCENARIOS:
         if scenario["name"] in later:
-            scenario["environment"] = {"SMALL_DATA": later[scenario["name"]]}
+            scenario["environment"] = {"ML_DATA_SMALL": later[scenario["name"]]}
     scenarios, document = airflow.root / "scenarios.json", airflow.root / "results.json"
     scenarios.write_text(json.dumps(SCENARIOS))
     process = subprocess.run(
@@ -424,7 +424,7 @@ def test_logs_have_no_warning_of_this_package(runs: Runs) -> None:
 def test_asset_events_describe_dataset_and_model(runs: Runs) -> None:
     first = runs.events("first")
     pin = first["small.data"]["pin"]
-    assert (pin["source"], pin["location"]) == ("file", f"{runs.root}/data/customers.csv")
+    assert (pin["source"], pin["location"]) == ("file", "${ML_DATA_SMALL}/customers.csv")
     assert pin["digest"]
     assert first["small-model"] == {
         "pipeline": "small",

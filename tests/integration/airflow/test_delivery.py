@@ -13,8 +13,8 @@ import pytest
 from tests.integration.airflow.server import Server, standalone
 from uv import find_uv_bin
 
+from ml_pipelines_airflow.fake_slack import SlackServer
 from ml_pipelines_airflow.release.rollout import read_variables
-from ml_pipelines_airflow.testing import SlackServer
 
 pytestmark = [pytest.mark.xdist_group("airflow-standalone"), pytest.mark.timeout(900)]
 

@@ -65,7 +65,7 @@ def server(repo: Any, make_airflow: Callable[[], Any]) -> Iterator[Server]:
     airflow.add_pipeline(
         "watched",
         data={
-            "dvc": {"repo": "${DATA_REPO}", "path": DATA, "rev": "main"},
+            "dvc": {"repo": "${ML_DATA_REPO}", "path": DATA, "rev": "main"},
             "key": "customer_id",
             "target": "label",
         },
@@ -76,7 +76,7 @@ def server(repo: Any, make_airflow: Callable[[], Any]) -> Iterator[Server]:
     environment = {
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(PLUGINS),
         "AIRFLOW_CONN_MLFLOW_DEFAULT": json.dumps(mlflow),
-        "DATA_REPO": str(repo.folder),
+        "ML_DATA_REPO": str(repo.folder),
         "GIT_TRACE": str(airflow.root / "git.trace"),
     }
     with standalone(airflow, "watched", "on_champion", "custom", **environment) as running:

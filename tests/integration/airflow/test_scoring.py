@@ -21,7 +21,7 @@ ROWS = 556
 SHARDS = [150, 150, 150, 106]
 BATCH: dict[str, Any] = {
     "model": {"name": "small-model"},
-    "data": {"file": {"path": "${SMALL_DATA}/customers.csv"}, "key": "customer_id"},
+    "data": {"file": {"path": "${ML_DATA_SMALL}/customers.csv"}, "key": "customer_id"},
     "shards": {"rows": 150},
     "default_args": {"retries": 0},
 }
@@ -93,13 +93,13 @@ def runs(make_airflow: Callable[[], Any]) -> Runs:
     # The first customer occurs again at the end, in another shard, and has an infinite number in the first row.
     (data / "repeated.csv").write_text("".join([lines[0], f"{infinite}\n", *lines[2:], lines[1]]))
     for name in ("empty", "lacking", "repeated"):
-        file = {"file": {"path": f"${{SMALL_DATA}}/{name}.csv"}, "key": "customer_id"}
+        file = {"file": {"path": f"${{ML_DATA_SMALL}}/{name}.csv"}, "key": "customer_id"}
         airflow.add_scoring(name, **BATCH | {"data": file}, min_scored=0.99)
     shifted = [[*row[:place], str(float(row[place]) + 100), *row[place + 1 :]] for row in rows]
     with (data / "shifted.csv").open("w", newline="") as file_of_shifted:
         csv.writer(file_of_shifted).writerows([header, *shifted])
     airflow.add_scoring(
-        "shifted", **BATCH | {"data": {"file": {"path": "${SMALL_DATA}/shifted.csv"}, "key": "customer_id"}}
+        "shifted", **BATCH | {"data": {"file": {"path": "${ML_DATA_SMALL}/shifted.csv"}, "key": "customer_id"}}
     )
     airflow.add_drift("drift_scores", watch="scores", **DRIFT)
     airflow.add_drift("drift_shifted", watch="shifted", **DRIFT)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.integration.airflow.server import STANDALONE, Server, run_id_of, standalone
 
-from ml_pipelines_airflow.testing import Message, SlackServer
+from ml_pipelines_airflow.fake_slack import Message, SlackServer
 
 pytestmark = [pytest.mark.xdist_group("airflow-standalone"), pytest.mark.timeout(900)]
 
@@ -120,7 +120,7 @@ from airflow.sdk import DAG
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.python import BranchPythonOperator, PythonOperator
 from events import wait_for
-from ml_pipelines_airflow.notifications.slack import SlackRunNotifier
+from ml_pipelines_airflow.notifications.slack_callbacks import SlackRunNotifier
 
 def choose():
     return "slow"

@@ -13,7 +13,7 @@ import pytest
 import requests
 from tests.integration.airflow.server import Server, message_in, run_id_of, standalone
 
-from ml_pipelines_airflow.testing import SlackServer
+from ml_pipelines_airflow.fake_slack import SlackServer
 
 pytestmark = [pytest.mark.xdist_group("airflow-standalone"), pytest.mark.timeout(900)]
 
@@ -25,7 +25,7 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG
 
-from ml_pipelines_airflow.notifications import slack
+from ml_pipelines_airflow import SlackRunNotifier, dag_callbacks, task_callbacks
 
 
 def succeed():
@@ -43,9 +43,9 @@ def reject_odd(number):
 
 
 def make_dag(name, **options):
-    notifier = slack.SlackRunNotifier(channel=f"#{name}")
-    arguments = {"owner": "tests", "retry_delay": timedelta(seconds=1), **slack.task_callbacks(notifier)}
-    return DAG(name, schedule=None, default_args=arguments, **slack.dag_callbacks(notifier), **options)
+    notifier = SlackRunNotifier(channel=f"#{name}")
+    arguments = {"owner": "tests", "retry_delay": timedelta(seconds=1), **task_callbacks(notifier)}
+    return DAG(name, schedule=None, default_args=arguments, **dag_callbacks(notifier), **options)
 
 
 with make_dag("calm") as calm:

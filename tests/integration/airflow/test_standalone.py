@@ -32,7 +32,9 @@ def server(make_airflow: Callable[[], Any]) -> Iterator[Server]:
         default_args=limits,
     )
     shutil.copy(Path(__file__).parent / "celery" / "dags" / "warm.py", airflow.root / "dags")
-    airflow.environment["AIRFLOW__CORE__EXECUTOR"] = "ml_pipelines_airflow.execution.executors.WarmLocalExecutor"
+    airflow.environment["AIRFLOW__CORE__EXECUTOR"] = (
+        "ml_pipelines_airflow.execution.warm_local_executor.WarmLocalExecutor"
+    )
     with standalone(airflow, "approved", "unanswered", "warm", "weekly") as running:
         running.unpause("approved", "unanswered", "warm")
         yield running

@@ -20,7 +20,7 @@ from tests.integration.processes import find_free_port, mlflow_server
 import docker
 from ml_pipelines.contracts import Identity, StepRequest
 from ml_pipelines.services.settings import Settings
-from ml_pipelines.spec.execution import Docker
+from ml_pipelines.spec.placement import Docker
 from ml_pipelines_airflow.execution.container import LABEL, run_in_container
 
 CHECKOUT = Path(__file__).parents[3]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 from ml_pipelines.contracts import StepRequest
 from ml_pipelines.services.settings import Settings
-from ml_pipelines.spec.execution import Docker
+from ml_pipelines.spec.placement import Docker
 from ml_pipelines_airflow.execution.container import run_in_container
 
 arguments = json.load(sys.stdin)

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from ml_pipelines.errors import RequestError, ServiceUnavailable
-from ml_pipelines.spec.training import DefaultArgs
+from ml_pipelines.spec.scheduling import DefaultArgs
 
 HERE = Path(__file__).resolve().parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((HERE / "docker-compose.airflow.yml").read_text())
@@ -33,10 +33,10 @@ def test_write_env_writes_secrets_once_for_the_owner(stack: ModuleType, tmp_path
     assert stack.write_env(file) == list(stack.SECRETS)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     written = file.read_text()
-    found = stack.read_env(file)
-    assert len(set(found.values())) == len(stack.SECRETS)
-    assert len(base64.urlsafe_b64decode(found["AIRFLOW_FERNET_KEY"])) == 32
-    assert len(found["AIRFLOW_JWT_SECRET"]) >= 64
+    actual = stack.read_env(file)
+    assert len(set(actual.values())) == len(stack.SECRETS)
+    assert len(base64.urlsafe_b64decode(actual["AIRFLOW_FERNET_KEY"])) == 32
+    assert len(actual["AIRFLOW_JWT_SECRET"]) >= 64
     assert stack.write_env(file) == []
     assert file.read_text() == written
 
@@ -76,6 +76,22 @@ def test_write_env_rejects_an_invalid_secret(stack: ModuleType, tmp_path: Path, 
     assert file.read_text() == line
 
 
+@pytest.mark.parametrize("word", ["xxx", "TODO", "secret", "airflow", "changeme", "your"])
+def test_write_env_accepts_a_generated_secret_that_contains_a_placeholder(
+    stack: ModuleType, tmp_path: Path, word: str
+) -> None:
+    file = tmp_path / ".env"
+    for name, generate in stack.SECRETS.items():
+        if name != "AIRFLOW_FERNET_KEY":
+            file.write_text(f"{name}={word}{generate()[len(word) :]}\n")
+            assert name not in stack.write_env(file)
+
+
+def test_no_placeholder_has_the_length_of_a_generated_secret(stack: ModuleType) -> None:
+    lengths = {len(generate()) for generate in stack.SECRETS.values()}
+    assert lengths.isdisjoint(map(len, stack.PLACEHOLDERS))
+
+
 def test_script_needs_no_installed_package(tmp_path: Path) -> None:
     """Without what is installed: `-S` leaves all packages out."""
     command = [sys.executable, "-S", str(HERE / "include/docker/stack.py"), "env", "--env-file", str(tmp_path / "env")]
@@ -101,8 +117,8 @@ def test_progress_prints_changes_until_all_are_ready(stack: ModuleType, capsys: 
     assert progress.done([container("init", "exited"), container("db", "running", "healthy")], 0)
     assert not progress.done([container("init", "exited", code=3), container("db", "running", "healthy")], 0)
     assert progress.failed == ["init"]
-    told = [line.split(" s  ")[1].split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
-    assert told == [
+    output = [line.split(" s  ")[1].split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert output == [
         ["x-db-1", "starting"],
         ["x-init-1", "running"],
         ["x-db-1", "healthy"],
@@ -151,9 +167,24 @@ def test_visibility_timeout_exceeds_the_longest_task() -> None:
     settings = COMPOSE["x-airflow-environment"]
     kept = timedelta(seconds=int(settings["AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"]))
     for declaration in (HERE / "dags").glob("*.yaml"):
-        told = yaml.safe_load(declaration.read_text()).get("default_args", {})
-        limit = DefaultArgs.model_validate(told).execution_timeout
+        output = yaml.safe_load(declaration.read_text()).get("default_args", {})
+        limit = DefaultArgs.model_validate(output).execution_timeout
         assert limit is None or limit < kept
+
+
+def test_workers_have_no_secret_of_the_servers() -> None:
+    server_secrets = {
+        "AIRFLOW__API_AUTH__JWT_SECRET",
+        "AIRFLOW__CORE__FERNET_KEY",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+    }
+    servers = [name for name in SERVICES if name.startswith("airflow-") and name != "airflow-worker"]
+    assert all(SERVICES[name]["environment"].keys() >= server_secrets for name in servers)
+    worker = SERVICES["airflow-worker"]["environment"]
+    assert not worker.keys() & server_secrets
+    texts = " ".join(str(value) for value in worker.values())
+    for secret in ("AIRFLOW_DB_PASSWORD", "POSTGRES_PASSWORD", "AIRFLOW_FERNET_KEY", "AIRFLOW_JWT_SECRET"):
+        assert secret not in texts
 
 
 def test_only_workers_reach_the_docker_proxy() -> None:

@@ -17,6 +17,12 @@ def test_error_text_has_one_line_per_fact() -> None:
     assert str(PipelineError("no rows", fix="deliver them")) == "no rows\n  fix: deliver them"
 
 
+def test_error_text_shows_invisible_characters() -> None:
+    error = SpecError("no \x1b[31m", issues=(ISSUE,), got="a\u202eb\x00")
+    assert str(error).startswith("no \\x1b[31m\n  got: a\\u202eb\\x00\n\na.yaml:2:3")
+    assert error.summary == "no \\x1b[31m (got a\\u202eb\\x00)"
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_error_survives_pickling(kind: type[PipelineError]) -> None:
     error = kind("no rows", where="a.csv", fix="deliver them")

@@ -11,7 +11,7 @@ from ml_pipelines.contracts import DataPin, Decision, Identity
 from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, RegistryError, ServiceUnavailable, SourceNotFound
 from ml_pipelines.ports import Services, TrackedModel, Training
 from ml_pipelines.ports.ledger_entry import RunDetails
-from ml_pipelines.spec.training import FileSource
+from ml_pipelines.spec.sources import FileSource
 from ml_pipelines.testing import FakeServices
 
 IDENTITY = Identity(pipeline="churn", run_id="r", task_id="train", map_index=0)
@@ -34,6 +34,7 @@ def training(services: FakeServices, data: bytes = b"model") -> Training:
         model_bytes=data,
         requirements=[],
         trusted_types=[],
+        features=[],
         example=[],
         predictions=[],
     )

@@ -6,8 +6,8 @@ from importlib.resources import files
 import jsonschema
 import pytest
 
-from ml_pipelines.spec.estimator_packages import PACKAGES_VARIABLE, allowed_packages
-from ml_pipelines_airflow.config import CONFIG, export_estimator_packages, option
+from ml_pipelines.spec.code_packages import PACKAGES_VARIABLE, allowed_packages
+from ml_pipelines_airflow.config import CONFIG, export_allow_lists, option
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +38,10 @@ def test_unknown_option_raises() -> None:
         option("stores")
 
 
-def test_export_estimator_packages_sets_the_variable_of_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_allow_lists_sets_the_variable_of_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PACKAGES_VARIABLE, "xgboost")
-    export_estimator_packages()
+    export_allow_lists()
     assert "xgboost" in allowed_packages()
-    monkeypatch.setenv("AIRFLOW__ML_PIPELINES__ESTIMATOR_PACKAGES", "catboost, ngboost")
-    export_estimator_packages()
+    monkeypatch.setenv("AIRFLOW__ML_PIPELINES__CODE_PACKAGES", "catboost, ngboost")
+    export_allow_lists()
     assert {"catboost", "ngboost"} <= set(allowed_packages())

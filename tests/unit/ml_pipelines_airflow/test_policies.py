@@ -106,7 +106,7 @@ def test_airflow_imports_the_policies_without_their_dependencies() -> None:
 
 def test_dag_file_without_an_sla_imports_little() -> None:
     loaded = imported("import airflow.settings; airflow.settings.get_dagbag_import_timeout('any.py')")
-    assert "ml_pipelines_airflow.sla.argument" in loaded
+    assert "ml_pipelines_airflow.sla.declared_sla" in loaded
     assert not {"ml_pipelines", "ml_pipelines_airflow.sla.deadlines", "ml_pipelines_airflow.sla.lateness"} & loaded
 
 

@@ -212,7 +212,7 @@ def test_alias_trigger_returns_the_version(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     "trigger",
     [
-        DvcRevisionTrigger(path="a.csv", repo="${REPO}"),
+        DvcRevisionTrigger(path="a.csv", repo="${ML_DATA_REPO}"),
         DvcRevisionTrigger(path="a.csv", connection="data", rev="main", poll_seconds=5.0, name="churn.revision"),
         ModelAliasTrigger(model="churn"),
         ModelAliasTrigger(model="churn", alias="challenger", poll_seconds=5, mlflow_conn_id="m", name="n"),

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from ml_pipelines.adapters.addresses import expand_variables
+from ml_pipelines._utils.addresses import Address
+from ml_pipelines.adapters.addresses import DeclaredAddress, redact_address, resolve_address
 from ml_pipelines.adapters.files.download import did_you_mean
 from ml_pipelines.errors import SourceError, SourceNotFound
-from ml_pipelines.spec.training import DvcSource
+from ml_pipelines.spec.sources import DvcSource
 
 __all__ = ["DvcConnection"]
+
+
+_SECRET = re.compile("pass|secret|token|key|connection_string|sas|cred", re.IGNORECASE)
 
 
 class DvcConnection(BaseModel):
@@ -73,7 +78,7 @@ class DvcConnection(BaseModel):
                 fix="correct the connection",
             ) from None  # pydantic's own text shows a part of the input
 
-    def address(self, declared: DvcSource, environment: Mapping[str, str]) -> str:
+    def address(self, declared: DvcSource, environment: Mapping[str, str]) -> DeclaredAddress:
         """Return the address of the repository, with the credentials that the connection has for its server.
 
         Raises:
@@ -81,20 +86,29 @@ class DvcConnection(BaseModel):
         """
         if declared.repo is None:
             if self.repo:
-                return self.repo
+                return DeclaredAddress(self.repo, redact_address(self.repo), secrets=self._secrets)
             raise SourceNotFound(
                 f"the connection {declared.connection!r} names no repository",
                 where="data.dvc.repo",
                 expected="the folder or URL of a git repository",
                 fix="give the connection a host, or declare `repo`",
             )
-        repo = expand_variables(declared.repo, environment, field="data.dvc.repo")
-        declared_url, own = urlsplit(repo), urlsplit(self.repo)
-        user, at, server = own.netloc.rpartition("@")
+        repo = resolve_address(declared.repo, environment, field="data.dvc.repo")
+        text, declared_url, own = repo.text, Address.parse(repo.text), Address.parse(self.repo)
         # Credentials of one server never go to another.
-        if at and (declared_url.scheme, declared_url.netloc) == (own.scheme, server):
-            return declared_url._replace(netloc=f"{user}@{server}").geturl()
-        return repo
+        if (
+            declared_url
+            and own
+            and own.user is not None
+            and (declared_url.scheme, declared_url.server) == (own.scheme, own.server)
+        ):
+            text = replace(declared_url, user=own.user, password=own.password).encoded
+        return DeclaredAddress(text, repo.shown, repo.values, (self.repo, *self._secrets))
+
+    @property
+    def _secrets(self) -> tuple[str, ...]:
+        texts = {name: value for name, value in self.remote_config.items() if isinstance(value, str)}
+        return tuple(value for name, value in texts.items() if _SECRET.search(name) or "://" in value)
 
     def apply(self, config: Any) -> None:
         """Apply the remote and its settings to a DVC configuration."""

@@ -14,7 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from urllib.parse import urljoin
 
-from ml_pipelines.adapters.addresses import redact, split_credentials
+from ml_pipelines._utils.addresses import Address
+from ml_pipelines.adapters.addresses import DeclaredAddress, redact_address, split_credentials
 from ml_pipelines.adapters.files.download import did_you_mean
 from ml_pipelines.errors import MissingExtra, PipelineError, ServiceUnavailable, SourceError, SourceNotFound
 
@@ -60,14 +61,19 @@ class GitRepo:
     """A repository on this machine.
 
     Attributes:
-        name: as it was declared, without credentials; for people.
+        address: address of the declaration.
         top: its top folder.
         prefix: what leads from there to the declared folder: empty, or ends with a slash.
     """
 
-    name: str
+    address: DeclaredAddress
     top: Path
     prefix: str
+
+    @property
+    def name(self) -> str:
+        """The repository as declared, without credentials; for messages."""
+        return self.address.shown
 
     def path(self, declared: str) -> str:
         """A path as the declaration gives it, from the top folder.
@@ -83,36 +89,36 @@ class GitRepo:
 
 
 @contextmanager
-def opened(repo: str) -> Iterator[GitRepo]:
+def opened(address: DeclaredAddress) -> Iterator[GitRepo]:
     """A repository by folder or URL; its files are never touched. What is not a local work tree is cloned meanwhile.
 
     User and password in an `http(s)` URL reach git by its environment: arguments can be read by other processes, and
-    a clone keeps its URL in a file.
+    a clone keeps its URL in a file. Credentials in any other address are an error.
 
     Raises:
         SourceNotFound: there is no such repository.
         SourceError: access is refused.
         ServiceUnavailable: the server does not answer.
     """
-    name = redact(repo)
+    repo, name = address.text, address.shown
     if not _is_url(repo):
         folder = Path(repo).absolute()
         if not folder.is_dir():
             fix = "correct `repo` in the declaration, or mount the folder where the task runs"
             raise SourceNotFound("there is no such folder", where=name, expected="a git repository", fix=fix)
-        if _git(folder, name, "rev-parse", "--is-inside-work-tree") == ["true"]:
-            top, prefix = _git(folder, name, "rev-parse", "--show-toplevel", "--show-prefix")
-            yield GitRepo(name=name, top=Path(top), prefix=prefix)
+        if _git(folder, address, "rev-parse", "--is-inside-work-tree") == ["true"]:
+            top, prefix = _git(folder, address, "rev-parse", "--show-toplevel", "--show-prefix")
+            yield GitRepo(address, top=Path(top), prefix=prefix)
             return
     with TemporaryDirectory(prefix="ml-pipelines-git-") as folder_name:
         folder = Path(folder_name)
-        url, secrets = _separated(repo)
-        _git(folder, name, "clone", "--quiet", "--bare", "--", url, str(folder / ".git"), variables=secrets)
-        _git(folder, name, "config", "core.bare", "false")
-        yield GitRepo(name=name, top=folder, prefix="")
+        url, secrets = _separated(address)
+        _git(folder, address, "clone", "--quiet", "--bare", "--", url, str(folder / ".git"), variables=secrets)
+        _git(folder, address, "config", "core.bare", "false")
+        yield GitRepo(address, top=folder, prefix="")
 
 
-def default_branch(repo: str, *, timeout_seconds: int) -> tuple[str, str]:
+def default_branch(address: DeclaredAddress, *, timeout_seconds: int) -> tuple[str, str]:
     """Name and commit of what HEAD is in a repository by folder or URL; nothing is cloned from a URL.
 
     Raises:
@@ -120,19 +126,18 @@ def default_branch(repo: str, *, timeout_seconds: int) -> tuple[str, str]:
         SourceError: access is refused.
         ServiceUnavailable: the server does not answer in time.
     """
-    if not _is_url(repo):
-        with opened(repo) as there:
-            return _git(there.top, there.name, "rev-parse", "--abbrev-ref", "HEAD")[0], commit(there, "HEAD")
-    name = redact(repo)
-    url, secrets = _separated(repo)
-    # By these, a transport that nobody waits for any more ends too.
+    if not _is_url(address.text):
+        with opened(address) as there:
+            return _git(there.top, address, "rev-parse", "--abbrev-ref", "HEAD")[0], commit(there, "HEAD")
+    url, secrets = _separated(address)
+    # These limits also end a transport whose caller has given up.
     limits = {"GIT_HTTP_LOW_SPEED_LIMIT": "1", "GIT_HTTP_LOW_SPEED_TIME": str(timeout_seconds)}
     command = ("ls-remote", "--symref", "--", url, "HEAD")
-    lines = _git(Path(gettempdir()), name, *command, variables=secrets | limits, timeout_seconds=timeout_seconds)
+    lines = _git(Path(gettempdir()), address, *command, variables=secrets | limits, timeout_seconds=timeout_seconds)
     first = [line.partition("\t")[0] for line in lines]
     if not first:
-        raise SourceNotFound("the git repository is empty", where=name, fix="push a commit")
-    # `ref: refs/heads/main`, if the server tells, then the commit.
+        raise SourceNotFound("the git repository is empty", where=address.shown, fix="push a commit")
+    # `ref: refs/heads/main`, if the server sends it, then the commit.
     return first[0].rpartition("refs/heads/")[2] if len(first) > 1 else "HEAD", first[-1]
 
 
@@ -145,7 +150,7 @@ def commit(repo: GitRepo, revision: str) -> str:
     asked = _run(repo.top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if asked.returncode == 0:
         return asked.stdout.decode().strip()
-    names = _git(repo.top, repo.name, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags")
+    names = _git(repo.top, repo.address, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags")
     there = ", ".join(names[:20]) or "no branch or tag"
     raise SourceNotFound(
         f"there is no revision {revision!r}",
@@ -157,7 +162,7 @@ def commit(repo: GitRepo, revision: str) -> str:
 
 
 def blob(repo: GitRepo, sha: str, path: str) -> bytes | None:
-    """The content of a file at a commit, None if there is none."""
+    """Return the content of a file at a commit, or None if the commit has no such file."""
     shown = _run(repo.top, "cat-file", "blob", f"{sha}:{path}")
     return shown.stdout if shown.returncode == 0 else None
 
@@ -171,11 +176,26 @@ def _is_url(repo: str) -> bool:
     return "://" in repo or (re.match(r"[\w.-]+@?[\w.-]*:(?!\\)", repo) is not None and not Path(repo).exists())
 
 
-def _separated(repo: str) -> tuple[str, dict[str, str]]:
-    """A repository's URL without user and password, and the variables by which git learns them; others as they are."""
-    url, user = split_credentials(repo)
+def _separated(address: DeclaredAddress) -> tuple[str, dict[str, str]]:
+    """Return the URL of a repository without user and password, and the variables by which git receives these.
+
+    Raises:
+        SourceError: git would receive the credentials as an argument, which other processes can read.
+    """
+    parts = Address.parse(address.text)
+    if parts is None:
+        if redact_address(address.text) != address.text:
+            raise _misplaced(address, "ssh takes no password: write user@host:path, and give the worker an SSH key")
+        return address.text, {}
+    if parts.is_ambiguous:
+        raise _misplaced(address, "in user and password, write special characters as %XX; in the path, %40 for @")
+    if parts.scheme not in ("http", "https") and parts.password is not None:
+        raise _misplaced(address, f"{parts.scheme} takes no password: remove it, and give the worker an SSH key")
+    if "?" in parts.rest:
+        raise _misplaced(address, "remove the part from ? on; use a token as the password")
+    url, user = split_credentials(address.text)
     if user is None:
-        return url, {}
+        return address.text, {}
     before = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
     return url, {
         "GIT_CONFIG_COUNT": str(before + 1),
@@ -185,16 +205,20 @@ def _separated(repo: str) -> tuple[str, dict[str, str]]:
     }
 
 
+def _misplaced(address: DeclaredAddress, fix: str) -> SourceError:
+    return SourceError("git can't receive the credentials in this address safely", where=address.shown, fix=fix)
+
+
 def _git(
     folder: Path,
-    name: str,
+    address: DeclaredAddress,
     *arguments: str,
     variables: Mapping[str, str] | None = None,
     timeout_seconds: int = _TIMEOUT_SECONDS,
 ) -> list[str]:
     done = _run(folder, *arguments, variables=variables, timeout_seconds=timeout_seconds)
     if done.returncode:
-        raise _fault(done.stderr.decode(errors="replace"), name)
+        raise _fault(done.stderr.decode(errors="replace"), address)
     return done.stdout.decode().split("\n")[:-1]
 
 
@@ -220,15 +244,16 @@ def _run(
         )
     except FileNotFoundError as exc:
         raise MissingExtra("git is not installed", fix="install git: DVC sources are read with it") from exc
-    except subprocess.TimeoutExpired as exc:
-        where = redact(" ".join(arguments))
+    except subprocess.TimeoutExpired:
         raise ServiceUnavailable(
-            f"git did not finish within {timeout_seconds} s", where=where, fix="check the network and the git server"
-        ) from exc
+            f"git did not finish within {timeout_seconds} s",
+            where=f"git {arguments[0]}",
+            fix="check the network and the git server",
+        ) from None
 
 
-def _fault(stderr: str, name: str) -> PipelineError:
-    message = redact(" ".join(stderr.split()))
+def _fault(stderr: str, address: DeclaredAddress) -> PipelineError:
+    message, name = address.redact(" ".join(stderr.split())), address.shown
     for pattern, kind, what, fix in _FAULTS:
         if re.search(pattern, message):
             return kind(what, where=name, got=message, fix=fix.format(repo=name))

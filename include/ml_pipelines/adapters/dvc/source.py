@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,6 @@ from typing import Any
 
 import yaml
 
-from ml_pipelines.adapters.addresses import redact
 from ml_pipelines.adapters.dvc import git
 from ml_pipelines.adapters.dvc.connection import DvcConnection
 from ml_pipelines.adapters.files.download import (
@@ -34,7 +33,7 @@ from ml_pipelines.adapters.files.download import (
 )
 from ml_pipelines.contracts import DataPin
 from ml_pipelines.errors import SourceNotFound, SourceUnreadable
-from ml_pipelines.spec.training import DvcSource
+from ml_pipelines.spec.sources import DvcSource
 
 __all__ = ["DvcDataSource"]
 
@@ -66,7 +65,7 @@ class DvcDataSource:
         self._declared, self._environment, self._connections = declared, environment, connections
 
     def pin(self) -> DataPin:
-        """Tell the commit that `rev` means, and the digest of the file there."""
+        """Return the commit of `rev`, and the digest of the file in it."""
         connection = self._connection()
         with git.opened(connection.address(self._declared, self._environment)) as repo:
             path = repo.path(self._declared.path)
@@ -89,18 +88,19 @@ class DvcDataSource:
             sha = git.commit(repo, pin.revision or self._declared.rev)
             where = f"{pin.location} at {sha[:12]}"
             path = repo.path(self._declared.path)
-            with _tracked(repo, sha, path, connection) as tracked, storage_errors(where):
-                copy = _copy(tracked, self._declared.path, directory, where)
+            with _tracked(repo, sha, path, connection) as tracked, storage_errors(where, repo.address.redact):
+                copy = _copy(tracked, self._declared.path, directory, where, hide=repo.address.redact)
         expected = pin.digest or tracked.digest
         check_digest(copy, got=_md5(str(copy), expected), expected=expected, where=where)
-        return unpack_table(copy, where=pin.location)
+        with storage_errors(pin.location):
+            return unpack_table(copy, where=pin.location)
 
     def _connection(self) -> DvcConnection:
         return DvcConnection.of(self._declared, self._connections)
 
 
 def _from_dot_dvc(repo: git.GitRepo, sha: str, path: str) -> _Tracked | None:
-    """What `path.dvc` says, if it is there and is the plain case."""
+    """Return the digest in `path.dvc`, or None if the file is missing or has other keys."""
     content = git.blob(repo, sha, f"{path}.dvc")
     try:
         document: Any = yaml.safe_load(content) if content else None
@@ -121,18 +121,24 @@ def _tracked(repo: git.GitRepo, sha: str, path: str, connection: DvcConnection) 
     where = f"{repo.name}:{path} at {sha[:12]}"
     root = _dvc_root(repo, sha, path)
     key = tuple(posixpath.relpath(path, root or ".").split("/"))
-    with storage_errors(where), _index(repo, sha, root, connection) as view:
+    with storage_errors(where, repo.address.redact), _index(repo, sha, root, connection) as view:
         index = view.data["repo"]
         try:
             entry = index[key]
         except KeyError as exc:
+            if any(out.index_key[1] == key[: len(out.index_key[1])] and not out.use_cache for out in view.outs):
+                raise _not_stored(where) from None
             names = [posixpath.relpath(posixpath.join(root, name), repo.prefix or ".") for name in _names(view, key)]
             raise _not_tracked(repo, sha, path, names) from exc
         if not entry.hash_info:
             fix = "name one file; if it is the output of a stage, run the stage and commit dvc.lock"
             raise SourceUnreadable("DVC has no hash of the path", where=where, expected="one tracked file", fix=fix)
         size = entry.meta.size if entry.meta else None
-        yield _Tracked(f"{entry.hash_info.name}:{entry.hash_info.value}", size, tuple(_storages(index, entry)))
+        try:
+            storages = tuple(_storages(index, entry))
+        except KeyError:
+            raise _not_stored(where) from None
+        yield _Tracked(f"{entry.hash_info.name}:{entry.hash_info.value}", size, storages)
 
 
 @contextmanager
@@ -156,15 +162,15 @@ def _index(repo: git.GitRepo, sha: str, root: str, connection: DvcConnection) ->
                     yield dvc.index
         except DataIndexDirError as exc:
             missing = exc.__cause__ is None or isinstance(exc.__cause__, FileNotFoundError)
-            error = None if missing else storage_error(exc.__cause__, where)
-            raise error or _never_pushed("the listing of the folder", where) from exc
+            error = None if missing else storage_error(exc.__cause__, where, repo.address.redact)
+            raise error or _never_pushed("the listing of the folder", where) from None
         except DvcException as exc:
             raise SourceUnreadable(
                 "DVC can't read the repository",
                 where=where,
-                got=redact(str(exc)),
+                got=repo.address.redact(str(exc)),
                 fix="try it there with: dvc status",
-            ) from exc
+            ) from None
 
 
 def _config(repo: git.GitRepo, root: str, scratch: str) -> dict[str, Any]:
@@ -201,23 +207,46 @@ def _storages(index: Any, entry: Any) -> Iterator[tuple[str, Any, str]]:
             yield kind, *storage.get(entry)
 
 
-def _copy(tracked: _Tracked, path: str, directory: str, where: str) -> Path:
+def _copy(tracked: _Tracked, path: str, directory: str, where: str, *, hide: Callable[[str], str]) -> Path:
+    from dvc.scm import SCMError
+
     for _, files, stored in tracked.storages:
         try:
             with files.open(stored, "rb") as stream:
                 return copy_stream(stream, path, directory)
         except FileNotFoundError as exc:
-            if error := storage_error(exc.__cause__, where):
-                raise error from exc
+            if error := storage_error(exc.__cause__, where, hide):
+                raise error from None
+        except SCMError as exc:
+            raise _not_cloned(where, hide(str(exc))) from None
     remote = next(
         (files.unstrip_protocol(stored) for kind, files, stored in tracked.storages if kind == "remote"), None
     )
     if remote:
-        raise _never_pushed("the file", where, got=f"nothing at {redact(remote)}")
+        raise _never_pushed("the file", where, got=f"nothing at {hide(remote)}")
     raise SourceNotFound(
         "the repository has no DVC remote to download from",
         where=where,
         fix="name one: dvc remote add --default NAME URL; commit .dvc/config, and dvc push",
+    )
+
+
+def _not_cloned(where: str, got: str) -> SourceNotFound:
+    return SourceNotFound(
+        "the git repository that the path was imported from can't be cloned",
+        where=where,
+        expected="an address in the .dvc file that this machine can reach; a relative one is lost in a clone",
+        got=got,
+        fix="import it again by an absolute address: dvc import --force URL PATH; then commit the .dvc file",
+    )
+
+
+def _not_stored(where: str) -> SourceNotFound:
+    return SourceNotFound(
+        "DVC stores no copy of the path, because its output has `cache: false`",
+        where=where,
+        expected="an output that DVC caches and pushes",
+        fix="remove `cache: false` from dvc.yaml, run dvc repro and dvc push, and commit; or declare a file source",
     )
 
 
@@ -226,7 +255,8 @@ def _never_pushed(what: str, where: str, got: str = "") -> SourceNotFound:
         f"the DVC remote does not have {what}",
         where=where,
         got=got,
-        fix="it was never pushed or was garbage-collected: run dvc push where the data was added",
+        fix="it was never pushed or was garbage-collected: run dvc push where the data was added; a remote with a"
+        " relative address is not found from a clone: give it an absolute one with dvc remote modify",
     )
 
 

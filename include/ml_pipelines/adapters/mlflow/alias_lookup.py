@@ -84,16 +84,19 @@ def _on_server(api: str, model: str, alias: str) -> RegisteredVersion | None:
         with Session() as session:
             _authenticate(session)
             registered = _get(session, f"{api}/registered-models/get", name=model)
-            versions = {
-                entry["alias"]: entry["version"] for entry in registered.get("registered_model", {}).get("aliases", [])
-            }
+            if registered is None:
+                return None
+            entry = registered["registered_model"]
+            versions = {row["alias"]: row["version"] for row in entry.get("aliases", [])}
+            if entry["name"] != model:
+                raise LookupUnsupported
             if alias not in versions:
                 return None
             query = {"name": model, "version": str(versions[alias])}
-            version = _get(session, f"{api}/model-versions/get", **query)["model_version"]
+            version = (_get(session, f"{api}/model-versions/get", **query) or {})["model_version"]
             tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
             return RegisteredVersion(version["name"], str(version["version"]), tags, list(version.get("aliases", [])))
-    except (RequestException, KeyError, TypeError, ValueError) as exc:
+    except (RequestException, AttributeError, KeyError, RecursionError, TypeError, ValueError) as exc:
         raise LookupUnsupported from exc
 
 
@@ -108,9 +111,10 @@ def _authenticate(session: Any) -> None:
     session.verify = False if insecure else os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True
 
 
-def _get(session: Any, address: str, **query: str) -> dict[str, Any]:
+def _get(session: Any, address: str, **query: str) -> dict[str, Any] | None:
+    """Return the JSON object at an address; None if MLflow has no such object."""
     response = session.get(address, params=query, timeout=SECONDS, allow_redirects=False)
     if response.status_code == NOT_FOUND and response.json().get("error_code") == "RESOURCE_DOES_NOT_EXIST":
-        return {}
+        return None
     response.raise_for_status()
     return dict(response.json())

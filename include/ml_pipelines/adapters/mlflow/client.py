@@ -5,27 +5,27 @@ MLflow's process-wide state (active run, tracking URI) is neither read nor chang
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
+from ml_pipelines._utils.addresses import redact, redact_address, replace_secret
 from ml_pipelines._utils.imports import import_object
-from ml_pipelines.adapters.addresses import redact
 from ml_pipelines.adapters.mlflow.credentials import mlflow_environment, split_tracking_uri
-from ml_pipelines.errors import PipelineError, RegistryError, ServiceUnavailable
+from ml_pipelines.adapters.mlflow.error_meaning import CONFLICT, error_meaning
+from ml_pipelines.adapters.mlflow.sqlite_database import database_file, sqlite_database
+from ml_pipelines.errors import PipelineError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _Result = TypeVar("_Result")
 
-__all__ = ["MlflowServer", "all_pages", "first_or_create", "retry_on_conflict"]
+__all__ = ["MlflowServer", "all_pages", "checked", "first_or_create", "retry_on_conflict"]
 
 # Defaults for unset variables. MLflow's own seven retries would block a task for minutes while the server is down; the
 # scheduler retries without a blocked worker.
@@ -38,46 +38,9 @@ _DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+_SECRET = re.compile("PASSWORD|TOKEN")
 _LONGEST_TEXT = 500
-_SQLITE = "sqlite:///"
-_CONFLICT = re.compile(r"IntegrityError|UniqueViolation")  # names of the error in the drivers of the databases
 _CONFLICTS = 5  # more than there are kinds of rows that one call writes
-
-_DOWN = (
-    ServiceUnavailable,
-    "MLflow does not answer, or has an internal error",
-    "check that it runs and can be reached from this machine, then try again",
-)
-_GONE = (
-    RegistryError,
-    "MLflow has no such model, version or run",
-    "restore what was deleted in MLflow, or run the pipeline again, which creates a new one",
-)
-_DENIED = (
-    PipelineError,
-    "MLflow refuses access",
-    "give credentials that may write: in the connection, or as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD or"
-    " MLFLOW_TRACKING_TOKEN; if the text speaks of the Host header, start the server with this host in --allowed-hosts",
-)
-_OTHER = (PipelineError, "MLflow does not accept a request", "correct what the message names, then run the task again")
-_NO_SERVER = (PipelineError, "there is no MLflow server at this address", "correct the tracking URI")
-
-# MLflow's error codes, and which error each becomes. A code that is not listed is a refusal.
-_ERRORS: dict[str, tuple[type[PipelineError], str, str]] = {
-    "ABORTED": _DOWN,
-    "CANCELLED": _DOWN,
-    "DEADLINE_EXCEEDED": _DOWN,
-    "INTERNAL_ERROR": _DOWN,
-    "REQUEST_LIMIT_EXCEEDED": _DOWN,
-    "RESOURCE_EXHAUSTED": _DOWN,
-    "TEMPORARILY_UNAVAILABLE": _DOWN,
-    "NOT_FOUND": _GONE,
-    "RESOURCE_DOES_NOT_EXIST": _GONE,
-    "CUSTOMER_UNAUTHORIZED": _DENIED,
-    "PERMISSION_DENIED": _DENIED,
-    "UNAUTHENTICATED": _DENIED,
-    "ENDPOINT_NOT_FOUND": _NO_SERVER,
-}
 
 
 class MlflowServer:
@@ -94,9 +57,11 @@ class MlflowServer:
     ) -> None:
         self.uri, own = split_tracking_uri(tracking_uri)
         self.variables = own | dict(variables or {})
-        self.where = redact(tracking_uri)
-        self.remote = tracking_uri.startswith(("http://", "https://"))
-        self.ui_url = ui_url or (self.where if self.remote else None)
+        self.where = redact_address(tracking_uri)
+        self.remote = self.uri.startswith(("http://", "https://"))
+        self._address = tracking_uri
+        self._secrets = [value for name, value in self.variables.items() if _SECRET.search(name)]
+        self.ui_url = redact_address(ui_url) if ui_url else (self.where if self.remote else None)
 
     @contextmanager
     def client(self) -> Iterator[MlflowClient]:
@@ -109,20 +74,23 @@ class MlflowServer:
             PipelineError: MLflow refuses the request.
         """
         _import_mlflow()
-        from mlflow.exceptions import MlflowException
-        from requests import RequestException
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
             with mlflow_environment(self.variables):
                 yield _client(self.uri)
-        except (MlflowException, RequestException, SQLAlchemyError, OSError) as exc:
-            text = redact(str(exc))
+        except PipelineError:
+            raise
+        except Exception as exc:  # an answer of another form fails anywhere in MLflow's client
+            text = self._redacted(str(exc))
             # A traceback prints the cause too, so a cause with a password is dropped.
             raise self._translated(exc, text) from (exc if text == str(exc) else None)
 
+    def _redacted(self, text: str) -> str:
+        for secret in self._secrets:
+            text = replace_secret(text, secret, "***")
+        return redact(text, self._address)
+
     def _translated(self, exc: Exception, text: str) -> PipelineError:
-        kind, what, fix = _ERRORS.get(_code(exc), _OTHER)
+        kind, what, fix = error_meaning(exc)
         got = f"{type(exc).__name__}: {' '.join(text.split())}"
         return kind(what, where=self.where, got=got[:_LONGEST_TEXT], fix=fix)
 
@@ -137,10 +105,8 @@ class MlflowServer:
 
         For an SQLite database the default is the working directory; the folder beside the database is better.
         """
-        if not self.uri.startswith(_SQLITE):
-            return None
-        database = Path(self.uri.removeprefix(_SQLITE).partition("?")[0]).absolute()
-        return (database.parent / "mlflow-artifacts" / experiment).as_uri()
+        database = database_file(self.uri)
+        return (database.parent / "mlflow-artifacts" / experiment).as_uri() if database else None
 
 
 def _import_mlflow() -> None:
@@ -154,46 +120,28 @@ def _import_mlflow() -> None:
 def _client(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
-    with _exclusive(uri):
+    with sqlite_database(uri) as database:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        if uri.startswith(_SQLITE):
+        if database:
+            # The first calls write the first rows; with two processes at once, MLflow fails in one of them.
             client.search_experiments(max_results=1)
             client.search_registered_models(max_results=1)
     return client
 
 
-@contextmanager
-def _exclusive(uri: str) -> Iterator[None]:
-    """Lock the SQLite database on this machine within the block.
+def checked(result: _Result, **identity: Any) -> _Result:
+    """Return an object of MLflow's client if it is the requested one.
 
-    The first client of a new database creates its tables. With two at once, MLflow fails in one of them.
+    MLflow turns an answer such as `{}`, for example of a proxy, into an object whose fields are empty. Without this
+    check it would mean "no champion".
+
+    Raises:
+        LookupError: it has another identity. :meth:`MlflowServer.client` converts it.
     """
-    folder = Path(uri.removeprefix(_SQLITE).partition("?")[0]).absolute().parent
-    if not uri.startswith(_SQLITE) or not folder.is_dir():
-        yield
-        return
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
-
-
-def _code(exc: Exception) -> str:
-    """Return MLflow's code for an error of MLflow, requests or SQLAlchemy."""
-    from mlflow.exceptions import MlflowException, get_error_code
-    from mlflow.protos.databricks_pb2 import ErrorCode
-    from requests import HTTPError
-    from sqlalchemy.exc import SQLAlchemyError
-
-    if isinstance(exc, MlflowException):
-        return "ABORTED" if _CONFLICT.search(str(exc)) else str(exc.error_code)
-    if isinstance(exc, HTTPError) and exc.response is not None:
-        return str(ErrorCode.Name(get_error_code(exc.response.status_code)))  # type: ignore[no-untyped-call]
-    if isinstance(exc, SQLAlchemyError) and not hasattr(exc, "orig"):
-        return "INVALID_PARAMETER_VALUE"
-    return "TEMPORARILY_UNAVAILABLE"
+    for name, value in identity.items():
+        if not value or str(getattr(result, name, None)) != str(value):
+            raise LookupError(f"expected {name} {value!r}, got {getattr(result, name, None)!r}")
+    return result
 
 
 def all_pages(search: Callable[[str | None], Any]) -> list[Any]:
@@ -218,7 +166,7 @@ def retry_on_conflict(call: Callable[[], _Result]) -> _Result:
         try:
             return call()
         except MlflowException as exc:
-            if not _CONFLICT.search(str(exc)):
+            if not CONFLICT.search(str(exc)):
                 raise
     return call()
 

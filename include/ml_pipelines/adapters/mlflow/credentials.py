@@ -14,7 +14,9 @@ from functools import lru_cache, wraps
 from threading import Condition
 from typing import TYPE_CHECKING, Any
 
-from ml_pipelines.adapters.addresses import split_credentials
+from ml_pipelines._utils.addresses import Address
+from ml_pipelines.adapters.addresses import redact_address, split_credentials
+from ml_pipelines.errors import PipelineError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,7 +35,23 @@ _saved: dict[str, str | None] = {}  # values of the variables before
 
 
 def split_tracking_uri(tracking_uri: str) -> tuple[str, dict[str, str]]:
-    """Split the address of a server into the address without credentials, and MLflow's variables for them."""
+    """Split the address of a server into the address without credentials, and MLflow's variables for them.
+
+    The address of a database keeps its credentials, encoded so that each client reads them alike.
+
+    Raises:
+        PipelineError: it is unclear where the credentials end.
+    """
+    parts = Address.parse(tracking_uri)
+    if parts is not None and parts.is_ambiguous:
+        raise PipelineError(
+            "the tracking URI can't be read",
+            where=redact_address(tracking_uri),
+            expected="http://user:password@host:port, or dialect://user:password@host:port/database",
+            fix="in user and password, write special characters as %XX: %40 for @, %2F for / and so on",
+        )
+    if parts is not None and parts.user is not None and parts.scheme not in ("http", "https"):
+        return parts.encoded, {}
     address, user = split_credentials(tracking_uri)
     return address, dict(zip((_USER, _PASSWORD), user, strict=True)) if user else {}
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ml_pipelines.adapters.mlflow.alias_lookup import LookupUnsupported, lookup_alias
-from ml_pipelines.adapters.mlflow.client import MlflowServer, all_pages, first_or_create
+from ml_pipelines.adapters.mlflow.client import MlflowServer, all_pages, checked, first_or_create
 from ml_pipelines.adapters.mlflow.credentials import mlflow_environment
-from ml_pipelines.adapters.mlflow.model_format import MODEL_FILE
+from ml_pipelines.adapters.mlflow.model_format import MODEL_FILE, check_loader, check_names
 from ml_pipelines.adapters.mlflow.tags import identity_tags
 from ml_pipelines.contracts import ArtifactRef, Identity
 from ml_pipelines.errors import RegistryError, ServiceUnavailable
@@ -52,7 +52,7 @@ class MlflowRegistry:
             return None if seen is None else self._version(seen)
         with self._server.client() as client:
             version = _aliases(client, model).get(alias)
-            return None if version is None else self._version(client.get_model_version(model, version))
+            return None if version is None else self._version(_get_version(client, model, version))
 
     def by_version(self, model: str, version: str) -> ModelVersion | None:
         """A version by its number, None if there is no such model or version.
@@ -66,7 +66,7 @@ class MlflowRegistry:
             from mlflow.exceptions import MlflowException
 
             try:
-                return self._version(client.get_model_version(model, version))
+                return self._version(_get_version(client, model, version))
             except MlflowException as exc:
                 if exc.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
@@ -75,7 +75,7 @@ class MlflowRegistry:
     def register(
         self, model: str, tracked: TrackedModel, artifact: ArtifactRef, identity: Identity, tags: dict[str, str]
     ) -> ModelVersion:
-        """The version of a tracked model, made if there is none.
+        """Return the version of a tracked model; register it if it has no version.
 
         Raises:
             ServiceUnavailable: the server does not answer, or the version is not ready yet.
@@ -125,6 +125,26 @@ class MlflowRegistry:
             if alias in _aliases(client, model):
                 client.delete_registered_model_alias(model, alias)
 
+    def fetch_files(self, version: ModelVersion) -> dict[str, bytes]:
+        """The files of the version's folder as MLflow serves them, by path.
+
+        Raises:
+            ServiceUnavailable: the server does not answer.
+            RegistryError: the version or its file is gone, or a client that loads its folder could run other code.
+        """
+        with self._server.client() as client, TemporaryDirectory() as directory:
+            from mlflow.artifacts import download_artifacts, list_artifacts
+
+            folder = client.get_model_version_download_uri(version.model, version.version)
+            names = [Path(file.path).name for file in list_artifacts(folder, tracking_uri=self._server.uri)]
+            _require_model_file(version, folder, names)
+            check_names(names, folder)
+            root = Path(download_artifacts(folder, dst_path=directory, tracking_uri=self._server.uri))
+            files = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        check_names(files, folder)
+        check_loader(files, folder)
+        return files
+
     def fetch(self, version: ModelVersion) -> bytes:
         """The bytes of the model file as MLflow serves them.
 
@@ -138,20 +158,13 @@ class MlflowRegistry:
             # Not `models:/...`: MLflow resolves that with the server of the process, which may be another one.
             folder = client.get_model_version_download_uri(version.model, version.version)
             files = [Path(file.path).name for file in list_artifacts(folder, tracking_uri=self._server.uri)]
-            if MODEL_FILE not in files:
-                raise RegistryError(
-                    f"the file of version {version.version} of {version.model} is gone",
-                    where=folder,
-                    expected=MODEL_FILE,
-                    got=", ".join(sorted(files)) or "an empty folder",
-                    fix="restore MLflow's artifacts, or promote another version",
-                )
+            _require_model_file(version, folder, files)
             uri = f"{folder.rstrip('/')}/{MODEL_FILE}"
             return Path(download_artifacts(uri, dst_path=directory, tracking_uri=self._server.uri)).read_bytes()
 
     def _create_version(self, client: MlflowClient, model: str, tracked: TrackedModel, tags: dict[str, str]) -> Any:
-        logged = client.get_logged_model(_model_id(tracked))
-        return client.create_model_version(
+        logged = checked(client.get_logged_model(_model_id(tracked)), model_id=_model_id(tracked))
+        created = client.create_model_version(
             model,
             # A database client resolves `models:/...` with the server of the process, which may be another one.
             tracked.model_uri if self._server.remote else logged.artifact_location,
@@ -159,6 +172,7 @@ class MlflowRegistry:
             tags=tags,
             model_id=logged.model_id,
         )
+        return checked(created, name=model)
 
     def _version(self, version: Any) -> ModelVersion:
         return ModelVersion(
@@ -171,16 +185,31 @@ class MlflowRegistry:
         )
 
 
+def _require_model_file(version: ModelVersion, folder: str, names: list[str]) -> None:
+    if MODEL_FILE not in names:
+        raise RegistryError(
+            f"the file of version {version.version} of {version.model} is gone",
+            where=folder,
+            expected=MODEL_FILE,
+            got=", ".join(sorted(names)) or "an empty folder",
+            fix="restore MLflow's artifacts, or promote another version",
+        )
+
+
+def _get_version(client: MlflowClient, model: str, version: str) -> Any:
+    return checked(client.get_model_version(model, version), name=model, version=version)
+
+
 def _model_id(tracked: TrackedModel) -> str:
     return tracked.model_uri.removeprefix("models:/")
 
 
 def _aliases(client: MlflowClient, model: str) -> dict[str, str]:
-    """Alias -> version; none for a model that nobody has registered."""
+    """Return the version of each alias; empty for a model that is not registered."""
     from mlflow.exceptions import MlflowException
 
     try:
-        return dict(client.get_registered_model(model).aliases)
+        return dict(checked(client.get_registered_model(model), name=model).aliases)
     except MlflowException as exc:
         if exc.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
@@ -204,7 +233,7 @@ def _versions(client: MlflowClient, model: str, model_uri: str) -> list[Any]:
 
 
 def _link(client: MlflowClient, tracked: TrackedModel, version: Any) -> None:
-    """Let MLflow's page of the logged model show the version, as a server does by itself."""
+    """Show the version on MLflow's page of the logged model. An MLflow server does this automatically."""
     links = json.loads(client.get_logged_model(_model_id(tracked)).tags.get(_VERSIONS, "[]"))
     link = {"name": version.name, "version": version.version}
     if link not in links:

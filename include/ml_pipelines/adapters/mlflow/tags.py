@@ -1,4 +1,4 @@
-"""What MLflow is told about a training: tags, parameters and the data set."""
+"""The metadata of a training in MLflow: tags, parameters and the data set."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_pipelines._utils.canonical_json import json_digest
 from ml_pipelines.contracts import DataPin, Identity
+from ml_pipelines.escaping import visible
 from ml_pipelines.ports import Training
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def run_tags(identity: Identity, training: Training) -> dict[str, str]:
     }
     return {
         **identity_tags(identity),
-        **{name: value for name, value in pin.items() if value},
+        **{name: visible(value) for name, value in pin.items() if value},
         IDENTITY: identity_digest(identity, training),
         KEY: training.key,
         OPENED: f"{time.time():.3f}",
@@ -63,7 +64,7 @@ def identity_digest(identity: Identity, training: Training) -> str:
 
 def run_params(training: Training) -> dict[str, str]:
     """Parameters as MLflow stores them."""
-    return {name: str(value)[:_PARAM_CHARACTERS] for name, value in training.params.items()}
+    return {name: visible(str(value))[:_PARAM_CHARACTERS] for name, value in training.params.items()}
 
 
 def dataset_input(training: Training) -> DatasetInput:

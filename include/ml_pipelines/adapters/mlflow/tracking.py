@@ -1,4 +1,4 @@
-"""Trainings in MLflow: one run and one logged model for an identity, whatever was killed in between."""
+"""Track trainings in MLflow: one run and one logged model for each identity, also after killed attempts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ml_pipelines.adapters.mlflow.client import MlflowServer, all_pages, first_or_create, retry_on_conflict
+from ml_pipelines.adapters.mlflow.client import MlflowServer, all_pages, checked, first_or_create, retry_on_conflict
 from ml_pipelines.adapters.mlflow.model_format import write_model
 from ml_pipelines.adapters.mlflow.tags import (
     IDENTITY,
@@ -105,20 +105,22 @@ class MlflowTracking:
                 if exc.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
             experiment = client.get_experiment_by_name(name)  # another process was faster
+        if experiment is not None:
+            checked(experiment, name=name)
         if experiment is None or experiment.lifecycle_stage != "active":
             raise PipelineError(
-                f"somebody has deleted the experiment {name!r}",
+                f"the experiment {name!r} was deleted",
                 where=self._server.where,
-                fix="restore it with `mlflow experiments restore`, or remove it for good with `mlflow gc`",
+                fix="restore it with `mlflow experiments restore`, or remove it permanently with `mlflow gc`",
             )
         return str(experiment.experiment_id)
 
 
 def _log(client: MlflowClient, experiment_id: str, identity: Identity, training: Training) -> tuple[str, str]:
-    """Run id and model URI, with everything written; what is there already is left or written once more.
+    """Log a training and return the run id and the model URI. Existing entries are kept or written again.
 
-    Two processes with one identity may both create and not see each other at first, since neither clock nor database
-    tells who was first. So each looks again before its last words, and gives way to what is complete or older.
+    Two processes with one identity may both create a run, because neither the clock nor the database orders them. So
+    each process searches again before it completes its run. It uses a run that is complete or older instead of its own.
     """
     from mlflow.entities import LoggedModelStatus
 
@@ -172,7 +174,9 @@ def _create_run(client: MlflowClient, experiment_id: str, identity: Identity, tr
     tags = run_tags(identity, training)
     if earlier := _runs_of(client, experiment_id, identity, training):
         tags["ml_pipelines.supersedes"] = _id(earlier[-1])
-    return client.create_run(experiment_id, tags=tags, run_name=training.candidate)
+    run = client.create_run(experiment_id, tags=tags, run_name=training.candidate)
+    checked(run.info, experiment_id=experiment_id)
+    return run
 
 
 def _is_complete(run: Run, training: Training) -> bool:
@@ -217,6 +221,7 @@ def _logged_model(client: MlflowClient, run: Run, training: Training) -> LoggedM
         lambda model: client.delete_logged_model(model.model_id),
         key=lambda model: model.model_id,
     )
+    checked(logged, source_run_id=_id(run))
     _log_metrics(client, _id(run), logged.model_id, training.metrics)
     if not _is_ready(logged):
         with TemporaryDirectory() as directory:

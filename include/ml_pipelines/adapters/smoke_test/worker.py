@@ -1,4 +1,4 @@
-"""The worker of :mod:`ml_pipelines.adapters.smoke_test.client`: load a model from its bytes and let it predict."""
+"""The worker of :mod:`ml_pipelines.adapters.smoke_test.process`: load a model from its bytes and let it predict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from ml_pipelines._utils.failure import Failure
+from ml_pipelines._utils.error_json import Failure
 from ml_pipelines._utils.gc import limit_garbage_collection
 from ml_pipelines.errors import ArtifactCorrupt, PipelineError, VerificationFailed
 
@@ -23,7 +23,7 @@ def main() -> None:
     with os.fdopen(os.dup(1), "w") as response:
         os.dup2(2, 1)
         # Import before the request arrives; skops imports all estimators.
-        import_module("ml_pipelines.modeling.skops_io")
+        import_module("ml_pipelines.modeling.skops_import")
         import_module("ml_pipelines.modeling.features")
         if line := sys.stdin.buffer.readline():
             json.dump(respond(json.loads(line), sys.stdin.buffer.read()), response)

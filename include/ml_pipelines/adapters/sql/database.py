@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +12,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc as sa_errors
 
+from ml_pipelines._utils.error_kinds import ErrorKind, kind_of_error
 from ml_pipelines.adapters.addresses import redact
+from ml_pipelines.adapters.sql.database_url import URL_FIX, parse_database_url, show_database_url
+from ml_pipelines.adapters.sql.error_kinds import kind_of_database_error
 from ml_pipelines.errors import LedgerError, MissingExtra, PipelineError, ServiceUnavailable
 
-__all__ = ["REVISION", "Database", "lock_number", "sqlstate"]
+__all__ = ["REVISION", "Database", "file_error", "lock_number"]
 
 REVISION = "0001"  # of the tables that this version of the package works with
 _VERSION_TABLE = "ml_ledger_version"
@@ -23,28 +26,33 @@ _MIGRATIONS = Path(__file__).with_name("migrations")
 _CONNECT_SECONDS = 15
 _BUSY_SECONDS = 60  # a write takes milliseconds; many may be in line on a busy machine
 
-# What databases say: their SQLSTATE, or the message if they give none. The first that fits counts.
-_FAULTS: tuple[tuple[str, type[PipelineError], str, str], ...] = (
-    (
-        r"^(28|42501)|authentication failed|access denied|permission denied|no password supplied|role .*not exist"
-        r"|readonly database|read-only",
+_UNAVAILABLE = "see that it is up, has space left and can be reached from this machine, then try again"
+_DENIED = (
+    LedgerError,
+    "the ledger's database refuses access",
+    "give a user and a password that may write to it, or the right to write to its file and folder",
+)
+_ERRORS: dict[ErrorKind, tuple[type[PipelineError], str, str]] = {
+    ErrorKind.MISSING: (
         LedgerError,
-        "the ledger's database refuses access",
-        "give a user and a password that may write to it, or the right to write to its file and folder",
-    ),
-    (
-        r"^3D000|database .*does not exist|unable to open database file|file is not a database|malformed",
-        LedgerError,
-        "the ledger's database is not there or is none",
+        "the ledger's database does not exist",
         "correct the ledger's address, or restore the database",
     ),
-    (
-        r"^(08|53|57|25P0[34]|40|55P03)|timeout|timed out|connect|closed|database is locked|disk is full|disk I/O",
-        ServiceUnavailable,
-        "the ledger's database does not answer",
-        "see that it is up, has room and can be reached from this machine, then try again",
+    ErrorKind.DENIED: _DENIED,
+    ErrorKind.READ_ONLY: _DENIED,
+    ErrorKind.INVALID: (
+        LedgerError,
+        "the ledger's database does not accept a statement",
+        "correct what the message names",
     ),
-)
+    ErrorKind.DAMAGED: (
+        LedgerError,
+        "the file is not a database, or the ledger's database is damaged",
+        "correct the ledger's address, or restore the database",
+    ),
+    ErrorKind.FULL: (ServiceUnavailable, "the ledger's database has no space left", "free space, then try again"),
+    ErrorKind.UNAVAILABLE: (ServiceUnavailable, "the ledger's database does not answer", _UNAVAILABLE),
+}
 
 
 class Database:
@@ -56,21 +64,22 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = _parsed(url)
+        self._address = url
         self.backend = self.url.get_backend_name()
-        self.where = _shown(self.url)
+        self.where = show_database_url(self.url)
         self._engine: sa.Engine | None = None
 
     @contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[sa.Connection]:
-        """A transaction that sees one state of the database; with `write` on SQLite, nobody else writes meanwhile.
+        """Open a transaction that sees one state of the database. With `write` it excludes other writers on SQLite.
 
         Raises:
             ServiceUnavailable: the database does not answer.
             LedgerError: it is damaged, newer than this version of the package, or refuses access.
         """
-        with self._told():
+        with self._translated():
             if self._engine is None:
-                engine = self._made()
+                engine = self._new_engine()
                 self._migrate(engine)
                 self._engine = engine
             options: dict[str, Any] = {"write": write}
@@ -82,30 +91,26 @@ class Database:
     @contextmanager
     def session(self) -> Iterator[sa.Connection]:
         """A connection of its own without any transaction, for a lock that lives as long as it does."""
-        with self._told():
-            engine = self._made()
+        with self._translated():
+            engine = self._new_engine()
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 yield connection
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translated(self) -> Iterator[None]:
         try:
             yield
         except sa_errors.DBAPIError as exc:
-            # The text of the cause is told without credentials; a traceback would print the cause as it is.
-            raise self._fault(exc) from None
+            # A traceback would print the cause as it is, with credentials.
+            raise self.error(exc) from None
 
-    def _fault(self, exc: sa_errors.DBAPIError) -> PipelineError:
-        state = sqlstate(exc)
-        message = redact(" ".join(str(exc.orig).split()))
-        for pattern, kind, what, fix in _FAULTS:
-            if re.search(pattern, state or message, re.IGNORECASE):
-                return kind(what, where=self.where, got=message, fix=fix)
-        return LedgerError(
-            "the ledger's database does not accept a statement", where=self.where, got=message, fix="mend what it names"
-        )
+    def error(self, exc: sa_errors.DBAPIError | sqlite3.Error) -> PipelineError:
+        """Return the error of this package for an error of the database; its text has no credentials."""
+        kind, what, fix = _ERRORS[kind_of_database_error(exc)]
+        message = redact(" ".join(str(getattr(exc, "orig", exc)).split()), self._address)
+        return kind(what, where=self.where, got=message, fix=fix)
 
-    def _made(self) -> sa.Engine:
+    def _new_engine(self) -> sa.Engine:
         arguments: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS}
         if self.backend == "sqlite":
             arguments = {"timeout": _BUSY_SECONDS}
@@ -149,41 +154,34 @@ class Database:
 
 def _parsed(url: str) -> sa.URL:
     expected = "sqlite:///path/of/a/file, or postgresql://user:password@host:port/database"
-    try:
-        # Other tools say postgres, and the driver that Airflow brings is psycopg2; SQLAlchemy's default is another one.
-        parsed = sa.make_url(re.sub(r"^postgres(?:ql)?(?=:)", "postgresql+psycopg2", url))
-    except (sa_errors.ArgumentError, ValueError):
-        parsed = None
+    parsed = parse_database_url(url)
     if parsed is None:
-        raise LedgerError(
-            "the address of the ledger is not a database URL",
-            expected=expected,
-            fix="correct it; special characters of a password are written %40 for @, %2F for / and so on",
-        )
+        raise LedgerError("the address of the ledger is not a database URL", expected=expected, fix=URL_FIX)
     kept = parsed.database and parsed.database != ":memory:"
     if parsed.get_backend_name() == "postgresql" or (parsed.get_backend_name() == "sqlite" and kept):
         return parsed
     raise LedgerError(
         "a ledger can't be kept there",
-        where=_shown(parsed),
+        where=show_database_url(parsed),
         expected=expected,
         got=parsed.drivername if parsed.get_backend_name() != "sqlite" else "a database in memory",
         fix="name another database",
     )
 
 
-def _shown(url: sa.URL) -> str:
-    host = (url.host or "") + (f":{url.port}" if url.port else "")
-    return f"{url.get_backend_name()}://{host}/{url.database or ''}"
-
-
 def _make_folder(file: Path, where: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        raise LedgerError(
-            "the folder of the ledger can't be made", where=where, got=str(exc), fix="name another file for the ledger"
-        ) from exc
+        raise file_error("the folder of the ledger can't be created", exc, where) from exc
+
+
+def file_error(what: str, exc: OSError, where: str) -> PipelineError:
+    """Return the error of this package for a file or folder of the ledger."""
+    if (kind := kind_of_error(exc)) and kind.is_transient:
+        return ServiceUnavailable(what, where=where, got=str(exc), fix=_UNAVAILABLE)
+    fix = "name another file for the ledger, or give the right to write to its folder"
+    return LedgerError(what, where=where, got=str(exc), fix=fix)
 
 
 def _leave_transactions_to_us(connection: Any, record: Any) -> None:
@@ -210,11 +208,6 @@ def _upgrade(connection: sa.Connection) -> None:
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes |= {"connection": connection, "version_table": _VERSION_TABLE}
     command.upgrade(config, "head")
-
-
-def sqlstate(exc: sa_errors.DBAPIError) -> str:
-    """The SQLSTATE of an error, empty if there is none."""
-    return getattr(exc.orig, "sqlstate", None) or getattr(exc.orig, "pgcode", None) or ""
 
 
 def lock_number(name: str) -> int:

@@ -23,7 +23,11 @@ _ENTRIES = sa.table(
     "ml_ledger_entries", *(sa.column(name) for name in ("id", "model", "seq", "pipeline", "run_id", "text", "hash"))
 )
 _HEADS = sa.table("ml_ledger_heads", *(sa.column(name) for name in ("model", "seq", "hash")))
-_FIRST_HEAD = sa.text("INSERT INTO ml_ledger_heads (model, seq, hash) VALUES (:model, 0, :hash) ON CONFLICT DO NOTHING")
+# Without the condition, SQLite's triggers would refuse the insert before it becomes a conflict.
+_FIRST_HEAD = sa.text(
+    "INSERT INTO ml_ledger_heads (model, seq, hash) SELECT :model, 0, :hash"
+    " WHERE NOT EXISTS (SELECT 1 FROM ml_ledger_heads WHERE model = :model) ON CONFLICT DO NOTHING"
+)
 # From each model to the next by the index, as DISTINCT would not: it reads every entry.
 _MODELS = sa.text(
     "WITH RECURSIVE found (model) AS ("
@@ -35,7 +39,7 @@ _MODELS = sa.text(
 
 
 class SqlLedger:
-    """:class:`ml_pipelines.ports.Ledger` in a database; what each call may raise is told there.
+    """The ledger in a database. The protocol :class:`ml_pipelines.ports.Ledger` lists the errors of each call.
 
     Args:
         url: see :class:`ml_pipelines.adapters.sql.database.Database`.
@@ -46,7 +50,7 @@ class SqlLedger:
 
     @property
     def where(self) -> str:
-        """The database, for people; without credentials."""
+        """The address of the database without credentials, for display."""
         return self._database.where
 
     def record(self, identity: Identity, decision: Decision, details: RunDetails) -> LedgerEntry:
@@ -120,7 +124,7 @@ def _of_run(identity: Identity) -> sa.ColumnElement[bool]:
 
 
 def _locked_head(connection: sa.Connection, model: str) -> chain.ChainHead:
-    """The end of a model's chain; nobody else writes to it until the transaction ends."""
+    """Return the head of a model's hash chain, locked until the transaction ends."""
     connection.execute(_FIRST_HEAD, {"model": model, "hash": chain.START.hash})
     query = sa.select(_HEADS.c.seq, _HEADS.c.hash).where(_HEADS.c.model == model)
     return chain.ChainHead(*connection.execute(query.with_for_update()).one())

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from ml_pipelines.adapters.sql.database import Database, lock_number, sqlstate
-from ml_pipelines.errors import LedgerError, ServiceUnavailable
+from ml_pipelines.adapters.sql.database import Database, file_error, lock_number
+from ml_pipelines.adapters.sql.error_kinds import sqlstate
+from ml_pipelines.errors import ServiceUnavailable
 
 __all__ = ["WAIT_SECONDS", "model_lock"]
 
@@ -63,24 +64,36 @@ def _postgresql(database: Database, model: str, wait_seconds: float) -> Iterator
 @contextmanager
 def _sqlite(database: Database, model: str, wait_seconds: float) -> Iterator[None]:
     ledger = Path(str(database.url.database))
-    folder = ledger.with_name(f"{ledger.name}.locks")
-    file = folder / f"{hashlib.sha256(model.encode()).hexdigest()[:32]}.db"
+    file = ledger.with_name(f"{ledger.name}.locks") / f"{hashlib.sha256(model.encode()).hexdigest()[:32]}.db"
+    with _opened(database, file) as connection:
+        try:
+            _wait_for_lock(connection, database, model, wait_seconds)
+        except sqlite3.Error as exc:
+            raise database.error(exc) from exc
+        yield
+
+
+@contextmanager
+def _opened(database: Database, file: Path) -> Iterator[sqlite3.Connection]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as connection:
-            if not _try_begin(connection):
-                _log_waiting(model)
-                connection.execute(f"PRAGMA busy_timeout = {round(wait_seconds * 1000)}")
-                if not _try_begin(connection):
-                    raise _lock_timeout(model, database.where, wait_seconds)
-            yield
-    except (OSError, sqlite3.Error) as exc:
-        raise LedgerError(
-            "the file of the model lock can't be used",
-            where=str(file),
-            got=str(exc),
-            fix="give the right to write to the ledger's folder",
-        ) from exc
+        file.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(file, timeout=0, isolation_level=None)
+    except OSError as exc:
+        raise file_error("the file of the model lock can't be used", exc, str(file)) from exc
+    except sqlite3.Error as exc:
+        raise database.error(exc) from exc
+    # Not in the block above: an error of the code that holds the lock is not an error of the lock.
+    with closing(connection):
+        yield connection
+
+
+def _wait_for_lock(connection: sqlite3.Connection, database: Database, model: str, wait_seconds: float) -> None:
+    if _try_begin(connection):
+        return
+    _log_waiting(model)
+    connection.execute(f"PRAGMA busy_timeout = {round(wait_seconds * 1000)}")
+    if not _try_begin(connection):
+        raise _lock_timeout(model, database.where, wait_seconds)
 
 
 def _try_begin(connection: sqlite3.Connection) -> bool:

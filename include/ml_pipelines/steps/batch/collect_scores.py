@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from ml_pipelines.contracts import Identity, JsonValue
-from ml_pipelines.data.columns import REASON
-from ml_pipelines.data.streaming import aggregate
+from ml_pipelines.data.column_expressions import REASON
+from ml_pipelines.data.streaming import aggregate, count_rows
 from ml_pipelines.errors import DataError
 from ml_pipelines.pipeline.batch_parameters import CollectScoresParameters
 from ml_pipelines.pipeline.step import References, Resolution, StepOutput
@@ -49,7 +49,7 @@ def collect_scores(
     Raises:
         DataError: fewer rows have a score than `min_scored` requires, or the rows of the shards do not add up.
     """
-    rows, scored = sum(parameters.planned), _count(scores)
+    rows, scored = sum(parameters.planned), sum(map(count_rows, scores))
     quarantine = (
         pl.concat(quarantines, how="diagonal_relaxed") if quarantines else pl.LazyFrame(schema={REASON: pl.String})
     )
@@ -74,12 +74,10 @@ def collect_scores(
     table = table.with_columns(pl.lit(value, pl.String).alias(name) for name, value in source.items())
     details: dict[str, JsonValue] = {"failed_shards": [*failed], "quarantined_by_reason": {**reasons}}
     return StepOutput(
-        outputs={"scores": table, "quarantine": quarantine}, values={"outcome": outcome, **values, **details}
+        outputs={"scores": table, "quarantine": quarantine},
+        values={"outcome": outcome, **values, **details},
+        rows={("scores",): scored, ("quarantine",): quarantined},
     )
-
-
-def _count(tables: list[pl.LazyFrame]) -> int:
-    return sum(int(table.select(pl.len()).collect().item()) for table in tables)
 
 
 def _too_few(

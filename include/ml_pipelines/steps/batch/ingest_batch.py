@@ -7,22 +7,27 @@ A feature is read as the type that it has in training. A cell that is not of tha
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import polars as pl
 
 from ml_pipelines._utils.canonical_json import load_json
 from ml_pipelines.contracts import DataPin, Identity, JsonValue
-from ml_pipelines.data.columns import check_reserved_names, column, missing_column_error
-from ml_pipelines.data.csv_checks import source_error
-from ml_pipelines.data.type_inference import DTYPES, parse_columns, scan_source
+from ml_pipelines.data.canonical_keys import with_canonical_key
+from ml_pipelines.data.column_expressions import check_reserved_names, missing_column_error
+from ml_pipelines.data.column_types import DTYPES
+from ml_pipelines.data.source_table import SourceTable, open_source, source_errors
+from ml_pipelines.data.type_inference import parse_columns
 from ml_pipelines.errors import DataError, NoRows
+from ml_pipelines.modeling.records import data_features
 from ml_pipelines.pipeline.batch_parameters import IngestBatchParameters
 from ml_pipelines.pipeline.step import References, Resolution, StepOutput
 from ml_pipelines.ports import DataSource, Services
 from ml_pipelines.promotion.champion import scoring_version
-from ml_pipelines.promotion.deployment import ensure_model_artifact, training_record_ref
-from ml_pipelines.spec.training import ColumnType
+from ml_pipelines.promotion.deployment import ensure_model_artifact
+from ml_pipelines.promotion.model_files import RUN_END_SECONDS, recorded_version
+from ml_pipelines.spec.batch import ROW_COLUMN
+from ml_pipelines.spec.checks import ColumnType
 
 __all__ = ["ingest_batch", "resolve"]
 
@@ -36,18 +41,19 @@ def resolve(
         Values `pin`, and `model`: `name`, `version`, and the references `artifact` and `training`.
 
     Raises:
-        RegistryError: the version does not exist, or no pipeline registered it.
-        ArtifactCorrupt: the registry returns other bytes than were registered.
-        ServiceUnavailable: the registry does not answer.
+        RegistryError: the version does not exist, or the ledger has no record of its files.
+        ArtifactCorrupt: the registry names or serves another model file than was registered.
+        ServiceUnavailable: the registry does not answer, or the run that registered the version has not ended.
     """
     version = scoring_version(services.registry, parameters.model)
-    model, recorded = ensure_model_artifact(services, version), training_record_ref(version)
-    text = services.read(recorded)
-    training = services.copy_artifact(recorded, text)
+    record = recorded_version(services.ledger, version, wait_seconds=RUN_END_SECONDS)
+    model, text = ensure_model_artifact(services, version, record), services.read(record.training)
+    training = services.copy_artifact(record.training, text)
     # A batch may have fractions in a column that has only whole numbers in training; the model takes both as floats.
+    document = load_json(text)
     types = {
         feature["name"]: "float" if feature["dtype"] == "integer" else feature["dtype"]
-        for feature in load_json(text)["features"]
+        for feature in data_features(document)
     }
     source = services.source(parameters.source)
     pin = source.pin()
@@ -57,36 +63,40 @@ def resolve(
         "artifact": model.model_dump(mode="json"),
         "training": training.model_dump(mode="json"),
     }
-    arguments = {"features": types, "model": f"{version.model} version {version.version}", "location": pin.location}
+    formats = document.get("formats", {})
+    arguments = {"features": types, "formats": formats, "model": f"{version.model} version {version.version}"}
     return Resolution(
-        key_facts={"data": pin.digest, "features": {**types}},
+        key_facts={"data": pin.digest, "features": {**types}, **({"formats": formats} if formats else {})},
         values={"pin": pin.model_dump(mode="json"), "model": pinned},
         cacheable=pin.digest is not None,
-        prepare=lambda directory: {"raw_path": _fetch(source, pin, directory), **arguments},
+        prepare=lambda directory: {"source": _fetch(source, pin, directory), **arguments},
     )
 
 
 def ingest_batch(
     *,
-    raw_path: str | None,
+    source: SourceTable | None,
     features: Mapping[str, ColumnType],
     model: str,
-    location: str,
     parameters: IngestBatchParameters,
     seed: int,
+    formats: Mapping[str, str] | None = None,
 ) -> StepOutput:
     """Read key, features and columns to keep as typed columns, in the order of the source.
 
+    The key gets its canonical form, so that scores name a row as the training does.
+
     Args:
-        raw_path: local file, `.csv` or `.parquet`; None if there are no rows.
+        source: the checked file; None if there are no rows.
         features: types of the columns that the model needs.
         model: name and version of the model, for error messages.
-        location: of the data, for error messages.
         parameters: the other columns.
         seed: not used.
+        formats: formats of dates in text, by column.
 
     Returns:
-        `table`: the rows, with a column `_bad_cells` if some cells are not of their type; it may be empty.
+        `table`: the rows, with a column `_bad_cells` if some cells are not of their type; it may be empty. Without a
+        key it has the column `row`, see :data:`ml_pipelines.spec.batch.ROW_COLUMN`.
         Values: `empty_rows`, the number of records without any value in these columns.
 
     Raises:
@@ -94,37 +104,56 @@ def ingest_batch(
         SourceUnreadable: the file is not a table.
     """
     types = {**parameters.types, **features}
-    names = list(dict.fromkeys([parameters.key, *features, *parameters.keep]))
-    if raw_path is None:
-        return _empty_table(names, types)
+    key = parameters.key
+    names = list(dict.fromkeys([*([] if key is None else [key]), *features, *parameters.keep]))
+    _check_row_column(names, key)
+    if source is None:
+        return _empty_table(names, types, key)
+    check_reserved_names(names)
+    _check_features(source, features, model)
+    _check_roles(source, parameters)
+    declared = {name: kind for name, kind in types.items() if name in names}
     try:
-        frame = scan_source(raw_path)
-        check_reserved_names(names)
-        columns = frame.collect_schema().names()
-        _check_features(columns, features, model, location)
-        _check_roles(columns, parameters, location)
-        declared = {name: kind for name, kind in types.items() if name in names}
-        table, empty_rows = parse_columns(frame.select(column(name) for name in names), declared, raw_path)
+        with source_errors(source):
+            table, rows, empty_rows = parse_columns(source, names, declared, key, formats=formats or {})
+            table = _with_key(table, key, features)
     except NoRows:
-        return _empty_table(names, types)
-    except pl.exceptions.PolarsError as exc:
-        raise source_error(exc, raw_path) from exc
-    return StepOutput(outputs={"table": table}, values={"empty_rows": empty_rows})
+        return _empty_table(names, types, key)
+    return StepOutput(outputs={"table": table}, values={"empty_rows": empty_rows}, rows={("table",): rows})
 
 
-def _fetch(source: DataSource, pin: DataPin, directory: str) -> str | None:
+def _with_key(table: pl.LazyFrame, key: str | None, features: Collection[str]) -> pl.LazyFrame:
+    if key is None:
+        return table.with_row_index(ROW_COLUMN)
+    return table if key in features else with_canonical_key(table, key)
+
+
+def _fetch(source: DataSource, pin: DataPin, directory: str) -> SourceTable | None:
     try:
-        return source.fetch(pin, directory)
+        return open_source(source.fetch(pin, directory), pin.location, directory)
     except NoRows:
         return None
 
 
-def _empty_table(names: list[str], types: Mapping[str, ColumnType]) -> StepOutput:
+def _empty_table(names: list[str], types: Mapping[str, ColumnType], key: str | None) -> StepOutput:
     schema = {name: DTYPES[types.get(name, "string")] for name in names}
-    return StepOutput(outputs={"table": pl.LazyFrame(schema=schema)}, values={"empty_rows": 0})
+    table = pl.LazyFrame(schema=schema)
+    table = table.with_row_index(ROW_COLUMN) if key is None else table
+    return StepOutput(outputs={"table": table}, values={"empty_rows": 0})
 
 
-def _check_features(columns: list[str], features: Mapping[str, ColumnType], model: str, location: str) -> None:
+def _check_row_column(names: list[str], key: str | None) -> None:
+    if key is None and ROW_COLUMN in names:
+        raise DataError(
+            f"the column {ROW_COLUMN!r} is also the number of each row, because the batch has no key",
+            where="data.key",
+            expected=f"a key, or no column {ROW_COLUMN!r}",
+            fix="declare the column that identifies rows as data.key",
+        )
+
+
+def _check_features(source: SourceTable, features: Mapping[str, ColumnType], model: str) -> None:
+    columns = source.columns
     missing = [name for name in features if name not in columns]
     if not missing:
         return
@@ -132,15 +161,16 @@ def _check_features(columns: list[str], features: Mapping[str, ColumnType], mode
     suggestions = ", ".join(f"{match!r} for {name!r}" for name, match in similar.items())
     raise DataError(
         f"the batch lacks columns that {model} was trained with: {', '.join(missing)}",
-        where=location,
+        where=source.location,
         expected=f"the {len(features)} columns of its training, under the same names",
         got=", ".join(columns),
         fix=f"did you mean {suggestions}?" if suggestions else "add the columns, or choose a model without them",
     )
 
 
-def _check_roles(columns: list[str], parameters: IngestBatchParameters, location: str) -> None:
-    for role, names in {"key": (parameters.key,), "column to keep": parameters.keep}.items():
+def _check_roles(source: SourceTable, parameters: IngestBatchParameters) -> None:
+    keys = () if parameters.key is None else (parameters.key,)
+    for role, names in {"key": keys, "column to keep": parameters.keep}.items():
         for name in names:
-            if name not in columns:
-                raise missing_column_error(name, role, columns, where=location)
+            if name not in source.columns:
+                raise missing_column_error(name, role, source.columns, where=source.location)

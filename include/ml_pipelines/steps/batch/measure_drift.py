@@ -13,17 +13,18 @@ import pandas as pd
 import polars as pl
 
 from ml_pipelines.contracts import Identity, JsonValue, StepResult
-from ml_pipelines.data.columns import column
+from ml_pipelines.data.column_expressions import column
 from ml_pipelines.data.drift import FeatureDrift, compare_profiles
 from ml_pipelines.data.feature_profile import FeatureProfile, parse_profiles
 from ml_pipelines.data.profile import profile_column, profile_features
+from ml_pipelines.data.streaming import count_rows
 from ml_pipelines.errors import DataError
-from ml_pipelines.modeling.features import feature_frame
+from ml_pipelines.modeling.user_transform import model_frame
 from ml_pipelines.pipeline.batch_parameters import MeasureDriftParameters
 from ml_pipelines.pipeline.step import References, Resolution, StepOutput
 from ml_pipelines.ports import Services
 from ml_pipelines.promotion.champion import scoring_version
-from ml_pipelines.promotion.deployment import training_record_ref
+from ml_pipelines.promotion.model_files import RUN_END_SECONDS, recorded_version
 from ml_pipelines.reporting.drift_report import DriftReportData, render_drift_report
 
 __all__ = ["MAX_ROWS", "measure_drift", "resolve"]
@@ -62,6 +63,7 @@ def resolve(
         RegistryError: the version does not exist, or has no record of its training.
     """
     version = scoring_version(services.registry, parameters.model)
+    record = recorded_version(services.ledger, version, wait_seconds=RUN_END_SECONDS)
     # All runs in the store: `ml-pipelines store prune` limits their number.
     runs = (_scored_batch(services, parameters.watch, run_id) for run_id in services.runs(parameters.watch))
     batches = [batch for batch in runs if batch is not None]
@@ -85,7 +87,7 @@ def resolve(
         inputs={
             "table": last.ingested.outputs["table"],
             "scores": last.collected.outputs["scores"],
-            "training": training_record_ref(version),
+            "training": record.training,
             **({"baseline": first.collected.outputs["scores"]} if first else {}),
         },
         key_facts=key_facts,
@@ -113,7 +115,7 @@ def measure_drift(
         about: the batch, the model and the version, for the report.
         parameters: the limits from which on a batch has drifted.
         seed: not used.
-        baseline: scores of the earlier batch; None if there is none.
+        baseline: scores of the earlier batch; None without one.
 
     Returns:
         Outputs `report` and `drift`. Values: `rows`; `judged`, False if there are too few rows; `features` and
@@ -121,8 +123,8 @@ def measure_drift(
         the largest index of a feature; `prediction_index`, None without an earlier batch; `reason`, a sentence.
     """
     limits = parameters.limits
-    rows = _count_rows(table)
-    frame = feature_frame(_sample(table, rows), training["features"])
+    rows = count_rows(table)
+    frame = model_frame(_sample(table, rows), training)
     drifts = compare_profiles(parse_profiles(training["profile"]), profile_features(frame, training["features"]))
     drifted = [drift.feature for drift in drifts if drift.index is None or drift.index >= limits.index]
     predictions = None if baseline is None else _prediction_drift(baseline, scores)
@@ -161,10 +163,6 @@ def _scored_batch(services: Services, pipeline: str, run_id: str) -> _ScoredBatc
     return _ScoredBatch(run_id=run_id, ingested=ingested, collected=collected)
 
 
-def _count_rows(table: pl.LazyFrame) -> int:
-    return int(table.select(pl.len()).collect().item())
-
-
 def _sample(table: pl.LazyFrame, rows: int) -> pl.LazyFrame:
     return table.gather_every(-(-rows // MAX_ROWS)) if rows > MAX_ROWS else table
 
@@ -180,7 +178,7 @@ def _profile_predictions(scores: pl.LazyFrame) -> FeatureProfile:
     names = scores.collect_schema().names()
     multiclass = any(name.startswith("probability_") for name in names)
     name = "probability" if "probability" in names else "prediction"
-    predictions = _sample(scores.select(column(name)), _count_rows(scores)).collect()[name]
+    predictions = _sample(scores.select(column(name)), count_rows(scores)).collect()[name]
     if multiclass or not predictions.dtype.is_numeric():
         return profile_column(pd.Series(predictions.cast(pl.String).to_list(), dtype=object), "string")
     return profile_column(pd.Series(predictions.cast(pl.Float64).to_numpy()), "float")

@@ -10,9 +10,9 @@ from itertools import pairwise
 import polars as pl
 
 from ml_pipelines.contracts import JsonValue
-from ml_pipelines.data.columns import REASON, ROW, column
+from ml_pipelines.data.column_expressions import REASON, ROW, column
 from ml_pipelines.data.duplicate_keys import find_duplicate_keys
-from ml_pipelines.data.streaming import aggregate
+from ml_pipelines.data.streaming import aggregate, count_rows
 from ml_pipelines.errors import DataError
 from ml_pipelines.pipeline.batch_parameters import PlanShardsParameters
 from ml_pipelines.pipeline.step import StepOutput
@@ -53,7 +53,12 @@ def plan_shards(*, table: pl.LazyFrame, parameters: PlanShardsParameters, seed: 
         table = _with_reason(table, pl.concat(duplicates), reason)
     outputs = {f"shard_{index}": table.slice(offset, length) for index, (offset, length) in enumerate(ranges)}
     lengths: list[JsonValue] = [length for _, length in ranges]
-    return StepOutput(outputs=outputs, values={"rows": rows, "shards": lengths, "warnings": [*warnings]})
+    return StepOutput(
+        outputs=outputs,
+        values={"rows": rows, "shards": lengths, "warnings": [*warnings]},
+        rows={tuple(outputs): count_rows(table)}
+        | {(name,): length for name, (_, length) in zip(outputs, ranges, strict=True)},
+    )
 
 
 def _infinite_warnings(table: pl.LazyFrame) -> tuple[int, list[str]]:

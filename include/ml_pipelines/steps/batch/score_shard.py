@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from ml_pipelines.contracts import Identity
 from ml_pipelines.data.bad_cells import row_reason
-from ml_pipelines.data.columns import BAD_CELLS, REASON, column, missing_cell
-from ml_pipelines.data.streaming import aggregate
-from ml_pipelines.errors import DataError, ModelError, PipelineError, RequestError
+from ml_pipelines.data.canonical_keys import inexact_key
+from ml_pipelines.data.column_expressions import BAD_CELLS, REASON, column, missing_cell
+from ml_pipelines.data.streaming import aggregate, count_rows
+from ml_pipelines.errors import DataError, RequestError
 from ml_pipelines.evaluation.target_schema import THRESHOLD, TargetSchema, validate_predictions
+from ml_pipelines.modeling.estimators import estimator_errors
 from ml_pipelines.modeling.features import feature_frame, predict
+from ml_pipelines.modeling.user_transform import transform_rows
 from ml_pipelines.pipeline.batch_parameters import ScoreShardParameters
 from ml_pipelines.pipeline.step import References, Resolution, StepOutput
 from ml_pipelines.ports import Services
@@ -67,13 +70,15 @@ def score_shard(
     Raises:
         DataError: a column is of another type than in training.
         ModelError: the model fails to predict.
+        UserCodeError: the transform fails, or is not that of the training.
     """
     judged = shard.with_columns(_reason(shard.collect_schema(), parameters.key))
+    judged, features = _transformed(judged, training.get("transform"))
     counts = dict(aggregate(judged.group_by(REASON).len().sort("len", REASON, descending=[True, False])).rows())
     good = judged.filter(pl.col(REASON).is_null()).drop(REASON, BAD_CELLS, strict=False).collect()
     counts.pop(None, None)
     kept = good.select(column(name) for name in dict.fromkeys([parameters.key, *parameters.keep]))
-    scores = kept.hstack(_scores(good, model, training, kept.columns))
+    scores = kept.hstack(_scores(good if features is None else features, model, training, kept.columns))
     bad = judged.filter(pl.col(REASON).is_not_null())
     quarantined = sum(counts.values())
     return StepOutput(
@@ -84,6 +89,7 @@ def score_shard(
             "quarantined": quarantined,
             "quarantined_by_reason": counts,
         },
+        rows={("quarantine",): quarantined, ("scores", "quarantine"): count_rows(shard)},
     )
 
 
@@ -92,16 +98,34 @@ def _reason(schema: pl.Schema, key: str) -> pl.Expr:
     reasons = [row_reason()] if BAD_CELLS in schema else []
     reasons += [pl.col(REASON)] if REASON in schema else []
     reasons.append(pl.when(missing_cell(key, schema[key])).then(pl.lit("key is missing")))
+    if schema[key].is_float():
+        reasons.append(pl.when(inexact_key(key)).then(pl.lit("key is a float that has lost digits")))
     reason = pl.concat_str(*reasons, separator="; ", ignore_nulls=True)
     return pl.when(reason != "").then(reason).alias(REASON)
+
+
+def _transformed(judged: pl.LazyFrame, transform: Mapping[str, Any] | None) -> tuple[pl.LazyFrame, pl.DataFrame | None]:
+    """Add the reason of each row that the transform has no value for, and return the features of the other valid rows.
+
+    Without a transform or valid rows there are no features.
+    """
+    if transform is None:
+        return judged, None
+    rows = judged.collect()
+    valid = rows[REASON].is_null()
+    if not valid.any():
+        return judged, None
+    result = transform_rows(rows.filter(valid).lazy(), transform)
+    reasons = pl.Series([f"{transform['path']} {text}" if text else None for text in result.reasons], dtype=pl.String)
+    reason = rows[REASON].scatter(valid.arg_true(), reasons)
+    return rows.with_columns(reason).lazy(), result.table.collect().filter(reasons.is_null())
 
 
 def _scores(
     rows: pl.DataFrame, load: Callable[[], Any], training: dict[str, Any], reserved: Collection[str]
 ) -> list[pl.Series]:
     target = TargetSchema.of(training, [])
-    frame = feature_frame(rows.lazy(), training["features"])
-    columns = _columns(target, _predict(target, load, training, frame) if len(rows) else _no_predictions(target))
+    columns = _columns(target, _predict(target, load, training, rows) if len(rows) else _no_predictions(target))
     if duplicates := [series.name for series in columns if series.name in reserved]:
         raise DataError(
             f"the column to keep {duplicates[0]!r} has the name of a column of the scores",
@@ -111,19 +135,14 @@ def _scores(
     return columns
 
 
-def _predict(target: TargetSchema, load: Callable[[], Any], training: dict[str, Any], frame: Any) -> NDArray[Any]:
+def _predict(
+    target: TargetSchema, load: Callable[[], Any], training: dict[str, Any], rows: pl.DataFrame
+) -> NDArray[Any]:
+    frame = feature_frame(rows.lazy(), training["features"])
     model = load()
-    try:
+    fix = "compare the rows of the shard with those of the training; if they are alike, train the model again"
+    with estimator_errors("the model fails to predict", where=training["candidate"], params={}, fix=fix):
         return validate_predictions(target, predict(model, frame, training), len(frame))
-    except PipelineError:
-        raise
-    except Exception as exc:  # an estimator may raise anything
-        raise ModelError(
-            "the model fails to predict",
-            where=training["candidate"],
-            got=f"{type(exc).__name__}: {exc}",
-            fix="compare the rows of the shard with those of the training; if they are alike, train the model again",
-        ) from exc
 
 
 def _no_predictions(target: TargetSchema) -> NDArray[Any]:

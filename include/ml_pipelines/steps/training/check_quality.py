@@ -10,33 +10,32 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from ml_pipelines._utils.yaml_quoting import quote_yaml
 from ml_pipelines.contracts import JsonValue
 from ml_pipelines.data.bad_cells import bad_cell_text, has_bad_cell, type_reason
+from ml_pipelines.data.canonical_keys import inexact_key
 from ml_pipelines.data.cell_checks import check_cells
 from ml_pipelines.data.check_results import CheckResult, QualityReport
-from ml_pipelines.data.columns import ROW, column
+from ml_pipelines.data.column_expressions import ROW, column
+from ml_pipelines.data.column_findings import find_column_findings
 from ml_pipelines.data.duplicate_keys import find_duplicate_keys
-from ml_pipelines.data.leakage import MAX_SAMPLE_ROWS, leakage_strengths
+from ml_pipelines.data.label_checks import check_labels, check_numbers
+from ml_pipelines.data.labels import count_labels
+from ml_pipelines.data.leakage import MAX_SAMPLE_ROWS, measure_leakage
+from ml_pipelines.data.leakage_results import leakage_results
 from ml_pipelines.data.rule_violations import (
     SEVERITY_ADVICE,
     CheckOutcome,
     RuleViolation,
-    format_value,
     violation_outcome,
 )
 from ml_pipelines.data.streaming import aggregate
 from ml_pipelines.data.table_statistics import TableStatistics, compute_statistics, find_violations
 from ml_pipelines.pipeline.parameters import CheckQualityParameters
 from ml_pipelines.pipeline.step import StepOutput
-from ml_pipelines.spec.training import Column, Severity
+from ml_pipelines.spec.checks import Column, Severity
 
 __all__ = ["check_quality"]
-
-_LABELS_FIX = "a model can't learn from it. Check the query or filter that produced the data."
-_NUMBERS_FIX = (
-    "a regression needs numbers. Set model.task to classification, or declare the column a float in data.columns, "
-    "which reports the cells that are not numbers."
-)
 
 
 def check_quality(*, table: pl.LazyFrame, parameters: CheckQualityParameters, seed: int) -> StepOutput:
@@ -49,18 +48,25 @@ def check_quality(*, table: pl.LazyFrame, parameters: CheckQualityParameters, se
 
     Returns:
         `report`: a :class:`~ml_pipelines.data.check_results.QualityReport`. `flagged`: `row` and `reason` of the rows
-        that go to quarantine, one line a row. Values: `verdict` (`passed` or `stopped`), `rows`, `failed` and
-        `warnings` (names of checks), `quarantined`.
+        that go to quarantine, one line a row. Values: `verdict` (`passed` or `stopped`), `rows`, `failed`, `held`
+        and `warnings` (names of checks), `findings`, `quarantined`, and `defaults` that were derived from the
+        declaration.
 
     Raises:
         DataError: a declared rule can't be applied to its column.
+        UserCodeError: a custom check fails.
     """
     statistics = compute_statistics(table)
     outcomes = [*_table_checks(statistics, parameters), *_column_checks(statistics, parameters)]
+    outcomes += _custom(statistics, parameters)
     flagged = _flagged(outcomes)
     quarantined = aggregate(flagged.select(pl.len())).item()
     limit = parameters.checks.max_quarantined
-    results = [*(outcome.result for outcome in outcomes), _quarantine_share(quarantined, statistics.rows, limit)]
+    results = [
+        *(outcome.result for outcome in outcomes),
+        *_target(statistics, parameters, flagged),
+        _quarantine_share(quarantined, statistics.rows, limit),
+    ]
     failed = any(not result.passed and result.severity == "error" for result in results)
     report = QualityReport(
         verdict="stopped" if failed else "passed",
@@ -73,8 +79,12 @@ def check_quality(*, table: pl.LazyFrame, parameters: CheckQualityParameters, se
         "rows": report.rows,
         "quarantined": report.quarantined,
         "failed": [check.name for check in report.failures],
+        "held": [check.name for check in report.holds],
         "warnings": [check.name for check in report.warnings],
+        "findings": [finding.model_dump(mode="json") for finding in report.findings],
     }
+    if parameters.derived:
+        values["defaults"] = {**parameters.derived}
     return StepOutput(outputs={"report": report.model_dump(mode="json"), "flagged": flagged}, values=values)
 
 
@@ -83,9 +93,16 @@ def _table_checks(statistics: TableStatistics, parameters: CheckQualityParameter
     if parameters.key is not None:
         yield _missing_keys(statistics, parameters, parameters.key)
         yield _duplicate_keys(statistics, parameters, parameters.key)
-    yield CheckOutcome(_labels(statistics, parameters))
+        yield from _inexact_keys(statistics, parameters.key)
     yield from _infinite(statistics, parameters)
-    for result in [*_constant(statistics, parameters), *_leakage(statistics, parameters)]:
+    about_columns = find_column_findings(
+        statistics.frame.drop(ROW),
+        statistics.schema,
+        roles=(parameters.key, parameters.split.group, parameters.target),
+        declared=parameters.columns,
+        split=parameters.split,
+    )
+    for result in [*_constant(statistics, parameters), *_leakage(statistics, parameters), *about_columns]:
         yield CheckOutcome(result)
 
 
@@ -95,6 +112,15 @@ def _column_checks(statistics: TableStatistics, parameters: CheckQualityParamete
         yield _missing(name, statistics, parameters)
     for violation in check_cells(statistics.frame, parameters.columns):
         yield violation_outcome(violation, statistics.rows, parameters.columns[violation.column].on_fail)
+
+
+def _custom(statistics: TableStatistics, parameters: CheckQualityParameters) -> list[CheckOutcome]:
+    if not parameters.checks.custom:
+        return []
+    # Imported here, because scikit-learn takes a second to import.
+    from ml_pipelines.modeling.custom_checks import custom_outcomes
+
+    return [*custom_outcomes(statistics.frame, parameters.checks.custom)]
 
 
 def _types(statistics: TableStatistics, parameters: CheckQualityParameters) -> Iterator[CheckOutcome]:
@@ -113,16 +139,15 @@ def _missing(name: str, statistics: TableStatistics, parameters: CheckQualityPar
         severity = "error"
     passed = share <= limit
     detail = f"{name} is missing in {count} of {rows} rows ({share:.1%}); at most {limit:.1%} may be"
-    if not passed:
-        ignorable = empty and name not in (parameters.target, parameters.key)
-        advice = "Add it to data.ignore, or set max_missing: 1." if ignorable else SEVERITY_ADVICE[severity]
-        detail += f". {advice}"
+    ignorable = empty and name not in (parameters.target, parameters.key)
+    remedy = "Add it to `data.ignore`, or set `max_missing: 1`." if ignorable else SEVERITY_ADVICE[severity]
     result = CheckResult(
         check="missing",
         column=name,
         severity=severity,
         passed=passed,
         detail=detail,
+        remedy="" if passed else remedy,
         value=share,
         limit=limit,
         rows=count,
@@ -151,14 +176,15 @@ def _row_count(statistics: TableStatistics, parameters: CheckQualityParameters) 
     too_few, too_many = rows < check.min, check.max is not None and rows > check.max
     upper = f" and at most {check.max}" if check.max is not None else ""
     detail = f"there are {rows} rows; expected are at least {check.min}{upper}"
-    if too_few or too_many:
-        detail += f". {'Was the delivery cut off?' if too_few else 'Was it delivered twice?'}"
+    cause = "cut off" if too_few else "delivered twice"
+    remedy = f"Check whether the delivery was {cause}; if not, change `checks.rows`." if too_few or too_many else ""
     return CheckResult(
         check="rows",
         column=None,
         severity=check.on_fail,
         passed=not (too_few or too_many),
         detail=detail,
+        remedy=remedy,
         value=rows,
         limit=check.max if too_many else check.min,
     )
@@ -176,6 +202,14 @@ def _duplicate_keys(statistics: TableStatistics, parameters: CheckQualityParamet
     for rows in find_duplicate_keys(statistics.frame, key, statistics.rows):
         violation.add(rows)
     return violation_outcome(violation, statistics.rows, parameters.checks.duplicate_keys.on_fail)
+
+
+def _inexact_keys(statistics: TableStatistics, key: str) -> Iterator[CheckOutcome]:
+    """Check a key of floats, which the source has as integers or text: large ones have lost their last digits."""
+    if not statistics.schema[key].is_float():
+        return
+    violation = RuleViolation("inexact_keys", key, f"{key} is a float that may stand for several whole numbers")
+    yield violation_outcome(find_violations(statistics, violation, inexact_key(key)), statistics.rows, "error")
 
 
 def _infinite(statistics: TableStatistics, parameters: CheckQualityParameters) -> Iterator[CheckOutcome]:
@@ -201,61 +235,32 @@ def _infinite(statistics: TableStatistics, parameters: CheckQualityParameters) -
 def _constant(statistics: TableStatistics, parameters: CheckQualityParameters) -> Iterator[CheckResult]:
     names = [name for name, constant in statistics.constant.items() if constant and name != parameters.target]
     for name in names:
-        detail = f"{name} has a single value, so a model can't learn from it. Add it to data.ignore."
-        yield CheckResult(check="constant", column=name, severity="warn", passed=False, detail=detail)
+        detail = f"{name} has a single value, so a model can't learn from it"
+        remedy = f"Add it to `data.ignore`: `ignore: [{quote_yaml(name)}]`."
+        yield CheckResult(
+            check="constant",
+            column=name,
+            severity="warn",
+            passed=False,
+            detail=detail,
+            remedy=remedy,
+            fix={"ignore": [name]},
+        )
     if not names:
         detail = "every column has at least two values"
         yield CheckResult(check="constant", column=None, severity="warn", passed=True, detail=detail)
 
 
-def _labels(statistics: TableStatistics, parameters: CheckQualityParameters) -> CheckResult:
+def _target(
+    statistics: TableStatistics, parameters: CheckQualityParameters, flagged: pl.LazyFrame
+) -> Iterator[CheckResult]:
+    """Check the target of the rows that are not in quarantine."""
+    target, removed = parameters.target, aggregate(flagged.select("row"))["row"]
+    kept = statistics.frame.filter(~pl.col(ROW).is_in(removed.implode())) if len(removed) else statistics.frame
     if parameters.task == "regression":
-        return _regression_target(statistics, parameters.target)
-    return _class_shares(statistics, parameters)
-
-
-def _regression_target(statistics: TableStatistics, target: str) -> CheckResult:
-    varies = statistics.missing[target] < statistics.rows and not statistics.constant[target]
-    passed = varies and _is_number(statistics, target)
-    if not varies:
-        text = f"has fewer than two values: {_LABELS_FIX}"
+        yield check_numbers(kept, target)
     else:
-        text = "varies" if passed else f"is of type {statistics.schema[target]}: {_NUMBERS_FIX}"
-    detail = f"the target {target} {text}"
-    return CheckResult(check="labels", column=target, severity="error", passed=passed, detail=detail)
-
-
-def _class_shares(statistics: TableStatistics, parameters: CheckQualityParameters) -> CheckResult:
-    target, check = parameters.target, parameters.checks.labels
-    labels = statistics.frame.filter(~statistics.missing_cell(target)).select(column(target).alias("label"))
-    counts = aggregate(labels.group_by("label").len().sort("len", "label"))
-    if counts.height < 2:
-        classes = f"only the class {format_value(counts[0, 0])}" if counts.height else "no class"
-        return CheckResult(
-            check="labels",
-            column=target,
-            severity="error",
-            passed=False,
-            detail=f"the target {target} has {classes}: {_LABELS_FIX}",
-            value=counts.height,
-            limit=2,
-        )
-    share = counts[0, "len"] / counts["len"].sum()
-    detail = (
-        f"the rarest of {counts.height} classes is {format_value(counts[0, 0])} with {counts[0, 'len']} rows "
-        f"({share:.2%}); expected are at least {check.min_share:.2%}"
-    )
-    if share < check.min_share:
-        detail += ". Collect more rows of it, merge it into another class, or lower checks.labels.min_share."
-    return CheckResult(
-        check="labels",
-        column=target,
-        severity=check.on_fail,
-        passed=share >= check.min_share,
-        detail=detail,
-        value=share,
-        limit=check.min_share,
-    )
+        yield from check_labels(count_labels(kept, target), target, parameters.positive, parameters.checks.labels)
 
 
 def _is_number(statistics: TableStatistics, target: str) -> bool:
@@ -263,42 +268,13 @@ def _is_number(statistics: TableStatistics, target: str) -> bool:
 
 
 def _leakage(statistics: TableStatistics, parameters: CheckQualityParameters) -> Iterator[CheckResult]:
-    check, target = parameters.checks.leakage, parameters.target
+    target = parameters.target
     if parameters.task == "regression" and not _is_number(statistics, target):
-        return
-    columns = [column(name) for name in statistics.schema if name != parameters.key]
+        return iter(())
+    columns = [column(name) for name in statistics.schema if name not in (parameters.key, parameters.split.group)]
     labelled = statistics.frame.filter(~statistics.missing_cell(target) & _in_sample(statistics.rows))
-    strengths = leakage_strengths(aggregate(labelled.select(columns)), target, parameters.task)
-    measure = "AUC" if parameters.task == "classification" else "rank correlation"
-    leaks = {name: strength for name, strength in strengths.items() if strength >= check.max_auc}
-    for name, strength in leaks.items():
-        detail = (
-            f"Possible target leakage: `{name}` alone predicts `{target}` ({measure} {strength:.3f}). "
-            "If it is only known after the outcome, add it to `data.ignore`."
-        )
-        yield _leakage_result(parameters, name, detail, strength)
-    if not leaks:
-        strongest = max(strengths, key=strengths.__getitem__, default=None)
-        if strongest is None:
-            yield _leakage_result(parameters, None, "there are too few rows to measure leakage", None)
-        else:
-            detail = f"the strongest single column is {strongest} ({measure} {strengths[strongest]:.3f})"
-            yield _leakage_result(parameters, None, detail, strengths[strongest])
-
-
-def _leakage_result(
-    parameters: CheckQualityParameters, name: str | None, detail: str, strength: float | None
-) -> CheckResult:
-    check = parameters.checks.leakage
-    return CheckResult(
-        check="leakage",
-        column=name,
-        severity=check.on_fail,
-        passed=name is None,
-        detail=detail,
-        value=strength,
-        limit=check.max_auc,
-    )
+    leakage = measure_leakage(aggregate(labelled.select(columns)), target, parameters.task)
+    return leakage_results(leakage, target, parameters.task, parameters.checks.leakage)
 
 
 def _in_sample(rows: int) -> pl.Expr:
@@ -312,14 +288,14 @@ def _in_sample(rows: int) -> pl.Expr:
 def _quarantine_share(quarantined: int, rows: int, limit: float) -> CheckResult:
     share = quarantined / max(rows, 1)
     detail = f"{quarantined} of {rows} rows ({share:.2%}) go to quarantine; at most {limit:.2%} may"
-    if share > limit:
-        detail += ". See the quarantine rules above: either the delivery is bad or a rule is too strict."
+    remedy = "See the quarantine rules of the report: either the delivery is bad or a rule is too strict."
     return CheckResult(
         check="max_quarantined",
         column=None,
         severity="error",
         passed=share <= limit,
         detail=detail,
+        remedy="" if share <= limit else remedy,
         value=share,
         limit=limit,
         rows=quarantined,

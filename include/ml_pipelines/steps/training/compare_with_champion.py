@@ -1,7 +1,8 @@
 """Compare the run with the champion's training; without a change the run ends before it computes anything.
 
 A *fingerprint* holds one digest for each component of a decision: `data`, `code`, `parameters`, `environment` and
-`gate`. The step `register` writes it to a tag of the version.
+`gate`. The step `register` writes it to a tag of the version. With user code it also holds `sources`, the digest of
+each function, so that a later run can name the function that changed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ml_pipelines.pipeline.facts import CompareFacts, FactsForComparison
 from ml_pipelines.pipeline.parameters import CompareWithChampionParameters
 from ml_pipelines.pipeline.step import Publication, one_artifact
 from ml_pipelines.pipeline.training import TRAINING_STEPS
+from ml_pipelines.pipeline.user_code import changed_sources, short_digests, source_digests
 from ml_pipelines.ports import ModelVersion, Services
 from ml_pipelines.promotion.champion import champion_before_run
 
@@ -51,7 +53,7 @@ def publish(
         fingerprint=fingerprint,
         changed=changed,
         champion_version=champion.version if champion else None,
-        reason=_reason(champion, changed, force=parameters.force),
+        reason=_reason(champion, changed, _sources(earlier, fingerprint), force=parameters.force),
     ).as_values()
 
 
@@ -65,7 +67,21 @@ def _fingerprint(parameters: CompareWithChampionParameters, pin: DataPin, table:
         "environment": [package_versions(step) for step in computing],
         "gate": parameters.gate.model_dump(mode="json", exclude={"approval"}),
     }
-    return {name: json_digest(components[name]) for name in COMPONENTS}
+    if sources := source_digests(parameters.code):
+        components["code"].append(sources)
+        components["environment"].append(package_versions(TRAINING_STEPS["train"], parameters.code))
+    short = short_digests(sources)
+    return {name: json_digest(components[name]) for name in COMPONENTS} | ({"sources": short} if short else {})
+
+
+def _sources(before: Fingerprint | None, now: Fingerprint) -> str:
+    """Return the functions that changed since the champion, in brackets; empty without one."""
+    try:
+        old, new = (json.loads((fingerprint or {}).get("sources", "{}")) for fingerprint in (before, now))
+        changes = changed_sources(old, new)
+    except (AttributeError, TypeError, ValueError):  # the tag of the champion has another form
+        return ""
+    return f" ({'; '.join(changes)})" if changes else ""
 
 
 def _stored_fingerprint(champion: ModelVersion | None) -> Fingerprint | None:
@@ -77,14 +93,14 @@ def _stored_fingerprint(champion: ModelVersion | None) -> Fingerprint | None:
     return fingerprint if isinstance(fingerprint, dict) else None
 
 
-def _reason(champion: ModelVersion | None, changed: tuple[str, ...] | None, *, force: bool) -> str:
+def _reason(champion: ModelVersion | None, changed: tuple[str, ...] | None, sources: str, *, force: bool) -> str:
     if champion is None:
         return "there is no champion yet"
     since = f"since version {champion.version}, the champion"
     if changed is None:
         return f"version {champion.version}, the champion, has no fingerprint, so the changes are unknown"
     if changed:
-        return f"{_and(changed)} changed {since}"
+        return f"{_and([name + sources * (name == 'code') for name in changed])} changed {since}"
     same = f"nothing has changed {since}: {_and(COMPONENTS)} are the same"
     return f"{same}; the run computes because of the option force" if force else same
 

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from ml_pipelines.contracts import Comparison, Decision, Identity, Interval, JsonValue, SliceMetrics
+from ml_pipelines._utils.canonical_json import json_digest
+from ml_pipelines.contracts import (
+    Comparison,
+    Decision,
+    Finding,
+    Identity,
+    Interval,
+    JsonValue,
+    SliceMetrics,
+)
+from ml_pipelines.data.check_results import QualityReport
 from ml_pipelines.errors import RegistryError
 from ml_pipelines.pipeline.parameters import DecideParameters
 from ml_pipelines.pipeline.step import References, Resolution, StepOutput, all_artifacts, one_artifact
 from ml_pipelines.ports import Services
-from ml_pipelines.promotion.champion import champion_before_run
+from ml_pipelines.promotion.champion import champion_before_run, champion_record
+from ml_pipelines.promotion.changes_since_champion import champion_changes, compared_rows
 from ml_pipelines.promotion.gate import apply_gate
 from ml_pipelines.promotion.history import hold_rolled_back, rolled_back_models
 
@@ -46,23 +57,28 @@ def resolve(parameters: DecideParameters, inputs: References, services: Services
         values["seconds_per_row"] = seconds
         guards["seconds_per_row"] = limit if seconds <= limit else seconds
     withdrawn = rolled_back_models(services.ledger, parameters.model)
+    before = champion_record(services, version)
     facts: dict[str, JsonValue] = {"champion": champion}
+    facts |= {"champion_training": json_digest(before)} if before else {}
     facts |= {"guards": {**guards}} if guards else {}
     facts |= {"withdrawn": {**withdrawn}} if withdrawn else {}
     arguments = {"champion": champion, "guards": guards, "model_bytes": [ref.bytes for ref in models]}
     arguments |= {"withdrawn": withdrawn} if withdrawn else {}
+    arguments |= {"champion_training": before} if before else {}
     return Resolution(key_facts=facts, values=values, prepare=lambda _: arguments)
 
 
 def decide(
     *,
     evaluation: dict[str, Any],
+    report: dict[str, Any],
     parameters: DecideParameters,
     seed: int,
     models: list[Callable[[], Any]],
     trainings: list[dict[str, Any]],
     model_bytes: list[int],
     champion: Champion | None = None,
+    champion_training: dict[str, Any] | None = None,
     guards: dict[str, float] | None = None,
     withdrawn: dict[str, str] | None = None,
 ) -> StepOutput:
@@ -70,12 +86,14 @@ def decide(
 
     Args:
         evaluation: output of the step `evaluate`.
+        report: quality report, whose failed checks are findings of the decision.
         parameters: the gate, and the option `promote` of the run.
         seed: not used; nothing here is random.
         models: not used; `resolve` measures the winner.
-        trainings: not used; `resolve` reads the winner's.
+        trainings: the candidates' training records.
         model_bytes: sizes of the candidates' files.
         champion: `version` and `sha256` of the champion; None without one.
+        champion_training: record of the champion's training, to find what has changed since.
         guards: further measurements of the winner, by name.
         withdrawn: reasons for rollbacks by the sha256 of their files; see :mod:`ml_pipelines.promotion.history`.
 
@@ -91,12 +109,16 @@ def decide(
     winner = evaluation["candidates"][index]
     same = champion is not None and champion["sha256"] is not None and champion["sha256"] == winner["sha256"]
     opponent = _opponent(evaluation, champion)
-    evidence = _evidence(evaluation, winner, opponent, parameters).model_copy(
-        update={
-            "candidate_index": index,
-            "champion_version": champion["version"] if champion else None,
-            "guards": {"model_bytes": float(model_bytes[index]), **(guards or {})},
-        }
+    changes = champion_changes(champion_training, trainings[index]) if champion_training else ()
+    evidence = _evidence(
+        evaluation,
+        winner,
+        opponent,
+        parameters,
+        candidate_index=index,
+        champion_version=champion["version"] if champion else None,
+        findings=(*_findings(report, evaluation, winner, opponent), *changes),
+        guards={"model_bytes": float(model_bytes[index]), **(guards or {})},
     )
     decision = apply_gate(evidence, parameters.gate, promote=parameters.promote, same_as_champion=same)
     decision = hold_rolled_back(decision, (withdrawn or {}).get(winner["sha256"]))
@@ -104,10 +126,24 @@ def decide(
     return StepOutput(outputs={"decision": document}, values={"decision": document})
 
 
+def _findings(
+    report: dict[str, Any], evaluation: dict[str, Any], winner: dict[str, Any], opponent: dict[str, Any] | None
+) -> Iterator[Finding]:
+    """Return the findings about the data, the labels, and the rows of the comparison."""
+    yield from QualityReport.model_validate(report).findings
+    yield from _label_findings(winner)
+    if opponent is not None:
+        yield from compared_rows(opponent.get("rows"), evaluation["rows"]["test"], opponent.get("unknown_rows"))
+
+
 def _evidence(
-    evaluation: dict[str, Any], winner: dict[str, Any], opponent: dict[str, Any] | None, parameters: DecideParameters
+    evaluation: dict[str, Any],
+    winner: dict[str, Any],
+    opponent: dict[str, Any] | None,
+    parameters: DecideParameters,
+    **fields: Any,
 ) -> Decision:
-    comparison = evaluation["comparison"]
+    """Return the decision before the gate: its evidence. `fields` are further fields of the decision."""
     return Decision(
         outcome="held",
         reason="not decided yet",
@@ -120,8 +156,27 @@ def _evidence(
         champion_error=opponent["error"] if opponent else None,
         intervals=_intervals(evaluation["intervals"]),
         champion_intervals=_intervals(evaluation["champion_intervals"]),
-        comparison=Comparison.model_validate(comparison) if comparison else None,
+        comparison=_comparison(evaluation["comparison"]),
+        dummy_comparison=_comparison(evaluation["dummy"]["comparison"]),
+        constant=winner["constant"],
         slices=_slices(winner["slices"], opponent["slices"] if opponent else []),
+        **fields,
+    )
+
+
+def _label_findings(winner: dict[str, Any]) -> Iterator[Finding]:
+    """Warn about a candidate whose labels are useless, although its probabilities may not be."""
+    from ml_pipelines.evaluation.target_schema import THRESHOLD
+
+    zero = [name for name in ("recall", "precision") if winner["test"].get(name) == 0]
+    if not zero and winner["constant"] != "labels":
+        return
+    values = " and ".join(f"{name} 0" for name in zero) or "the same label for all test rows"
+    yield Finding(
+        check=zero[0] if zero else "labels",
+        severity="warn",
+        detail=f"{winner['candidate']} has {values} on the test set, at the threshold {THRESHOLD} of the probability",
+        remedy="Use its probabilities only, or weight the classes, such as `params: {class_weight: balanced}`.",
     )
 
 
@@ -129,8 +184,12 @@ def _intervals(documents: dict[str, Any]) -> dict[str, Interval]:
     return {name: Interval.model_validate(document) for name, document in documents.items()}
 
 
-def _slices(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> tuple[SliceMetrics, ...]:
-    of_champion = {(row["column"], row["level"]): row["metrics"] for row in theirs}
+def _comparison(document: dict[str, Any] | None) -> Comparison | None:
+    return None if document is None else Comparison.model_validate(document)
+
+
+def _slices(candidate: list[dict[str, Any]], champion: list[dict[str, Any]]) -> tuple[SliceMetrics, ...]:
+    of_champion = {(row["column"], row["level"]): row["metrics"] for row in champion}
     return tuple(
         SliceMetrics(
             column=row["column"],
@@ -139,7 +198,7 @@ def _slices(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> tuple[S
             metrics=row["metrics"],
             champion_metrics=of_champion.get((row["column"], row["level"]), {}),
         )
-        for row in ours
+        for row in candidate
     )
 
 
@@ -161,6 +220,7 @@ def _opponent(evaluation: dict[str, Any], champion: Champion | None) -> dict[str
 def _seconds_per_row(inputs: References, services: Services) -> float:
     """Measure the prediction time of the winner for one row, on the smoke rows of its training."""
     from ml_pipelines._utils.canonical_json import load_json
+    from ml_pipelines.modeling.estimators import estimator_errors
     from ml_pipelines.modeling.features import frame_from_records, predict
     from ml_pipelines.modeling.serialization import load_model
 
@@ -173,6 +233,7 @@ def _seconds_per_row(inputs: References, services: Services) -> float:
     seconds = []
     for _ in range(_TIMINGS):
         started = time.perf_counter()
-        predict(model, frame, training)
+        with estimator_errors("the model fails to predict", where=training["candidate"], params=training["params"]):
+            predict(model, frame, training)
         seconds.append(time.perf_counter() - started)
     return min(seconds) / len(frame)

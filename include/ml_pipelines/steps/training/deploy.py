@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ml_pipelines._utils.canonical_json import load_json
 from ml_pipelines.contracts import JsonValue
 from ml_pipelines.errors import RegistryError
 from ml_pipelines.pipeline.facts import DeployFacts, FactsForDeployment
 from ml_pipelines.pipeline.parameters import DeployParameters
-from ml_pipelines.pipeline.step import Publication, all_artifacts
+from ml_pipelines.pipeline.step import Publication
 from ml_pipelines.ports import ModelVersion, Registry, Services
-from ml_pipelines.promotion.deployment import move_aliases, verify_predictions
+from ml_pipelines.promotion.champion import champion_before_run
+from ml_pipelines.promotion.deployment import move_aliases, verify_version
 from ml_pipelines.promotion.transitions import record_external_change
 
 __all__ = ["publish"]
@@ -24,7 +24,7 @@ def publish(work: Publication[DeployParameters, FactsForDeployment], services: S
         The values of :class:`DeployFacts`.
 
     Raises:
-        ArtifactCorrupt: the registry returns other bytes than were registered.
+        ArtifactCorrupt: the registry serves other files than were registered.
         VerificationFailed: the predictions differ from those at training.
         RegistryError: another run was faster, an alias was changed at the same time, or no pipeline registered the
             version.
@@ -35,10 +35,10 @@ def publish(work: Publication[DeployParameters, FactsForDeployment], services: S
     # A champion that is the new version comes from an earlier try of this step, not from outside.
     if champion is None or champion.version != version.version:
         record_external_change(services, model)
+        # A run that was cleared replaces the version that it deployed before, not the champion of another run.
+        champion = champion_before_run(services.registry, model, work.identity)
     _check_champion(model, champion, (decision.champion_version, version.version))
-    assert decision.candidate_index is not None, "the step register accepts no decision without a candidate"
-    record = all_artifacts(work.references, "trainings")[decision.candidate_index]
-    verify_predictions(services, version, load_json(services.read(record)))
+    verify_version(services, version, work.facts.register.registered)
     previous = move_aliases(services.registry, version, champion)
     return DeployFacts(version=version.version, previous_version=previous).as_values()
 

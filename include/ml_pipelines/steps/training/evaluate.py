@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import polars as pl
 from numpy.typing import NDArray
 
 from ml_pipelines.contracts import JsonValue
-from ml_pipelines.data.columns import column
+from ml_pipelines.data.split_rule import UnknownRows
 from ml_pipelines.errors import DataError, ModelError, PipelineError, TransientError
-from ml_pipelines.evaluation.comparison import Uncertainty, compare_models
+from ml_pipelines.evaluation.comparison import Uncertainty, compare_models, compare_with_dummy
 from ml_pipelines.evaluation.curves import curves_and_confusion
+from ml_pipelines.evaluation.evaluation_rows import EvaluationRows, Part, read_rows
 from ml_pipelines.evaluation.records import (
     CandidateEvaluation,
     ChampionEvaluation,
     DummyEvaluation,
     Evaluation,
-    GroupEvaluation,
 )
-from ml_pipelines.evaluation.scorers import MetricValues, compute_metrics
-from ml_pipelines.evaluation.target_schema import TargetSchema, dummy_predictions, encode_labels, validate_predictions
-from ml_pipelines.modeling.features import feature_frame, predict
+from ml_pipelines.evaluation.scorers import compute_metrics
+from ml_pipelines.evaluation.selection import select_candidate
+from ml_pipelines.evaluation.target_schema import TargetSchema, constant_part, validate_predictions
+from ml_pipelines.evaluation.unlearned import unlearned_rows
+from ml_pipelines.modeling.estimators import estimator_errors
+from ml_pipelines.modeling.features import predict
+from ml_pipelines.modeling.records import data_features
+from ml_pipelines.modeling.user_transform import model_frame
 from ml_pipelines.pipeline.parameters import EvaluateParameters
 from ml_pipelines.pipeline.step import StepOutput
-from ml_pipelines.spec.metrics import Metric, get_metric, metrics_of
-from ml_pipelines.spec.training import Slices
+from ml_pipelines.spec.metric_table import get_metric, metrics_of
 
 __all__ = ["evaluate"]
 
@@ -40,6 +44,7 @@ def evaluate(
     *,
     models: list[Callable[[], Any]],
     trainings: list[Training],
+    train: pl.LazyFrame,
     validation: pl.LazyFrame,
     test: pl.LazyFrame,
     parameters: EvaluateParameters,
@@ -47,12 +52,15 @@ def evaluate(
     digests: Sequence[str | None] = (),
     champion: Callable[[], Any] | None = None,
     champion_status: Mapping[str, str | None] | None = None,
+    champion_split: Mapping[str, Any] | None = None,
+    champion_transform: Mapping[str, Any] | None = None,
 ) -> StepOutput:
-    """Evaluate all models. The winner is the best candidate on `validation`, the earliest one among equals.
+    """Evaluate all models. The winner is the simplest candidate within one standard error of the best on `validation`.
 
     Args:
-        models: each loads a candidate.
+        models: each loads a candidate, the simplest first.
         trainings: the candidates' training records, in the same order.
+        train: training rows, to fit the dummy baseline of each metric.
         validation: rows to choose the winner on.
         test: rows to evaluate the winner, the champion and the dummy baseline on.
         parameters: the metric, the groups of rows with metrics of their own, confidence and number of resamples.
@@ -60,6 +68,9 @@ def evaluate(
         digests: the candidates' sha256, in the same order.
         champion: loads the champion, unless it is one of the candidates.
         champion_status: `identity` of the champion, and the `error` that keeps it from being loaded.
+        champion_split: record of the champion's split. The champion is evaluated on test rows that it has not learned
+            from; without a record the rows are unknown, and it is not evaluated.
+        champion_transform: `transform` and `features` of the champion's training record, if it has a transform.
 
     Returns:
         Output `evaluation`, an :class:`Evaluation`. Values `winner`, `metric`, `value` (of the winner on `validation`)
@@ -70,25 +81,46 @@ def evaluate(
         ModelError: a candidate fails to predict.
         ExtensionError: a metric of another package fails.
     """
-    rows = _evaluation_rows(validation, test, trainings[0], parameters)
+    rows = read_rows(
+        {"train": train, "validation": validation, "test": test},
+        trainings[0],
+        label=parameters.target,
+        metrics=metrics_of(parameters.task, parameters.other_metrics),
+        slices=parameters.slices,
+        group=parameters.group,
+    )
     evaluated = [
         _candidate(rows, load, training, digest)
         for load, training, digest in zip(models, trainings, digests or [None] * len(models), strict=True)
     ]
-    candidates = [candidate for candidate, _ in evaluated]
-    winner, predictions = evaluated[_best(candidates, parameters.metric)]
-    opponent = _champion(rows, champion, champion_status, trainings[0])
+    candidates = [candidate for candidate, _, _ in evaluated]
+    selection = select_candidate(
+        rows.target,
+        rows.validation,
+        {candidate.candidate: on_validation for candidate, _, on_validation in evaluated},
+        {candidate.candidate: candidate.validation for candidate in candidates},
+        metric=parameters.metric,
+        seed=seed,
+    )
+    names = [candidate.candidate for candidate in candidates]
+    winner, predictions, _ = evaluated[names.index(selection.winner)]
+    opponent: tuple[ChampionEvaluation | None, Array | None]
     if champion_status is not None and champion_status["identity"] in digests:
+        new_rows = rows
         opponent = _champion_among(evaluated, list(digests).index(champion_status["identity"]), champion_status)
-    uncertainty = _uncertainty(rows, (winner, predictions), opponent, parameters, seed)
-    dummy = dummy_predictions(rows.target, trainings[0], len(rows.test.truth))
+    else:
+        new_rows, champion_status = _new_rows(rows, champion_status, champion_split, parameters)
+        record = partial(_champion_training, trainings[0], champion_transform)
+        opponent = _champion(new_rows, champion, champion_status, record)
+    uncertainty = _uncertainty(rows, new_rows, (winner, predictions), opponent, parameters, seed)
     evaluation = Evaluation(
         task=parameters.task,
         metric=parameters.metric,
         winner=winner.candidate,
+        selection=selection,
         candidates=tuple(candidates),
         champion=opponent[0],
-        dummy=DummyEvaluation(test=rows.metrics_on_test(dummy)),
+        dummy=_dummy(rows, (winner, predictions), parameters, seed),
         rows={"validation": len(rows.validation.truth), "test": len(rows.test.truth)},
         intervals=uncertainty.intervals,
         champion_intervals=uncertainty.champion_intervals,
@@ -103,131 +135,91 @@ def evaluate(
     return StepOutput(outputs={"evaluation": evaluation.document()}, values=values)
 
 
+def _new_rows(
+    rows: EvaluationRows,
+    status: Mapping[str, str | None] | None,
+    split: Mapping[str, Any] | None,
+    parameters: EvaluateParameters,
+) -> tuple[EvaluationRows, Mapping[str, str | None] | None]:
+    """The rows that the champion has not learned from, and its status with the error if they are unknown."""
+    if status is None or status["error"] is not None:
+        return rows, status
+    try:
+        return unlearned_rows(rows, split, parameters.slices.min_rows), status
+    except UnknownRows as exc:
+        return rows, {**status, "error": str(exc), "unknown_rows": str(exc)}
+
+
 def _uncertainty(
-    rows: _EvaluationRows,
+    rows: EvaluationRows,
+    new_rows: EvaluationRows,
     winner: tuple[CandidateEvaluation, Array],
     opponent: tuple[ChampionEvaluation | None, Array | None],
     parameters: EvaluateParameters,
     seed: int,
 ) -> Uncertainty:
-    predictions, measured = {"winner": winner[1]}, {"winner": winner[0].test}
+    """Intervals on all test rows, and those of the champion and the comparison on the rows that are new to it."""
     champion, champion_predictions = opponent
-    if champion is not None and champion_predictions is not None:
-        predictions["champion"], measured["champion"] = champion_predictions, champion.test
-    return compare_models(
+    compare = partial(
+        compare_models,
         rows.target,
-        rows.test.truth,
-        predictions,
-        measured,
         metric=parameters.metric,
         confidence=parameters.confidence,
         draws=parameters.draws,
         seed=seed,
     )
+    alone = partial(
+        compare, rows.test.truth, {"winner": winner[1]}, {"winner": winner[0].test}, clusters=rows.test.clusters
+    )
+    if champion is None or champion_predictions is None:
+        return alone()
+    predictions, measured = winner[1], winner[0].test
+    if new_rows is not rows:
+        predictions = winner[1][new_rows.places]
+        measured = new_rows.metrics_on_test(predictions)
+    both = compare(
+        new_rows.test.truth,
+        {"winner": predictions, "champion": champion_predictions},
+        {"winner": measured, "champion": champion.test},
+        clusters=new_rows.test.clusters,
+    )
+    if new_rows is rows:
+        return both
+    return replace(both, intervals=alone().intervals)
+
+
+def _dummy(
+    rows: EvaluationRows, winner: tuple[CandidateEvaluation, Array], parameters: EvaluateParameters, seed: int
+) -> DummyEvaluation:
+    """The dummy baseline of each metric, and the comparison of the winner with that of the primary one."""
+    measured = rows.metrics_of_dummies()
+    comparison = compare_with_dummy(
+        rows.target,
+        rows.test.truth,
+        {"winner": winner[1], "dummy": rows.dummy_predictions(get_metric(parameters.metric))},
+        {"winner": winner[0].test, "dummy": measured},
+        metric=parameters.metric,
+        confidence=parameters.confidence,
+        draws=parameters.draws,
+        seed=seed,
+        clusters=rows.test.clusters,
+    )
+    return DummyEvaluation(test=measured, comparison=comparison)
 
 
 def _champion_among(
-    evaluated: Sequence[tuple[CandidateEvaluation, Array]], index: int, status: Mapping[str, str | None]
+    evaluated: Sequence[tuple[CandidateEvaluation, Array, Array]], index: int, status: Mapping[str, str | None]
 ) -> tuple[ChampionEvaluation, Array]:
     """The champion's evaluation and predictions, if its file is that of a candidate."""
-    candidate, predictions = evaluated[index]
+    candidate, predictions, _ = evaluated[index]
     measured = {"test": candidate.test, "slices": candidate.slices}
     return _unevaluated(status).model_copy(update=measured), predictions
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Rows and their truth, shape (rows,)."""
-
-    name: str
-    table: pl.LazyFrame
-    truth: Array
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Positions of the rows with the same level in a column."""
-
-    column: str
-    level: Any
-    positions: Array
-
-
-@dataclass(frozen=True, slots=True)
-class _EvaluationRows:
-    """The rows of an evaluation, and the metrics to compute on them."""
-
-    target: TargetSchema
-    metrics: list[Metric]
-    validation: _Part
-    test: _Part
-    groups: list[_Group]
-
-    def metrics_on_test(self, predictions: Array) -> MetricValues:
-        return compute_metrics(self.target, self.test.truth, predictions, self.metrics)
-
-    def metrics_of_groups(self, predictions: Array) -> tuple[GroupEvaluation, ...]:
-        return tuple(
-            GroupEvaluation(
-                column=group.column,
-                level=_json_level(group.level),
-                rows=len(group.positions),
-                metrics=compute_metrics(
-                    self.target, self.test.truth[group.positions], predictions[group.positions], self.metrics
-                ),
-            )
-            for group in self.groups
-        )
-
-
-def _evaluation_rows(
-    validation: pl.LazyFrame, test: pl.LazyFrame, training: Training, parameters: EvaluateParameters
-) -> _EvaluationRows:
-    tables = {"validation": validation, "test": test}
-    labels = {part: _column(table, parameters.target, part).to_list() for part, table in tables.items()}
-    target = TargetSchema.of(training, [*labels["validation"], *labels["test"]])
-    parts = {name: _Part(name, table, encode_labels(target, labels[name])) for name, table in tables.items()}
-    metrics = metrics_of(parameters.task, parameters.other_metrics)
-    return _EvaluationRows(target, metrics, **parts, groups=_groups(test, parameters.slices))
-
-
-def _column(table: pl.LazyFrame, name: str, part: str) -> pl.Series:
-    columns = table.collect_schema().names()
-    if name not in columns:
-        raise DataError(
-            f"column {name!r} is missing",
-            where=f"the {part} rows",
-            expected=f"a column {name!r}",
-            got=f"columns {', '.join(columns)}",
-            fix="correct the column's name in the declaration, or in the data",
-        )
-    values = table.select(column(name).alias("values")).collect()["values"]
-    if values.is_empty():
-        raise DataError(f"there are no {part} rows", expected="at least one", fix=f"raise split.{part}, or add rows")
-    return values
-
-
-def _groups(test: pl.LazyFrame, slices: Slices) -> list[_Group]:
-    """Every group of rows that is large enough, in the order of its level."""
-    groups = []
-    for name in slices.columns:
-        table = pl.DataFrame({"level": _column(test, name, "test")}).with_row_index("row")
-        large = table.filter(pl.len().over("level") >= slices.min_rows).group_by("level")
-        of_column = [_Group(name, level, rows["row"].to_numpy()) for (level,), rows in large]
-        groups += sorted(of_column, key=lambda group: str(group.level))
-    return groups
-
-
-def _json_level(value: Any) -> JsonValue:
-    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    return str(value)
-
-
 def _candidate(
-    rows: _EvaluationRows, load: Callable[[], Any], training: Training, digest: str | None
-) -> tuple[CandidateEvaluation, Array]:
-    """A candidate's evaluation, and its predictions on the test rows."""
+    rows: EvaluationRows, load: Callable[[], Any], training: Training, digest: str | None
+) -> tuple[CandidateEvaluation, Array, Array]:
+    """A candidate's evaluation, and its predictions on the test and the validation rows."""
     model = load()
     on_validation, on_test = (_predictions(rows.target, model, training, part) for part in (rows.validation, rows.test))
     evaluation = CandidateEvaluation.model_validate(
@@ -238,68 +230,63 @@ def _candidate(
             "test": rows.metrics_on_test(on_test),
             "slices": rows.metrics_of_groups(on_test),
             **curves_and_confusion(rows.target, rows.test.truth, on_test),
+            "constant": constant_part(rows.target, on_test),
         }
     )
-    return evaluation, on_test
+    return evaluation, on_test, on_validation
 
 
-def _predictions(target: TargetSchema, model: Any, training: Training, part: _Part) -> Array:
-    where = f"{training['candidate']} on the {part.name} rows"
-    frame = feature_frame(part.table, training["features"])
-    try:
+def _predictions(target: TargetSchema, model: Any, training: Training, part: Part) -> Array:
+    frame, where = model_frame(part.table, training), f"{training['candidate']} on the {part.name} rows"
+    with estimator_errors("the model fails to predict", where=where, params=training["params"]):
         return validate_predictions(target, predict(model, frame, training), len(part.truth))
-    except PipelineError as exc:
-        exc.where = exc.where or where
-        raise
-    except Exception as exc:  # an estimator may raise anything
-        got, fix = f"{type(exc).__name__}: {exc}", "choose another estimator"
-        raise ModelError("the model fails to predict", where=where, got=got, fix=fix) from exc
-
-
-def _best(candidates: Sequence[CandidateEvaluation], metric: str) -> int:
-    """The index of the best candidate on the validation rows, the first one among equals."""
-    sign = 1.0 if get_metric(metric).greater_is_better else -1.0
-    values = [candidate.validation[metric] for candidate in candidates]
-    ranks = [-math.inf if value is None else sign * value for value in values]
-    return ranks.index(max(ranks))
 
 
 def _champion(
-    rows: _EvaluationRows,
+    rows: EvaluationRows,
     load: Callable[[], Any] | None,
     status: Mapping[str, str | None] | None,
-    training: Training,
+    record: Callable[[Any], Training],
 ) -> tuple[ChampionEvaluation | None, Array | None]:
-    """The champion's evaluation and predictions, or the error that prevents them, which does not fail the run."""
+    """The champion's evaluation and predictions, or the error that prevents them, which does not fail the run.
+
+    `record` returns the record with which the loaded champion predicts.
+    """
     if status is None:
         return None, None
-    if load is None:
+    if load is None or status["error"] is not None:
         return _unevaluated(status), None
     try:
         model = load()
-        predictions = _predictions(rows.target, model, _champion_training(model, training), rows.test)
+        predictions = _predictions(rows.target, model, record(model), rows.test)
     except TransientError:
         raise
     except Exception as exc:  # a model of another store may raise anything; the evaluation records it
         error = exc.summary if isinstance(exc, PipelineError) else f"{type(exc).__name__}: {exc}"
         return _unevaluated(status).model_copy(update={"error": error}), None
     measured = {"test": rows.metrics_on_test(predictions), "slices": rows.metrics_of_groups(predictions)}
-    return _unevaluated(status).model_copy(update=measured), predictions
+    count = {"rows": len(rows.test.truth)}
+    return _unevaluated(status).model_copy(update=measured | count), predictions
 
 
 def _unevaluated(status: Mapping[str, str | None]) -> ChampionEvaluation:
-    return ChampionEvaluation(identity=status["identity"] or "", error=status["error"])
+    return ChampionEvaluation(
+        identity=status["identity"] or "", error=status["error"], unknown_rows=status.get("unknown_rows")
+    )
 
 
-def _champion_training(model: Any, training: Training) -> Training:
+def _champion_training(training: Training, own: Mapping[str, Any] | None, model: Any) -> Training:
     """The record that predicts with a model of an earlier run: its own columns and classes, with this run's types."""
     classes = [*model.classes_.tolist()] if hasattr(model, "classes_") else None
     if classes != training["classes"]:
         raise ModelError(
             "the champion has other classes than this run", expected=f"{training['classes']}", got=f"{classes}"
         )
-    features = {feature["name"]: feature for feature in training["features"]}
+    same = {**training, "candidate": "champion", "params": {}}
+    if own is not None:
+        return {**same, **own}
+    features = {feature["name"]: feature for feature in data_features(training)}
     names = [str(name) for name in getattr(model, "feature_names_in_", features)]
     if missing := [name for name in names if name not in features]:
         raise DataError(f"the champion needs column {missing[0]!r}, which is no longer among the features")
-    return {**training, "candidate": "champion", "features": [features[name] for name in names]}
+    return {**same, "transform": None, "features": [features[name] for name in names]}

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from ml_pipelines._utils.canonical_json import json_digest
 from ml_pipelines.contracts import ArtifactRef, Identity, JsonValue
-from ml_pipelines.errors import PipelineError, RequestError, StoreError, TransientError
+from ml_pipelines.errors import PipelineError, RequestError, StoreError, TransientError, UserCodeError
 from ml_pipelines.evaluation.records import Evaluation
 from ml_pipelines.pipeline.facts import EvaluatedChampion, FactsForEvaluation
 from ml_pipelines.pipeline.parameters import EvaluateParameters
 from ml_pipelines.pipeline.step import Publication, References, Resolution, all_artifacts, one_artifact
+from ml_pipelines.pipeline.user_code import changed_sources, source_digests
 from ml_pipelines.ports import ModelVersion, Services, TrackedModel
-from ml_pipelines.promotion.champion import champion_before_run
-from ml_pipelines.spec.metrics import distributions_of
+from ml_pipelines.promotion.champion import champion_before_run, champion_record
+from ml_pipelines.promotion.model_files import find_record
+from ml_pipelines.spec.metric_table import distributions_of
 
 __all__ = ["publish", "resolve"]
 
@@ -37,12 +43,36 @@ def resolve(parameters: EvaluateParameters, inputs: References, services: Servic
     compared = EvaluatedChampion(version=champion.version, sha256=digest, candidate_index=index, error=error)
     # Its digest is who it is, so that moving it to another version costs nothing; without one, the version is.
     status: dict[str, JsonValue] = {"identity": digest or f"version {champion.version}", "error": error}
+    record = champion_record(services, champion) if ref else {}
+    split, transform = record.get("split"), _transform(record)
+    if ref:
+        facts["champion_split"] = json_digest(split)
+    if transform:
+        facts["champion_transform"] = json_digest([transform, _changes(transform["transform"])])
     return Resolution(
         inputs={"champion": ref} if ref else {},
         key_facts=facts if ref else {**facts, "champion": status},
         values={"champion": compared.model_dump(mode="json")},
-        prepare=lambda _: {"digests": digests, "champion_status": status},
+        prepare=lambda _: {
+            "digests": digests,
+            "champion_status": status,
+            "champion_split": split,
+            "champion_transform": transform,
+        },
     )
+
+
+def _transform(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the transform of a training record with the features that it computes; None without one."""
+    return {name: record[name] for name in ("transform", "features")} if record.get("transform") else None
+
+
+def _changes(transform: Mapping[str, Any]) -> list[str]:
+    """Return why the sources of a transform are not those of its training: the evaluation depends on it."""
+    try:
+        return changed_sources(transform["sources"], source_digests([transform["path"]]))
+    except UserCodeError as exc:
+        return [exc.summary]
 
 
 def publish(work: Publication[EvaluateParameters, FactsForEvaluation], services: Services) -> dict[str, JsonValue]:
@@ -76,6 +106,9 @@ def _fetched(champion: ModelVersion, services: Services) -> tuple[ArtifactRef | 
     """The champion's model in this store, or why it can't be had."""
     if champion.artifact is None:
         return None, f"version {champion.version} was not registered by a pipeline, so its model file is not known"
+    record = find_record(services.ledger, champion)
+    if record is not None and record.sha256 != champion.artifact.sha256:
+        return None, f"the tag of version {champion.version} names another model file than the ledger"
     try:
         services.read(champion.artifact)
     except StoreError:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from ml_pipelines.contracts import Identity
+from typing import TYPE_CHECKING
+
+from ml_pipelines.contracts import DataPin, Identity
 from ml_pipelines.pipeline.parameters import IngestParameters
 from ml_pipelines.pipeline.step import References, Resolution
-from ml_pipelines.ports import Services
+from ml_pipelines.ports import DataSource, Services
 
-__all__ = ["resolve"]
+if TYPE_CHECKING:
+    from ml_pipelines.data.source_table import SourceTable
+
+__all__ = ["fetch", "resolve"]
 
 
 def resolve(parameters: IngestParameters, inputs: References, services: Services, identity: Identity) -> Resolution:
@@ -18,5 +23,12 @@ def resolve(parameters: IngestParameters, inputs: References, services: Services
         key_facts={"data": pin.digest},
         values={"pin": pin.model_dump(mode="json")},
         cacheable=pin.digest is not None,
-        prepare=lambda directory: {"raw_path": source.fetch(pin, directory)},
+        prepare=lambda directory: {"source": fetch(source, pin, directory)},
     )
+
+
+def fetch(source: DataSource, pin: DataPin, directory: str) -> SourceTable:
+    """Download the rows of a pin into a local directory, and check the file."""
+    from ml_pipelines.data.source_table import open_source
+
+    return open_source(source.fetch(pin, directory), pin.location, directory)

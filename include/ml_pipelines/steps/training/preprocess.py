@@ -1,4 +1,7 @@
-"""Separate the rows to use from those that go to quarantine. Row by row: this step learns nothing from the data."""
+"""Separate the rows to use from those that go to quarantine. It works row by row and fits nothing.
+
+Models get their rows before the transform of the declaration, so that an earlier model can be evaluated with its own.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ from functools import partial
 
 import polars as pl
 
-from ml_pipelines.data.columns import BAD_CELLS, REASON, ROW, column, missing_cell
-from ml_pipelines.data.streaming import aggregate
+from ml_pipelines.data.column_expressions import BAD_CELLS, REASON, ROW, column, missing_cell
+from ml_pipelines.data.streaming import aggregate, count_rows
 from ml_pipelines.errors import DataError
 from ml_pipelines.pipeline.parameters import PreprocessParameters
 from ml_pipelines.pipeline.step import StepOutput
@@ -25,7 +28,8 @@ def preprocess(
     Args:
         table: the rows, as ingest returns them.
         flagged: `row` and `reason` of the rows that check_quality sends to quarantine, one line a row.
-        parameters: the target; a row without it goes to quarantine as well.
+        parameters: the target; a row without it goes to quarantine as well. The transform is checked on the rows to
+            use.
         seed: not used.
 
     Returns:
@@ -35,6 +39,7 @@ def preprocess(
 
     Raises:
         DataError: no row is left.
+        UserCodeError: the transform fails, or does not work row by row.
     """
     schema = table.collect_schema()
     unlabelled = missing_cell(parameters.target, schema[parameters.target])
@@ -51,6 +56,12 @@ def preprocess(
         raise _no_rows(counts)
     floats = [column(name).fill_nan(None) for name, dtype in schema.items() if dtype.is_float()]
     clean = judged.filter(pl.col(REASON).is_null()).drop(ROW, REASON, BAD_CELLS, strict=False).with_columns(floats)
+    if parameters.transform is not None:
+        # Imported here, because scikit-learn takes a second to import.
+        from ml_pipelines.modeling.user_transform import check_transform, input_columns
+
+        roles = (parameters.key, parameters.group, parameters.target)
+        check_transform(clean, parameters.transform, input_columns(clean, roles))
     quarantined = sum(counts.values())
     return StepOutput(
         outputs={"clean": clean, "quarantine": judged.filter(pl.col(REASON).is_not_null())},
@@ -60,6 +71,7 @@ def preprocess(
             "quarantined": quarantined,
             "quarantined_by_reason": counts,
         },
+        rows={("clean",): kept, ("quarantine",): quarantined, ("clean", "quarantine"): count_rows(table)},
     )
 
 

@@ -14,7 +14,7 @@ from ml_pipelines.pipeline.step import Publication, all_artifacts, one_artifact
 from ml_pipelines.ports import Services
 from ml_pipelines.ports.ledger_entry import CandidateSummary, ChampionSummary, QualitySummary, RowCounts, RunDetails
 from ml_pipelines.promotion.hash_chain import is_same_record
-from ml_pipelines.promotion.transitions import record_external_change
+from ml_pipelines.promotion.transitions import record_external_change, replacement
 from ml_pipelines.steps.publish_report import publish_report
 
 __all__ = ["publish"]
@@ -47,8 +47,10 @@ def publish(work: Recording, services: Services) -> dict[str, JsonValue]:
     details = _details(work, documents)
     if deployed is not None:
         details = _with_deployment(details, work, deployed, documents)
+        replaced_by = replacement(services, decision.model, deployed.version, work.identity)
+        details = details.model_copy(update={"replaced_by": replaced_by})
     report = _earlier_report(work, services, decision, details)
-    report = report or publish_report(work, services, decision, details)
+    report = report or publish_report(work, services, decision, details, documents=documents)
     details = details.model_copy(update={"report": report})
     services.ledger.record(work.identity, decision, details)
     if decision.outcome != "no_change":  # keeps a run without a change free of requests to the tracking server
@@ -113,8 +115,10 @@ def _stopped(model: str, report: QualityReport | None) -> Decision:
             got="a quality report that passed" if report else "neither",
             fix="run the steps before this one",
         )
-    texts = [f"{' '.join(filter(None, (check.check, check.column)))}: {check.detail}" for check in report.failures]
-    return Decision(outcome="stopped", model=model, reason=f"the quality checks failed: {'; '.join(texts)}")
+    names = ", ".join(check.name for check in report.failures)
+    return Decision(
+        outcome="stopped", model=model, reason=f"the quality checks failed: {names}", findings=report.findings
+    )
 
 
 def _with_deployment(
@@ -144,11 +148,13 @@ def _details(work: Recording, documents: dict[str, dict[str, Any]]) -> RunDetail
     return RunDetails(
         pin=facts.ingest.pin if facts.ingest else None,
         fingerprint=compared.fingerprint if compared else None,
+        registered=facts.register.registered if facts.register else None,
         changed=compared.changed if compared else None,
         approver=facts.approval.approver if facts.approval else None,
         quality=_quality(report) if report else None,
         rows=RowCounts(**facts.preprocess.model_dump()) if facts.preprocess else None,
         parts=facts.split.rows if facts.split else None,
+        defaults=(facts.check_quality.defaults or None) if facts.check_quality else None,
         candidates=_candidates(evaluation) if evaluation else None,
         champion=ChampionSummary(**champion.model_dump(exclude={"candidate_index"})) if champion else None,
     )

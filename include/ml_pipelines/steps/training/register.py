@@ -11,6 +11,7 @@ from ml_pipelines.pipeline.parameters import RegisterParameters
 from ml_pipelines.pipeline.step import Publication, all_artifacts
 from ml_pipelines.ports import Services, TrackedModel
 from ml_pipelines.promotion.deployment import TRAINING_TAG
+from ml_pipelines.promotion.model_files import new_record
 
 __all__ = ["publish"]
 
@@ -25,6 +26,8 @@ def publish(work: Publication[RegisterParameters, FactsForRegistration], service
 
     Raises:
         RequestError: the outcome of the decision is neither promoted nor held.
+        ArtifactCorrupt: the registry serves another model file than the run evaluated.
+        RegistryError: a client that loads the registered folder could run other code.
         ServiceUnavailable: the registry does not answer.
     """
     model, decision = work.parameters.model, work.facts.decide.decision
@@ -44,8 +47,10 @@ def publish(work: Publication[RegisterParameters, FactsForRegistration], service
     tags = _tags(decision, artifact, work.facts.ingest.pin, trained.key, fingerprint)
     tags[TRAINING_TAG] = training.model_dump_json()
     version = services.registry.register(model, tracked, artifact, work.identity, tags)
+    registered = new_record(services.registry, services.ledger, version, training)
     services.registry.set_alias(model, version.version, "challenger")
-    return RegisterFacts(version=version.version, model_uri=tracked.model_uri, url=version.url).as_values()
+    facts = RegisterFacts(version=version.version, model_uri=tracked.model_uri, url=version.url, registered=registered)
+    return facts.as_values()
 
 
 def _tags(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from typing import Any
 
@@ -19,20 +20,26 @@ from threadpoolctl import threadpool_limits
 from ml_pipelines import __version__
 from ml_pipelines._utils.distributions import find_distribution
 from ml_pipelines.contracts import JsonValue
-from ml_pipelines.data.columns import column
+from ml_pipelines.data.column_expressions import column
 from ml_pipelines.data.feature_profile import dump_profiles
 from ml_pipelines.data.profile import profile_features
-from ml_pipelines.errors import DataError, ModelError, PipelineError
-from ml_pipelines.modeling.estimators import build_estimator
+from ml_pipelines.data.split_record import SplitRecord
+from ml_pipelines.errors import DataError
+from ml_pipelines.modeling.early_stopping import adapt_early_stopping
+from ml_pipelines.modeling.estimators import build_estimator, estimator_errors
 from ml_pipelines.modeling.features import feature_dtypes, feature_frame, frame_to_records, predict
 from ml_pipelines.modeling.preprocessing import build_preprocessor
 from ml_pipelines.modeling.records import TrainingRecord
+from ml_pipelines.modeling.search_results import best_parameters, discard_search_results
 from ml_pipelines.modeling.target import extract_target
 from ml_pipelines.modeling.trusted_types import trusted_types
+from ml_pipelines.modeling.user_transform import input_columns, record_transform, transform_table
+from ml_pipelines.modeling.weights_and_calibration import calibrate, model_options, row_weights
 from ml_pipelines.pipeline.facts import FactsForTraining
 from ml_pipelines.pipeline.parameters import TrainParameters
 from ml_pipelines.pipeline.step import Publication, StepOutput, one_artifact
 from ml_pipelines.ports import Services, Training
+from ml_pipelines.spec.code_packages import top_level
 
 __all__ = ["publish", "train"]
 
@@ -43,11 +50,12 @@ IMPORTANCE_REPEATS = 2
 _MODULES = ("sklearn", "numpy", "scipy", "pandas", "skops")
 
 
-def train(*, table: pl.LazyFrame, parameters: TrainParameters, seed: int) -> StepOutput:
-    """Fit a candidate on all columns but key and target.
+def train(*, table: pl.LazyFrame, split: dict[str, Any], parameters: TrainParameters, seed: int) -> StepOutput:
+    """Fit a candidate on all columns but key, group and target.
 
     Args:
         table: training rows, without missing targets.
+        split: the rule of the split, a :class:`~ml_pipelines.data.split_record.SplitRecord`.
         parameters: the candidate, and the encoding of columns as features.
         seed: of the estimator and its preprocessing.
 
@@ -59,26 +67,37 @@ def train(*, table: pl.LazyFrame, parameters: TrainParameters, seed: int) -> Ste
         DataError: the table has no rows, no features, or a target that the task can't use.
         ModelError: the candidate can't be built or fitted.
     """
-    y, positive = _target(table, parameters)
-    features = _features(table, parameters)
-    frame = feature_frame(table, features)
+    rule = SplitRecord.model_validate(split)
+    y, positive = _target(table, parameters, rule)
+    transform = record_transform(parameters.features.transform, _inputs(table, parameters))
+    rows = transform_table(table, transform)
+    features = _features(rows, parameters)
+    frame = feature_frame(rows, features)
     estimator = build_estimator(parameters.candidate, task=parameters.task, seed=seed)
+    adapted = adapt_early_stopping(estimator, y, classes=parameters.task == "classification")
     folds = _folds(y, parameters, seed)
     columns = build_preprocessor(features, task=parameters.task, outliers=parameters.features.outliers, folds=folds)
-    model = Pipeline([("features", columns), ("model", estimator)])
+    model = Pipeline([("features", columns), ("model", calibrate(parameters.candidate, estimator, folds))])
     caught = _fit(model, frame, y, parameters)
+    with _estimator_errors(parameters, "predict"):
+        classes = model.classes_.tolist() if parameters.task == "classification" else None
+        importances = _importances(model, frame, y, seed)
     training: dict[str, Any] = {
         **_settings(parameters, estimator),
-        "classes": model.classes_.tolist() if parameters.task == "classification" else None,
+        "classes": classes,
         "positive": positive,
         "rows": len(y),
+        "split": rule,
         "features": features,
-        "target_summary": _target_summary(y, parameters),
+        "transform": transform,
+        "formats": {name: form for name, form in parameters.formats.items() if name in table.collect_schema()},
         "profile": dump_profiles(profile_features(frame, features)),
-        "importances": _importances(model, frame, y, seed),
-        "warnings": caught,
+        "importances": importances,
+        "warnings": [*([adapted] if adapted else []), *caught],
     }
-    record = TrainingRecord.model_validate({**training, "smoke": _smoke_rows(model, frame, training, seed)})
+    with _estimator_errors(parameters, "predict"):
+        smoke = _smoke_rows(model, frame, training, seed)
+    record = TrainingRecord.model_validate({**training, "smoke": smoke})
     values: dict[str, JsonValue] = {"candidate": record.candidate, "rows": record.rows, "features": len(features)}
     return StepOutput(outputs={"model": model, "training": record.document()}, values=values)
 
@@ -100,6 +119,7 @@ def publish(work: Publication[TrainParameters, FactsForTraining], services: Serv
             model_bytes=services.read(model),
             requirements=[*record.requirements],
             trusted_types=[*record.trusted_types],
+            features=[feature.model_dump() for feature in record.features],
             example=[*record.smoke.rows],
             predictions=[*record.smoke.answers],
         ),
@@ -112,21 +132,31 @@ def publish(work: Publication[TrainParameters, FactsForTraining], services: Serv
     }
 
 
-def _target(table: pl.LazyFrame, parameters: TrainParameters) -> tuple[NDArray[Any], Any]:
-    """Target and positive label. Only this column is collected, so that the table is not in memory beside the frame."""
+def _target(table: pl.LazyFrame, parameters: TrainParameters, rule: SplitRecord) -> tuple[NDArray[Any], Any]:
+    """Target and positive label: the declared one, or the default of all rows.
+
+    Only this column is collected, so that the table is not in memory beside the frame.
+    """
     present = parameters.target in table.collect_schema()
     rows = (table.select(column(parameters.target)) if present else table.head(0)).collect()
-    return extract_target(rows, parameters.target, task=parameters.task, positive=parameters.positive)
+    positive: Any = parameters.positive if parameters.positive is not None else rule.positive
+    return extract_target(rows, parameters.target, task=parameters.task, positive=positive)
+
+
+def _inputs(table: pl.LazyFrame, parameters: TrainParameters) -> list[dict[str, Any]]:
+    """Return the columns that a transform receives: all but key, group and target."""
+    roles = (parameters.key, parameters.group, parameters.target)
+    return input_columns(table, roles) if parameters.features.transform else []
 
 
 def _features(table: pl.LazyFrame, parameters: TrainParameters) -> list[dict[str, Any]]:
     schema = table.collect_schema()
-    names = [name for name in schema if name not in (parameters.key, parameters.target)]
+    names = [name for name in schema if name not in (parameters.key, parameters.group, parameters.target)]
     if not names:
         raise DataError(
             "the table has no feature column",
             got=f"columns {', '.join(schema)}",
-            fix="the table needs at least one column beside key and target",
+            fix="the table needs at least one column beside key, group and target",
         )
     dtypes = feature_dtypes({name: schema[name] for name in names})
     texts = [name for name, dtype in dtypes.items() if dtype == "string"]
@@ -165,27 +195,27 @@ def _folds(y: NDArray[Any], parameters: TrainParameters, seed: int) -> KFold | S
 def _fit(model: Pipeline, frame: pd.DataFrame, y: NDArray[Any], parameters: TrainParameters) -> list[str]:
     """Fit in place and return the warnings of the estimator.
 
-    Independent parts, such as the trees of a forest, run on all CPUs of the process. Sums of floats run on one CPU,
-    because the order of a sum, and so the last digits of the model, would depend on the number of CPUs.
+    Independent parts, such as the trees of a forest, run on all CPUs of the process. Sums of floats run on one CPU.
+    On several, their order and the last digits of the model would depend on the number of CPUs.
     """
+    weights = row_weights(parameters.candidate, y)
+    options = {} if weights is None else {"model__sample_weight": weights}
     jobs = joblib.parallel_config("threading", n_jobs=joblib.cpu_count())
     with warnings.catch_warnings(record=True) as caught, jobs, threadpool_limits(1):
         warnings.simplefilter("always")
-        try:
-            model.fit(frame, y)
-        except (PipelineError, MemoryError):
-            raise
-        except Exception as exc:  # an estimator may raise anything
-            raise ModelError(
-                f"{parameters.candidate.estimator} can't be fitted",
-                where=f"candidate {parameters.candidate.name}",
-                got=f"{type(exc).__name__}: {exc}",
-                fix="correct the candidate's params, or choose another estimator",
-            ) from exc
+        with _estimator_errors(parameters, "be fitted"):
+            model.fit(frame, y, **options)
+    discard_search_results(model)
     ignored = DeprecationWarning | PendingDeprecationWarning
     shown = [warning for warning in caught if not issubclass(warning.category, ignored)]
     texts = (f"{warning.category.__name__}: {' '.join(str(warning.message).split())}" for warning in shown)
     return list(dict.fromkeys(texts))
+
+
+def _estimator_errors(parameters: TrainParameters, action: str) -> AbstractContextManager[None]:
+    candidate = parameters.candidate
+    what = f"{candidate.estimator} can't {action}"
+    return estimator_errors(what, where=f"candidate {candidate.name}", params=candidate.params)
 
 
 def _settings(parameters: TrainParameters, estimator: Any) -> dict[str, Any]:
@@ -195,7 +225,7 @@ def _settings(parameters: TrainParameters, estimator: Any) -> dict[str, Any]:
     return {
         "candidate": candidate.name,
         "estimator": candidate.estimator,
-        "params": {**candidate.params, **seeded},
+        "params": {**candidate.params, **seeded, **best_parameters(estimator), **model_options(candidate)},
         "task": parameters.task,
         "trusted_types": trusted_types(),
         "requirements": _requirements(parameters),
@@ -204,17 +234,9 @@ def _settings(parameters: TrainParameters, estimator: Any) -> dict[str, Any]:
 
 def _requirements(parameters: TrainParameters) -> list[str]:
     """Distributions that load the model, this package among them, which brings the preprocessing."""
-    modules = dict.fromkeys((*_MODULES, parameters.candidate.estimator.partition(".")[0]))
+    modules = dict.fromkeys((*_MODULES, *(top_level(path) for path in parameters.candidate.estimators)))
     distributions = [pair for module in modules if (pair := find_distribution(module))]
     return [f"airflow-provider-ml-pipelines=={__version__}", *(f"{name}=={version}" for name, version in distributions)]
-
-
-def _target_summary(y: NDArray[Any], parameters: TrainParameters) -> dict[str, Any]:
-    if parameters.task == "regression":
-        return {"mean": float(y.mean()), "std": float(y.std()), "median": float(np.median(y))}
-    classes, counts = np.unique(y, return_counts=True)
-    shares = (counts / len(y)).tolist()
-    return {"share": {str(label): share for label, share in zip(classes.tolist(), shares, strict=True)}}
 
 
 def _importances(model: Pipeline, frame: pd.DataFrame, y: NDArray[Any], seed: int) -> dict[str, float] | None:

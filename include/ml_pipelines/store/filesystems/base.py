@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from ml_pipelines._utils.error_kinds import error_number
 from ml_pipelines.errors import StoreUnavailable
 
 __all__ = ["FileInfo", "FileSystem", "unavailable"]
@@ -79,6 +80,7 @@ _ADVICE: dict[int | None, tuple[str, str]] = {
         "the store's quota is used up",
         "raise it; `ml-pipelines store prune` deletes results that are not needed",
     ),
+    errno.EFBIG: ("a file is larger than this process or file system allows", "raise the limit, as shown by ulimit -f"),
     errno.EROFS: ("the store is read-only", "mount it writable, or choose another store"),
     errno.EACCES: ("this process has no access to the store", "give its user permission to read and write"),
     errno.EPERM: ("this process has no access to the store", "give its user permission to read and write"),
@@ -88,7 +90,7 @@ _OTHER = ("the store can't be used", "check that it exists and is reachable from
 
 def unavailable(exc: Exception, where: str) -> StoreUnavailable:
     """Return the StoreUnavailable for an error of the operating system or of a vendor's library."""
-    number = errno.EACCES if isinstance(exc, PermissionError) else getattr(exc, "errno", None)
+    number = errno.EACCES if isinstance(exc, PermissionError) else error_number(exc)
     what, fix = _ADVICE.get(number, _OTHER)
     return StoreUnavailable(
         what, where=f"{where} on host {socket.gethostname()}", got=f"{type(exc).__name__}: {exc}", fix=fix

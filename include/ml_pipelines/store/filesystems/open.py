@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ml_pipelines._utils.addresses import redact_address
 from ml_pipelines.errors import MissingExtra, RequestError
 from ml_pipelines.store.filesystems.base import FileSystem
 from ml_pipelines.store.filesystems.local import LocalFileSystem
@@ -18,16 +19,26 @@ def open_filesystem(uri: str) -> FileSystem:
         RequestError: the URI has another form.
         MissingExtra: the package for S3 is not installed.
     """
-    scheme, separator, rest = uri.rpartition("://")
+    scheme, separator, rest = uri.partition("://")
+    scheme = scheme.lower()
     if not separator:
         return LocalFileSystem(str(Path(uri).absolute()))
     if scheme == "file" and rest.startswith("/"):
         return LocalFileSystem(rest.rstrip("/") or "/")
+    shown = redact_address(uri)
+    if scheme == "s3" and shown != uri:
+        # The address is part of each artifact reference, and so of XComs and the ledger.
+        raise RequestError(
+            "the address of an artifact store can't hold credentials",
+            where=shown,
+            expected="s3://bucket/folder",
+            fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment",
+        )
     if scheme != "s3" or not rest.strip("/"):
         raise RequestError(
             "this is not an address of an artifact store",
             expected="file:///folder or s3://bucket/folder",
-            got=uri,
+            got=shown,
             fix="correct the store's URI",
         )
     try:
@@ -38,4 +49,4 @@ def open_filesystem(uri: str) -> FileSystem:
             where=uri,
             fix='install the extra that brings it: pip install "airflow-provider-ml-pipelines[s3]"',
         ) from exc
-    return BucketFileSystem(uri.rstrip("/"))
+    return BucketFileSystem(f"s3://{rest.rstrip('/')}")

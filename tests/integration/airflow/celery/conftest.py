@@ -13,9 +13,9 @@ import pytest
 from tests.integration.airflow.conftest import Airflow
 from tests.integration.airflow.server import Server
 
-from ml_pipelines_airflow.local.processes import ProcessGroup, find_free_port
+from ml_pipelines_airflow.fake_slack import SlackServer
+from ml_pipelines_airflow.local.process_groups import ProcessGroup, find_free_port
 from ml_pipelines_airflow.local.stack import run_stack
-from ml_pipelines_airflow.testing import SlackServer
 
 SHIPPED = ("ml_doctor", "ml_model_rollback")
 DAGS = {"small", "recovers", "breaks", "slow", "survives", "endures", "warm", *SHIPPED}

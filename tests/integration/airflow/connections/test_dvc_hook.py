@@ -16,7 +16,7 @@ import pytest
 from ml_pipelines.errors import PipelineError, SourceError, SourceNotFound, SourceUnreadable
 from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines.services.settings import Settings
-from ml_pipelines.spec.training import DvcSource, SqlSource
+from ml_pipelines.spec.sources import DvcSource, SqlSource
 from ml_pipelines_airflow.connections import airflow_settings
 from ml_pipelines_airflow.hooks.dvc import DvcHook
 

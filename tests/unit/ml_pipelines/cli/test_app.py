@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from s3fs import S3FileSystem
 
-from ml_pipelines._utils.failure import parse_result
+from ml_pipelines._utils.error_json import parse_result
 from ml_pipelines.cli.app import main
 from ml_pipelines.contracts import Identity, StepResult
 from ml_pipelines.errors import SourceNotFound
@@ -75,8 +75,8 @@ def test_validate_prints_one_line(command: Command, tmp_path: Path) -> None:
     path = declare(tmp_path, f"[red]{'long' * 30}.yaml")
     path.write_text(json.dumps({"name": "shop", **SPEC}))
     code, out, err = command("validate", str(path))
-    told = f"{path}: valid. Pipeline shop, model shop, candidates linear, boosted_trees.\n"
-    assert (code, out, err) == (0, told, "")
+    message = f"{path}: valid. Training shop, model shop, candidates linear, boosted_trees.\n"
+    assert (code, out, err) == (0, message, "")
 
 
 def test_error_is_printed_without_markup(command: Command, tmp_path: Path) -> None:

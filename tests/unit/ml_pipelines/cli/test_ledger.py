@@ -13,7 +13,7 @@ import pytest
 from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.cli import ledger as cli_ledger
 from ml_pipelines.cli.app import main
-from ml_pipelines.contracts import Decision, Identity, RuleVerdict
+from ml_pipelines.contracts import Comparison, Decision, Finding, Identity, Interval, RuleVerdict
 from ml_pipelines.errors import ServiceUnavailable
 from ml_pipelines.ports import ModelVersion
 from ml_pipelines.ports.ledger_entry import RunDetails
@@ -78,7 +78,7 @@ def test_why_shows_promotion_and_rollback(services: Any, command: Command) -> No
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "output"),
     [
         (
             "churn:9",
@@ -93,8 +93,8 @@ def test_why_shows_promotion_and_rollback(services: Any, command: Command) -> No
         ),
     ],
 )
-def test_why_refuses_an_unknown_version(services: Any, command: Command, asked: str, told: str) -> None:
-    assert command("why", asked)[::2] == (1, told)
+def test_why_refuses_an_unknown_version(services: Any, command: Command, asked: str, output: str) -> None:
+    assert command("why", asked)[::2] == (1, output)
 
 
 def test_history_lists_the_newest_first(services: Any, command: Command) -> None:
@@ -106,6 +106,24 @@ def test_history_lists_the_newest_first(services: Any, command: Command) -> None
     code, _, err = command("history", "other")
     assert (code, err.splitlines()[0]) == (1, "RequestError: the ledger has no entry of model 'other'")
     assert "expected: a model that has one: churn" in err
+
+
+def test_history_lists_findings_with_remedies(services: Any, command: Command) -> None:
+    findings = tuple(
+        Finding(check="leakage", column=f"[b]{number}\x1b", severity=severity, detail="d", remedy="ignore it")
+        for number, severity in enumerate(["warn", "hold", "warn", "warn"])
+    )
+    decision = Decision(outcome="held", model="churn", reason="[red]so[/] :tada:", findings=findings)
+    services.ledger.record(Identity(pipeline="churn", run_id="run-3", task_id="t"), decision, RunDetails())
+    out = command("history", "churn")[1]
+    lines = [line.strip() for line in out.splitlines()]
+    assert lines[1].endswith("[red]so[/] :tada:")
+    assert lines[2:6] == [
+        "hold [b]1\\x1b: leakage. d. Remedy: ignore it",
+        "warn [b]0\\x1b: leakage. d. Remedy: ignore it",
+        "warn [b]2\\x1b: leakage. d. Remedy: ignore it",
+        "and 1 more findings",
+    ]
 
 
 def test_history_at_a_moment(services: Any, command: Command) -> None:
@@ -128,7 +146,7 @@ def test_verify_accepts_an_intact_ledger(services: Any, command: Command) -> Non
 
 def test_verify_reports_a_tampered_entry(services: Any, command: Command, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection, connection:
-        connection.execute("DROP TRIGGER ml_ledger_entries_stay")
+        connection.execute("DROP TRIGGER ml_ledger_entries_delete")
         connection.execute("DELETE FROM ml_ledger_entries WHERE seq = 1")
     code, out, _ = command("ledger", "verify")
     assert (code, out) == (1, "churn: entry 1 is missing\n")
@@ -136,10 +154,10 @@ def test_verify_reports_a_tampered_entry(services: Any, command: Command, tmp_pa
 
 def test_verify_reports_an_external_change(services: Any, command: Command) -> None:
     services.registry.set_alias("churn", "1", "champion")
-    told = "churn: the alias champion was changed externally, from version 2 to version 1\n"
+    output = "churn: the alias champion was changed externally, from version 2 to version 1\n"
     for arguments, code in ((("ledger", "verify"), 1), (("history", "churn"), 0), (("why", "churn:2"), 0)):
         ended, out, _ = command(*arguments)
-        assert (ended, told in out) == (code, True)
+        assert (ended, output in out) == (code, True)
 
 
 def test_verify_works_without_the_registry(services: Any, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,6 +207,15 @@ def judged(services: Any) -> Any:
         "metric": "roc_auc",
         "metrics": {"roc_auc": 0.9},
         "dummy_metrics": {"roc_auc": 0.5},
+        "dummy_comparison": Comparison(
+            metric="roc_auc",
+            difference=0.4,
+            interval=Interval(low=0.35, high=0.45, confidence=0.95),
+            reference=0.5,
+            relative=Interval(low=0.7, high=0.9, confidence=0.95),
+            draws=200,
+            rows=500,
+        ),
     }
     decision = Decision(outcome="promoted", model="other", reason="so", **evidence)
     services.ledger.record(Identity(pipeline="p", run_id="monday", task_id="t"), decision, RunDetails(version="1"))
@@ -206,6 +233,15 @@ def test_backtest_lists_changed_decisions(
     assert (code, out.splitlines()[-1]) == (0, f"{flips} of 1 decisions on other change")
     assert ("threshold roc_auc: roc_auc is 0.9 and must be at least 0.95" in out) == bool(flips)
     assert ("monday" in out) == bool(flips)
+
+
+@pytest.mark.parametrize(("lift", "flips"), [("0.3", 0), ("0.36", 1), ("69%", 0), ("71%", 1)])
+def test_backtest_applies_another_lift_to_the_recorded_bound(
+    judged: Any, command: Command, tmp_path: Path, lift: str, flips: int
+) -> None:
+    (tmp_path / "rules.yaml").write_text((RULES % "0.8").replace("dummy: 0", f"dummy: {lift}"))
+    _, out, _ = command("gate", "backtest", "--rules", str(tmp_path / "rules.yaml"), "--model", "other")
+    assert out.splitlines()[-1] == f"{flips} of 1 decisions on other change"
 
 
 def test_backtest_reports_unknown_metrics_with_their_line(judged: Any, command: Command, tmp_path: Path) -> None:

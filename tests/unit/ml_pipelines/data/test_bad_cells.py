@@ -12,7 +12,7 @@ from ml_pipelines.data.bad_cells import (
     row_reason,
     type_reason,
 )
-from ml_pipelines.data.columns import BAD_CELLS, column
+from ml_pipelines.data.column_expressions import BAD_CELLS, column
 
 NAMES = ["x", "x; y", "^x$"]
 KINDS = {"x": "float", "x; y": "integer", "^x$": "date"}

@@ -7,9 +7,9 @@ import pytest
 
 from ml_pipelines.data import cell_checks
 from ml_pipelines.data.cell_checks import check_cells
-from ml_pipelines.data.columns import ROW
+from ml_pipelines.data.column_expressions import ROW
 from ml_pipelines.errors import DataError
-from ml_pipelines.spec.training import Column
+from ml_pipelines.spec.checks import Column
 
 
 def check(frame, columns):

@@ -5,11 +5,12 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from ml_pipelines.data.check_results import CheckResult, QualityReport
+from ml_pipelines.contracts import Finding
+from ml_pipelines.data.check_results import MAX_FINDINGS, CheckResult, QualityReport
 
 
-def result(check="missing", column="x", severity="error", passed=False):
-    return CheckResult(check=check, column=column, severity=severity, passed=passed, detail="a sentence")
+def result(check="missing", column="x", severity="error", passed=False, remedy=""):
+    return CheckResult(check=check, column=column, severity=severity, passed=passed, detail="a sentence", remedy=remedy)
 
 
 def report(*checks):
@@ -24,12 +25,26 @@ def test_check_result_name_has_the_column():
 def test_quality_report_separates_failures_and_warnings():
     checks = [
         result(severity=severity, passed=passed)
-        for severity in ("error", "warn", "quarantine")
+        for severity in ("warn", "quarantine", "hold", "error")
         for passed in (True, False)
     ]
     document = report(*checks)
-    assert document.failures == [checks[1]]
-    assert document.warnings == [checks[3]]
+    assert document.failures == [checks[7]]
+    assert document.holds == [checks[5]]
+    assert document.warnings == [checks[1]]
+
+
+def test_the_findings_of_a_report_are_its_failed_checks_the_most_severe_first():
+    checks = [
+        result(check=severity, severity=severity, passed=passed, remedy="fix it")
+        for severity in ("warn", "quarantine", "hold", "error")
+        for passed in (True, False)
+    ]
+    assert report(*checks).findings == tuple(
+        Finding(check=severity, column="x", severity=severity, detail="a sentence", remedy="fix it")
+        for severity in ("error", "hold", "warn")
+    )
+    assert report(*checks).findings[0].name == checks[7].name
 
 
 def test_quality_report_survives_json():
@@ -41,3 +56,10 @@ def test_quality_report_survives_json():
 def test_quality_report_refuses_an_unknown_verdict():
     with pytest.raises(ValidationError):
         QualityReport(verdict="maybe", rows=0, quarantined=0, checks=())
+
+
+def test_the_findings_of_a_report_do_not_grow_with_the_number_of_columns():
+    findings = report(*(result(column=f"c{number}", severity="warn") for number in range(5000)), result()).findings
+    assert [finding.severity for finding in findings] == ["error", *["warn"] * MAX_FINDINGS]
+    assert findings[-1].column is None
+    assert str(5001 - MAX_FINDINGS) in findings[-1].detail

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_pipelines.data import duplicate_keys
-from ml_pipelines.data.columns import ROW
+from ml_pipelines.data.column_expressions import ROW
 from ml_pipelines.data.duplicate_keys import find_duplicate_keys
 
 

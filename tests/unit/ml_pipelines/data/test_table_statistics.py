@@ -5,7 +5,7 @@ import math
 import polars as pl
 import pytest
 
-from ml_pipelines.data.columns import BAD_CELLS, ROW, column
+from ml_pipelines.data.column_expressions import BAD_CELLS, ROW, column
 from ml_pipelines.data.rule_violations import RuleViolation
 from ml_pipelines.data.table_statistics import compute_statistics, find_violations
 

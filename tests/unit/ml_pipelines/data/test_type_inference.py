@@ -9,17 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_pipelines.data import type_inference
-from ml_pipelines.data.columns import BAD_CELLS
-from ml_pipelines.data.csv_checks import check_csv
-from ml_pipelines.data.type_inference import DTYPES, parse_columns, scan_source
+from ml_pipelines.data.column_expressions import BAD_CELLS
+from ml_pipelines.data.column_types import DTYPES
+from ml_pipelines.data.source_table import open_source
+from ml_pipelines.data.type_inference import parse_columns
 from ml_pipelines.errors import NoRows, SourceUnreadable
 
 NOON = dt.datetime(2026, 10, 31, 12, tzinfo=dt.UTC)
 
 
+def parsed(path, declared=None, names=None):
+    source = open_source(str(path), "data", str(path.parent))
+    return parse_columns(source, names or source.columns, declared or {})
+
+
 def read(path, declared=None):
-    table, _ = parse_columns(scan_source(str(path)), declared or {}, str(path))
-    return table.collect()
+    return parsed(path, declared).frame.collect()
 
 
 @pytest.fixture
@@ -27,7 +32,7 @@ def csv(tmp_path):
     def write(text):
         path = tmp_path / "data.csv"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return str(path)
+        return path
 
     return write
 
@@ -136,9 +141,13 @@ def test_parse_columns_keeps_a_declared_string_as_it_is(column):
 
 
 def test_parse_columns_drops_and_counts_empty_records(csv):
-    path = csv("a,b\n1,2\n\n3,4\n,\n")
-    table, empty = parse_columns(scan_source(path), {}, path)
-    assert (table.collect().rows(), empty) == ([(1, 2), (3, 4)], 2)
+    table = parsed(csv("a,b\n1,2\n\n3,4\n,\n"))
+    assert (table.frame.collect().rows(), table.rows, table.empty) == ([(1, 2), (3, 4)], 2, 2)
+
+
+def test_parse_columns_keeps_a_row_whose_values_are_in_other_columns(csv):
+    table = parsed(csv("a,b,c\n1,2,3\n,,4\n,,\n"), names=["a", "b"])
+    assert (table.frame.collect().rows(), table.rows, table.empty) == ([(1, 2), (None, None)], 2, 1)
 
 
 @pytest.mark.parametrize("text", ["y,x\n", "y,x\n,\n\n"])
@@ -147,11 +156,11 @@ def test_parse_columns_refuses_a_table_without_rows(csv, text):
         read(csv(text))
 
 
-def test_scan_source_reads_line_ends_of_windows_and_a_byte_order_mark(csv):
+def test_parse_columns_reads_line_ends_of_windows_and_a_byte_order_mark(csv):
     assert read(csv(b"\xef\xbb\xbfy,x\r\n1,a\r\n2,b\r\n")).rows() == [(1, "a"), (2, "b")]
 
 
-def test_scan_source_takes_column_names_as_they_are(csv):
+def test_parse_columns_takes_column_names_as_they_are(csv):
     table = read(csv('^income$,income,*,"a ""b"" c"\n1,2.5,x,\n'), {"^income$": "integer", 'a "b" c': "string"})
     assert table.rows(named=True) == [{"^income$": 1, "income": 2.5, "*": "x", 'a "b" c': None}]
 
@@ -220,7 +229,6 @@ def test_parse_columns_returns_a_well_typed_table_unchanged(tmp_path_factory, ro
     frame = pl.DataFrame(rows, schema=SCHEMA)
     path = tmp_path_factory.mktemp("typed") / "data.csv"
     frame.write_csv(path, datetime_format="%Y-%m-%dT%H:%M:%S%.6f%:z", quote_style="non_numeric")
-    check_csv(str(path))
     assert read(path, DECLARED).equals(frame)
     frame.write_parquet(path.with_suffix(".parquet"))
     assert read(path.with_suffix(".parquet"), DECLARED).equals(frame)
@@ -289,3 +297,9 @@ def test_the_fast_readers_read_the_same_values_as_the_tolerant_ones(tmp_path_fac
     assert fast.equals(slow)
     # The lists also show the sign of a zero.
     assert str(fast["x"].to_list()) == str(slow["x"].to_list())
+
+
+def test_a_declared_integer_is_exact_above_the_integers_of_a_float(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("n\n9007199254740993.0\n9007199254740993\n5.0\n1e3\n1e300\n")
+    assert read(path, {"n": "integer"})["n"].to_list() == [9007199254740993, 9007199254740993, 5, 1000, None]

@@ -11,10 +11,10 @@ from sklearn import metrics as sk
 from ml_pipelines.evaluation import confusion
 from ml_pipelines.evaluation import resampling as weights
 from ml_pipelines.evaluation.bootstrap import bootstrap_metrics, percentile_interval
-from ml_pipelines.evaluation.schemes import GENERIC_DRAWS, Sample, weighted_estimator
+from ml_pipelines.evaluation.resampling_schemes import GENERIC_DRAWS, Sample, weighted_estimator
 from ml_pipelines.evaluation.scorers import compute_metrics
 from ml_pipelines.evaluation.target_schema import TargetSchema
-from ml_pipelines.spec.metrics import metrics_of
+from ml_pipelines.spec.metric_table import metrics_of
 
 BINARY = TargetSchema("classification", (0, 1), 1)
 THREE = TargetSchema("classification", ("a", "b", "c"))
@@ -86,8 +86,8 @@ def test_weighted_metrics_of_three_classes_are_those_of_scikit_learn(rows: Any, 
         one = [(truth == label, score[:, label]) for label in range(3)]
         assert {name: values[draw] for name, values in result.items()} == pytest.approx(
             {
-                "roc_auc": np.mean([sk.roc_auc_score(*each, sample_weight=weight) for each in one]),
-                "average_precision": np.mean([sk.average_precision_score(*each, sample_weight=weight) for each in one]),
+                "roc_auc": np.mean([sk.roc_auc_score(*item, sample_weight=weight) for item in one]),
+                "average_precision": np.mean([sk.average_precision_score(*item, sample_weight=weight) for item in one]),
                 "log_loss": sk.log_loss(truth, score, sample_weight=weight),
             }
         )
@@ -153,14 +153,14 @@ def test_bootstrap_draws_are_centred_and_reproducible(target: TargetSchema) -> N
     else:
         truth, scores = binary(400, 4) if target is BINARY else three(400, 4)
     drawn = bootstrap_metrics(target, truth, scores, draws=600, seed=1)
-    known = compute_metrics(target, truth, scores["ours"])
-    assert [*drawn] == [name for name, value in known.items() if value is not None]
+    expected = compute_metrics(target, truth, scores["ours"])
+    assert [*drawn] == [name for name, value in expected.items() if value is not None]
     for name, models in drawn.items():
         assert len(models["ours"]) == (GENERIC_DRAWS if name == "median_ae" else 600)
         result = percentile_interval(models["ours"], 0.99)
         assert result is not None
-        assert result.low < known[name] < result.high  # type: ignore[operator]  # those that are None are not drawn
-        assert models["ours"].mean() == pytest.approx(known[name], abs=0.5 * models["ours"].std())
+        assert result.low < expected[name] < result.high  # type: ignore[operator]  # those that are None are not drawn
+        assert models["ours"].mean() == pytest.approx(expected[name], abs=0.5 * models["ours"].std())
     again = bootstrap_metrics(target, truth, scores, draws=600, seed=1)
     other = bootstrap_metrics(target, truth, scores, draws=600, seed=2)
     for name, models in drawn.items():
@@ -197,7 +197,7 @@ def test_poisson_weights_give_the_same_spread_as_multinomial_ones(monkeypatch: p
     monkeypatch.setattr(weights, "EXACT_ROWS", 0)
     poisson = bootstrap_metrics(BINARY, truth, scores, draws=4000, seed=1, metrics=["roc_auc", "log_loss"])
     for name in ("roc_auc", "log_loss"):
-        one, two = (each[name]["ours"] - each[name]["theirs"] for each in (exact, poisson))
+        one, two = (item[name]["ours"] - item[name]["theirs"] for item in (exact, poisson))
         assert two.std() == pytest.approx(one.std(), rel=0.08)
         assert two.mean() == pytest.approx(one.mean(), abs=0.1 * one.std())
 

@@ -11,6 +11,12 @@ DOCUMENT: dict[str, Any] = {
     "task": "classification",
     "metric": "roc_auc",
     "winner": "b",
+    "selection": {
+        "winner": "b",
+        "best": "b",
+        "scores": [{"candidate": "a"}, {"candidate": "b", "score": 0.5, "gap": 0.0}],
+        "reason": "b has the best roc_auc",
+    },
     "candidates": [
         {"candidate": name, "validation": {"roc_auc": 0.5}, "test": {"roc_auc": None}} for name in ("a", "b")
     ],

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ml_pipelines.errors import UserCodeError
+from ml_pipelines.evaluation.comparison import compare_models
 from ml_pipelines.evaluation.curves import curves_and_confusion
 from ml_pipelines.evaluation.scorers import compute_metrics
-from ml_pipelines.evaluation.target_schema import TargetSchema, dummy_predictions, encode_labels
+from ml_pipelines.evaluation.target_schema import TargetSchema, encode_labels
+from ml_pipelines.spec.code_packages import PACKAGES_VARIABLE
+from ml_pipelines.spec.metric_table import get_metric
 
 BINARY = TargetSchema("classification", ("no", "yes"), "yes")
 MANY = TargetSchema("classification", (0, 1, 2))
@@ -59,13 +64,67 @@ def test_compute_metrics_does_not_depend_on_the_order_of_rows(case: Any, random:
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.sampled_from(["no", "yes"]), min_size=1), st.floats(0.01, 0.99))
-def test_dummy_baseline_has_a_roc_auc_of_one_half(labels: list[str], share: float) -> None:
+def test_constant_prediction_has_a_roc_auc_of_one_half(labels: list[str], share: float) -> None:
     truth = encode_labels(BINARY, labels)
-    score = dummy_predictions(BINARY, {"target_summary": {"share": {"yes": share, "no": 1 - share}}}, len(labels))
-    assert compute_metrics(BINARY, truth, score)["roc_auc"] in (None, 0.5)
+    assert compute_metrics(BINARY, truth, np.full(len(labels), share))["roc_auc"] in (None, 0.5)
 
 
 def test_r2_is_none_for_a_constant_target() -> None:
     result = compute_metrics(NUMBER, np.ones(3), np.array([1.0, 2.0, 3.0]))
     assert result["r2"] is None
     assert result["mae"] == 1.0
+
+
+PROFIT = """
+import numpy as np
+
+def profit(truth, predicted):
+    return np.array([[0.0, -10.0], [0.0, 40.0]])[truth, predicted].mean()
+
+def wrong(truth, predicted):
+    return "much"
+
+def undefined(truth, predicted):
+    return float("nan")
+
+def failing(truth, predicted):
+    return truth / 0 + missing
+"""
+
+
+@pytest.fixture
+def shop_gain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shop_gain.py").write_text(PROFIT)
+    monkeypatch.setenv(PACKAGES_VARIABLE, "shop_gain")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def measure(function: str) -> float | None:
+    metric = get_metric(f"shop_gain:{function} higher labels")
+    truth, predictions = np.array([0, 0, 1, 1]), np.array([0.2, 0.8, 0.9, 0.3])
+    return compute_metrics(BINARY, truth, predictions, [metric])[metric.name]
+
+
+def test_user_function_is_a_metric_with_intervals(shop_gain: None) -> None:
+    assert measure("profit") == 7.5
+    assert measure("undefined") is None
+    name = "shop_gain:profit higher labels"
+    truth = np.repeat([0, 1], 50)
+    predictions = {"winner": np.where(np.arange(100) % 10 == 0, 0.9, truth * 0.8), "champion": np.full(100, 0.9)}
+    measured = {
+        model: compute_metrics(BINARY, truth, values, [get_metric(name)]) for model, values in predictions.items()
+    }
+    result = compare_models(
+        BINARY, truth, predictions, measured, metric=name, confidence=0.95, draws=200, seed=1
+    ).comparison
+    assert result is not None
+    assert result.difference == 4.5
+    assert result.interval is not None
+    assert 0 < result.interval.low < 4.5 < result.interval.high
+
+
+@pytest.mark.parametrize(("function", "what"), [("wrong", "no number"), ("failing", "shop_gain.py:14: NameError")])
+def test_other_results_of_a_user_function_are_one_error(shop_gain: None, function: str, what: str) -> None:
+    with np.errstate(all="ignore"), pytest.raises(UserCodeError) as caught:
+        measure(function)
+    assert what in caught.value.what

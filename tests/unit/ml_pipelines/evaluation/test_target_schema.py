@@ -1,24 +1,20 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from ml_pipelines.errors import ModelError
 from ml_pipelines.evaluation.target_schema import (
     TargetSchema,
-    dummy_predictions,
+    constant_part,
     encode_labels,
     predicted_labels,
     validate_predictions,
 )
 
 BINARY = TargetSchema("classification", ("no", "yes"), "yes")
-
-
-def test_dummy_predictions_are_the_shares_of_the_classes() -> None:
-    target = TargetSchema("classification", ("a", "b", "c"), unseen=("d",))
-    score = dummy_predictions(target, {"target_summary": {"share": {"c": 0.2, "a": 0.5, "b": 0.3}}}, 2)
-    assert score.tolist() == [[0.5, 0.3, 0.2, 0.0]] * 2
 
 
 def test_encode_labels_accepts_booleans_and_floats() -> None:
@@ -42,3 +38,21 @@ def test_validate_predictions_adds_a_column_for_each_unseen_label() -> None:
 
 def test_predicted_labels_are_positive_from_the_threshold_on() -> None:
     assert predicted_labels(BINARY, np.array([0.49, 0.5])).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("target", "predictions", "constant"),
+    [
+        (BINARY, [0.2, 0.2, 0.2], "predictions"),
+        (BINARY, [0.2, 0.2 + 1e-15, 0.2], "predictions"),
+        (BINARY, [0.2, 0.3, 0.4], "labels"),
+        (BINARY, [0.2, 0.3, 0.5], None),
+        (TargetSchema("regression"), [1e9, 1e9 + 1e-7, 1e9], "predictions"),
+        (TargetSchema("regression"), [0.0, 0.0], "predictions"),
+        (TargetSchema("regression"), [0.0, 1e-9], None),
+        (TargetSchema("classification", ("a", "b", "c")), [[0.5, 0.3, 0.2]] * 2, "predictions"),
+        (TargetSchema("classification", ("a", "b", "c")), [[0.5, 0.3, 0.2], [0.5, 0.2, 0.3]], "labels"),
+    ],
+)
+def test_constant_part_is_what_all_rows_have_in_common(target: TargetSchema, predictions: Any, constant: Any) -> None:
+    assert constant_part(target, np.array(predictions)) == constant

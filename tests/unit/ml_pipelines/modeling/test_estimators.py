@@ -8,7 +8,9 @@ import pytest
 from ml_pipelines.errors import MissingExtra, ModelError
 from ml_pipelines.modeling import estimators
 from ml_pipelines.modeling.estimators import build_estimator, validate_candidates
-from ml_pipelines.spec.training import Candidate, Data, FileSource, Gate, Model, PipelineSpec
+from ml_pipelines.spec.gate import Gate
+from ml_pipelines.spec.sources import FileSource
+from ml_pipelines.spec.training import Candidate, Data, Model, PipelineSpec
 
 
 def build(estimator: str, task: Any = "classification", **params: Any) -> Any:
@@ -108,7 +110,7 @@ def test_build_estimator_refuses_a_classifier_without_probabilities(path: str) -
 
 
 def test_build_estimator_names_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ML_PIPELINES_ESTIMATOR_PACKAGES", "not_there")
+    monkeypatch.setenv("ML_PIPELINES_CODE_PACKAGES", "not_there")
     with pytest.raises(MissingExtra, match="the package 'not_there' is not installed") as caught:
         build("not_there.Classifier")
     assert "pip install not_there" in caught.value.fix

@@ -25,7 +25,7 @@ from ml_pipelines.modeling.preprocessing import (
     build_preprocessor,
     check_columns,
 )
-from ml_pipelines.spec.metrics import Task
+from ml_pipelines.spec.metric_table import Task
 from ml_pipelines.spec.training import Outliers
 
 # Levels that are easily taken for one another, or for a missing one.
@@ -67,8 +67,8 @@ def shuffled_levels(counts: list[tuple[Any, int]], seed: int = 0) -> pd.DataFram
 def categories(rows: pd.DataFrame) -> pd.DataFrame:
     """The same as :mod:`ml_pipelines.modeling.features` makes it, with a level that no row has."""
     texts = as_texts(rows)
-    known = ["absent", *sorted(set(texts.to_numpy().ravel()) - {MISSING})]
-    return texts.apply(lambda column: pd.Series(pd.Categorical(column.where(column != MISSING, None), known)))
+    reference = ["absent", *sorted(set(texts.to_numpy().ravel()) - {MISSING})]
+    return texts.apply(lambda column: pd.Series(pd.Categorical(column.where(column != MISSING, None), reference)))
 
 
 def encoder(encoding: str, task: Task, folds: Any) -> Pipeline:
@@ -199,10 +199,10 @@ def test_numbers_take_booleans_and_drop_infinities() -> None:
 
 def test_levels_are_positions_among_sorted_texts_and_missing_is_one_of_them() -> None:
     rows = frame(s=["b", None, "a", np.nan, 1])
-    known = CategoryEncoder().fit(rows)
-    assert known.levels_["s"].tolist() == ["1", MISSING, "a", "b"]
-    assert known.transform(rows)["s"].tolist() == [3, 1, 2, 1, 0]
-    assert known.transform(frame(s=["never", "b"]))["s"].tolist() == [-1, 3]
+    reference = CategoryEncoder().fit(rows)
+    assert reference.levels_["s"].tolist() == ["1", MISSING, "a", "b"]
+    assert reference.transform(rows)["s"].tolist() == [3, 1, 2, 1, 0]
+    assert reference.transform(frame(s=["never", "b"]))["s"].tolist() == [-1, 3]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from tests.step_values import split_record
 
 from ml_pipelines.modeling.records import TrainingRecord
 
@@ -17,8 +18,10 @@ DOCUMENT: dict[str, Any] = {
     "classes": [False, True],
     "positive": True,
     "rows": 10,
+    "formats": {},
+    "split": split_record(),
     "features": [{"name": "x", "dtype": "float", "encoding": "number"}],
-    "target_summary": {"share": {"False": 0.5, "True": 0.5}},
+    "transform": None,
     "profile": {"x": {"missing": 0.0}},
     "importances": {"x": 0.1},
     "warnings": [],

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from ml_pipelines.errors import ModelError
 from ml_pipelines.modeling.estimators import build_estimator
+from ml_pipelines.modeling.search_results import discard_search_results
 from ml_pipelines.modeling.serialization import dump_model, load_model
 from ml_pipelines.modeling.trusted_types import REVIEWED_TYPES
 from ml_pipelines.spec.training import Candidate
@@ -46,6 +47,37 @@ CLASSIFIERS: dict[str, dict[str, Any]] = {
     "sklearn.gaussian_process.GaussianProcessClassifier": {},
     "sklearn.dummy.DummyClassifier": {},
     "lightgbm.LGBMClassifier": {"n_estimators": 5},
+    "xgboost.XGBClassifier": {"n_estimators": 5},
+    "xgboost.XGBRFClassifier": {"n_estimators": 5},
+    "catboost.CatBoostClassifier": {"iterations": 5},
+    "sklearn.ensemble.StackingClassifier": {
+        "estimators": {
+            "boosting": {"estimator": "xgboost.XGBClassifier", "params": {"n_estimators": 3}},
+            "symmetric": {"estimator": "catboost.CatBoostClassifier", "params": {"iterations": 3}},
+            "nearest": {"estimator": "sklearn.neighbors.KNeighborsClassifier"},
+        },
+        "final_estimator": {"estimator": "sklearn.linear_model.LogisticRegression"},
+    },
+    "sklearn.ensemble.VotingClassifier": {
+        "voting": "soft",
+        "estimators": {
+            "trees": {"estimator": "lightgbm.LGBMClassifier", "params": {"n_estimators": 3}},
+            "linear": {"estimator": "sklearn.linear_model.LogisticRegression"},
+        },
+    },
+    "sklearn.model_selection.GridSearchCV": {
+        "estimator": {"estimator": "xgboost.XGBClassifier", "params": {"n_estimators": 3}},
+        "param_grid": {"max_depth": [1, 3]},
+    },
+    "sklearn.pipeline.Pipeline": {
+        "steps": {
+            "squares": {"estimator": "sklearn.preprocessing.PolynomialFeatures"},
+            "model": {
+                "estimator": "sklearn.calibration.CalibratedClassifierCV",
+                "params": {"method": "isotonic", "estimator": {"estimator": "sklearn.svm.SVC"}},
+            },
+        }
+    },
 }
 REGRESSORS: dict[str, dict[str, Any]] = {
     "sklearn.linear_model.Ridge": {},
@@ -59,18 +91,25 @@ REGRESSORS: dict[str, dict[str, Any]] = {
     "sklearn.svm.SVR": {},
     "sklearn.dummy.DummyRegressor": {},
     "lightgbm.LGBMRegressor": {"n_estimators": 5},
+    "xgboost.XGBRegressor": {"n_estimators": 5},
+    "xgboost.XGBRFRegressor": {"n_estimators": 5},
+    "catboost.CatBoostRegressor": {"iterations": 5},
+    "sklearn.model_selection.RandomizedSearchCV": {
+        "estimator": {"estimator": "catboost.CatBoostRegressor", "params": {"iterations": 3}},
+        "param_distributions": {"depth": [1, 2, 3]},
+        "n_iter": 2,
+    },
 }
 
 
 @pytest.mark.parametrize("path", [*CLASSIFIERS, *REGRESSORS])
 def test_estimators_come_back_as_they_were_and_equal_models_are_equal_bytes(path: str) -> None:
-    if path.startswith("lightgbm"):
-        pytest.importorskip("lightgbm")
     task: Any = "classification" if path in CLASSIFIERS else "regression"
     params, y = (CLASSIFIERS[path], CLASSES) if path in CLASSIFIERS else (REGRESSORS[path], X[:, 0] + 1)
     candidate = Candidate(name="c", estimator=path, params=params)
     with threadpool_limits(1):
         one, other = (build_estimator(candidate, task=task, seed=3).fit(X, y) for _ in range(2))
+    discard_search_results([one, other])
     data = dump_model(one)
     assert dump_model(other) == data
     again = load_model(data)
@@ -83,10 +122,12 @@ def test_estimators_come_back_as_they_were_and_equal_models_are_equal_bytes(path
 _MODEL_IN_ANOTHER_PROCESS = """
 import hashlib
 import polars as pl
+from ml_pipelines.modeling.search_results import discard_search_results
 from ml_pipelines.modeling.serialization import dump_model, load_model
 from ml_pipelines.pipeline.parameters import TrainParameters
 from ml_pipelines.spec.training import Candidate, Features
 from ml_pipelines.steps.training.train import train
+from tests.step_values import split_record
 rows = 200
 table = pl.LazyFrame({
     "n": [float(i * 37 % 101) for i in range(rows)],
@@ -99,7 +140,7 @@ for path, count in ("HistGradientBoostingClassifier", "max_iter"), ("RandomFores
         task="classification", key=None, target="label", positive=None, features=Features(max_onehot=5),
         candidate=Candidate(name="c", estimator=f"sklearn.ensemble.{path}", params={count: 10}), model="m",
     )
-    data = dump_model(train(table=table, parameters=parameters, seed=5).outputs["model"])
+    data = dump_model(train(table=table, split=split_record(), parameters=parameters, seed=5).outputs["model"])
     load_model(data)
     print(path, hashlib.sha256(data).hexdigest())
 """
@@ -107,7 +148,7 @@ for path, count in ("HistGradientBoostingClassifier", "max_iter"), ("RandomFores
 
 def test_other_processes_write_the_same_bytes() -> None:
     include = str(Path(__file__).parents[4] / "include")
-    made = [
+    created = [
         subprocess.run(
             [sys.executable, "-c", _MODEL_IN_ANOTHER_PROCESS],
             env={**os.environ, "PYTHONPATH": include, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": seed},
@@ -117,8 +158,8 @@ def test_other_processes_write_the_same_bytes() -> None:
         ).stdout
         for seed in ("1", "2")
     ]
-    assert len(made[0].splitlines()) == 2
-    assert made[0] == made[1]
+    assert len(created[0].splitlines()) == 2
+    assert created[0] == created[1]
 
 
 def test_a_model_file_holds_neither_addresses_nor_dates() -> None:
@@ -195,5 +236,4 @@ def test_load_model_refuses_damaged_files(damage: Any) -> None:
 def test_every_trusted_type_exists() -> None:
     for path in REVIEWED_TYPES:
         module, _, name = path.rpartition(".")
-        if not path.startswith("lightgbm"):
-            assert callable(getattr(__import__(module, fromlist=[name]), name)), path
+        assert callable(getattr(__import__(module, fromlist=[name]), name)), path

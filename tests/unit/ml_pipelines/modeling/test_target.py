@@ -24,6 +24,8 @@ def extract(values: list[Any], task: Any = "classification", positive: Any = Non
         (["No", "Yes"], "yes", ["No", "Yes"], "Yes"),
         ([0, 1], 0, [0, 1], 0),
         (["a", "b", "c"], None, ["a", "b", "c"], None),
+        (["no", "yes", "no"], None, ["no", "yes", "no"], "yes"),
+        (["True", "true "], True, ["True", "true "], "True"),
     ],
 )
 def test_extract_target_returns_labels_and_the_positive_one(
@@ -36,13 +38,15 @@ def test_extract_target_of_a_regression_is_float() -> None:
     assert extract([1, 2], "regression") == ([1.0, 2.0], None)
 
 
-@pytest.mark.parametrize("declared", [None, "maybe"])
-def test_extract_target_lists_the_labels_if_the_positive_one_is_ambiguous(declared: str | None) -> None:
+@pytest.mark.parametrize("labels", [["no", "yes"], ["no", "yes", "unknown"]])
+@pytest.mark.parametrize("declared", ["maybe", "yes"])
+def test_extract_target_refuses_a_positive_label_that_is_not_one_of_two(labels: list[str], declared: str) -> None:
+    if (len(labels), declared) == (2, "yes"):
+        return
     with pytest.raises(DataError) as caught:
-        extract(["no", "yes"], positive=declared)
+        extract(labels, positive=declared)
     assert caught.value.where == "data.positive"
-    assert "'no'" in caught.value.expected
-    assert "'yes'" in caught.value.expected
+    assert all(repr(label) in f"{caught.value.expected} {caught.value.got}" for label in labels)
 
 
 @pytest.mark.parametrize("values", [[], [1, 1], [1, None], [0.5, 1.5]])

@@ -67,7 +67,7 @@ def test_cache_key_is_the_digest_of_its_components() -> None:
 
 def test_cache_key_covers_the_import_closure_and_its_distributions() -> None:
     components: Any = cache_key(STEP, parameters={}, inputs={}, key_facts={}, seed=1)[1]
-    assert {"ml_pipelines.spec.training", "ml_pipelines.spec.metrics", "ml_pipelines"} <= set(components["code"])
+    assert {"ml_pipelines.spec.training", "ml_pipelines.spec.metric_table", "ml_pipelines"} <= set(components["code"])
     assert components["environment"]["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
     assert components["environment"]["pydantic"] == metadata.version("pydantic")
 
@@ -84,7 +84,7 @@ def test_cache_key_covers_the_import_closure_and_its_distributions() -> None:
         {"seed": 2},
         {"step": replace(STEP, name="other")},
         {"step": replace(STEP, compute="ml_pipelines.spec.cron:f")},
-        {"estimators": ("sklearn.linear_model.Ridge",)},
+        {"code": ("sklearn.linear_model.Ridge",)},
     ],
 )
 def test_cache_key_changes_with_each_component(changed: dict[str, Any]) -> None:
@@ -114,7 +114,7 @@ def test_train_and_evaluate_keys_cover_the_distribution_of_each_estimator() -> N
         path="m.yaml",
     )
     for parameters in (TrainParameters.of(spec, candidate), EvaluateParameters.of(spec)):
-        versions = package_versions(TRAINING_STEPS["train"], parameters.estimators)
+        versions = package_versions(TRAINING_STEPS["train"], parameters.code)
         assert versions["lightgbm"] == metadata.version("lightgbm")
         assert {"scikit-learn", "scipy", "numpy"} <= set(versions)
 
@@ -124,9 +124,9 @@ def test_cache_key_covers_the_source_of_an_estimator_without_a_distribution(
 ) -> None:
     (tmp_path / "own_estimators.py").write_text("class Mean: ...\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    before = key(estimators=("own_estimators.Mean",))
+    before = key(code=("own_estimators.Mean",))
     (tmp_path / "own_estimators.py").write_text("class Mean: constant = 1\n")
-    assert key(estimators=("own_estimators.Mean",)) != before
+    assert key(code=("own_estimators.Mean",)) != before
     assert "own_estimators" not in sys.modules
 
 
@@ -147,7 +147,7 @@ def test_a_change_in_any_module_of_a_closure_is_a_miss_that_names_it(tmp_path: P
         assert len(changes) > 10, step
         for module, sentences in changes.items():
             assert sentences == [f"code of {module} changed"], step
-    assert {"ml_pipelines.evaluation.influence", "ml_pipelines.evaluation.resampling"} <= set(report["evaluate"])
+    assert {"ml_pipelines.evaluation.row_influence", "ml_pipelines.evaluation.resampling"} <= set(report["evaluate"])
 
 
 def test_cache_key_ignores_the_address_of_an_artifact() -> None:
@@ -155,7 +155,7 @@ def test_cache_key_ignores_the_address_of_an_artifact() -> None:
 
 
 def test_cache_key_of_a_step_that_computes_nothing_has_no_code() -> None:
-    step = Step(name="register", parameters="x:y", publish="ml_pipelines.spec.metrics:metrics_of")
+    step = Step(name="register", parameters="x:y", publish="ml_pipelines.spec.metric_table:metrics_of")
     components = cache_key(step, parameters={}, inputs={}, key_facts={}, seed=1)[1]
     assert (components["code"], components["environment"]) == ({}, {})
 

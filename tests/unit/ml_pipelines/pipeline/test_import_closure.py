@@ -95,7 +95,7 @@ def test_import_closure_follows_every_form_of_import_and_imports_nothing() -> No
     closure = import_closure(["acme_steps.step"])
     own = {name for name in closure.digests if name.startswith("acme_steps")}
     assert own == {f"acme_steps.{name}".rstrip(".") for name in EXPECTED}
-    assert {"ml_pipelines", "ml_pipelines.errors"} == set(closure.digests) - own
+    assert {"ml_pipelines", "ml_pipelines.errors", "ml_pipelines.escaping"} == set(closure.digests) - own
     assert closure.external == ("optional_package", "polars")
     assert "acme_steps" not in sys.modules
 

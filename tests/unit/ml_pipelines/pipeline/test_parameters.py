@@ -7,7 +7,8 @@ from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.parameters import DecideParameters, IngestParameters, RunOptions, TrainParameters
 from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.runner.training import step_parameters
-from ml_pipelines.spec.training import DvcSource, FileSource, PipelineSpec
+from ml_pipelines.spec.sources import DvcSource, FileSource
+from ml_pipelines.spec.training import PipelineSpec
 
 SPEC = PipelineSpec.model_validate(
     {
@@ -22,11 +23,11 @@ SPEC = PipelineSpec.model_validate(
 
 @pytest.mark.parametrize("step", TRAINING_STEPS)
 def test_parameters_are_the_same_after_a_round_trip(step: str) -> None:
-    made = step_parameters(SPEC, step)
+    created = step_parameters(SPEC, step)
     kind = import_object(TRAINING_STEPS[step].parameters)
-    assert type(made) is kind
-    assert kind.model_validate_json(made.model_dump_json()) == made
-    assert kind.model_validate(made.model_dump(mode="json")) == made
+    assert type(created) is kind
+    assert kind.model_validate_json(created.model_dump_json()) == created
+    assert kind.model_validate(created.model_dump(mode="json")) == created
     assert kind.not_in_key <= set(kind.model_fields)
 
 

@@ -37,7 +37,7 @@ def test_every_input_is_an_output_of_the_step_that_it_names() -> None:
 def test_a_mapped_step_gives_lists_in_its_order() -> None:
     trained = [result("train", index) for index in (0, 1)]
     wired = wire_inputs(TRAINING_STEPS["evaluate"], {"train": trained, "split": result("split")})
-    assert wired["inputs"]["models"] == tuple(each.outputs["model"] for each in trained)
+    assert wired["inputs"]["models"] == tuple(item.outputs["model"] for item in trained)
     assert wired["inputs"]["test"].uri == "file:///split/test/0"
     assert wired["facts"] == {"train": [{"n": 0}, {"n": 1}]}
 

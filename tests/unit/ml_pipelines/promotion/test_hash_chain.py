@@ -31,11 +31,11 @@ DETAILS = st.builds(
 
 def chain_of(details: list[RunDetails]) -> tuple[list[chain.StoredEntry], chain.ChainHead]:
     head, stored = chain.START, []
-    for number, each in enumerate(details):
+    for number, item in enumerate(details):
         entry = chain.next_entry(
             Identity(pipeline="p", run_id=f"r{number}", task_id="t"),
             Decision(outcome="held", model="m", reason="so"),
-            each,
+            item,
             after=head,
             supersedes=None,
             recorded_at="2026-01-01T00:00:00.000+00:00",
@@ -52,17 +52,17 @@ chains = st.lists(DETAILS, min_size=2, max_size=6).map(chain_of)
 
 
 def chain_errors(stored: list[chain.StoredEntry], head: chain.ChainHead | None) -> list[str]:
-    return list(chain.chain_errors(sorted(stored, key=lambda each: each.seq), head))
+    return list(chain.chain_errors(sorted(stored, key=lambda item: item.seq), head))
 
 
 @law
 @given(chains)
-def test_a_chain_is_whole_as_it_is_written(made: Any) -> None:
-    stored, head = made
+def test_a_chain_is_whole_as_it_is_written(created: Any) -> None:
+    stored, head = created
     assert chain_errors(stored, head) == []
-    for each in stored:
-        entry = chain.parse_entry(each.text, each.hash)
-        assert chain.entry_text(entry) == each.text
+    for item in stored:
+        entry = chain.parse_entry(item.text, item.hash)
+        assert chain.entry_text(entry) == item.text
         assert chain.is_same_record(entry, entry.decision, entry.details)
 
 
@@ -80,20 +80,20 @@ def test_a_store_that_was_moved_says_nothing_new() -> None:
 
 @law
 @given(chains, st.data())
-def test_one_entry_that_is_altered_is_found(made: Any, data: st.DataObject) -> None:
-    stored, head = made
+def test_one_entry_that_is_altered_is_found(created: Any, data: st.DataObject) -> None:
+    stored, head = created
     index = data.draw(st.integers(0, len(stored) - 1))
     document = json.loads(stored[index].text)
     document["decision"]["reason"] = "another"
     altered = replace(stored[index], text=json.dumps(document, sort_keys=True, separators=(",", ":")))
-    found = chain_errors([*stored[:index], altered, *stored[index + 1 :]], head)
-    assert found == [f"entry {index + 1} was altered: its text has another hash than the stored one"]
+    actual = chain_errors([*stored[:index], altered, *stored[index + 1 :]], head)
+    assert actual == [f"entry {index + 1} was altered: its text has another hash than the stored one"]
 
 
 @law
 @given(chains, st.data())
-def test_one_that_is_altered_with_its_hash_is_found_by_its_neighbour(made: Any, data: st.DataObject) -> None:
-    stored, head = made
+def test_one_that_is_altered_with_its_hash_is_found_by_its_neighbour(created: Any, data: st.DataObject) -> None:
+    stored, head = created
     index = data.draw(st.integers(0, len(stored) - 1))
     entry = chain.parse_entry(stored[index].text, stored[index].hash)
     again = chain.next_entry(
@@ -105,9 +105,9 @@ def test_one_that_is_altered_with_its_hash_is_found_by_its_neighbour(made: Any, 
         recorded_at=entry.recorded_at,
     )
     forged = replace(stored[index], text=chain.entry_text(again), hash=again.hash)
-    found = chain_errors([*stored[:index], forged, *stored[index + 1 :]], head)
+    actual = chain_errors([*stored[:index], forged, *stored[index + 1 :]], head)
     last = index + 1 == len(stored)
-    assert found == [
+    assert actual == [
         f"entry {index + 1} was altered: the head stores another hash of it"
         if last
         else f"entry {index + 2} does not follow the entry before it, which had another hash"
@@ -116,27 +116,27 @@ def test_one_that_is_altered_with_its_hash_is_found_by_its_neighbour(made: Any, 
 
 @law
 @given(chains, st.data())
-def test_those_that_are_missing_are_named(made: Any, data: st.DataObject) -> None:
-    stored, head = made
+def test_those_that_are_missing_are_named(created: Any, data: st.DataObject) -> None:
+    stored, head = created
     first = data.draw(st.integers(0, len(stored) - 1))
     last = data.draw(st.integers(first, len(stored) - 1))
     named = f"entry {first + 1} is" if first == last else f"entries {first + 1} to {last + 1} are"
-    found = chain_errors(stored[:first] + stored[last + 1 :], head)
+    actual = chain_errors(stored[:first] + stored[last + 1 :], head)
     cut_off = last + 1 == len(stored)
-    assert found == [f"{named} missing: the chain is cut off at its end" if cut_off else f"{named} missing"]
+    assert actual == [f"{named} missing: the chain is cut off at its end" if cut_off else f"{named} missing"]
 
 
 @law
 @given(chains, st.data())
-def test_two_that_have_changed_places_are_found(made: Any, data: st.DataObject) -> None:
-    stored, head = made
+def test_two_that_have_changed_places_are_found(created: Any, data: st.DataObject) -> None:
+    stored, head = created
     one, other = data.draw(st.lists(st.integers(0, len(stored) - 1), min_size=2, max_size=2, unique=True))
     swapped = list(stored)
     swapped[one] = replace(stored[one], seq=stored[other].seq)
     swapped[other] = replace(stored[other], seq=stored[one].seq)
-    found = chain_errors(swapped, head)
-    assert f"entry {one + 1} was copied from another place: it is entry {other + 1} of m" in found
-    assert f"entry {other + 1} was copied from another place: it is entry {one + 1} of m" in found
+    actual = chain_errors(swapped, head)
+    assert f"entry {one + 1} was copied from another place: it is entry {other + 1} of m" in actual
+    assert f"entry {other + 1} was copied from another place: it is entry {one + 1} of m" in actual
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ def test_what_served_at_a_moment(ledger: FakeLedger) -> None:
     word = latest_transition(ledger, "m")
     assert word is not None
     assert word.details.version == "2"
-    found = [champion_at(ledger, "m", datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC)) for second in (0, 1, 2)]
-    assert [entry and entry.details.version for entry in found] == ["1", "1", "2"]
+    actual = [champion_at(ledger, "m", datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC)) for second in (0, 1, 2)]
+    assert [entry and entry.details.version for entry in actual] == ["1", "1", "2"]
     assert champion_at(ledger, "m", datetime(2025, 1, 1, tzinfo=UTC)) is None
     assert latest_transition(ledger, "other") is None
 

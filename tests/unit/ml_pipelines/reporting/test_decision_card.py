@@ -3,15 +3,26 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 from rich.console import Console
+from rich.text import Text
 
-from ml_pipelines.contracts import Comparison, DataPin, Decision, Interval, RuleVerdict
+from ml_pipelines.contracts import Comparison, DataPin, Decision, Finding, Interval, RuleVerdict
 from ml_pipelines.ports.ledger_entry import RowCounts, RunDetails
 from ml_pipelines.reporting.decision_card import decision_card, decision_markdown
 
 EVALUATION: dict[str, Any] = {
     "metric": "roc_auc",
     "winner": "tree",
+    "selection": {
+        "winner": "tree",
+        "best": "tree",
+        "scores": [
+            {"candidate": "linear", "score": 0.8, "standard_error": 0.02, "gap": 0.11, "gap_error": 0.015},
+            {"candidate": "tree", "score": 0.91, "standard_error": 0.013, "gap": 0.0, "gap_error": 0.0},
+        ],
+        "reason": "tree has the best roc_auc",
+    },
     "candidates": [
         {"candidate": "linear", "validation": {"roc_auc": 0.8}, "test": {"roc_auc": 0.79, "recall": None}},
         {"candidate": "tree", "validation": {"roc_auc": 0.91}, "test": {"roc_auc": 0.905, "recall": 0.5}},
@@ -58,6 +69,9 @@ def test_decision_card_shows_data_rows_models_and_rules() -> None:
     assert "rows 1,000 = 990 kept + 10 quarantined (10 amount is infinite)" in lines
     assert "linear 0.800 0.790 -" in lines
     assert "tree * 0.910 0.905 0.500" in lines
+    assert "linear 0.800 0.020 0.110 0.015" in lines
+    assert "tree * 0.910 0.013 0.000 0.000" in lines
+    assert "selected: tree has the best roc_auc" in lines
     assert "champion 0.915 -" in lines
     assert "threshold roc_auc 0.905 0.600 pass" in lines
     assert "beats champion -0.010 0.000 fail" in lines
@@ -127,10 +141,79 @@ Difference: +0.005 roc_auc to the champion (95 %: -0.004 to +0.014, 1,022 rows)
 | --- | --- | --- | --- |
 | guard model_bytes | 421,239 | 50,000,000 | pass |
 | beats champion | -0.004 | 0.000 | **fail**: may be worse |
-| asked | - | - | **fail**: a / b |"""
+| asked | - | - | **fail**: a \\| b |"""
     )
 
 
 def test_decision_markdown_of_a_first_model_has_no_champion_column() -> None:
     first = Decision(outcome="held", model="shop", reason="so", metric="f1", metrics={"f1": 0.5}, dummy_metrics={})
     assert "champion" not in decision_markdown(first)
+
+
+HOSTILE = "[red]a[/] :tada: \x1b[31m \u202e | **b** <script> http://evil"
+
+
+@pytest.mark.parametrize("outcome", ["held", "promoted", "stopped"])
+def test_decision_card_lists_findings_with_remedies_the_most_severe_first(outcome: Any) -> None:
+    findings = tuple(
+        Finding(check=severity, column="x", severity=severity, detail=f"about {severity}", remedy=f"fix {severity}")
+        for severity in ("warn", "hold", "error")
+    )
+    text = rendered(Decision(outcome=outcome, model="shop", reason="so", findings=findings), RunDetails())
+    lines = [" ".join(line.strip("│ ").split()) for line in text.splitlines()]
+    start = lines.index("stop x: error")
+    assert lines[start : start + 9] == [
+        "stop x: error",
+        "about error",
+        "Remedy: fix error",
+        "hold x: hold",
+        "about hold",
+        "Remedy: fix hold",
+        "warn x: warn",
+        "about warn",
+        "Remedy: fix warn",
+    ]
+
+
+def hostile_decision() -> Decision:
+    """Return a decision with text of data in all fields."""
+    verdict = RuleVerdict(rule=HOSTILE, passed=False, value=1, limit=1, detail=HOSTILE)
+    finding = Finding(check="leakage", column=HOSTILE, severity="hold", detail=HOSTILE, remedy=HOSTILE)
+    changes = {"reason": HOSTILE, "candidate": HOSTILE, "rules": (verdict, verdict), "findings": (finding,)}
+    return complete_decision().model_copy(update=changes)
+
+
+def test_decision_card_shows_text_of_data_as_it_is() -> None:
+    rows = RowCounts(rows_in=1, kept=0, quarantined=1, quarantined_by_reason={HOSTILE: 1})
+    details = RunDetails(pin=PIN.model_copy(update={"location": HOSTILE}), rows=rows, approver=HOSTILE)
+    card = decision_card(hostile_decision(), details, evaluation=EVALUATION, steps=[(HOSTILE, True, 1.0)])
+    console = Console(width=200, force_terminal=True, color_system="truecolor")
+    with console.capture() as captured:
+        console.print(card)
+    styled = captured.get()
+    assert not set("\u202e\x07") & set(styled)
+    plain = " ".join(Text.from_ansi(styled).plain.replace("│", " ").split())
+    shown = "[red]a[/] :tada: \\x1b[31m \\u202e | **b** <script> http://evil"
+    # Reason, name, detail and remedy of the finding, second failed rule with its detail, and both rules in the table.
+    assert plain.count(shown) == 12
+    assert "\x1b[31m \\u202e" not in styled
+
+
+def test_decision_markdown_has_the_findings_and_no_markup_of_data() -> None:
+    text = decision_markdown(hostile_decision())
+    (listed,) = [line for line in text.splitlines() if line.startswith("- ")]
+    assert listed.startswith("- **hold** ")
+    assert "Remedy: " in listed
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    inline = [child for token in tokens for child in token.children or []]
+    kinds = {child.type for child in inline}
+    assert kinds <= {"text", "strong_open", "strong_close", "softbreak"}
+    assert "x1b[31m" in "".join(child.content for child in inline)
+    assert not set("\x1b\u202e") & set(text)
+
+
+def test_findings_beyond_a_limit_are_counted() -> None:
+    findings = tuple(Finding(check="c", severity="warn", detail=f"d{number}") for number in range(50))
+    decision = Decision(outcome="held", model="shop", reason="so", findings=findings)
+    assert "and 20 more findings" in rendered(decision, RunDetails())
+    assert "and 20 more findings" in decision_markdown(decision)

@@ -15,7 +15,7 @@ from ml_pipelines.reporting.components import (
     section,
     verdict_badge,
 )
-from ml_pipelines.reporting.rendering import render_figure, render_figure_file, render_page, replace_invalid_characters
+from ml_pipelines.reporting.rendering import render_figure, render_figure_file, render_page, show_invisible_characters
 from ml_pipelines.reporting.svg import Axis, Figure, Frame, line
 
 HEADER = Header(model="churn", verdict="Held", tone="wait", reason="so", facts=Facts([("Run", "r1"), ("Empty", None)]))
@@ -70,7 +70,7 @@ def test_render_figure_file_has_size_and_style() -> None:
     assert drawing.all("style")
 
 
-def test_replace_invalid_characters_keeps_valid_text() -> None:
-    assert replace_invalid_characters("a\x00b\ud800é\n") == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}é\n"
-    assert replace_invalid_characters(None) == ""
-    assert replace_invalid_characters(3) == 3
+def test_show_invisible_characters_keeps_valid_text() -> None:
+    assert show_invisible_characters("a\x00b\ud800é\n\u202e") == "a\\x00b\\ud800é\n\\u202e"
+    assert show_invisible_characters(None) == ""
+    assert show_invisible_characters(3) == 3

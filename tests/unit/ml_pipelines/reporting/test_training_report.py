@@ -11,6 +11,7 @@ from tests.step_values import step_values
 from ml_pipelines.contracts import (
     Comparison,
     Decision,
+    Finding,
     Identity,
     Interval,
     Outcome,
@@ -29,6 +30,7 @@ from ml_pipelines.reporting.report_data import ReportData
 from ml_pipelines.reporting.training_report import render_training_report
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x00\ud800"
+SELECTION: dict[str, Any] = {"winner": "a", "best": "a", "scores": [], "reason": "a is the only candidate"}
 INTERVAL = Interval(low=0.8, high=0.95, confidence=0.95)
 BINARY = TargetSchema("classification", ("good", "bad"), "bad")
 TRUTH = np.array([0, 1] * 60)
@@ -106,7 +108,7 @@ def report_data(name: str = "linear", outcome: Outcome = "promoted", **changes: 
             CheckResult(check=name, column=name, severity="warn", passed=False, detail=name),
             CheckResult(check=name, column=None, severity="error", passed=True, detail=name),
         ),
-        "evaluation": {"metric": "roc_auc", "candidates": [best]},
+        "evaluation": {"metric": "roc_auc", "candidates": [best], "selection": SELECTION},
         "trainings": [training(name)],
         "champion_version": "3",
         "champion_training": training(name, {name: {"levels": {"a": 0.1, name: 0.9}, "missing": 0.0}, "gone": PROFILE}),
@@ -189,6 +191,42 @@ def test_render_training_report_escapes_all_texts_from_outside() -> None:
     page.encode()  # fails for a lone surrogate
 
 
+def test_render_training_report_shows_invisible_characters() -> None:
+    page = render_training_report(report_data("\u202e \x1b[31m \u200b"))
+    assert not set("\u202e\x1b\u200b") & set(page)
+    assert "\\u202e \\x1b[31m \\u200b" in parse_html(page).text
+
+
+def test_render_training_report_lists_the_findings_at_its_top() -> None:
+    findings = tuple(
+        Finding(check="leakage", column=HOSTILE, severity=severity, detail=f"about {HOSTILE}", remedy=f"fix {HOSTILE}")
+        for severity in ("warn", "hold")
+    )
+    data = report_data()
+    document = report(report_data(decision=data.decision.model_copy(update={"findings": findings[::-1]})))
+    (listed,) = [element for element in document.one("header").all("ul") if "findings" in element.classes]
+    assert [item.text.split()[0] for item in listed.all("li")] == ["hold", "warn"]
+    assert all("Remedy: fix" in item.text for item in listed.all("li"))
+    assert report(data).one("header").all("ul") == []
+
+
+def test_render_training_report_folds_many_warnings_and_no_severe_finding() -> None:
+    findings = tuple(
+        Finding(check=str(number), severity=severity, detail="d")
+        for severity, count in (("hold", 7), ("warn", 5))
+        for number in range(count)
+    )
+    document = report(report_data(decision=report_data().decision.model_copy(update={"findings": findings})))
+    shown, folded = (element.texts("li") for element in document.one("header").all("ul"))
+    assert [len(shown), len(folded)] == [7, 5]
+    assert document.one("header").texts("summary") == ["5 more warnings"]
+
+
+def test_render_training_report_shows_the_remedy_of_a_failed_check() -> None:
+    check = CheckResult(check="missing", column="x", severity="warn", passed=False, detail="d", remedy="do this")
+    assert "do this" in report(report_data(quality=quality(check))).one("section", id="quality").text
+
+
 def test_render_training_report_does_not_link_to_a_script() -> None:
     identity = Identity(pipeline="p", run_id="r", task_id="t", run_url="javascript:alert(1)")
     assert not report(report_data(identity=identity)).one("header").all("a")
@@ -230,7 +268,11 @@ def test_render_training_report_shows_the_error_of_the_champions_evaluation() ->
 def test_render_training_report_shows_a_dash_for_a_metric_without_value() -> None:
     one_class = candidate("linear", truth=np.zeros(120, dtype=int))
     decision = report_data().decision.model_copy(update={"metrics": one_class["test"], "intervals": {}})
-    document = report(report_data(decision=decision, evaluation={"metric": "roc_auc", "candidates": [one_class]}))
+    document = report(
+        report_data(
+            decision=decision, evaluation={"metric": "roc_auc", "candidates": [one_class], "selection": SELECTION}
+        )
+    )
     assert document.one("section", id="plots").texts("figcaption") == ["Confusion matrix"]
     assert "\N{EN DASH}" in document.one("section", id="metrics").texts("td")
 
@@ -248,7 +290,7 @@ def test_render_training_report_draws_the_plots_of_the_task(
     target: TargetSchema, truth: Any, score: Any, titles: list[str]
 ) -> None:
     best = candidate("linear", target, truth, score)
-    document = report(report_data(evaluation={"metric": "rmse", "candidates": [best]}))
+    document = report(report_data(evaluation={"metric": "rmse", "candidates": [best], "selection": SELECTION}))
     assert document.one("section", id="plots").texts("figcaption") == titles
 
 
@@ -282,7 +324,7 @@ def test_render_training_report_of_a_thousand_columns_stays_below_two_megabytes(
             quality=quality(*checks),
             trainings=[wide],
             champion_training=wide,
-            evaluation={"metric": "roc_auc", "candidates": [best]},
+            evaluation={"metric": "roc_auc", "candidates": [best], "selection": SELECTION},
         )
     )
     assert len(page.encode()) < 2_000_000

@@ -69,7 +69,7 @@ def counting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def request(folder: Path, upto: Any = 5, **fields: Any) -> StepRequest:
     store = ArtifactStore(str(folder / "store"))
-    made = StepRequest(
+    created = StepRequest(
         step="count",
         parameters={"upto": upto},
         inputs={"numbers": store.put_bytes(b'{"a": 1}', kind="json")},
@@ -77,7 +77,7 @@ def request(folder: Path, upto: Any = 5, **fields: Any) -> StepRequest:
         store=store.uri,
         identity=Identity(pipeline="p", run_id="r", task_id="count"),
     )
-    return made.model_copy(update=fields)
+    return created.model_copy(update=fields)
 
 
 def test_a_step_is_computed_once_and_its_result_is_found_again(tmp_path: Path, counting: Any) -> None:
@@ -99,7 +99,8 @@ def test_row_groups_have_as_many_cells_as_is_set_which_is_no_part_of_the_key(tmp
     pl.DataFrame({"id": range(100), "label": [0, 1] * 50}).write_parquet(tmp_path / "clean.parquet")
     table = store.put_file(str(tmp_path / "clean.parquet"), kind="table", rows=100)
     parameters = {"task": "classification", "key": "id", "target": "label", "split": {"test": 0.3}}
-    asked = request(tmp_path, step="split", parameters=parameters, inputs={"table": table})
+    columns = store.put_bytes(b'{"types": {"id": "integer", "label": "integer"}, "left_out": []}', kind="json")
+    asked = request(tmp_path, step="split", parameters=parameters, inputs={"table": table, "columns": columns})
     services = FakeServices()
     services.cells_per_group = 20
     before = {name: os.environ.get(name) for name in POLARS}
@@ -112,7 +113,7 @@ def test_row_groups_have_as_many_cells_as_is_set_which_is_no_part_of_the_key(tmp
     other = run_step(asked.model_copy(update={"force": True}), services)
     assert other.key == first.key
     assert pq.ParquetFile(BytesIO(store.read(other.outputs["train"]))).metadata.num_row_groups == 1
-    again, earlier = (pl.read_parquet(store.read(each.outputs["train"])) for each in (other, first))
+    again, earlier = (pl.read_parquet(store.read(item.outputs["train"])) for item in (other, first))
     assert again.equals(earlier)
 
 
@@ -127,17 +128,17 @@ def test_a_step_may_make_as_many_parts_as_there_are_each_a_table_of_its_own(tmp_
         )
         return run_step(asked, FakeServices())
 
-    made = plan(25, 10)
-    assert [(name, ref.rows) for name, ref in made.outputs.items()] == [
+    created = plan(25, 10)
+    assert [(name, ref.rows) for name, ref in created.outputs.items()] == [
         ("shard_0", 10),
         ("shard_1", 10),
         ("shard_2", 5),
     ]
-    read = [pl.read_parquet(BytesIO(store.read(ref)))["id"].to_list() for ref in made.outputs.values()]
+    read = [pl.read_parquet(BytesIO(store.read(ref)))["id"].to_list() for ref in created.outputs.values()]
     assert [*chain.from_iterable(read)] == list(range(25))
     # What is the same in a longer table is the same artifact, so its scores are found again.
     longer = plan(33, 10)
-    assert [longer.outputs[name] == ref for name, ref in made.outputs.items()] == [True, True, False]
+    assert [longer.outputs[name] == ref for name, ref in created.outputs.items()] == [True, True, False]
     assert plan(25, 10).status == "cached"
     assert plan(0, 10).outputs == {}
 

@@ -139,13 +139,13 @@ def test_whoever_runs_the_steps_is_given_at_once_what_may_run_side_by_side(tmp_p
     given: list[list[str]] = []
 
     def run(requests: Sequence[StepRequest]) -> list[StepResult]:
-        given.append([request_label(each) for each in requests])
+        given.append([request_label(item) for item in requests])
         step = requests[0].step
         values = step_values(step, **({"outcome": "rejected"} if step == "decide" else {}))
-        made = [dict.fromkeys(TRAINING_STEPS[each.step].outputs, ref) for each in requests]
+        created = [dict.fromkeys(TRAINING_STEPS[item.step].outputs, ref) for item in requests]
         return [
-            StepResult(step=each.step, key="a" * 64, status="computed", reason="", outputs=outputs, values=values)
-            for each, outputs in zip(requests, made, strict=True)
+            StepResult(step=item.step, key="a" * 64, status="computed", reason="", outputs=outputs, values=values)
+            for item, outputs in zip(requests, created, strict=True)
         ]
 
     results = orchestrate(SPEC, run, store=store.uri, run_id="r")

@@ -8,7 +8,7 @@ import pytest
 from ml_pipelines.errors import ArtifactCorrupt, RequestError
 from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines.services.settings import Settings
-from ml_pipelines.spec.training import DvcSource, FileSource, SqlSource
+from ml_pipelines.spec.sources import DvcSource, FileSource, SqlSource
 from ml_pipelines.store.artifact_store import ArtifactStore
 
 
@@ -20,10 +20,10 @@ def settings(folder: Path) -> Settings:
 
 def test_everything_is_in_the_working_directory_unless_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    found = Settings.from_environment({})
-    assert found.store == f"file://{tmp_path}/.ml-pipelines/store"
-    assert found.tracking_uri == f"sqlite:///{tmp_path}/.ml-pipelines/mlflow.db"
-    assert found.ledger == f"sqlite:///{tmp_path}/.ml-pipelines/ledger.db"
+    actual = Settings.from_environment({})
+    assert actual.store == f"file://{tmp_path}/.ml-pipelines/store"
+    assert actual.tracking_uri == f"sqlite:///{tmp_path}/.ml-pipelines/mlflow.db"
+    assert actual.ledger == f"sqlite:///{tmp_path}/.ml-pipelines/ledger.db"
     assert not list(tmp_path.iterdir())
 
 
@@ -34,22 +34,24 @@ def test_the_environment_tells_where_the_systems_are() -> None:
         "MLFLOW_TRACKING_URI": "http://mlflow",
         "ML_PIPELINES_CONNECTION_CRM": "sqlite://",
         "ML_PIPELINES_CELLS_PER_GROUP": "5000",
+        "ML_DATA_REPO": "/data",
+        "AIRFLOW__CORE__FERNET_KEY": "f3rnet",
     }
-    found = Settings.from_environment(environment)
-    assert (found.store, found.tracking_uri, found.connections) == (
+    actual = Settings.from_environment(environment)
+    assert (actual.store, actual.tracking_uri, actual.connections) == (
         "s3://b/store",
         "http://mlflow",
         {"crm": "sqlite://"},
     )
-    assert found.environment == environment
-    assert ConnectedServices(found).cells_per_group == 5000
-    assert found.ledger == "postgresql://me:s3cret@db/ml"
-    assert "sqlite://" not in repr(found)
-    assert "s3cret" not in repr(found)
+    assert actual.environment == {"ML_DATA_REPO": "/data"}
+    assert ConnectedServices(actual).cells_per_group == 5000
+    assert actual.ledger == "postgresql://me:s3cret@db/ml"
+    assert "sqlite://" not in repr(actual)
+    assert "s3cret" not in repr(actual)
 
 
 def test_another_process_is_told_the_same() -> None:
-    told = Settings(
+    output = Settings(
         store="s3://b/store",
         ledger="postgresql://ledger",
         tracking_uri="http://mlflow",
@@ -58,14 +60,26 @@ def test_another_process_is_told_the_same() -> None:
         connections={"crm": "sqlite://", "other": "secret"},
         cells_per_group=70,
     )
-    environment = told.as_environment("crm", "unknown")
+    environment = output.as_environment("crm", "unknown")
     again = Settings.from_environment(environment)
-    assert (again.store, again.ledger, again.tracking_uri) == (told.store, told.ledger, told.tracking_uri)
-    assert (again.tracking_ui, again.cells_per_group) == (told.tracking_ui, 70)
+    assert (again.store, again.ledger, again.tracking_uri) == (output.store, output.ledger, output.tracking_uri)
+    assert (again.tracking_ui, again.cells_per_group) == (output.tracking_ui, 70)
     assert again.connections == {"crm": "sqlite://"}
     assert environment["MLFLOW_TRACKING_TOKEN"] == "t"
     assert "secret" not in environment.values()
     assert Settings.from_environment(Settings(store="s", tracking_uri="u").as_environment()).tracking_ui is None
+
+
+def test_another_process_can_verify_manifests_but_not_sign_them() -> None:
+    settings = Settings(store="s", tracking_uri="u", signing_key="ab" * 32)
+    assert "abab" not in repr(settings)
+    environment = settings.as_environment()
+    again = Settings.from_environment(environment).manifest_keys
+    assert settings.manifest_keys
+    assert again
+    assert (settings.manifest_keys.can_sign, again.can_sign) == (True, False)
+    assert again.verification == settings.manifest_keys.verification
+    assert "ab" * 32 not in environment.values()
 
 
 @pytest.mark.parametrize("text", ["0", "-5", "many", "1e6", "0.5"])

@@ -25,12 +25,12 @@ def findings(folder: Path, monkeypatch: pytest.MonkeyPatch, *, store: str = "") 
 
 
 def test_a_machine_that_can_do_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = findings(tmp_path, monkeypatch)
-    assert list(found) == ["packages", "git", "artifact store", "ledger", "MLflow"]
-    assert all(finding.ok for finding in found.values())
-    assert "scikit-learn 1." in found["packages"].detail
-    assert found["git"].detail.endswith("git")
-    assert found["artifact store"].detail.startswith(f"wrote and read file://{tmp_path}/store/objects/")
+    actual = findings(tmp_path, monkeypatch)
+    assert list(actual) == ["packages", "git", "artifact store", "ledger", "MLflow"]
+    assert all(finding.ok for finding in actual.values())
+    assert "scikit-learn 1." in actual["packages"].detail
+    assert actual["git"].detail.endswith("git")
+    assert actual["artifact store"].detail.startswith(f"wrote and read file://{tmp_path}/store/objects/")
 
 
 def test_a_ledger_that_was_tampered_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,9 +39,10 @@ def test_a_ledger_that_was_tampered_with(tmp_path: Path, monkeypatch: pytest.Mon
     decision = Decision(outcome="held", model="m", reason="so")
     ledger.record(Identity(pipeline="p", run_id="r", task_id="t"), decision, RunDetails())
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection, connection:
+        connection.execute("DROP TRIGGER ml_ledger_heads_delete")
         connection.execute("DELETE FROM ml_ledger_heads")
-    found = findings(tmp_path, monkeypatch)["ledger"]
-    assert (found.ok, found.detail) == (
+    actual = findings(tmp_path, monkeypatch)["ledger"]
+    assert (actual.ok, actual.detail) == (
         False,
         "the chain of m is broken\n  fix: run `ml-pipelines ledger verify`, which lists the errors",
     )
@@ -58,8 +59,8 @@ def test_each_thing_that_is_wrong_is_told_and_the_rest_is_still_looked_at(
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(doctor, "version", version)
-    found = findings(tmp_path, monkeypatch, store=f"file://{tmp_path}/file/store")
-    assert {what: finding.ok for what, finding in found.items()} == {
+    actual = findings(tmp_path, monkeypatch, store=f"file://{tmp_path}/file/store")
+    assert {what: finding.ok for what, finding in actual.items()} == {
         "packages": False,
         "git": False,
         "artifact store": False,
@@ -67,7 +68,7 @@ def test_each_thing_that_is_wrong_is_told_and_the_rest_is_still_looked_at(
         "MLflow": True,
     }
     packages = 'not installed: skops, dvc\n  fix: pip install "airflow-provider-ml-pipelines[ml]"'
-    assert found["packages"].detail == packages
-    assert found["git"].detail.startswith("git is not on the PATH\n  fix: install git")
-    assert "the store can't be used" in found["artifact store"].detail
-    assert "fix: check that it exists" in found["artifact store"].detail
+    assert actual["packages"].detail == packages
+    assert actual["git"].detail.startswith("git is not on the PATH\n  fix: install git")
+    assert "the store can't be used" in actual["artifact store"].detail
+    assert "fix: check that it exists" in actual["artifact store"].detail

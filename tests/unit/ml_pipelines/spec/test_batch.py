@@ -82,7 +82,7 @@ def test_schedule_needs_a_trigger_and_batch_needs_one_source():
     assert "expected cron, on_champion: true or both" in issues(SMALL + "schedule: {timezone: UTC}")["schedule"]
     several = SMALL.replace("key: id", "key: id, sql: {query: select 1, url: x}")
     assert "expected exactly one source: dvc, file or sql; got 2" in issues(several)["data"]
-    assert issues("")[""] == "1:1 the file is empty declare at least model, data and shards"
+    assert issues("")[""] == "1:1 the file is empty declare at least model and data"
 
 
 def test_declaration_kind_is_read_from_the_sections(tmp_path):

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_pipelines.errors import SpecError, SpecIssue
-from ml_pipelines.spec.estimator_packages import DEFAULT_PACKAGES
+from ml_pipelines.spec.checks import Column
+from ml_pipelines.spec.code_packages import DEFAULT_PACKAGES
 from ml_pipelines.spec.loader import load_spec, parse_spec
-from ml_pipelines.spec.training import Column, PipelineSpec
+from ml_pipelines.spec.training import PipelineSpec
 
 ROOT = Path(__file__).parents[4]
 DAGS = ROOT / "dags"
@@ -58,11 +59,11 @@ default_args: {retries: 3, retry_delay: 5m, sla: 4h, email_on_retry: no}
 """
 METRICS = "roc_auc, average_precision, accuracy, balanced_accuracy, f1, precision, recall, log_loss, brier"
 TOP_FIELDS = (
-    "name, description, model, data, checks, split, features, candidates, gate, schedule, runtime, default_args, tags, "
-    "alerts, seed"
+    "kind, name, description, model, data, checks, split, features, candidates, gate, schedule, runtime, default_args, "
+    "tags, alerts, seed"
 )
 PACKAGES = " or ".join(DEFAULT_PACKAGES)
-COLUMN_FIELDS = "type, min, max, above, below, allowed, pattern, max_missing, on_fail"
+COLUMN_FIELDS = "type, format, min, max, above, below, allowed, pattern, max_missing, on_fail"
 
 
 def mistakes_of(text: str, path: str = "churn.yaml") -> list[SpecIssue]:
@@ -200,6 +201,16 @@ RULE_MISTAKES: list[Case] = [
     ("columns: [state], min_rows: 50", "floors: {f1: 0.5}", "gate.slices.floors", "floors",
      "floors needs groups of rows: expected gate.slices.columns, got nothing",
      "declare the columns that define the groups"),
+    ("metric: roc_auc", "metric: roc_auc\n  improvement: -5%\n  non_inferiority: 2%",
+     "gate.non_inferiority", "2%",
+     "a loss of 5% is promoted (improvement), but a loss of 2% is rejected",
+     "set non_inferiority to at least 5%"),
+    ("metric: roc_auc", "metric: roc_auc\n  lift_over_dummy: 1 percent",
+     "gate.lift_over_dummy", "1 percent",
+     'expected a number or a share such as 1%, got "1 percent"', ""),
+    ("metric: roc_auc", "metric: roc_auc\n  lift_over_dummy: -1%",
+     "gate.lift_over_dummy", "-1%",
+     'expected a number or a share such as 1%, got "-1%"', ""),
     ("metric: roc_auc", "metric: roc_auc\n  improvement: -0.05\n  non_inferiority: 0.02",
      "gate.non_inferiority", "0.02",
      "a loss of 0.05 is promoted (improvement), but a loss of 0.02 is rejected",
@@ -235,9 +246,10 @@ RULE_MISTAKES: list[Case] = [
      '"label" is the target: expected another column', ""),
     ("{test: 0.2, validation: 0.1}", "{method: time, column: label}", "split.column", "label",
      '"label" is the target: expected another column', ""),
-    ("  key: customer_id\n", "", "data.key", "data",
-     "split.method hash needs a key: expected data.key, got nothing",
-     "declare the column that identifies rows, or set split.method to stratified"),
+    ("{test: 0.2, validation: 0.1}", "{group: label}", "split.group", "label",
+     '"label" is the target: expected another column', ""),
+    ("{test: 0.2, validation: 0.1}", "{group: amount}", "features.outliers.columns[0]", "amount",
+     '"amount" is the group: expected a feature', ""),
     ("positive: left", "positive: lef", "data.positive", "lef",
      'expected a value that data.columns.label allows, one of left, stayed, got "lef"', 'did you mean "left"?'),
     ("name: forest", "name: linear", "candidates[1].name", "linear",
@@ -248,7 +260,7 @@ RULE_MISTAKES: list[Case] = [
      'did you mean "sklearn.linear_model.LogisticRegression"?'),
     ("sklearn.linear_model.L", "os.L", "candidates[0].estimator", "os.LogisticRegression",
      f'expected an estimator from {PACKAGES}, got "os.LogisticRegression"',
-     "a deployment allows other packages by the variable ML_PIPELINES_ESTIMATOR_PACKAGES"),
+     "a deployment allows other packages by the variable ML_PIPELINES_CODE_PACKAGES"),
     ("sklearn.linear_model.L", "sklearn.a-b.L", "candidates[0].estimator", "sklearn.a-b.LogisticRegression",
      "expected an import path such as sklearn.linear_model.LogisticRegression, "
      'got "sklearn.a-b.LogisticRegression"', ""),
@@ -285,11 +297,26 @@ def test_misspelled_field_is_one_issue() -> None:
         assert len(mistakes_of(changed(old, new))) == 1, new
 
 
-def test_split_method_without_key_is_reported_at_the_method() -> None:
-    text = changed("  key: customer_id\n", "").replace("{test: 0.2", "{method: hash, test: 0.2")
-    (issue,) = mistakes_of(text)
-    assert (issue.path, marked(issue)) == ("split.method", "hash")
-    assert parse_spec(text.replace("hash", "stratified"), path="churn.yaml").split.method == "stratified"
+@pytest.mark.parametrize("method", ["hash", "stratified"])
+def test_split_needs_no_key(method: str) -> None:
+    text = changed("  key: customer_id\n", "").replace("{test: 0.2", f"{{method: {method}, test: 0.2")
+    spec = parse_spec(text, path="churn.yaml")
+    assert (spec.data.key, spec.split.method) == (None, method)
+    assert list(spec.derived) == ["data.key"]
+
+
+@pytest.mark.parametrize(("task", "metric"), [("classification", "roc_auc"), ("regression", "r2")])
+@pytest.mark.parametrize("gate", ["", "gate: {confidence: 0.9}\n"])
+def test_model_data_and_target_are_a_declaration(task: str, metric: str, gate: str) -> None:
+    text = f"model: {{name: m, task: {task}}}\ndata: {{file: {{path: a.csv}}, target: y}}\n{gate}"
+    spec = parse_spec(text, path="m.yaml")
+    assert (spec.gate.metric, spec.gate.confidence) == (metric, 0.9 if gate else 0.95)
+    assert spec.derived["gate.metric"] == metric
+    assert spec.effective_candidates
+
+
+def test_a_complete_declaration_has_no_derived_default() -> None:
+    assert parse_spec(CHURN, path="churn.yaml").derived == {}
 
 
 def test_regression_refuses_a_stratified_split() -> None:
@@ -302,14 +329,6 @@ def test_regression_refuses_a_stratified_split() -> None:
     (issue,) = mistakes_of(text)
     assert (issue.path, issue.hint) == ("split.method", "")
     assert issue.message.endswith("a regression has none: expected hash or time")
-
-
-def test_regression_without_key_is_hinted_to_a_time_split() -> None:
-    text = changed("  key: customer_id\n", "").replace("  positive: left\n", "").replace("roc_auc", "rmse")
-    text = text.replace("task: classification", "task: regression").replace("f1: 0.5, log_loss: 0.6", "r2: 0.5")
-    (issue,) = mistakes_of(text)
-    assert issue.path == "data.key"
-    assert issue.hint == "declare the column that identifies rows, or set split.method to time"
 
 
 def test_regression_refuses_a_positive_class() -> None:
@@ -326,12 +345,12 @@ def test_all_issues_are_reported_in_file_order() -> None:
     with pytest.raises(SpecError) as caught:
         parse_spec(text, path="dags/churn.yaml")
     error = caught.value
-    assert error.what == "4 issues in dags/churn.yaml"
+    assert error.what == "4 issues in dags/churn.yaml, which is read as a training"
     assert [item.path for item in error.issues] == [
         "model.task", "data.columns.amount.min", "gate.metric", "schedule.timezone",
     ]  # fmt: skip
     assert str(error).startswith(
-        "4 issues in dags/churn.yaml\n"
+        "4 issues in dags/churn.yaml, which is read as a training\n"
         "\n"
         "dags/churn.yaml:3:9: model.task\n"
         "  3 |   task: clasification\n"
@@ -372,10 +391,10 @@ LAUGHS = TEN + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 10)}]\n" for a, b in p
 
 # Text -> line, column, message, hint.
 UNREADABLE = [
-    ("", 1, 1, "the file is empty", "declare at least model, data and gate"),
-    ("# nothing\n---\n", 2, 4, "the file is empty", "declare at least model, data and gate"),
-    ("- 1\n", 1, 1, "expected fields such as model, data and gate, got a list", ""),
-    ("just words", 1, 1, 'expected fields such as model, data and gate, got "just words"', ""),
+    ("", 1, 1, "the file is empty", "declare at least model and data"),
+    ("# nothing\n---\n", 2, 4, "the file is empty", "declare at least model and data"),
+    ("- 1\n", 1, 1, "expected fields such as model and data, got a list", ""),
+    ("just words", 1, 1, 'expected fields such as model and data, got "just words"', ""),
     ("a: 1\n--- \nb: 2\n", 2, 1, "a second document begins here", "remove the --- line and what follows"),
     ("a:\n\t- 1\n", 2, 1, "a tab where only spaces may indent", "indent with spaces"),
     ("a: 1\n\tb: 2\n", 2, 1, "a tab where only spaces may indent", "indent with spaces"),
@@ -585,3 +604,10 @@ def test_load_spec_opens_one_file_and_imports_no_heavy_package(path: Path) -> No
         [sys.executable, "-c", IMPORTS_AND_OPENS, str(path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("number", ["0x" + "f" * 5000, "0o" + "7" * 9000, "9" * 5000])
+def test_an_integer_that_python_can_not_show_is_an_issue(number: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(f"seed: {number}\n", path="m.yaml")
+    assert [issue.line for issue in caught.value.issues if issue.path == "seed"] == [1]

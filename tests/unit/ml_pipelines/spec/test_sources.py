@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from ml_pipelines.errors import ExtensionError, SpecError
 from ml_pipelines.pipeline.parameters import IngestParameters, revised
@@ -99,3 +100,61 @@ def test_broken_source_extension_raises_extension_error(install, name, value, ke
 def test_sources_of_parameters_keep_their_kind():
     assert revised(DvcSource(repo="r", path="p"), "v1") == DvcSource(repo="r", path="p", rev="v1")
     assert revised(FileSource(path="p"), None) == FileSource(path="p")
+
+
+# --- Texts that Airflow's database, a terminal or a page could not take ---
+
+LIMITED = """\
+model: {{name: churn, task: classification}}
+data: {{file: {{path: a.csv}}, target: label, key: id}}
+gate: {{metric: roc_auc}}
+{section}
+"""
+
+
+@pytest.mark.parametrize(
+    ("section", "path"),
+    [
+        ('description: "a\\0b"', "description"),
+        ('description: "a\\x1bb"', "description"),
+        ('description: "a\\u202eb"', "description"),
+        (f"description: {'x' * 2001}", "description"),
+        ('tags: ["a\\nb"]', "tags[0]"),
+        (f"tags: [{'x' * 101}]", "tags[0]"),
+        ('default_args: {owner: "a\\0"}', "default_args.owner"),
+        ("default_args: {owner: ''}", "default_args.owner"),
+        (f"default_args: {{owner: {'x' * 501}}}", "default_args.owner"),
+        ('default_args: {email: ["a\\r@b.c"]}', "default_args.email[0]"),
+        ('alerts: {slack: {channel: "#a\\0"}}', "alerts.slack.channel"),
+        (f"alerts: {{slack: {{channel: c, connection: {'x' * 251}}}}}", "alerts.slack.connection"),
+        ('schedule: {cron: "0\\0 2 * * *"}', "schedule.cron"),
+        ('runtime: {train_model: {pool: "a\\tb"}}', "runtime.train_model.pool"),
+        (f"runtime: {{train_model: {{queue: {'x' * 251}}}}}", "runtime.train_model.queue"),
+        ('runtime: {train_model: {docker: {image: "a\\0"}}}', "runtime.train_model.docker.image"),
+        (
+            'candidates: [{name: a, estimator: sklearn.linear_model.Ridge, params: {x: ["\\0"]}}]',
+            "candidates[0].params.x[0]",
+        ),
+        (
+            'candidates: [{name: a, estimator: sklearn.linear_model.Ridge, params: {"\\0": 1}}]',
+            r"candidates[0].params.\x00",
+        ),
+    ],
+)
+def test_text_that_a_database_can_not_store_is_a_mistake_with_its_line(section: str, path: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(LIMITED.format(section=section), path="m.yaml")
+    assert [(issue.path, issue.line) for issue in caught.value.issues] == [(path, 4)]
+    assert all(character.isprintable() or character == "\n" for character in str(caught.value))
+
+
+@pytest.mark.parametrize("path", ["a" * 1201, "é" * 201, "a\nb", "a\0"])
+def test_path_that_does_not_fit_into_the_uri_of_an_asset_is_a_mistake(path: str) -> None:
+    with pytest.raises(ValidationError):
+        DvcSource(repo="/data", path=path)
+
+
+def test_texts_may_have_any_letters_and_a_description_lines() -> None:
+    section = 'description: "été\\n\\tΩ 数"\ntags: ["été Ω 数 🎉"]\ndefault_args: {owner: "José Ωmega"}'
+    spec = parse_spec(LIMITED.format(section=section), path="m.yaml")
+    assert (spec.description, spec.tags, spec.default_args.owner) == ("été\n\tΩ 数", ("été Ω 数 🎉",), "José Ωmega")

@@ -8,16 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ml_pipelines.spec.metrics import Task, metrics_of
-from ml_pipelines.spec.training import (
-    DEFAULT_CANDIDATES,
-    Column,
-    DefaultArgs,
-    Gate,
-    PipelineSpec,
-    Split,
-    parse_duration,
-)
+from ml_pipelines.errors import SpecError
+from ml_pipelines.spec.checks import Column
+from ml_pipelines.spec.durations import parse_duration
+from ml_pipelines.spec.gate import Gate
+from ml_pipelines.spec.loader import parse_spec
+from ml_pipelines.spec.metric_table import Task, metrics_of
+from ml_pipelines.spec.scheduling import DefaultArgs
+from ml_pipelines.spec.training import DEFAULT_CANDIDATES, PipelineSpec, Split
 
 NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,20}", fullmatch=True)
 NUMBERS = st.floats(-1e6, 1e6)
@@ -32,7 +30,7 @@ COLUMNS = st.dictionaries(
             "below": st.integers(-5, 5),
             "allowed": st.lists(st.booleans() | st.integers() | NUMBERS | st.text(), max_size=4),
             "max_missing": st.floats(0, 1),
-            "on_fail": st.sampled_from(["error", "warn", "quarantine"]),
+            "on_fail": st.sampled_from(["error", "hold", "warn", "quarantine"]),
         },
     ),
     max_size=3,
@@ -83,6 +81,9 @@ def test_duration_survives_json(duration: timedelta) -> None:
     assert DefaultArgs.model_validate_json(args.model_dump_json()) == args
 
 
+PATHS = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=50)
+
+
 @st.composite
 def declarations(draw: st.DrawFn) -> dict[str, Any]:
     task = draw(st.sampled_from(get_args(Task)))
@@ -91,7 +92,7 @@ def declarations(draw: st.DrawFn) -> dict[str, Any]:
     return declared(
         model={"name": draw(NAMES), "task": task},
         data={
-            "dvc": {"repo": "${REPO}", "path": draw(st.text(min_size=1))},
+            "dvc": {"repo": "${ML_DATA_REPO}", "path": draw(PATHS)},
             "key": "id",
             "target": "label",
             "positive": draw(st.none() | st.integers() | st.booleans() | st.text()),
@@ -121,6 +122,23 @@ def test_number_must_be_finite(value: Any) -> None:
         Gate.model_validate({"metric": "roc_auc", "thresholds": {"roc_auc": value}})
     with pytest.raises(ValidationError):
         DefaultArgs.model_validate({"retries": value})
+
+
+@pytest.mark.parametrize(
+    ("gate", "lift"),
+    [
+        ({"metric": "roc_auc"}, 0.01),
+        ({"metric": "r2"}, 0.01),
+        ({"metric": "rmse"}, "1%"),
+        ({"metric": "log_loss"}, "1%"),
+        ({"metric": "rmse", "lift_over_dummy": 0}, 0),
+        ({"metric": "roc_auc", "lift_over_dummy": "2.5%"}, "2.5%"),
+    ],
+)
+def test_lift_over_the_dummy_is_relative_for_errors(gate: Any, lift: Any) -> None:
+    parsed = Gate.model_validate(gate)
+    assert parsed.effective_lift == lift
+    assert Gate.model_validate_json(parsed.model_dump_json()) == parsed
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "1", True])
@@ -192,3 +210,33 @@ def test_section_is_frozen_and_refuses_unknown_fields() -> None:
         Split().test = 0.5  # type: ignore[misc]
     with pytest.raises(ValidationError, match="Extra inputs"):
         Split.model_validate({"tset": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("kind", "form", "fault"),
+    [
+        ("date", "%d/%m/%Y", None),
+        ("date", "%Y%m%d", None),
+        ("date", "%F", None),
+        ("datetime", "%d.%m.%Y %H:%M:%S%.f", None),
+        ("datetime", "%d.%m.%Y", None),
+        ("date", "dd/mm/yyyy", "no year"),
+        ("date", "%d/%m", "no year"),
+        ("date", "%d/%q/%Y", "%q is unknown"),
+        ("date", "%d/%m/%Y %H:%M", "time"),
+        ("float", "%d/%m/%Y", "the type is float"),
+    ],
+)
+def test_a_format_reads_a_whole_date(kind: str, form: str, fault: str | None) -> None:
+    text = (
+        "model: {name: m, task: regression}\n"
+        f"data: {{file: {{path: a.csv}}, target: y, columns: {{x: {{type: {kind}, format: '{form}'}}}}}}\n"
+    )
+    if fault is None:
+        assert parse_spec(text, path="m.yaml").data.formats == {"x": form}
+        return
+    with pytest.raises(SpecError) as caught:
+        parse_spec(text, path="m.yaml")
+    (issue,) = caught.value.issues
+    assert issue.path == "data.columns.x.format"
+    assert fault in issue.message

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from tests.step_values import split_record
 
 from ml_pipelines._utils.canonical_json import dump_json, load_json
 from ml_pipelines.contracts import ArtifactRef, DataPin, Decision, Identity
@@ -22,7 +23,11 @@ from ml_pipelines.pipeline.facts import (
 )
 from ml_pipelines.pipeline.parameters import EvaluateParameters, Parameters, TrainParameters
 from ml_pipelines.pipeline.step import Publication, References, StepOutput
-from ml_pipelines.spec.training import Candidate, Features, Slices
+from ml_pipelines.ports.ledger_entry import RunDetails, VersionRecord
+from ml_pipelines.promotion.deployment import TRAINING_TAG
+from ml_pipelines.promotion.model_files import new_record
+from ml_pipelines.spec.gate import Slices
+from ml_pipelines.spec.training import Candidate, Features
 from ml_pipelines.steps.training import evaluate as evaluate_step
 from ml_pipelines.steps.training import evaluate_io as evaluate_outside
 from ml_pipelines.steps.training import train as train_step
@@ -58,6 +63,7 @@ class Run:
     models: tuple[ArtifactRef, ...]
     trainings: tuple[ArtifactRef, ...]
     facts: list[TrainFacts]
+    train: pl.LazyFrame
     validation: pl.LazyFrame
     test: pl.LazyFrame
     identity: Identity = field(default_factory=lambda: Identity(pipeline=MODEL, run_id="monday", task_id="t"))
@@ -75,9 +81,16 @@ class Run:
 
     def parameters(self, **changes: Any) -> EvaluateParameters:
         metric = "r2" if self.task == "regression" else "roc_auc"
-        told = {"task": self.task, "key": "id", "target": "label", "metric": metric, "slices": Slices(), "model": MODEL}
-        told |= {"confidence": 0.95, "draws": 200}
-        return EvaluateParameters(**{**told, **changes})
+        settings = {
+            "task": self.task,
+            "key": "id",
+            "target": "label",
+            "metric": metric,
+            "slices": Slices(),
+            "model": MODEL,
+        }
+        settings |= {"confidence": 0.95, "draws": 200}
+        return EvaluateParameters(**{**settings, **changes})
 
     def evaluate(self, parameters: EvaluateParameters | None = None, **changes: Any) -> StepOutput:
         """Resolve and compute, as a run does."""
@@ -87,13 +100,15 @@ class Run:
         arguments = resolution.prepare("")
         if "champion" in resolution.inputs:
             arguments["champion"] = self.loader(resolution.inputs["champion"])
-        told = {
+        settings = {
             "models": [self.loader(ref) for ref in self.models],
             "trainings": self.records,
+            "train": self.train,
             "validation": self.validation,
             "test": self.test,
+            "champion_split": split_record(),
         }
-        output = evaluate_step.evaluate(parameters=parameters, seed=1, **{**told, **arguments, **changes})
+        output = evaluate_step.evaluate(parameters=parameters, seed=1, **{**settings, **arguments, **changes})
         return StepOutput(outputs=output.outputs, values={**output.values, **resolution.values})
 
     def json(self, document: dict[str, Any]) -> ArtifactRef:
@@ -117,7 +132,7 @@ class Run:
             parameters=parameters,
             references=references,
             values=values or {},
-            facts=reads(**{each.name: earlier[each.name] for each in fields(reads) if each.name in earlier}),
+            facts=reads(**{item.name: earlier[item.name] for item in fields(reads) if item.name in earlier}),
             identity=self.identity,
             key="0" * 64,
         )
@@ -129,22 +144,35 @@ class Run:
         facts = self.facts[index]
         tracked = TrackedModel(facts.tracking_run_id, facts.model_uri)
         earlier = self.identity.model_copy(update={"run_id": "an earlier run"})
-        version = self.services.registry.register(MODEL, tracked, self.models[index], earlier, tags or {})
+        tags = {TRAINING_TAG: self.trainings[index].model_dump_json(), **(tags or {})}
+        version = self.services.registry.register(MODEL, tracked, self.models[index], earlier, tags)
         self.services.registry.set_alias(MODEL, version.version, "champion")
         return version.version
+
+    def recorded_champion(self, index: int = 0) -> VersionRecord:
+        """Make a candidate the champion, with a ledger entry of the run that registered it."""
+        number = self.champion(index, tags={TRAINING_TAG: self.trainings[index].model_dump_json()})
+        version = self.services.registry.by_version(MODEL, number)
+        assert version is not None
+        record = new_record(self.services.registry, self.services.ledger, version, self.trainings[index])
+        earlier = self.identity.model_copy(update={"run_id": "an earlier run"})
+        decision = Decision(outcome="promoted", model=MODEL, reason="so")
+        self.services.ledger.record(earlier, decision, RunDetails(version=number, registered=record))
+        return record
 
 
 @pytest.fixture(scope="session")
 def fitted() -> Callable[[str], list[StepOutput]]:
     """The candidates of a kind of task, fitted once."""
-    made: dict[str, list[StepOutput]] = {}
+    created: dict[str, list[StepOutput]] = {}
 
     def fit(kind: str) -> list[StepOutput]:
         task = "regression" if kind == "regression" else "classification"
-        if kind not in made:
-            made[kind] = [
+        if kind not in created:
+            created[kind] = [
                 train_step.train(
                     table=table(kind, 300, seed=0),
+                    split=split_record(),
                     parameters=TrainParameters(
                         task=task,
                         key="id",
@@ -158,7 +186,7 @@ def fitted() -> Callable[[str], list[StepOutput]]:
                 )
                 for name, path, params in zip(("linear", "tree"), CANDIDATES[task], ({}, {"max_depth": 3}), strict=True)
             ]
-        return made[kind]
+        return created[kind]
 
     return fit
 
@@ -172,7 +200,8 @@ def make_run(fitted: Callable[[str], list[StepOutput]]) -> Callable[..., Run]:
         outputs = [step.outputs for step in fitted(kind)]
         models = tuple(services.put(dump_model(output["model"]), kind="model") for output in outputs)
         trainings = tuple(services.put(dump_json(output["training"]), kind="json") for output in outputs)
-        run = Run(kind, services, models, trainings, [], table(kind, 120, seed=1), table(kind, 150, seed=2))
+        parts = (table(kind, rows, seed=seed) for seed, rows in enumerate((300, 120, 150)))
+        run = Run(kind, services, models, trainings, [], *parts)
         run.identity = Identity(pipeline=MODEL, run_id=run_id, task_id="t")
         parameters = TrainParameters(
             task=run.task,

@@ -68,7 +68,7 @@ def test_publish_report_of_a_retry_compares_with_the_previous_champion(make_run:
 @pytest.mark.parametrize(
     ("tags", "reason"),
     [
-        ({}, "version 1 has no training record"),
+        ({TRAINING_TAG: ""}, "version 1 has no training record"),
         ({TRAINING_TAG: "no JSON"}, "version 1 has no training record"),
         (
             {TRAINING_TAG: ArtifactRef(uri="memory://gone", sha256="0" * 64, bytes=1, kind="json").model_dump_json()},

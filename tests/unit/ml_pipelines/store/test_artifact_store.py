@@ -26,6 +26,7 @@ from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Identity, StepResu
 from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing
 from ml_pipelines.store.artifact_store import ArtifactStore
 from ml_pipelines.store.cache_miss import components_key
+from ml_pipelines.store.layout import container_file, run_state_folder, watch_name
 from ml_pipelines.store.lease import TTL_SECONDS
 
 WORKERS = Path(__file__).with_name("store_workers.py")
@@ -165,36 +166,36 @@ def test_an_artifact_of_another_store_is_read_where_it_is(store: ArtifactStore, 
 
 
 def test_a_store_that_has_been_moved_still_has_its_artifacts_and_results(store: ArtifactStore, tmp_path: Path) -> None:
-    made = result(store)
-    store.commit(STEP, KEY, made, COMPONENTS)
+    created = result(store)
+    store.commit(STEP, KEY, created, COMPONENTS)
     (tmp_path / "store").rename(tmp_path / "moved")
     moved = ArtifactStore(str(tmp_path / "moved"))
-    assert moved.read(made.outputs["train"]) == b"rows"
-    found = moved.lookup(STEP, KEY)
-    assert found
-    assert found.outputs["train"].uri == made.outputs["train"].uri.replace("/store/", "/moved/")
+    assert moved.read(created.outputs["train"]) == b"rows"
+    actual = moved.lookup(STEP, KEY)
+    assert actual
+    assert actual.outputs["train"].uri == created.outputs["train"].uri.replace("/store/", "/moved/")
 
 
 # Recipes
 
 
 def test_a_result_is_found_again(store: ArtifactStore) -> None:
-    made = result(store)
+    created = result(store)
     before = datetime.now(UTC)
-    store.commit(STEP, KEY, made, COMPONENTS)
-    found = store.lookup(STEP, KEY)
-    assert found
-    assert before <= found.created_at <= datetime.now(UTC)
-    assert found.components == COMPONENTS
-    assert found.result == made.model_copy(update={"status": "cached", "reason": "hit", "seconds": 0.0})
+    store.commit(STEP, KEY, created, COMPONENTS)
+    actual = store.lookup(STEP, KEY)
+    assert actual
+    assert before <= actual.created_at <= datetime.now(UTC)
+    assert actual.components == COMPONENTS
+    assert actual.result == created.model_copy(update={"status": "cached", "reason": "hit", "seconds": 0.0})
 
 
 def test_the_last_commit_counts(store: ArtifactStore) -> None:
     store.commit(STEP, KEY, result(store), COMPONENTS)
     store.commit(STEP, KEY, result(store, data=b"other rows"), COMPONENTS)
-    found = store.lookup(STEP, KEY)
-    assert found
-    assert store.read(found.outputs["train"]) == b"other rows"
+    actual = store.lookup(STEP, KEY)
+    assert actual
+    assert store.read(actual.outputs["train"]) == b"other rows"
     assert len(files_below(store, "manifests")) == 1
 
 
@@ -219,9 +220,9 @@ def test_explain_miss_compares_with_the_same_pipeline_only(store: ArtifactStore)
 
 def test_explain_miss_knows_a_result_that_another_pipeline_computed(store: ArtifactStore) -> None:
     commit_run(store, COMPONENTS, identity(pipeline="other"))
-    found = store.lookup(STEP, KEY)
-    assert found
-    store.record(identity(run_id="r0"), found.result)
+    actual = store.lookup(STEP, KEY)
+    assert actual
+    store.record(identity(run_id="r0"), actual.result)
     changed: Components = {**COMPONENTS, "seed": 4}
     assert store.explain_miss(STEP, changed, identity()) == "miss: seed changed from 1 to 4"
 
@@ -249,17 +250,17 @@ def test_explain_miss_compares_with_the_latest_twenty_runs(store: ArtifactStore)
 
 
 def test_a_result_whose_artifact_is_gone_is_a_miss(store: ArtifactStore) -> None:
-    made = result(store)
-    store.commit(STEP, KEY, made, COMPONENTS)
-    path_of(made.outputs["train"]).unlink()
+    created = result(store)
+    store.commit(STEP, KEY, created, COMPONENTS)
+    path_of(created.outputs["train"]).unlink()
     assert store.lookup(STEP, KEY) is None
     assert store.explain_miss(STEP, COMPONENTS, identity()) == "miss: output train of the earlier result is gone"
 
 
 def test_a_result_whose_artifact_is_cut_off_is_a_miss(store: ArtifactStore) -> None:
-    made = result(store)
-    store.commit(STEP, KEY, made, COMPONENTS)
-    path_of(made.outputs["train"]).write_bytes(b"r")
+    created = result(store)
+    store.commit(STEP, KEY, created, COMPONENTS)
+    path_of(created.outputs["train"]).write_bytes(b"r")
     assert store.lookup(STEP, KEY) is None
     assert (
         store.explain_miss(STEP, COMPONENTS, identity())
@@ -279,31 +280,31 @@ def test_a_manifest_that_cannot_be_read_is_a_miss(store: ArtifactStore, text: st
 
 
 def test_a_hit_makes_old_artifacts_young_so_that_retention_leaves_them(store: ArtifactStore) -> None:
-    made = result(store)
-    store.commit(STEP, KEY, made, COMPONENTS)
+    created = result(store)
+    store.commit(STEP, KEY, created, COMPONENTS)
     old = (datetime.now(UTC) - timedelta(days=40)).timestamp()
-    os.utime(path_of(made.outputs["train"]), (old, old))
+    os.utime(path_of(created.outputs["train"]), (old, old))
     assert store.lookup(STEP, KEY)
-    assert path_of(made.outputs["train"]).stat().st_mtime > old + 39 * 86400
+    assert path_of(created.outputs["train"]).stat().st_mtime > old + 39 * 86400
 
 
 # Runs
 
 
 def test_a_run_is_listed_in_the_order_in_which_its_tasks_ended(store: ArtifactStore) -> None:
-    made = result(store)
+    created = result(store)
     run = {"pipeline": "churn", "run_id": "manual__2026-10-01T00:00:00+00:00"}
     identities = [
         Identity(**run, task_id="preprocess_data"),
         *(Identity(**run, task_id="train", map_index=i) for i in (1, 0)),
     ]
     for identity in identities:
-        store.record(identity, made)
-    store.record(Identity(pipeline="churn", run_id="other", task_id="preprocess_data"), made)
-    store.record(Identity(pipeline="churn.more", run_id="manual", task_id="preprocess_data"), made)
+        store.record(identity, created)
+    store.record(Identity(pipeline="churn", run_id="other", task_id="preprocess_data"), created)
+    store.record(Identity(pipeline="churn.more", run_id="manual", task_id="preprocess_data"), created)
     records = store.run("churn", run["run_id"])
     assert [record.identity for record in records] == identities
-    assert all(record.result == made for record in records)
+    assert all(record.result == created for record in records)
     assert store.runs("churn") == ["other", run["run_id"]]
     assert store.runs("never") == []
     assert store.run("churn", "never") == []
@@ -381,6 +382,43 @@ def test_a_manifest_can_be_read_by_people(store: ArtifactStore) -> None:
     store.commit(STEP, KEY, result(store), COMPONENTS)
     (manifest,) = files_below(store, "manifests")
     assert manifest.name == f"{KEY}.json"
-    assert set(json.loads(manifest.read_text())) == {"step", "key", "outputs", "values", "created_at", "components"}
+    assert json.loads(manifest.read_text()).keys() >= {"step", "key", "outputs", "values", "created_at", "components"}
     shutil.rmtree(store.uri.removeprefix("file://"))
     assert store.lookup(STEP, KEY) is None
+
+
+HOSTILE = [
+    "..",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "a/../../b",
+    ".",
+    "",
+    "a\0b",
+    "a\nb",
+    "%2e%2e/",
+    "C:\\x",
+    "~root",
+    "a" * 400,
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_stay_inside_the_store(tmp_path: Path, name: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    store = ArtifactStore(str(outside / "store"))
+    identity = Identity(pipeline=name, run_id=name, task_id=name)
+    result = StepResult(step=name, key="0" * 64, status="computed", reason="miss")
+    store.commit(name, "0" * 64, result, {})
+    store.save_publication(name, "0" * 64, name, {})
+    store.record(identity, result)
+    with store.lease(name, name):
+        pass
+    store.files.write(watch_name(name, name), b"{}")
+    store.files.write(f"{run_state_folder(name, name, name)}/state.json", b"{}")
+    store.files.write(container_file(name, "request.json"), b"{}")
+    assert [path.name for path in outside.iterdir()] == ["store"]
+    assert [path.name for path in tmp_path.iterdir()] == ["outside"]
+    assert [record.identity for record in store.run(name, name)] == [identity]
+    assert store.lookup(name, "0" * 64) is not None

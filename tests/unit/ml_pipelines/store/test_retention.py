@@ -15,7 +15,7 @@ from ml_pipelines._utils.canonical_json import Components
 from ml_pipelines.contracts import ArtifactRef, Decision, Identity, StepResult
 from ml_pipelines.errors import RequestError, StoreUnavailable
 from ml_pipelines.ports.ledger_entry import RunDetails
-from ml_pipelines.promotion.retained import referenced_artifacts
+from ml_pipelines.promotion.retained_artifacts import referenced_artifacts
 from ml_pipelines.store.artifact_store import ArtifactStore
 from ml_pipelines.store.cache_miss import components_key
 from ml_pipelines.store.filesystems.base import FileInfo
@@ -65,14 +65,14 @@ def snapshot(root: Path) -> set[Path]:
 
 
 def test_what_was_said_of_a_run_goes_with_the_run(store: ArtifactStore, root: Path) -> None:
-    made = commit(store, b"made")
-    store.record(Identity(pipeline="p", run_id="old", task_id="a"), made)
+    created = commit(store, b"made")
+    store.record(Identity(pipeline="p", run_id="old", task_id="a"), created)
     names = [f"{run_state_folder('p', run_id, 'slack #ml')}/state.json" for run_id in ("old", "by hand", "waiting")]
     names.append(f"{pending_folder('slack #ml')}/x.json")
     for name in names:
         store.files.write(name, b"{}")
     age(root, days=40)
-    store.record(Identity(pipeline="p", run_id="waiting", task_id="a"), made)
+    store.record(Identity(pipeline="p", run_id="waiting", task_id="a"), created)
     fresh = f"{run_state_folder('p', 'fresh', 'slack #ml')}/state.json"
     store.files.write(fresh, b"{}")
     assert prune(store, keep_days=30, dry_run=True).leftovers == 3

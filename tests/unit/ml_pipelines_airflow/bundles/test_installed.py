@@ -55,9 +55,9 @@ def version(folder: str = "dags") -> str:
 
 def test_version_has_the_version_of_the_distribution_and_a_digest(site: Path) -> None:
     install(site)
-    assert re.fullmatch(r"1\.0-[0-9a-f]{12}", version())
+    assert re.fullmatch(r"1\.0-[0-9a-f]{32}", version())
     install(site, version="2.0")
-    assert re.fullmatch(r"2\.0-[0-9a-f]{12}", version())
+    assert re.fullmatch(r"2\.0-[0-9a-f]{32}", version())
 
 
 def test_equal_files_have_equal_versions(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_changed_files_have_another_version(site: Path, changed: dict[str, str])
 @given(number=st.text(), digest=st.binary(min_size=32, max_size=32))
 def test_format_version_is_a_folder_name(number: str, digest: bytes) -> None:
     name = format_version(number, digest.hex())
-    assert re.fullmatch(r"[A-Za-z0-9.+!_]{0,100}-[0-9a-f]{12}", name)
+    assert re.fullmatch(r"[A-Za-z0-9.+!_]{0,100}-[0-9a-f]{32}", name)
     assert Path("folder", name).parent == Path("folder")
     assert not name.startswith(".unfinished-")
 

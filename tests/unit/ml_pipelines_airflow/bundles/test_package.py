@@ -12,7 +12,7 @@ import pytest
 from airflow.dag_processing.bundles import base
 from airflow.sdk.execution_time import task_runner
 
-from ml_pipelines.errors import ArtifactMissing, RequestError, StoreUnavailable, TransientError
+from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, RequestError, StoreUnavailable, TransientError
 from ml_pipelines_airflow.bundles import package as module
 from ml_pipelines_airflow.bundles.package import PackageDagBundle
 
@@ -91,6 +91,75 @@ def test_pinned_bundle_serves_the_copy_of_its_version(site: Path) -> None:
     assert initialized(version).get_current_version().version == version
     shutil.rmtree(site)
     assert (initialized(version).path / "churn.py").read_text() == 'VERSION = "1.0"\n'
+
+
+CHANGES = ["change", "add", "shadow", "remove", "bytecode", "link"]
+
+
+def change(served: PackageDagBundle, kind: str, site: Path) -> None:
+    """Change a copy as a program could that writes to its volume."""
+    file, root = served.path / "churn.py", served.path.parent.parent
+    file.chmod(0o644)
+    if kind == "change":
+        file.write_text("EVIL = 1\n")
+    elif kind == "add":
+        (served.path / "evil.py").write_text("EVIL = 1\n")
+    elif kind == "shadow":
+        (root / "json.py").write_text("EVIL = 1\n")
+    elif kind == "remove":
+        file.unlink()
+    elif kind == "bytecode":
+        (served.path / "churn.pyc").write_bytes(b"evil")
+    else:
+        file.unlink()
+        file.symlink_to(site / "acme" / "dags" / "churn.py")
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+@pytest.mark.parametrize("pinned", [False, True])
+def test_a_changed_copy_is_replaced_by_the_installed_files(site: Path, kind: str, pinned: bool) -> None:
+    served = initialized()
+    version = served.get_current_version().version
+    root = served.path.parent.parent
+    before = {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    change(served, kind, site)
+    again = initialized(version) if pinned else initialized()
+    assert {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+    assert not any(path.is_symlink() for path in root.rglob("*"))
+    assert again.path == served.path
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_changed_copy_of_another_version_is_refused(site: Path, kind: str) -> None:
+    served = initialized()
+    version = served.get_current_version().version
+    change(served, kind, site)
+    install(site, "2.0")
+    with pytest.raises(ArtifactCorrupt) as caught:
+        initialized(version)
+    assert version in caught.value.what
+    assert caught.value.where == str(served.path.parent.parent)
+
+
+def test_refresh_replaces_a_changed_copy(site: Path) -> None:
+    served = initialized()
+    change(served, "change", site)
+    served.refresh()
+    assert (served.path / "churn.py").read_text() == 'VERSION = "1.0"\n'
+
+
+def test_forged_bytecode_is_removed() -> None:
+    served = initialized()
+    cache = served.path / "__pycache__"
+    cache.mkdir()
+    (cache / f"churn.{sys.implementation.cache_tag}.pyc").write_bytes(b"evil")
+    initialized(served.get_current_version().version)
+    assert not cache.exists()
+
+
+def test_the_files_of_a_copy_are_read_only() -> None:
+    served = initialized()
+    assert {path.stat().st_mode & 0o777 for path in served.path.iterdir()} == {0o444}
 
 
 def test_pinned_bundle_copies_the_installed_version(storage: Path) -> None:

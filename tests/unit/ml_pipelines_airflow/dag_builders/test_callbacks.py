@@ -9,7 +9,7 @@ from ml_pipelines.contracts import Decision, StepResult
 from ml_pipelines.spec.training import PipelineSpec
 from ml_pipelines_airflow.dag_builders.callbacks import callbacks, decision_headline
 from ml_pipelines_airflow.notifications.events import Headline
-from ml_pipelines_airflow.notifications.slack import SlackRunNotifier
+from ml_pipelines_airflow.notifications.slack_callbacks import SlackRunNotifier
 
 KEY = "0" * 64
 
@@ -50,13 +50,19 @@ def test_callbacks_combine_slack_and_mail() -> None:
 
 
 def make_context(
-    decision: Decision | None, record: dict[str, Any] | None, task_id: str = "record_decision"
+    decision: Decision | None,
+    record: dict[str, Any] | None,
+    task_id: str = "record_decision",
+    checked: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     xcoms: dict[tuple[str, str], Any] = {}
     if decision is not None:
         xcoms["evaluate_model", "decide"] = make_result("decide", {"decision": decision.model_dump(mode="json")})
     if record is not None:
         xcoms["record_decision", "record_decision"] = make_result("record_decision", record)
+
+    if checked is not None:
+        xcoms["check_quality", "check_quality"] = make_result("check_quality", checked)
 
     def xcom_pull(*, task_ids: list[str], key: str) -> list[Any]:
         return [xcoms.get((task_ids[0], key))]
@@ -119,3 +125,25 @@ def test_decision_headline_is_none_for_other_tasks_and_without_record() -> None:
     context = make_context(make_decision(), make_record("promoted"), task_id="preprocess_data")
     assert decision_headline(context) is None
     assert decision_headline(make_context(None, None)) is None
+
+
+LEAK = {"check": "leakage", "column": "refund", "severity": "hold", "detail": "predicts label", "remedy": "ignore it"}
+MISSING = {"check": "missing", "column": "income", "severity": "error", "detail": "is empty", "remedy": "fill it"}
+
+
+def test_decision_headline_of_an_evaluation_has_the_findings_only() -> None:
+    context = make_context(make_decision(outcome="held", findings=[LEAK]), None, task_id="evaluate_model")
+    line = "hold: refund: leakage. predicts label. Remedy: ignore it"
+    assert decision_headline(context) == Headline(findings=(line,))
+    assert decision_headline(make_context(make_decision(), None, task_id="evaluate_model")) is None
+    recorded = decision_headline(make_context(make_decision(findings=[LEAK]), make_record("held")))
+    assert recorded is not None
+    assert recorded.findings == ()  # the thread has them already
+
+
+def test_decision_headline_of_a_stopped_run_has_the_failed_checks() -> None:
+    values = {"verdict": "stopped", "rows": 9, "quarantined": 0, "failed": ["income: missing"], "warnings": []}
+    context = make_context(None, make_record("stopped"), checked={**values, "findings": [MISSING]})
+    headline = decision_headline(context)
+    assert headline is not None
+    assert headline.findings == ("stop: income: missing. is empty. Remedy: fill it",)

@@ -247,7 +247,7 @@ def test_schedule_is_the_declared_cron(dag: DAG) -> None:
     assert (dag.catchup, dag.max_active_runs, dag.start_date) == (False, 1, datetime(2026, 1, 1, tzinfo=UTC))
 
 
-DVC = {"dvc": {"repo": "${REPO}", "path": "data/a b.csv", "rev": "main"}, "target": "y"}
+DVC = {"dvc": {"repo": "${ML_DATA_REPO}", "path": "data/a b.csv", "rev": "main"}, "target": "y"}
 
 
 @pytest.mark.parametrize("cron", [None, "0 2 * * 0"])
@@ -261,7 +261,7 @@ def test_new_data_schedules_runs_alone_or_beside_cron(cron: str | None) -> None:
         "ml_pipelines_airflow.triggers.DvcRevisionTrigger",
         {
             "path": "data/a b.csv",
-            "repo": "${REPO}",
+            "repo": "${ML_DATA_REPO}",
             "connection": None,
             "rev": "main",
             "poll_seconds": 300.0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ml_pipelines._utils.failure import Failure
+from ml_pipelines._utils.error_json import Failure
 from ml_pipelines.contracts import Identity, StepRequest, StepResult
 from ml_pipelines.errors import (
     DataError,
@@ -23,7 +24,7 @@ from ml_pipelines.errors import (
     TransientError,
 )
 from ml_pipelines.services.settings import Settings
-from ml_pipelines.spec.execution import Docker
+from ml_pipelines.spec.placement import Docker
 from ml_pipelines_airflow.execution import container as runtime
 from ml_pipelines_airflow.execution.container import container_environment, run_in_container
 from ml_pipelines_airflow.execution.docker_client import Container
@@ -260,30 +261,41 @@ def test_orphans_are_removed(
     assert ("ml-pipelines-other" in engine.removed) == removed
 
 
-def test_container_environment_has_only_variables_of_the_systems_and_the_request(
-    make_request: Callable[..., StepRequest],
-) -> None:
-    worker = {
-        "DATA_TOKEN": "d",
-        "AWS_SECRET_ACCESS_KEY": "a",
-        "MLFLOW_TRACKING_URI": "http://other",
-        "OPENBLAS_CORETYPE": "Haswell",
-        "AIRFLOW__CORE__FERNET_KEY": "f",
-        "PATH": "/bin",
-    }
-    settings = Settings(
+WORKER = {
+    "ML_DATA_TOKEN": "d",
+    "ML_DATA_OTHER": "o",
+    "AWS_SECRET_ACCESS_KEY": "a",
+    "MLFLOW_TRACKING_URI": "http://other",
+    "ML_PIPELINES_CONNECTION_HR": "h",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "AIRFLOW__CORE__FERNET_KEY": "f",
+    "PATH": "/bin",
+}
+
+
+@pytest.fixture
+def worker_settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
+    for name, value in WORKER.items():
+        monkeypatch.setenv(name, value)
+    return Settings(
         store="s3://b/store",
         tracking_uri="http://mlflow",
         tracking_variables={"MLFLOW_TRACKING_TOKEN": "t"},
-        connections={"crm": "sqlite://", "other": "o"},
-        environment=worker,
+        connections={"crm": "sqlite://", "other": "o", "slack": "s"},
+        environment=WORKER,
     )
-    variables = container_environment(make_request(source={"url": "${DATA_TOKEN:-x}/y", "connection": "crm"}), settings)
+
+
+def test_container_environment_has_only_variables_of_the_systems_and_the_source(
+    make_request: Callable[..., StepRequest], worker_settings: Settings
+) -> None:
+    source = {"sql": {"query": "select 1", "url": "${ML_DATA_TOKEN:-x}/y", "connection": "crm"}}
+    variables = container_environment(make_request(source=source), worker_settings)
     assert (
         variables.items()
         >= {
             "AWS_SECRET_ACCESS_KEY": "a",
-            "DATA_TOKEN": "d",
+            "ML_DATA_TOKEN": "d",
             "HOME": "/tmp",  # noqa: S108  inside the container
             "MLFLOW_TRACKING_TOKEN": "t",
             "MLFLOW_TRACKING_URI": "http://mlflow",
@@ -292,4 +304,38 @@ def test_container_environment_has_only_variables_of_the_systems_and_the_request
             "OPENBLAS_CORETYPE": "Haswell",
         }.items()
     )
-    assert not variables.keys() & {"AIRFLOW__CORE__FERNET_KEY", "PATH", "ML_PIPELINES_CONNECTION_OTHER"}
+    assert not variables.keys() & {"AIRFLOW__CORE__FERNET_KEY", "PATH", "ML_DATA_OTHER"}
+    assert [name for name in variables if name.startswith("ML_PIPELINES_CONNECTION_")] == [
+        "ML_PIPELINES_CONNECTION_CRM"
+    ]
+
+
+def test_container_has_no_signing_key(
+    make_request: Callable[..., StepRequest], worker_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ML_PIPELINES_SIGNING_KEY", "ab" * 32)
+    settings = replace(worker_settings, signing_key="ab" * 32)
+    variables = container_environment(make_request(), settings)
+    assert "ab" * 32 not in variables.values()
+    assert len(variables["ML_PIPELINES_VERIFICATION_KEY"]) == 64
+
+
+@pytest.mark.parametrize("name", ["AIRFLOW__CORE__FERNET_KEY", "ML_DATA_OTHER"])
+def test_only_the_address_of_the_source_names_variables(
+    make_request: Callable[..., StepRequest], worker_settings: Settings, name: str
+) -> None:
+    """A run id, a value of the trigger form or another parameter could come from anybody who may trigger a run."""
+    text = f"${{{name}}}"
+    source = {"dvc": {"repo": "/data", "path": text, "rev": text}}
+    request = make_request(source=source, candidate={"name": text}, alerts={"slack": {"connection": "slack"}})
+    identity = request.identity.model_copy(update={"run_id": text})
+    variables = container_environment(request.model_copy(update={"identity": identity}), worker_settings)
+    assert name not in variables
+    assert not [name for name in variables if name.startswith("ML_PIPELINES_CONNECTION_")]
+
+
+def test_a_step_without_a_source_gets_no_connection(
+    make_request: Callable[..., StepRequest], worker_settings: Settings
+) -> None:
+    variables = container_environment(make_request(connection="crm", data={"connection": "other"}), worker_settings)
+    assert not [name for name in variables if name.startswith("ML_PIPELINES_CONNECTION_")]

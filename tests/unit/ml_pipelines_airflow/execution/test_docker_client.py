@@ -10,7 +10,7 @@ import pytest
 
 from ml_pipelines.errors import RequestError, ServiceUnavailable
 from ml_pipelines_airflow.execution.docker_client import DockerEngine
-from ml_pipelines_airflow.local.processes import find_free_port
+from ml_pipelines_airflow.local.process_groups import find_free_port
 
 
 class Answers(BaseHTTPRequestHandler):

@@ -9,9 +9,9 @@ import pytest
 
 from ml_pipelines.pipeline.batch import BATCH_STEPS
 from ml_pipelines.pipeline.training import TRAINING_STEPS
-from ml_pipelines_airflow.execution import executors, process
-from ml_pipelines_airflow.execution.executors import WarmLocalExecutor
+from ml_pipelines_airflow.execution import process_state, warm_local_executor
 from ml_pipelines_airflow.execution.preload import WARMUPS, modules, preload
+from ml_pipelines_airflow.execution.warm_local_executor import WarmLocalExecutor
 
 OPTION = "AIRFLOW__ML_PIPELINES__PRELOAD"
 
@@ -20,7 +20,7 @@ OPTION = "AIRFLOW__ML_PIPELINES__PRELOAD"
 def _unfrozen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(OPTION, raising=False)
     monkeypatch.setattr(gc, "freeze", lambda: None)  # garbage of later tests must be collected
-    monkeypatch.setattr(process, "current", process.Process())
+    monkeypatch.setattr(process_state, "current", process_state.Process())
 
 
 def test_modules_include_every_module_of_a_step() -> None:
@@ -77,19 +77,19 @@ def test_preload_calls_the_warmups(
     assert caplog.messages == [f"{name} can't be preloaded: ZeroDivisionError: division by zero"]
 
 
-@pytest.mark.parametrize(("preloaded", "forks"), [("ml_pipelines.modeling.skops_io", True), ("json", False)])
+@pytest.mark.parametrize(("preloaded", "forks"), [("ml_pipelines.modeling.skops_import", True), ("json", False)])
 def test_preload_marks_the_process_for_forks_if_skops_is_imported(
     preloaded: str, forks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "ml_pipelines.modeling.skops_io", raising=False)
+    monkeypatch.delitem(sys.modules, "ml_pipelines.modeling.skops_import", raising=False)
     monkeypatch.setenv(OPTION, preloaded)
     preload()
-    assert process.current.forks is forks
+    assert process_state.current.forks is forks
 
 
 def test_executor_preloads_before_it_starts_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    monkeypatch.setattr(executors, "preload", lambda: done.append("preload"))
+    monkeypatch.setattr(warm_local_executor, "preload", lambda: done.append("preload"))
     monkeypatch.setattr("airflow.executors.local_executor.LocalExecutor.start", lambda self: done.append("start"))
     WarmLocalExecutor(parallelism=1).start()
     assert done == ["preload", "start"]

@@ -11,8 +11,8 @@ from ml_pipelines_airflow.hooks.connection_forms import CONNECTION_TYPES, HOOKS
 
 def test_airflow_can_show_them() -> None:
     schema = json.loads((files("airflow") / "provider_info.schema.json").read_text())
-    told = {"name": "n", "description": "d", "hooks": HOOKS, "connection-types": CONNECTION_TYPES}
-    jsonschema.validate(told, schema)
+    output = {"name": "n", "description": "d", "hooks": HOOKS, "connection-types": CONNECTION_TYPES}
+    jsonschema.validate(output, schema)
     form = json.loads((files("airflow") / "customized_form_field_behaviours.schema.json").read_text())
     for kind in CONNECTION_TYPES:
         behaviour = {name.replace("-", "_"): value for name, value in kind["ui-field-behaviour"].items()}

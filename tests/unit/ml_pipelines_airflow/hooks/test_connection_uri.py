@@ -66,5 +66,5 @@ def test_the_way_through_a_uri_changes_nothing(host: str, port: int | None) -> N
     """Airflow's form tests a connection by its URI."""
     fields = {"conn_id": "c", "conn_type": "mlflow", "host": host.strip(), "port": port}
     entered = StoredConnection(**fields)  # noqa: AIR311 - the server's own class, which writes the URI
-    told = Connection.from_uri(entered.get_uri(), "c")
-    assert connection_address(told, protocol="http") == connection_address(entered, protocol="http")
+    output = Connection.from_uri(entered.get_uri(), "c")
+    assert connection_address(output, protocol="http") == connection_address(entered, protocol="http")

@@ -22,11 +22,11 @@ Answer = tuple[int, str, bytes]
 @contextlib.contextmanager
 def answering(models: Answer, version: Answer = (200, "text/plain", b"3.17.2")) -> Iterator[tuple[str, list[str]]]:
     """The address of a server that gives these answers, and the credentials that it was given."""
-    given: list[str] = []
+    inputs: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            given.append(self.headers.get("Authorization", ""))
+            inputs.append(self.headers.get("Authorization", ""))
             status, kind, content = version if self.path == "/version" else models
             self.send_response(status)
             self.send_header("Content-Type", kind)
@@ -40,7 +40,7 @@ def answering(models: Answer, version: Answer = (200, "text/plain", b"3.17.2")) 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", given
+        yield f"http://127.0.0.1:{server.server_port}", inputs
         server.shutdown()
         thread.join()
 
@@ -49,7 +49,7 @@ JSON = "application/json"
 
 
 @pytest.mark.parametrize(
-    ("models", "good", "told"),
+    ("models", "good", "output"),
     [
         ((200, JSON, b"{}"), True, "MLflow 3.17.2 with 0 registered models"),
         ((200, JSON, b'{"registered_models": [{}]}'), True, "MLflow 3.17.2 with 1 registered model"),
@@ -66,10 +66,10 @@ JSON = "application/json"
         ((503, "text/plain", b""), False, "{} returned a server error: 503 Service Unavailable"),
     ],
 )
-def test_what_a_server_answers(define: Callable, models: Answer, good: bool, told: str) -> None:
+def test_what_a_server_answers(define: Callable, models: Answer, good: bool, output: str) -> None:
     with answering(models) as (url, _):
         define("mlflow_default", host=url)
-        assert MLflowHook().test_connection() == (good, told.format(url))
+        assert MLflowHook().test_connection() == (good, output.format(url))
 
 
 def test_a_server_that_does_not_tell_its_version(define: Callable) -> None:
@@ -88,10 +88,10 @@ def test_a_server_that_does_not_tell_its_version(define: Callable) -> None:
     ],
 )
 def test_credentials_are_sent(define: Callable, fields: dict, header: str) -> None:
-    with answering((200, JSON, b"{}")) as (url, given):
+    with answering((200, JSON, b"{}")) as (url, inputs):
         define("mlflow_default", host=url, **fields)
         assert MLflowHook().test_connection()[0]
-    assert set(given) == {header}
+    assert set(inputs) == {header}
 
 
 def test_nobody_there(define: Callable) -> None:
@@ -99,8 +99,8 @@ def test_nobody_there(define: Callable) -> None:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         define("mlflow_default", host=url)
-        told = f"{url} refuses the connection: check that MLflow runs and is reachable from this machine"
-        assert MLflowHook().test_connection() == (False, told)
+        output = f"{url} refuses the connection: check that MLflow runs and is reachable from this machine"
+        assert MLflowHook().test_connection() == (False, output)
 
 
 def test_a_server_that_says_nothing_is_given_up(define: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,8 +125,8 @@ def test_an_address_that_is_none(define: Callable, host: str) -> None:
 
 def test_a_connection_without_a_host(define: Callable) -> None:
     define("mlflow_default", login="me")
-    good, told = MLflowHook().test_connection()
-    assert (good, told.partition(" - ")[0]) == (False, "the connection has no host")
+    good, output = MLflowHook().test_connection()
+    assert (good, output.partition(" - ")[0]) == (False, "the connection has no host")
     with pytest.raises(PipelineError, match="the connection has no host") as caught:
         _ = MLflowHook().tracking_uri
     assert caught.value.where == "connection 'mlflow_default'"
@@ -136,12 +136,12 @@ def test_a_database_in_a_file(define: Callable, tmp_path: Path) -> None:
     file = tmp_path / "mlflow.db"
     uri = f"sqlite:///{file}"
     define("mlflow_default", host=uri)
-    told = f"the file {file} does not exist on this machine; the first run creates it, or: mlflow db upgrade {uri}"
-    assert MLflowHook().test_connection() == (False, told)
+    output = f"the file {file} does not exist on this machine; the first run creates it, or: mlflow db upgrade {uri}"
+    assert MLflowHook().test_connection() == (False, output)
     assert not file.exists()
     file.touch()
-    told = f"{file} is not a current MLflow database; to migrate it: mlflow db upgrade {uri}"
-    assert MLflowHook().test_connection() == (False, told)
+    output = f"{file} is not a current MLflow database; to migrate it: mlflow db upgrade {uri}"
+    assert MLflowHook().test_connection() == (False, output)
     with contextlib.closing(sqlite3.connect(file)) as database:
         database.executescript(
             "create table alembic_version (version_num); insert into alembic_version values ('abc');"

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ml_pipelines_airflow.notifications.slack import SlackRunNotifier
-from ml_pipelines_airflow.testing import SlackServer
+from ml_pipelines_airflow.fake_slack import SlackServer
+from ml_pipelines_airflow.notifications.slack_callbacks import SlackRunNotifier
 
 START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 

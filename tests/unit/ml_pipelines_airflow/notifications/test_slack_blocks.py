@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ml_pipelines_airflow.notifications.events import Headline, LateTask, LateTasksEvent, RunReference, TaskEvent
 from ml_pipelines_airflow.notifications.run_state import RunState, apply_event
-from ml_pipelines_airflow.notifications.slack_blocks import escape, message, replies
+from ml_pipelines_airflow.notifications.slack_blocks import message, replies
 
 RUN = RunReference(dag_id="churn", run_id="r1", url="http://airflow/dags/churn/runs/r1")
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -84,5 +84,36 @@ def test_replies_do_not_clip_within_an_escape() -> None:
     assert reply.endswith("&amp; ...\n```")
 
 
-def test_escape_replaces_control_characters() -> None:
-    assert escape("<a> & b") == "&lt;a&gt; &amp; b"
+LEAK = "hold: refund: leakage. Possible target leakage. Remedy: data: {ignore: [refund]}"
+
+
+def test_replies_list_the_findings_and_their_number_if_they_do_not_fit() -> None:
+    def thread(*findings: str) -> dict[str, str]:
+        headline = Headline(findings=findings)
+        return replies(state_after(TaskEvent(run=RUN, task="evaluate_model", state="succeeded", headline=headline)))
+
+    assert thread() == {}
+    assert thread(LEAK, "warn: x")["findings evaluate_model 1"].splitlines() == ["*Findings*", f"• {LEAK}", "• warn: x"]
+    (many,) = thread(*(f"{number} {'x' * 590}" for number in range(12))).values()
+    assert len(many) <= 3000
+    assert many.splitlines()[-1].startswith("and 8 more")
+
+
+def test_findings_alone_add_no_paragraph_to_the_message() -> None:
+    event = TaskEvent(run=RUN, task="evaluate_model", state="succeeded", headline=Headline(findings=(LEAK,)))
+    assert len(message(state_after(event))[1]) == len(message(RunState(run=RUN))[1])
+
+
+def test_message_shows_invisible_characters_and_no_markup_of_data() -> None:
+    headline = Headline(text="held: *a* \u202e", detail="`x`\x1b[31m _y_ ~z~ :tada:", findings=("<!here> \u2066 *b*",))
+    state = state_after(TaskEvent(run=RUN, task="x", state="succeeded", headline=headline), failed("t", "*\u202e`"))
+    shown = "\n".join(texts(state))
+    assert "\\u202e" in shown
+    assert "\\x1b[31m" in shown
+    assert not re.search("[\u202e\u2066\x1b]|<!here>|\\*[ab]\\*|_y_|~z~|:tada:", shown)
+
+
+def test_message_lets_slack_make_no_links() -> None:
+    _, blocks = message(state_after(failed("train", "http://evil")))
+    objects = [block["text"] for block in blocks if block["type"] == "section"] + blocks[-1]["elements"]
+    assert all(entry["verbatim"] is True for entry in objects)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ml_pipelines_airflow.fake_slack import Answer, SlackServer
 from ml_pipelines_airflow.notifications.events import Destination
 from ml_pipelines_airflow.notifications.slack_client import (
     RetryPolicy,
@@ -13,7 +14,6 @@ from ml_pipelines_airflow.notifications.slack_client import (
     connect,
     error_text,
 )
-from ml_pipelines_airflow.testing import Answer, SlackServer
 
 DESTINATION = Destination("slack_api_default", "#ml")
 POLICY = RetryPolicy(rate_limited=3.0, unanswered=2.0)

@@ -13,15 +13,17 @@ from airflow.sdk import DAG
 from ml_pipelines.contracts import Decision, Identity
 from ml_pipelines.errors import ArtifactCorrupt, RegistryError, ServiceUnavailable, VerificationFailed
 from ml_pipelines.ports import ModelVersion, TrackedModel
-from ml_pipelines.ports.ledger_entry import RolledBackVersion, RunDetails
-from ml_pipelines.promotion.deployment import TRAINING_TAG, verified_model_bytes
+from ml_pipelines.ports.ledger_entry import LedgerEntry, RolledBackVersion, RunDetails
+from ml_pipelines.promotion.deployment import TRAINING_TAG
 from ml_pipelines.promotion.history import rolled_back_models
+from ml_pipelines.promotion.model_files import new_record
 from ml_pipelines.testing import FakeRegistry, FakeServices
 from ml_pipelines_airflow.assets import model_asset
 from ml_pipelines_airflow.operators import models as operators
 from ml_pipelines_airflow.operators.models import PromoteModelOperator, RollbackModelOperator, WatchRegistryOperator
 
 IDENTITY = Identity(pipeline="churn", run_id="r", task_id="register")
+TRAINING_PIPELINE = "training"
 
 
 class Services(FakeServices):
@@ -29,14 +31,13 @@ class Services(FakeServices):
 
     answer = 0.5
 
-    def smoke_test(self, version: ModelVersion, training: Any) -> list[Any]:
-        verified_model_bytes(self.registry, version)
+    def smoke_test(self, version: ModelVersion, data: bytes, training: Any) -> list[Any]:
         return [self.answer]
 
 
 @pytest.fixture
 def services(monkeypatch: pytest.MonkeyPatch) -> Services:
-    """Three versions of `churn`: 1 is `previous`, 2 the champion and 3 the challenger. The ledger is empty."""
+    """Three versions of `churn`: 1 is `previous`, 2 the champion and 3 the challenger."""
     services = Services()
     for number in range(3):
         data = b"model %d" % number
@@ -44,12 +45,21 @@ def services(monkeypatch: pytest.MonkeyPatch) -> Services:
         artifact = services.put(data, kind="model")
         training = services.put(json.dumps({"smoke": {"predictions": [0.5]}}).encode(), kind="json")
         tags = {TRAINING_TAG: training.model_dump_json()}
-        services.registry.register("churn", TrackedModel("run", f"models:/m-{number}"), artifact, IDENTITY, tags)
+        tracked = TrackedModel("run", f"models:/m-{number}")
+        version = services.registry.register("churn", tracked, artifact, IDENTITY, tags)
+        details = RunDetails(registered=new_record(services.registry, services.ledger, version, training))
+        trained = Identity(pipeline=TRAINING_PIPELINE, run_id=str(number), task_id="record")
+        services.ledger.record(trained, Decision(outcome="held", model="churn", reason="so"), details)
     for alias, number in {"previous": "1", "champion": "2", "challenger": "3"}.items():
         services.registry.set_alias("churn", number, alias)
     monkeypatch.setattr(operators, "airflow_settings", lambda connection: connection)
     monkeypatch.setattr(operators, "ConnectedServices", lambda connection: services)
     return services
+
+
+def changes(services: Services) -> list[LedgerEntry]:
+    """The entries since the trainings, the newest first."""
+    return [entry for entry in services.ledger.entries("churn") if entry.pipeline != TRAINING_PIPELINE]
 
 
 @pytest.fixture
@@ -117,13 +127,13 @@ def test_promote_of_the_champion_changes_no_alias(services: Services) -> None:
             "previous_version": "1",
         }
     assert aliases(services.registry) == before
-    assert [entry.details.version for entry in services.ledger.entries("churn")] == ["2"]
+    assert [entry.details.version for entry in changes(services)] == ["2"]
 
 
 def test_ledger_records_promotion_and_rollback(services: Services) -> None:
     promote().execute(make_context())
     rollback(reason="complaints").execute(make_context(run_id="tuesday"))
-    rolled_back, promoted = services.ledger.entries("churn")
+    rolled_back, promoted = changes(services)
     assert (promoted.pipeline, promoted.run_id, promoted.run_url) == (
         "ops",
         "monday",
@@ -155,16 +165,25 @@ def test_failed_smoke_test_changes_nothing(services: Services, operator: Any) ->
     ):
         operator.execute(make_context())
     assert aliases(services.registry) == before
-    assert services.ledger.entries("churn") == ()
+    assert changes(services) == []
 
 
-def test_version_without_a_training_record_raises(services: Services) -> None:
-    versions = services.registry.versions["churn"]
-    versions[0] = replace(versions[0], tags={})
-    with pytest.raises(RegistryError, match="version 1 has no training record") as caught:
+def test_version_without_a_record_in_the_ledger_raises(services: Services) -> None:
+    services.ledger.written = [entry for entry in services.ledger.written if entry.run_id != "0"]
+    services.ledger.record(IDENTITY, Decision(outcome="held", model="churn", reason="so"), RunDetails())
+    with pytest.raises(RegistryError, match="the ledger has no record of the files of version 1") as caught:
         rollback().execute(make_context())
-    assert (caught.value.got, caught.value.where) == ("no such tag", "model churn, version 1")
-    assert caught.value.fix.startswith("train and register the model with a pipeline")
+    assert caught.value.where == "model churn, version 1"
+
+
+@pytest.mark.parametrize("operator", [promote(version="1"), rollback(), rollback(to="1")])
+def test_a_file_that_was_added_to_the_folder_changes_nothing(services: Services, operator: Any) -> None:
+    before = aliases(services.registry)
+    services.registry.extra_files["code/evil.py"] = b"import os"
+    with pytest.raises(ArtifactCorrupt) as caught:
+        operator.execute(make_context())
+    assert "code/evil.py" in caught.value.got
+    assert (aliases(services.registry), changes(services)) == (before, [])
 
 
 def test_rollback_to_the_champion_raises(services: Services) -> None:
@@ -188,7 +207,7 @@ def test_external_change_is_recorded_once(services: Services) -> None:
     (event,) = context["outlet_events"].values()
     assert event.added == {"churn": {"model": "churn", "version": "1", "reason": sentence}}
     assert watch.execute(make_context()) == {}
-    entry = services.ledger.entries("churn")[0]
+    entry = changes(services)[0]
     assert (entry.decision.outcome, entry.decision.reason, entry.pipeline) == ("external_change", sentence, "registry")
     assert (entry.details.version, entry.details.previous_version) == ("1", "3")
     services.registry.drop_alias("churn", "champion")
@@ -212,7 +231,7 @@ def test_rollback_after_an_external_change_needs_a_version(services: Services) -
         rollback().execute(make_context(run_id="tuesday"))
     assert caught.value.got == "the alias champion was changed externally, from version 2 to version 3"
     rollback(to="1").execute(make_context(run_id="tuesday"))
-    outcomes = [entry.decision.outcome for entry in services.ledger.entries("churn")]
+    outcomes = [entry.decision.outcome for entry in changes(services)]
     assert outcomes == ["rolled_back", "external_change", "held", "promoted"]
 
 
@@ -245,7 +264,7 @@ def test_retry_completes_an_interrupted_change(
         else:  # the task was killed after its last change
             operator().execute(make_context(state))
     done = operator().execute(make_context(state))
-    assert len(services.ledger.entries("churn")) == 2
+    assert len(changes(services)) == 2
     expected = "3" if operator is promote else "1"
     assert done == {"model": "churn", "version": expected, "previous_version": "2"}
     assert (aliases(registry)["champion"], aliases(registry)["previous"]) == (expected, "2")
@@ -255,7 +274,7 @@ def test_retry_completes_an_interrupted_change(
 def test_altered_model_file_changes_nothing(registry: FakeRegistry, operator: Any) -> None:
     before = aliases(registry)
     registry.files["models:/m-0"] = b"forged"
-    with pytest.raises(ArtifactCorrupt, match="the registry returns another file than was registered"):
+    with pytest.raises(ArtifactCorrupt, match="the registry serves other files than were registered"):
         operator.execute(make_context())
     assert aliases(registry) == before
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from ml_pipelines_airflow.fake_slack import Answer, SlackServer
 from ml_pipelines_airflow.release.airflow_client import DagImportError
 from ml_pipelines_airflow.release.rollout import RolloutResult
 from ml_pipelines_airflow.release.summary import post_to_slack, slack_message, summary, workflow_run_url
 from ml_pipelines_airflow.release.verify import Release, Verification
-from ml_pipelines_airflow.testing import Answer, SlackServer
 
 RELEASE = Release(version="2-b", dags=("churn",))
 PINS, BEFORE = {"IMAGE": "r/a@sha256:new"}, {"IMAGE": "r/a@sha256:old"}

@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 from ml_pipelines_airflow.notifications.events import Destination, LateTask
 from ml_pipelines_airflow.policies import dag_policy
 from ml_pipelines_airflow.sla import deadlines as sla
-from ml_pipelines_airflow.sla.argument import REMOVAL_WARNING, declared_slas, ignore_removal_warning
+from ml_pipelines_airflow.sla.declared_sla import REMOVAL_WARNING, declared_slas, ignore_removal_warning
 
 HOUR = timedelta(hours=1)
 BEGUN = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -295,7 +295,7 @@ Notifications = list[tuple[Destination, dict[str, Any], list[LateTask]]]
 def notifications(monkeypatch: pytest.MonkeyPatch) -> Notifications:
     sent: Notifications = []
     monkeypatch.setattr(
-        "ml_pipelines_airflow.notifications.slack.notify_late_tasks",
+        "ml_pipelines_airflow.notifications.slack_callbacks.notify_late_tasks",
         lambda destination, *, run, late: sent.append((destination, run, list(late))),
     )
     return sent

@@ -19,7 +19,7 @@ from tests.unit.ml_pipelines_airflow.tasks.conftest import (
 from ml_pipelines.errors import RequestError
 from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines.spec.tasks import TRAINING_TASKS
-from ml_pipelines_airflow.execution import process
+from ml_pipelines_airflow.execution import process_state
 from ml_pipelines_airflow.tasks import training as tasks
 
 PIN = {"source": "dvc", "location": "p.csv", "revision": None, "digest": None, "bytes": None}
@@ -47,7 +47,10 @@ def test_run_steps_passes_results_between_the_steps_of_a_task(runner: StepRunner
         "table": "file:///store/ingest.table",
         "flagged": "file:///store/check_quality.flagged",
     }
-    assert {name: ref.uri for name, ref in split.inputs.items()} == {"table": "file:///store/preprocess.clean"}
+    assert {name: ref.uri for name, ref in split.inputs.items()} == {
+        "table": "file:///store/preprocess.clean",
+        "columns": "file:///store/ingest.columns",
+    }
 
 
 def test_run_steps_passes_the_results_of_mapped_tasks_as_a_list(runner: StepRunner) -> None:
@@ -103,8 +106,8 @@ def test_test_run_shares_services_and_prepares_the_smoke_test(
     expected: list[ConnectedServices] = []
     garbage: list[bool] = []
     monkeypatch.setattr(ConnectedServices, "prepare_smoke_test", lambda services: expected.append(services))
-    monkeypatch.setattr(process, "current", process.Process())
-    monkeypatch.setattr(process, "skip_final_collection", lambda: garbage.append(True))
+    monkeypatch.setattr(process_state, "current", process_state.Process())
+    monkeypatch.setattr(process_state, "skip_final_collection", lambda: garbage.append(True))
     test_run = {"dag_run": SimpleNamespace(triggering_user_name="dag_test")}
     tasks.run_steps(**task_context("ingest_data") | test_run)
     tasks.train_model(**task_context("train_model", *TRAINED) | test_run)
@@ -113,7 +116,7 @@ def test_test_run_shares_services_and_prepares_the_smoke_test(
     assert garbage == [True]
     tasks.record_decision(**_without_answer(task_context("record_decision", *PASSED)) | test_run)
     assert runner.services[2] is runner.services[0]
-    assert process.current.test is None
+    assert process_state.current.test is None
 
 
 def _without_answer(context: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +176,7 @@ def test_evaluate_model_requests_no_approval_if_the_gate_says_never(runner: Step
 def test_evaluate_model_of_a_test_run_reads_the_answer_from_the_environment(
     runner: StepRunner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(process, "current", process.Process())
+    monkeypatch.setattr(process_state, "current", process_state.Process())
     monkeypatch.delenv(tasks.APPROVE, raising=False)
     assert evaluate(runner, "held", user="dag_test")[0] == "keep_champion"
     assert f"{tasks.APPROVE}=yes" in caplog.text
@@ -217,9 +220,10 @@ def test_train_model_trains_a_candidate_of_the_run(
 
 
 def test_handle_poor_quality_logs_the_failed_checks_and_the_report(caplog: pytest.LogCaptureFixture) -> None:
-    result = step_result("check_quality", **CHECKED | {"verdict": "stopped", "failed": ["missing amount"]})
+    finding = {"check": "missing", "column": "amount\x1b", "severity": "error", "detail": "d", "remedy": "fill it"}
+    result = step_result("check_quality", **CHECKED | {"verdict": "stopped", "findings": [finding]})
     tasks.handle_poor_quality(ti=TaskInstance("handle_poor_quality", result))
-    assert "missing amount" in caplog.text
+    assert "amount\\x1b: missing. d. Remedy: fill it" in caplog.text
     assert "file:///store/check_quality.report" in caplog.text
 
 

@@ -9,7 +9,7 @@ import pytest
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi.testclient import TestClient
 
-from ml_pipelines.contracts import ArtifactRef, Decision, Identity, Interval, RuleVerdict
+from ml_pipelines.contracts import ArtifactRef, Decision, Finding, Identity, Interval, RuleVerdict
 from ml_pipelines.ports import TrackedModel
 from ml_pipelines.ports.ledger_entry import LedgerEntry, RunDetails
 from ml_pipelines.testing import FakeServices
@@ -28,7 +28,14 @@ class Site:
         self.app.dependency_overrides |= {ui.services: lambda: self.services, get_user: lambda: "somebody"}
 
     def record(
-        self, run_id: str, outcome: Any = "promoted", *, dag: str = "churn_dag", model: str = "churn", **details: Any
+        self,
+        run_id: str,
+        outcome: Any = "promoted",
+        *,
+        dag: str = "churn_dag",
+        model: str = "churn",
+        findings: tuple[Finding, ...] = (),
+        **details: Any,
     ) -> LedgerEntry:
         """Record the decision of a run with a report."""
         decision = Decision(
@@ -36,6 +43,7 @@ class Site:
             model=model,
             candidate="linear",
             candidate_index=0,
+            findings=findings,
             reason=f"the reason of {run_id}",
             metric="roc_auc",
             metrics={"roc_auc": 0.91},

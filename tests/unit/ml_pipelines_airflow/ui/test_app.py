@@ -8,7 +8,7 @@ from airflow.api_fastapi.core_api.security import get_user
 from fastapi.testclient import TestClient
 from tests.html_document import parse_html
 
-from ml_pipelines.contracts import Identity, StepResult
+from ml_pipelines.contracts import Finding, Identity, StepResult
 from ml_pipelines.ports import TaskRecord
 from ml_pipelines.reporting.rendering import stylesheet
 from ml_pipelines_airflow.ui import queries
@@ -177,6 +177,21 @@ def test_run_without_a_report_shows_the_reason(site: Any, client: TestClient) ->
     answer = client.get(REPORT)
     assert answer.status_code == 404
     assert "This run has no report" in answer.text
+
+
+LEAK = Finding(check="leakage", column="a<b>\u202e", severity="hold", detail="predicts label", remedy="ignore it")
+
+
+@pytest.mark.parametrize(("path", "query"), [("/model", {"model": "churn"}), (RUN, {})])
+def test_pages_list_the_findings_of_a_decision(site: Any, client: TestClient, path: str, query: dict[str, str]) -> None:
+    warning = LEAK.model_copy(update={"severity": "warn"})
+    site.record("monday", "held", report=None, findings=(warning,) * 11 + (LEAK,))
+    document = parse_html(client.get(path, params=query or None).text)
+    lists = [element for element in document.all("ul") if "findings" in element.classes]
+    items = [item.text for element in lists for item in element.all("li")]
+    assert items[0] == "hold a<b>\\u202e: leakage predicts label Remedy: ignore it"
+    assert len(items) == 12
+    assert "more warnings" in document.text
 
 
 def test_report_with_a_wrong_digest_is_not_shown(site: Any, client: TestClient) -> None:

@@ -104,8 +104,8 @@ def test_a_turn_can_be_had_again(ledger: Ledger) -> None:
 def altered(file: Path, *statements: str) -> SqlLedger:
     """What somebody makes of the database who may do everything."""
     with closing(sqlite3.connect(file)) as connection, connection:
-        for trigger in ("ml_ledger_entries_stay", "ml_ledger_entries_are"):
-            connection.execute(f"DROP TRIGGER IF EXISTS {trigger}")
+        for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {trigger}")
         for statement in statements:
             connection.execute(statement)
     return SqlLedger(f"sqlite:///{file}")
@@ -117,13 +117,48 @@ def written(file: Path) -> list[LedgerEntry]:
     return [ledger.record(identity(f"r{number}"), decision(), RunDetails()) for number in range(1, 5)]
 
 
-@pytest.mark.parametrize("statement", ["DELETE FROM ml_ledger_entries", "UPDATE ml_ledger_entries SET text = '{}'"])
-def test_entries_stay_as_they_are(file: Path, written: list[LedgerEntry], statement: str) -> None:
-    with (
-        closing(sqlite3.connect(file)) as connection,
-        pytest.raises(sqlite3.IntegrityError, match="keeps every entry as it was written"),
-    ):
+@pytest.mark.parametrize("recursive", ["ON", "OFF"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM ml_ledger_entries",
+        "UPDATE ml_ledger_entries SET text = '{}'",
+        "UPDATE OR REPLACE ml_ledger_entries SET seq = 1",
+        # Replaced by its number, and by its primary key.
+        "INSERT OR REPLACE INTO ml_ledger_entries VALUES (NULL, 'm', 4, 'p', 'r', '{}', 'x')",
+        "REPLACE INTO ml_ledger_entries VALUES (1, 'm', 5, 'p', 'r', '{}', 'x')",
+        "INSERT INTO ml_ledger_entries VALUES (NULL, 'm', 4, 'p', 'r', '{}', 'x')"
+        " ON CONFLICT (model, seq) DO UPDATE SET text = excluded.text",
+        "INSERT INTO ml_ledger_entries VALUES (NULL, 'm', 6, 'p', 'r', '{}', 'x')",
+        "INSERT INTO ml_ledger_entries VALUES (NULL, 'm', 0, 'p', 'r', '{}', 'x')",
+        "INSERT INTO ml_ledger_entries VALUES (NULL, 'new', 1, 'p', 'r', '{}', 'x')",
+        "DELETE FROM ml_ledger_heads",
+        "UPDATE ml_ledger_heads SET hash = 'x'",
+        "UPDATE ml_ledger_heads SET seq = 3, hash = (SELECT hash FROM ml_ledger_entries WHERE seq = 3)",
+        "UPDATE ml_ledger_heads SET seq = 5",
+        "UPDATE ml_ledger_heads SET model = 'other'",
+        "INSERT OR REPLACE INTO ml_ledger_heads SELECT 'm', 0, printf('%064d', 0)",
+        "REPLACE INTO ml_ledger_heads VALUES ('m', 4, 'x')",
+        "INSERT INTO ml_ledger_heads VALUES ('new', 1, 'x')",
+    ],
+)
+def test_the_database_refuses_any_change_of_entries_and_heads(
+    file: Path, written: list[LedgerEntry], statement: str, recursive: str
+) -> None:
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(f"PRAGMA recursive_triggers = {recursive}")
+        with pytest.raises(sqlite3.IntegrityError, match="keeps every entry as it was written"):
+            connection.execute(statement)
+    ledger = SqlLedger(f"sqlite:///{file}")
+    assert (ledger.verify("m"), ledger.entries("m")) == ((), tuple(reversed(written)))
+
+
+def test_an_entry_behind_the_head_is_reported(file: Path, written: list[LedgerEntry]) -> None:
+    statement = "INSERT INTO ml_ledger_entries VALUES (NULL, 'm', 5, 'p', 'r', '{}', 'x')"
+    with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute(statement)
+    ledger = SqlLedger(f"sqlite:///{file}")
+    assert "entry 5 is after entry 4, the last one that the head stores" in ledger.verify("m")
 
 
 @pytest.mark.parametrize(
@@ -140,6 +175,11 @@ def test_entries_stay_as_they_are(file: Path, written: list[LedgerEntry], statem
             "entries 2 to 4 are missing",
         ),
         ("DELETE FROM ml_ledger_heads", "the head of the chain is missing; entry 4 is the last one found"),
+        ("UPDATE ml_ledger_heads SET hash = 'x'", "entry 4 was altered: the head stores another hash of it"),
+        (
+            "UPDATE ml_ledger_heads SET seq = 3, hash = (SELECT hash FROM ml_ledger_entries WHERE seq = 3)",
+            "entry 4 is after entry 3, the last one that the head stores",
+        ),
     ],
 )
 def test_what_somebody_has_done_to_it_is_found(
@@ -194,7 +234,7 @@ def test_an_address_that_is_none(url: str, what: str, got: str) -> None:
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").write_text("not a database, but long enough to look at" * 40)
-    with pytest.raises(LedgerError, match="the ledger's database is not there or is none") as caught:
+    with pytest.raises(LedgerError, match="the file is not a database") as caught:
         SqlLedger(f"sqlite:///{tmp_path}/ledger.db").models()
     assert caught.value.got == "file is not a database"
     assert caught.value.fix == "correct the ledger's address, or restore the database"
@@ -202,9 +242,9 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 
 def test_a_folder_that_can_not_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(LedgerError, match="the folder of the ledger can't be made") as caught:
+    with pytest.raises(LedgerError, match="the folder of the ledger can't be created") as caught:
         SqlLedger(f"sqlite:///{tmp_path}/file/ledger.db").models()
-    assert caught.value.fix == "name another file for the ledger"
+    assert caught.value.fix.startswith("name another file for the ledger")
 
 
 def test_a_driver_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,4 +318,4 @@ def test_a_folder_where_no_turn_can_be_taken(file: Path) -> None:
         ledger.lock("m"),
     ):
         pass
-    assert caught.value.fix == "give the right to write to the ledger's folder"
+    assert caught.value.fix.endswith("give the right to write to its folder")

@@ -10,7 +10,6 @@ from ml_pipelines.contracts import ArtifactRef, Identity, StepResult
 from ml_pipelines.errors import DataError, RegistryError
 from ml_pipelines.pipeline.batch_parameters import MeasureDriftParameters
 from ml_pipelines.ports import TaskRecord
-from ml_pipelines.promotion.deployment import TRAINING_TAG
 from ml_pipelines.spec.batch import DriftLimits, ModelReference
 from ml_pipelines.steps.batch.measure_drift import MAX_ROWS, measure_drift, resolve
 
@@ -135,7 +134,7 @@ def scored(run_id, version, text, outcome="complete"):
 
 
 def test_resolve_finds_the_last_batch_and_the_first_one_of_its_version(run):
-    run.champion(tags={TRAINING_TAG: run.trainings[0].model_dump_json()})
+    run.recorded_champion()
     run.services.done = [
         *scored("old", "0", "a"),
         *scored("first", "1", "b"),
@@ -160,7 +159,7 @@ def test_resolve_finds_the_last_batch_and_the_first_one_of_its_version(run):
 def test_resolve_reports_a_missing_champion_and_a_missing_batch(run):
     with pytest.raises(RegistryError, match="no version has the alias champion"):
         resolve(parameters(), {}, run.services, IDENTITY)
-    run.champion(tags={TRAINING_TAG: run.trainings[0].model_dump_json()})
+    run.recorded_champion()
     with pytest.raises(DataError, match="scores has no scored batch") as caught:
         resolve(parameters(), {}, run.services, IDENTITY)
     assert caught.value.where == "watch"

@@ -34,7 +34,7 @@ def test_score_shard_predicts_the_label_and_the_probability_of_two_classes(score
     training = run.records[0]
     expected = predict(run.loader(run.models[0])(), feature_frame(run.test, training["features"]), training)
     assert table["probability"].to_list() == expected.tolist()
-    assert table["prediction"].to_list() == ["bad" if each >= 0.5 else "good" for each in expected]
+    assert table["prediction"].to_list() == ["bad" if item >= 0.5 else "good" for item in expected]
     assert set(table["prediction"]) == {"bad", "good"}
     assert table["id"].to_list() == list(range(150))
     assert output.values == {"rows": 150, "scored": 150, "quarantined": 0, "quarantined_by_reason": {}}
@@ -129,3 +129,10 @@ def test_resolve_returns_the_references_of_shard_and_model():
     with pytest.raises(RequestError, match="no model") as caught:
         resolve(PARAMETERS.model_copy(update={"shard": refs["shard"]}), {}, services, IDENTITY)
     assert caught.value.got == "shard"
+
+
+def test_score_shard_quarantines_a_float_key_that_has_lost_digits(scored, make_run):
+    ids = [float(row) for row in range(149)] + [2.0**60]
+    rows = make_run("binary").test.drop("label")
+    _, output = scored("binary", table=rows.with_columns(id=pl.Series(ids)))
+    assert output.values["quarantined_by_reason"] == {"key is a float that has lost digits": 1}

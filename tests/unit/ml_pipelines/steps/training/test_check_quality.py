@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_pipelines.data.check_results import QualityReport
+from ml_pipelines.data.source_table import open_source
 from ml_pipelines.pipeline.parameters import CheckQualityParameters, IngestParameters, PreprocessParameters
+from ml_pipelines.spec.checks import Checks, Column
 from ml_pipelines.spec.sources import FileSource
-from ml_pipelines.spec.training import Checks, Column
+from ml_pipelines.spec.training import Split
 from ml_pipelines.steps.training.check_quality import check_quality
 from ml_pipelines.steps.training.ingest import ingest
 from ml_pipelines.steps.training.preprocess import preprocess
@@ -22,10 +24,10 @@ from ml_pipelines.steps.training.preprocess import preprocess
 SAMPLES = files("ml_pipelines") / "sample_data"
 
 
-def check(frame, *, columns=None, checks=None, key="id", target="y", task="classification"):
+def check(frame, *, columns=None, checks=None, key="id", target="y", task="classification", **changes):
     columns = {name: Column(**column) for name, column in (columns or {}).items()}
     parameters = CheckQualityParameters(
-        task=task, key=key, target=target, columns=columns, checks=Checks.model_validate(checks or {})
+        task=task, key=key, target=target, columns=columns, checks=Checks.model_validate(checks or {}), **changes
     )
     output = check_quality(table=frame.lazy(), parameters=parameters, seed=0)
     assert json.loads(json.dumps(output.outputs["report"], allow_nan=False)) == output.outputs["report"]
@@ -55,30 +57,43 @@ def table(rows=40, **columns):
 
 
 def ingested(path, *, target="y", key="id", types=None):
-    parameters = IngestParameters(source=FileSource(path="x"), types=types or {}, key=key, target=target, ignore=())
-    return ingest(raw_path=str(path), parameters=parameters, seed=0).outputs["table"]
+    parameters = IngestParameters(
+        source=FileSource(path="x"), types=types or {}, key=key, target=target, ignore=(), used_by={}
+    )
+    rows = open_source(str(path), "data", str(path.parent))
+    return ingest(source=rows, parameters=parameters, seed=0).outputs["table"]
 
 
 def test_check_quality_passes_a_good_table():
     output = check(table(), columns={"x": {"type": "float", "min": 0, "max": 6}})
-    assert output.values == {"verdict": "passed", "rows": 40, "quarantined": 0, "failed": [], "warnings": []}
+    assert output.values == {
+        "verdict": "passed",
+        "rows": 40,
+        "quarantined": 0,
+        "failed": [],
+        "held": [],
+        "warnings": [],
+        "findings": [],
+    }
     assert all(check["passed"] for check in output.outputs["report"]["checks"])
     assert flagged(output) == []
 
 
 @pytest.mark.parametrize(
-    ("severity", "verdict", "failed", "warnings", "rows"),
+    ("severity", "verdict", "failed", "held", "warnings", "rows"),
     [
-        ("error", "stopped", ["x: min"], [], []),
-        ("warn", "passed", [], ["x: min"], []),
-        ("quarantine", "passed", [], [], [3]),
+        ("error", "stopped", ["x: min"], [], [], []),
+        ("hold", "passed", [], ["x: min"], [], []),
+        ("warn", "passed", [], [], ["x: min"], []),
+        ("quarantine", "passed", [], [], [], [3]),
     ],
 )
-def test_check_quality_follows_the_severity_of_a_rule(severity, verdict, failed, warnings, rows):
+def test_check_quality_follows_the_severity_of_a_rule(severity, verdict, failed, held, warnings, rows):
     values = [-1.0 if row == 3 else row % 7 for row in range(40)]
     output = check(table(x=values), columns={"x": {"type": "float", "min": 0, "on_fail": severity}})
     assert (result(output, "min", "x").passed, result(output, "min", "x").rows) == (False, 1)
-    assert (output.values["verdict"], output.values["failed"], output.values["warnings"]) == (verdict, failed, warnings)
+    assert (output.values["verdict"], output.values["failed"]) == (verdict, failed)
+    assert (output.values["held"], output.values["warnings"]) == (held, warnings)
     assert [row for row, _ in flagged(output)] == rows
     assert output.values["quarantined"] == len(rows)
 
@@ -168,7 +183,7 @@ def test_preprocess_quarantines_exactly_the_rows_that_check_quality_flags(values
 def test_check_quality_checks_the_number_of_rows(rules, passed, limit, question):
     outcome = result(check(table(), checks={"rows": rules}), "rows")
     assert (outcome.passed, outcome.value, outcome.limit) == (passed, 40, limit)
-    assert question is None or question in outcome.detail
+    assert question is None or question in outcome.remedy
 
 
 def test_check_quality_checks_the_share_of_missing_cells():
@@ -203,9 +218,9 @@ def test_check_quality_refuses_an_empty_column_unless_it_is_declared():
     frame = table().with_columns(a=pl.lit(None, dtype=pl.String))
     output = check(frame, checks={"missing": {"on_fail": "warn"}})
     assert output.values["failed"] == ["a: missing"]
-    assert "data.ignore" in result(output, "missing", "a").detail
+    assert "data.ignore" in result(output, "missing", "a").remedy
     target = check(table(y=pl.Series([None] * 40, dtype=pl.Int64)))
-    assert "data.ignore" not in result(target, "missing", "y").detail
+    assert "data.ignore" not in result(target, "missing", "y").remedy
     assert check(frame, columns={"a": {"type": "string", "max_missing": 1}}).values["verdict"] == "passed"
 
 
@@ -276,7 +291,7 @@ def test_check_quality_refuses_a_target_with_less_than_two_classes(labels, class
 def test_check_quality_reports_the_share_of_the_rarest_class():
     labels = ["rare"] + ["often"] * 38 + [None]
     output = check(table(y=labels), checks={"labels": {"min_share": 0.05, "on_fail": "warn"}})
-    assert output.values["warnings"] == ["y: labels"]
+    assert output.values["warnings"] == ["y: labels", "y: positive"]
     assert result(output, "labels", "y").value == pytest.approx(1 / 39)
     assert "'rare'" in result(output, "labels", "y").detail
 
@@ -290,27 +305,39 @@ def test_check_quality_refuses_a_constant_target_of_a_regression():
 def test_check_quality_refuses_a_target_of_a_regression_that_is_not_a_number(cells):
     output = check(table(y=cells), task="regression")
     assert output.values["failed"] == ["y: labels"]
-    assert "model.task" in result(output, "labels", "y").detail
+    assert "task: classification" in result(output, "labels", "y").remedy
 
 
 LABELS = np.arange(400) % 2
 LEAK = np.where(LABELS == 1, "left", "stayed").tolist()
 
 
-def test_check_quality_warns_of_possible_target_leakage():
+def test_check_quality_holds_a_model_with_possible_target_leakage():
     output = check(table(400, y=LABELS.tolist(), day_minutes=LEAK))
-    assert output.values["warnings"] == ["day_minutes: leakage"]
-    assert result(output, "leakage", "day_minutes").value == 1.0
-    assert result(output, "leakage", "day_minutes").detail == (
-        "Possible target leakage: `day_minutes` alone predicts `y` (AUC 1.000). "
-        "If it is only known after the outcome, add it to `data.ignore`."
-    )
+    assert (output.values["verdict"], output.values["held"]) == ("passed", ["day_minutes: leakage"])
+    leak = result(output, "leakage", "day_minutes")
+    assert (leak.value, leak.severity) == (1.0, "hold")
+    assert leak.detail == "Possible target leakage: `day_minutes` alone predicts `y` (AUC 1.000)"
+    assert "data: {ignore: [day_minutes]}" in leak.remedy
+
+
+def test_check_quality_quotes_a_column_name_in_a_remedy():
+    output = check(table(400, y=LABELS.tolist()).with_columns(pl.Series("a: [b]\u202e", LEAK)))
+    assert 'data: {ignore: ["a: [b]\\u202e"]}' in result(output, "leakage", "a: [b]\u202e").remedy
+
+
+def test_every_failed_check_has_a_remedy_and_no_passed_one_has():
+    frame = table(y=["only"] * 40, x=[math.inf] * 40, id=[1] * 40).with_columns(a=pl.lit(None, dtype=pl.String))
+    reports = [check(frame, checks={"rows": {"min": 50}}), check(table(400, y=LABELS.tolist(), leak=LEAK))]
+    checks = [check for output in reports for check in output.outputs["report"]["checks"]]
+    assert {check["check"] for check in checks if not check["passed"]} >= {"rows", "labels", "leakage", "missing"}
+    assert [check for check in checks if check["passed"] == bool(check["remedy"])] == []
 
 
 def test_check_quality_reports_leakage_in_a_regression_as_a_correlation():
     target = np.random.default_rng(0).normal(size=400)
     output = check(table(400, y=target.tolist(), leak=np.exp(-target).tolist()), task="regression")
-    assert output.values["warnings"] == ["leak: leakage"]
+    assert output.values["held"] == ["leak: leakage"]
     assert "rank correlation 1.000" in result(output, "leakage", "leak").detail
 
 
@@ -321,10 +348,26 @@ def test_check_quality_names_the_strongest_column_without_leakage():
     assert "x" in result(output, "leakage").detail
 
 
+def test_check_quality_lists_leaks_and_the_columns_that_are_not_judged():
+    comments = [f"comment {row}" for row in range(400)]
+    output = check(table(400, y=LABELS.tolist(), leak=LEAK).with_columns(comment=pl.Series(comments)))
+    assert output.values["held"] == ["leak: leakage"]
+    summary = result(output, "leakage")
+    assert summary.passed
+    assert "not judged: comment" in summary.detail
+
+
+def test_check_quality_warns_of_a_column_that_identifies_one_of_three_classes():
+    labels = np.where(LABELS == 1, "left", np.where(np.arange(400) // 2 % 2, "stayed", "moved")).tolist()
+    output = check(table(400, y=labels, x=LABELS.tolist()))
+    assert (output.values["held"], output.values["warnings"]) == ([], ["x: leakage"])
+    assert "`left`" in result(output, "leakage", "x").detail
+
+
 def test_check_quality_measures_leakage_in_a_sample_of_a_large_table(monkeypatch):
     monkeypatch.setattr("ml_pipelines.steps.training.check_quality.MAX_SAMPLE_ROWS", 100)
     output = check(table(400, y=LABELS.tolist(), leak=LEAK))
-    assert output.values["warnings"] == ["leak: leakage"]
+    assert output.values["held"] == ["leak: leakage"]
     assert output.values == check(table(400, y=LABELS.tolist(), leak=LEAK)).values
 
 
@@ -336,10 +379,38 @@ def test_check_quality_accepts_a_single_row():
 def test_check_quality_passes_the_customers(name):
     frame = ingested(SAMPLES / name, target="label", key="customer_id", types={"amount": "float"})
     output = check(frame, columns={"amount": {"type": "float", "above": 0}}, key="customer_id", target="label")
-    assert (output.values["verdict"], output.values["failed"], output.values["warnings"]) == ("passed", [], [])
+    assert output.outputs["report"]["verdict"] == "passed"
+    assert QualityReport.model_validate(output.outputs["report"]).findings == ()
 
 
 def test_check_quality_passes_the_credits():
     output = check(ingested(SAMPLES / "credit.csv", target="Status", key=None), key=None, target="Status")
-    assert (output.values["verdict"], output.values["rows"]) == ("passed", 4454)
+    assert (output.values["verdict"], output.values["rows"], output.values["held"]) == ("passed", 4454, [])
     assert result(output, "missing", "Income").rows == 381
+
+
+def test_check_quality_stops_at_a_float_key_that_has_lost_digits():
+    output = check(table(id=[float(row) for row in range(39)] + [2.0**53]))
+    assert output.values["failed"] == ["id: inexact_keys"]
+    assert result(output, "inexact_keys", "id").rows == 1
+    assert result(check(table(id=[float(row) for row in range(40)])), "inexact_keys", "id").passed
+
+
+def test_check_quality_judges_the_labels_that_are_not_in_quarantine():
+    frame = table(y=["unknown" if row == 3 else ("no", "yes")[row % 2] for row in range(40)])
+    assert check(frame, positive="yes").values["failed"] == ["y: positive"]
+    allowed = {"y": {"type": "string", "allowed": ["no", "yes"], "on_fail": "quarantine"}}
+    output = check(frame, positive="yes", columns=allowed)
+    assert (output.values["failed"], output.values["warnings"]) == ([], [])
+    assert flagged(output) == [(3, "y is not one of no, yes")]
+
+
+def test_check_quality_reports_derived_defaults():
+    assert check(table(), derived={"gate.metric": "roc_auc"}).values["defaults"] == {"gate.metric": "roc_auc"}
+
+
+def test_check_quality_reports_columns_that_mean_something_else():
+    incomes = ["N/A", *(f"{row}.5" for row in range(39))]
+    output = check(table(income=incomes), split=Split(method="hash"))
+    assert output.values["warnings"] == ["income: almost_numeric"]
+    assert check(table(income=incomes), columns={"income": {"type": "string"}}).values["warnings"] == []

@@ -19,20 +19,17 @@ def any_run(request: Any, make_run: Any) -> Any:
     return make_run(request.param)
 
 
-def registered(run: Any, index: int = 0) -> str:
+def registered(run: Any, index: int = 0) -> RegisterFacts:
     references = {"models": run.models, "trainings": run.trainings}
     facts = {"decide": run.decision(index=index)}
     work = run.work(RegisterParameters(model="churn"), references, facts, reads=FactsForRegistration)
-    return str(register.publish(work, run.services)["version"])
+    return RegisterFacts(**register.publish(work, run.services))
 
 
-def deployed(run: Any, version: str, *, index: int = 0, against: str | None = None) -> dict[str, Any]:
-    facts = {
-        "decide": run.decision(index=index, champion_version=against),
-        "register": RegisterFacts(version=version, model_uri="models:/m-1", url=None),
-    }
+def deployed(run: Any, facts: RegisterFacts, *, index: int = 0, against: str | None = None) -> dict[str, Any]:
+    earlier = {"decide": run.decision(index=index, champion_version=against), "register": facts}
     references = {"trainings": run.trainings}
-    work = run.work(DeployParameters(model="churn"), references, facts, reads=FactsForDeployment)
+    work = run.work(DeployParameters(model="churn"), references, earlier, reads=FactsForDeployment)
     return deploy.publish(work, run.services)
 
 
@@ -95,9 +92,21 @@ def test_other_bytes_are_never_loaded(run: Any) -> None:
     run.services.tracking.files[run.facts[0].model_uri] = b"forged"
     with pytest.raises(ArtifactCorrupt) as caught:
         deployed(run, version)
-    assert caught.value.what == "the registry returns another file than was registered"
+    assert caught.value.what == "the registry serves other files than were registered"
     assert caught.value.where == "model churn, version 1"
-    assert caught.value.expected == f"sha256 {run.models[0].sha256}"
+    assert caught.value.expected == f"model.skops with sha256 {run.models[0].sha256}"
+    assert aliases(run) == {"challenger": "1"}
+
+
+@pytest.mark.parametrize("changed", [{"MLmodel": b"code: code"}, {"code/evil.py": b"import os"}, {}])
+def test_deploy_refuses_a_changed_added_or_missing_file(run: Any, changed: Any, monkeypatch: Any) -> None:
+    run.services.registry.extra_files = {"MLmodel": b"flavors: {}"}
+    facts = registered(run)
+    run.services.registry.extra_files = {"MLmodel": b"flavors: {}", **changed} if changed else {}
+    monkeypatch.setattr(run.services, "smoke_test", lambda *_: pytest.fail("the model was loaded"))
+    with pytest.raises(ArtifactCorrupt) as caught:
+        deployed(run, facts)
+    assert all(name in caught.value.got for name in changed or ["no MLmodel"])
     assert aliases(run) == {"challenger": "1"}
 
 
@@ -178,3 +187,12 @@ def test_a_challenger_that_came_meanwhile_is_kept(run: Any) -> None:
     registered(run, 1)
     deployed(run, version)
     assert aliases(run) == {"champion": "1", "challenger": "2"}
+
+
+def test_a_cleared_run_with_other_data_replaces_the_version_that_it_deployed_before(run: Any) -> None:
+    old = run.champion(0)
+    deployed(run, registered(run, 1), index=1, against=old)
+    run.services.tracking.files["models:/m-3"] = run.services.read(run.models[0])
+    run.facts[0] = run.facts[0].model_copy(update={"model_uri": "models:/m-3"})
+    assert deployed(run, registered(run, 0), against=old) == {"version": "3", "previous_version": old}
+    assert aliases(run) == {"champion": "3", "previous": old}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from tests.step_values import split_record
 
 from ml_pipelines.errors import EstimatorError, ModelError
 from ml_pipelines.modeling.features import feature_frame, predict
@@ -15,8 +16,9 @@ from ml_pipelines.modeling.serialization import dump_model, load_model
 from ml_pipelines.modeling.trusted_types import TYPES_VARIABLE
 from ml_pipelines.pipeline.parameters import EvaluateParameters, TrainParameters
 from ml_pipelines.pipeline.step import StepOutput
-from ml_pipelines.spec.estimator_packages import PACKAGES_VARIABLE
-from ml_pipelines.spec.training import Candidate, Features, Slices
+from ml_pipelines.spec.code_packages import PACKAGES_VARIABLE
+from ml_pipelines.spec.gate import Slices
+from ml_pipelines.spec.training import Candidate, Features
 from ml_pipelines.steps.training.evaluate import evaluate
 from ml_pipelines.steps.training.train import train
 
@@ -76,7 +78,7 @@ def fit(**params: float) -> StepOutput:
         candidate=candidate,
         model="churn",
     )
-    return train(table=table(), parameters=parameters, seed=1)
+    return train(table=table(), split=split_record(), parameters=parameters, seed=1)
 
 
 def test_estimator_of_an_allowed_package_is_trained_evaluated_and_loaded(
@@ -104,6 +106,7 @@ def test_estimator_of_an_allowed_package_is_trained_evaluated_and_loaded(
     evaluation = evaluate(
         models=[lambda: load_model(data)],
         trainings=[training],
+        train=table(),
         validation=table(),
         test=table(),
         parameters=parameters,
@@ -126,5 +129,5 @@ def test_estimator_of_a_package_that_is_not_allowed_is_refused(package: None, mo
 def test_any_error_of_an_estimator_is_a_model_error(package: None) -> None:
     with pytest.raises(ModelError) as caught:
         fit(scale=-1.0)
-    assert caught.value.where == "candidate centroids"
+    assert caught.value.where.startswith("candidate centroids")
     assert "LookupError" in caught.value.got

@@ -8,15 +8,18 @@ import polars as pl
 import pytest
 from sklearn import metrics as sk
 from sklearn.base import BaseEstimator
+from tests.step_values import split_record
 
-from ml_pipelines._utils.canonical_json import dump_json
+from ml_pipelines._utils.canonical_json import dump_json, json_digest
 from ml_pipelines.contracts import ArtifactRef
+from ml_pipelines.data.row_hash import row_hash
 from ml_pipelines.errors import DataError, ModelError, RequestError, ServiceUnavailable, StoreUnavailable
 from ml_pipelines.modeling.features import feature_frame, predict
 from ml_pipelines.modeling.serialization import dump_model
 from ml_pipelines.pipeline.facts import FactsForEvaluation
 from ml_pipelines.ports import TrackedModel
-from ml_pipelines.spec.training import Slices
+from ml_pipelines.promotion.deployment import TRAINING_TAG
+from ml_pipelines.spec.gate import Slices
 from ml_pipelines.steps.training.evaluate_io import publish, resolve
 from ml_pipelines.testing import FakeServices
 
@@ -114,18 +117,29 @@ def test_the_evaluation_is_plain_json_and_the_same_every_time(make_run: Any, kin
 def test_evaluate_measures_the_dummy_baseline(run: Any) -> None:
     dummy = run.evaluate().outputs["evaluation"]["dummy"]["test"]
     assert dummy["roc_auc"] == 0.5
-    assert dummy["recall"] == 0.0
+    assert dummy["recall"] == 1.0
+    assert dummy["precision"] == pytest.approx((run.test.collect()["label"] == "bad").mean())
     assert dummy["accuracy"] == pytest.approx((run.test.collect()["label"] == "good").mean())
 
 
 @pytest.mark.parametrize(("metric", "best"), [("roc_auc", max), ("log_loss", min)])
-def test_the_winner_is_the_best_on_the_validation_rows(run: Any, metric: Any, best: Any) -> None:
+def test_the_winner_is_selected_on_the_validation_rows(run: Any, metric: Any, best: Any) -> None:
     output = run.evaluate(run.parameters(metric=metric))
-    values = {c["candidate"]: c["validation"][metric] for c in output.outputs["evaluation"]["candidates"]}
-    assert len(set(values.values())) == 2
-    assert output.values["winner"] == best(values, key=values.get)
+    evaluation = output.outputs["evaluation"]
+    values = {c["candidate"]: c["validation"][metric] for c in evaluation["candidates"]}
+    assert evaluation["selection"]["best"] == best(values, key=values.get)
+    assert {score["candidate"]: score["score"] for score in evaluation["selection"]["scores"]} == values
+    assert output.values["winner"] == evaluation["winner"] == evaluation["selection"]["winner"]
     assert output.values["value"] == values[output.values["winner"]]
     assert output.values["metric"] == metric
+
+
+def test_the_test_set_takes_no_part_in_the_selection(run: Any) -> None:
+    selection = run.evaluate().outputs["evaluation"]["selection"]
+    swapped = pl.col("label").replace_strict({"bad": "good", "good": "bad"})
+    other = run.evaluate(test=run.test.with_columns(label=swapped)).outputs["evaluation"]
+    assert other["selection"] == selection
+    assert other["candidates"][0]["test"] != run.evaluate().outputs["evaluation"]["candidates"][0]["test"]
 
 
 def test_evaluate_prefers_the_first_of_equal_candidates(run: Any) -> None:
@@ -163,8 +177,8 @@ def test_slices_are_measured_where_they_are_large_enough(run: Any) -> None:
 def test_a_slice_column_must_exist(run: Any) -> None:
     with pytest.raises(DataError) as caught:
         run.evaluate(run.parameters(slices=Slices(columns=("region",))))
-    assert caught.value.what == "column 'region' is missing"
-    assert caught.value.fix == "correct the column's name in the declaration, or in the data"
+    assert caught.value.what == "the column 'region' is not in the data"
+    assert caught.value.fix
 
 
 def test_unseen_categories_and_missing_columns_of_cells_are_scored(run: Any) -> None:
@@ -196,7 +210,7 @@ def test_a_further_class_counts_as_given_no_probability(make_run: Any) -> None:
     run = make_run("multiclass")
     labels = run.test.collect()["label"].to_list()
     test = run.test.with_columns(label=pl.Series([7, *labels[1:]]))
-    before, after = (run.evaluate(test=each).outputs["evaluation"]["candidates"][0] for each in (run.test, test))
+    before, after = (run.evaluate(test=entry).outputs["evaluation"]["candidates"][0] for entry in (run.test, test))
     assert after["confusion"]["labels"] == [0, 1, 2, 7]
     assert after["confusion"]["matrix"][3][3] == 0
     assert after["test"]["log_loss"] > before["test"]["log_loss"]
@@ -214,7 +228,7 @@ def test_predictions_that_are_no_numbers_are_an_error(run: Any) -> None:
         run.evaluate(models=[lambda: Broken(float("nan"))] * 2)
     assert caught.value.what == "the model's predictions are not finite numbers"
     assert caught.value.where == "linear on the validation rows"
-    assert caught.value.got == "120 of 120 are not"
+    assert caught.value.got == "120 of 120 numbers are not finite"
 
 
 def test_an_estimator_that_raises_is_an_error_of_the_model(run: Any) -> None:
@@ -227,15 +241,22 @@ def test_an_estimator_that_raises_is_an_error_of_the_model(run: Any) -> None:
 # --- the champion
 
 
-def retrained(run: Any, model: Any) -> ArtifactRef:
+def retrained(run: Any, model: Any, training: ArtifactRef | None = None) -> ArtifactRef:
     """Register another model as champion."""
     data = model if isinstance(model, bytes) else dump_model(model)
     ref = run.services.put(data, kind="model")
     run.services.tracking.files["models:/m-old"] = data
     earlier = run.identity.model_copy(update={"run_id": "an earlier run"})
-    version = run.services.registry.register("churn", TrackedModel("r", "models:/m-old"), ref, earlier, {"a": "b"})
+    tags = {TRAINING_TAG: (training or run.trainings[0]).model_dump_json()}
+    version = run.services.registry.register("churn", TrackedModel("r", "models:/m-old"), ref, earlier, tags)
     run.services.registry.set_alias("churn", version.version, "champion")
     return ref
+
+
+def evaluated(identity: str, **changes: Any) -> dict[str, Any]:
+    """The champion of an evaluation."""
+    unevaluated = {"test": {}, "slices": [], "error": None, "rows": None, "unknown_rows": None}
+    return {"identity": identity, **unevaluated, **changes}
 
 
 def test_without_champion_there_is_nothing_to_compare(run: Any) -> None:
@@ -246,11 +267,11 @@ def test_without_champion_there_is_nothing_to_compare(run: Any) -> None:
 
 def test_a_champion_among_the_candidates_needs_no_input(run: Any) -> None:
     before = run.evaluate().outputs["evaluation"]
-    run.champion(1, tags={"who": "me"})
+    run.champion(1)
     resolution = resolve(run.parameters(), {"models": run.models}, run.services, run.identity)
-    known = {"identity": run.models[1].sha256, "error": None}
+    baseline = {"identity": run.models[1].sha256, "error": None}
     assert resolution.inputs == {}
-    assert resolution.key_facts == {"champion": known}
+    assert resolution.key_facts == {"champion": baseline}
     assert resolution.values["champion"] == {
         "version": "1",
         "sha256": run.models[1].sha256,
@@ -259,7 +280,7 @@ def test_a_champion_among_the_candidates_needs_no_input(run: Any) -> None:
     }
     after = run.evaluate().outputs["evaluation"]
     tree = after["candidates"][1]
-    assert after["champion"] == known | {"test": tree["test"], "slices": tree["slices"]}
+    assert after["champion"] == evaluated(run.models[1].sha256, test=tree["test"], slices=tree["slices"])
     assert after["champion_intervals"]["roc_auc"]["low"] < tree["test"]["roc_auc"]
     assert after["comparison"] is not None
     changed = ("champion", "intervals", "champion_intervals", "comparison")
@@ -269,7 +290,7 @@ def test_a_champion_among_the_candidates_needs_no_input(run: Any) -> None:
 def test_evaluate_draws_intervals_from_the_seed(run: Any) -> None:
     retrained(run, run.loader(run.models[1])().set_params(model__max_features=1))
     evaluation = run.evaluate(run.parameters(metric="log_loss", draws=300, confidence=0.9)).outputs["evaluation"]
-    (winner,) = [each for each in evaluation["candidates"] if each["candidate"] == evaluation["winner"]]
+    (winner,) = [entry for entry in evaluation["candidates"] if entry["candidate"] == evaluation["winner"]]
     assert set(evaluation["intervals"]) == set(winner["test"]) == set(evaluation["champion_intervals"])
     for name, result in evaluation["intervals"].items():
         assert result["low"] <= winner["test"][name] <= result["high"]
@@ -294,7 +315,7 @@ def test_an_older_champion_is_scored_on_the_same_rows(run: Any) -> None:
     output = run.evaluate()
     champion, tree = output.outputs["evaluation"]["champion"], output.outputs["evaluation"]["candidates"][1]
     assert output.values["champion"]["candidate_index"] is None
-    assert champion == {"identity": ref.sha256, "test": tree["test"], "slices": [], "error": None}
+    assert champion == evaluated(ref.sha256, test=tree["test"], rows=150)
 
 
 def test_a_champion_that_the_store_lost_comes_from_the_registry(run: Any) -> None:
@@ -314,12 +335,7 @@ def test_resolve_records_a_missing_champion_in_the_key(run: Any) -> None:
         "champion": {"identity": ref.sha256, "error": "the file of version 1 does not exist"}
     }
     evaluation = run.evaluate().outputs["evaluation"]
-    assert evaluation["champion"] == {
-        "identity": ref.sha256,
-        "test": {},
-        "slices": [],
-        "error": "the file of version 1 does not exist",
-    }
+    assert evaluation["champion"] == evaluated(ref.sha256, error="the file of version 1 does not exist")
 
 
 def test_a_champion_of_other_bytes_is_not_loaded(run: Any) -> None:
@@ -344,21 +360,24 @@ def test_resolve_records_a_champion_without_a_model_file(run: Any) -> None:
     [
         (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
         (lambda: Broken(ValueError("old")), "the model fails to predict (got ValueError: old)"),
-        (lambda: Broken(float("inf")), "the model's predictions are not finite numbers (got 150 of 150 are not)"),
+        (
+            lambda: Broken(float("inf")),
+            "the model's predictions are not finite numbers (got 150 of 150 numbers are not finite)",
+        ),
         (lambda: Broken(0.5, ("no", "yes")), "the champion has other classes than this run (got ['no', 'yes'])"),
     ],
 )
 def test_evaluate_records_the_error_of_the_champion(run: Any, champion: Any, error: Any) -> None:
-    known = {"identity": "a", "error": None}
-    evaluation = run.evaluate(champion=champion, champion_status=known).outputs["evaluation"]
-    assert evaluation["champion"] == {"identity": "a", "test": {}, "slices": [], "error": error}
+    baseline = {"identity": "a", "error": None}
+    evaluation = run.evaluate(champion=champion, champion_status=baseline).outputs["evaluation"]
+    assert evaluation["champion"] == evaluated("a", error=error)
 
 
 def test_evaluate_records_a_column_that_the_champion_lacks(run: Any) -> None:
     champion = Broken(0.5)
     champion.feature_names_in_ = np.array(["x", "height"])
-    known = {"identity": "a", "error": None}
-    evaluation = run.evaluate(champion=lambda: champion, champion_status=known).outputs["evaluation"]
+    baseline = {"identity": "a", "error": None}
+    evaluation = run.evaluate(champion=lambda: champion, champion_status=baseline).outputs["evaluation"]
     assert evaluation["champion"]["error"] == (
         "the champion needs column 'height', which is no longer among the features"
     )
@@ -419,3 +438,92 @@ def test_publish_raises_an_unavailable_tracking_server(run: Any) -> None:
     run.services.tracking.down = True
     with pytest.raises(ServiceUnavailable, match="the tracking server does not answer"):
         published(run)
+
+
+def learned(run: Any, limit: int) -> ArtifactRef:
+    """The record of a champion that has learned from the rows whose hash reaches a limit."""
+    return run.json({**run.records[0], "split": split_record(limits={"": [limit, limit]}, seed=7)})
+
+
+def test_a_champion_is_evaluated_on_the_rows_that_it_has_not_learned_from(run: Any) -> None:
+    model = run.loader(run.models[1])().set_params(model__max_features=1)
+    ref = retrained(run, model, learned(run, 2**63))
+    evaluation = run.evaluate(run.parameters(slices=Slices(columns=("colour",), min_rows=30))).outputs["evaluation"]
+    new = run.test.filter(row_hash(run.test, "id", 7) < 2**63)
+    rows = new.select(pl.len()).collect().item()
+    assert 0 < rows < 150
+    alone = run.evaluate(test=new, champion=lambda: model).outputs["evaluation"]
+    assert evaluation["champion"]["rows"] == evaluation["comparison"]["rows"] == rows
+    assert evaluation["champion"]["test"] == alone["champion"]["test"]
+    assert evaluation["champion"]["identity"] == ref.sha256
+    for key in ("comparison", "champion_intervals"):
+        assert evaluation[key] == alone[key]
+    without = run.evaluate(run.parameters(), champion_status=None, champion=None).outputs["evaluation"]
+    assert evaluation["intervals"] == without["intervals"]
+    assert evaluation["candidates"][0]["test"] == without["candidates"][0]["test"]
+    groups = {group["level"]: group["rows"] for group in evaluation["champion"]["slices"]}
+    counts = dict(new.group_by("colour").len().collect().rows())
+    assert groups == {level: count for level, count in counts.items() if count >= 30}
+
+
+def test_a_champion_is_not_evaluated_on_groups_that_it_has_learned_from(run: Any) -> None:
+    """It was trained without groups, so it has learned from some rows of a group and not from others."""
+    model = run.loader(run.models[1])().set_params(model__max_features=1)
+    retrained(run, model, learned(run, int(2**64 * 0.8)))
+    run.test, run.validation = (part.with_columns(team=pl.col("id") // 4) for part in (run.test, run.validation))
+    evaluation = run.evaluate(run.parameters(group="team")).outputs["evaluation"]
+    rows = run.test.with_columns(learned=row_hash(run.test, "id", 7) >= int(2**64 * 0.8))
+    new = rows.filter(~pl.col("learned").any().over("team")).collect().height
+    assert 0 < new < rows.filter(~pl.col("learned")).collect().height
+    assert evaluation["champion"]["rows"] == evaluation["comparison"]["rows"] == new
+
+
+def test_the_intervals_of_an_evaluation_are_those_of_groups(run: Any) -> None:
+    rows = run.evaluate().outputs["evaluation"]
+    run.test, run.validation = (part.with_columns(team=pl.col("id")) for part in (run.test, run.validation))
+    groups = run.evaluate(run.parameters(group="team")).outputs["evaluation"]
+    assert groups["candidates"] == rows["candidates"]
+    assert groups["intervals"]["f1"] != rows["intervals"]["f1"]  # single rows, but the shares of the classes vary
+
+
+@pytest.mark.parametrize("record", ["all rows", "other columns", "no record"])
+def test_a_champion_whose_rows_are_unknown_is_not_evaluated(run: Any, record: str) -> None:
+    training = learned(run, 0)
+    if record == "other columns":
+        split = split_record(key=None, columns={"height": "number"})
+        training = run.json({**run.records[0], "split": split})
+    retrained(run, run.loader(run.models[1])().set_params(model__max_features=1), training)
+    if record == "no record":
+        del run.services.blobs[training.uri]
+    evaluation = run.evaluate().outputs["evaluation"]
+    champion = evaluation["champion"]
+    assert champion["error"] == champion["unknown_rows"] is not None
+    assert (champion["test"], evaluation["comparison"]) == ({}, None)
+    assert {"all rows": "150", "other columns": "height", "no record": "record"}[record] in champion["error"]
+
+
+def test_the_split_of_the_champion_is_part_of_the_key(run: Any) -> None:
+    training = learned(run, 5)
+    retrained(run, run.loader(run.models[1])().set_params(model__max_features=1), training)
+    resolution = resolve(run.parameters(), {"models": run.models}, run.services, run.identity)
+    split = json.loads(run.services.read(training))["split"]
+    assert resolution.key_facts == {"champion_split": json_digest(split)}
+
+
+def test_the_winner_is_compared_with_the_dummy_of_the_primary_metric(make_run: Any) -> None:
+    run = make_run("regression")
+    for metric, change in (("rmse", {}), ("mae", {}), ("r2", {})):
+        evaluation = run.evaluate(run.parameters(metric=metric, **change)).outputs["evaluation"]
+        winner = next(row for row in evaluation["candidates"] if row["candidate"] == evaluation["winner"])
+        compared, dummy = evaluation["dummy"]["comparison"], evaluation["dummy"]["test"][metric]
+        assert (compared["metric"], compared["reference"]) == (metric, dummy)
+        assert compared["difference"] == pytest.approx(abs(winner["test"][metric] - dummy))
+        assert 0 < compared["interval"]["low"] < compared["difference"] < compared["interval"]["high"]
+        if metric != "r2":
+            assert 0 < compared["relative"]["low"] < compared["difference"] / dummy < compared["relative"]["high"]
+
+
+def test_a_constant_model_is_recorded(run: Any) -> None:
+    models = [lambda: Broken(0.5)] * 2
+    candidates = run.evaluate(models=models).outputs["evaluation"]["candidates"]
+    assert [candidate["constant"] for candidate in candidates] == ["predictions"] * 2

@@ -5,9 +5,13 @@ from typing import Any
 import pytest
 from tests.step_values import step_values
 
+from ml_pipelines.contracts import Decision, Identity
 from ml_pipelines.data.check_results import CheckResult
 from ml_pipelines.errors import RequestError, ServiceUnavailable
 from ml_pipelines.pipeline.parameters import RecordParameters
+from ml_pipelines.ports import TrackedModel
+from ml_pipelines.ports.ledger_entry import RunDetails
+from ml_pipelines.promotion.history import find_external_change, latest_transition
 from ml_pipelines.steps.training.record_decision import publish
 
 DEPLOYED = {"deploy": {"version": "2", "previous_version": "1"}}
@@ -29,8 +33,8 @@ def report(verdict: str = "passed") -> dict[str, Any]:
 
 
 def recorded(run: Any, facts: dict[str, Any], **references: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    told = {"report": run.json(report()), **references}
-    values = publish(run.work(RecordParameters(model="churn"), told, facts), run.services)
+    all_references = {"report": run.json(report()), **references}
+    values = publish(run.work(RecordParameters(model="churn"), all_references, facts), run.services)
     return values, run.services.ledger.entry("churn", "monday").model_dump(mode="json")
 
 
@@ -86,12 +90,18 @@ def test_a_stopped_run_names_the_checks_that_stopped_it(run: Any) -> None:
     values, entry = recorded(run, {}, report=run.json(report("stopped")))
     assert values == {
         "outcome": "stopped",
-        "reason": "the quality checks failed: missing amount: about missing; labels: about labels",
+        "reason": "the quality checks failed: amount: missing, labels",
         "candidate": None,
         "version": None,
         "previous_version": None,
     }
     assert entry["decision"]["candidate"] is None
+    findings = [(finding["severity"], finding["check"], finding["detail"]) for finding in entry["decision"]["findings"]]
+    assert findings == [
+        ("error", "missing", "about missing"),
+        ("error", "labels", "about labels"),
+        ("warn", "leakage", "about leakage"),
+    ]
     assert entry["details"]["quality"]["verdict"] == "stopped"
     assert "candidates" not in entry["details"]
 
@@ -170,3 +180,42 @@ def test_a_ledger_that_is_down_is_worth_another_try(run: Any) -> None:
     run.services.ledger.down = True
     with pytest.raises(ServiceUnavailable, match="the ledger does not answer"):
         recorded(run, {"decide": run.decision("rejected")})
+
+
+def test_a_promotion_that_was_replaced_before_its_entry_is_no_transition(run: Any) -> None:
+    services = run.services
+    old, new, newer = (registered(run, number) for number in ("1", "2", "3"))
+    services.registry.set_alias("churn", new.version, "champion")
+    details = RunDetails(version=newer.version, sha256="c" * 64)
+    services.ledger.record(
+        Identity(pipeline="churn", run_id="tuesday", task_id="record_decision"),
+        Decision(outcome="promoted", model="churn", reason="better"),
+        details,
+    )
+    services.registry.set_alias("churn", newer.version, "champion")
+    facts = {"deploy": {"version": new.version, "previous_version": old.version}, "decide": run.decision()}
+    _, entry = recorded(run, facts, evaluation=run.json(run.evaluate().outputs["evaluation"]))
+    assert entry["details"]["replaced_by"] == newer.version
+    assert latest_transition(services.ledger, "churn").run_id == "tuesday"
+    assert find_external_change(services.registry, services.ledger, "churn") is None
+
+
+def test_a_retry_after_a_later_deployment_leaves_the_entry_as_it_was(run: Any) -> None:
+    facts = {**DEPLOYED, "decide": run.decision()}
+    evaluation = run.json(run.evaluate().outputs["evaluation"])
+    _, first = recorded(run, facts, evaluation=evaluation)
+    newer = [registered(run, number) for number in ("1", "2", "3")][-1]
+    run.services.registry.set_alias("churn", newer.version, "champion")
+    run.services.ledger.record(
+        Identity(pipeline="churn", run_id="tuesday", task_id="record_decision"),
+        Decision(outcome="promoted", model="churn", reason="better"),
+        RunDetails(version=newer.version),
+    )
+    _, again = recorded(run, facts, evaluation=evaluation)
+    assert again == first
+
+
+def registered(run: Any, number: str) -> Any:
+    tracked = TrackedModel(run_id=f"r{number}", model_uri=f"models:/m-{number}")
+    identity = Identity(pipeline="churn", run_id=f"run {number}", task_id="register")
+    return run.services.registry.register("churn", tracked, run.models[0], identity, {})

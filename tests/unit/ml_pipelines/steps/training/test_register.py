@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from ml_pipelines.contracts import ArtifactRef
-from ml_pipelines.errors import RequestError, ServiceUnavailable
-from ml_pipelines.pipeline.facts import DecideFacts, FactsForRegistration
+from ml_pipelines.contracts import ArtifactRef, Decision
+from ml_pipelines.errors import ArtifactCorrupt, RequestError, ServiceUnavailable
+from ml_pipelines.pipeline.facts import DecideFacts, FactsForRegistration, RegisterFacts
 from ml_pipelines.pipeline.parameters import RegisterParameters
+from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.steps.training.register import publish
 
 PARAMETERS = RegisterParameters(model="churn")
@@ -22,6 +23,9 @@ def registered(run: Any, decision: DecideFacts, **facts: Any) -> dict[str, Any]:
 def test_the_winner_becomes_the_challenger(run: Any) -> None:
     values = registered(run, run.decision(index=1, metric="roc_auc", metrics={"roc_auc": 0.75, "brier": None}))
     version = run.services.registry.by_alias("churn", "challenger")
+    record = values.pop("registered")
+    assert record["files"] == {"model.skops": run.models[1].sha256}
+    assert record["training"] == run.trainings[1].model_dump(mode="json")
     assert values == {"version": "1", "model_uri": run.facts[1].model_uri, "url": None}
     assert version.version == "1"
     assert version.artifact == run.models[1]
@@ -49,6 +53,24 @@ def test_a_retry_finds_the_same_version(run: Any) -> None:
     first, second = (registered(run, run.decision()) for _ in range(2))
     assert first == second
     assert len(run.services.registry.versions["churn"]) == 1
+
+
+def test_a_version_keeps_the_files_of_its_first_registration(run: Any) -> None:
+    facts = RegisterFacts(**registered(run, run.decision()))
+    decision = Decision(outcome="promoted", model="churn", reason="so")
+    run.services.ledger.record(run.identity, decision, RunDetails(registered=facts.registered))
+    assert registered(run, run.decision()) == facts.as_values()
+    run.services.registry.extra_files = {"requirements.txt": b"evil"}
+    with pytest.raises(ArtifactCorrupt, match="the registry serves other files than were registered") as caught:
+        registered(run, run.decision())
+    assert caught.value.got.startswith("requirements.txt with sha256 ")
+
+
+def test_a_model_file_that_was_not_evaluated_is_not_registered(run: Any) -> None:
+    run.services.tracking.files[run.facts[0].model_uri] = b"forged"
+    with pytest.raises(ArtifactCorrupt, match="the registry serves other files than were registered"):
+        registered(run, run.decision())
+    assert run.services.registry.aliases == {}
 
 
 def test_a_held_model_may_be_registered(run: Any) -> None:

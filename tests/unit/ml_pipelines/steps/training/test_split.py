@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import random
 from collections import Counter
 from importlib.resources import files
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from ml_pipelines.data.source_table import open_source
 from ml_pipelines.errors import DataError
 from ml_pipelines.pipeline.parameters import (
     CheckQualityParameters,
@@ -17,7 +19,9 @@ from ml_pipelines.pipeline.parameters import (
     PreprocessParameters,
     SplitParameters,
 )
-from ml_pipelines.spec.training import Checks, Column, FileSource, Split
+from ml_pipelines.spec.checks import Checks, Column
+from ml_pipelines.spec.sources import FileSource
+from ml_pipelines.spec.training import Split
 from ml_pipelines.steps.training.check_quality import check_quality
 from ml_pipelines.steps.training.ingest import ingest
 from ml_pipelines.steps.training.preprocess import preprocess
@@ -29,7 +33,7 @@ SAMPLES = files("ml_pipelines") / "sample_data"
 def run(frame, *, key="id", task="classification", seed=7, **rule):
     parameters = SplitParameters(task=task, key=key, target="y", split=Split(**rule))
     output = split(table=frame.lazy(), parameters=parameters, seed=seed)
-    parts = {name: part.collect() for name, part in output.outputs.items()}
+    parts = {name: output.outputs[name].collect() for name in PARTS}
     assert tuple(parts) == PARTS
     assert output.values == {"rows": {name: part.height for name, part in parts.items()}}
     assert all(part.schema == frame.schema for part in parts.values())
@@ -182,6 +186,74 @@ def test_split_by_time_is_exact_for_skewed_times():
     assert parts["test"]["at"].to_list() == [*range(901, 1000), 2**60]
 
 
+def of_groups(seed, first=0):
+    """Rows of 40 to 80 groups of one to seven rows, with times, in a random order."""
+    rng = random.Random(seed)
+    names = rng.sample(range(-(10**9), 10**9), rng.randint(40, 80))
+    starts = {name + first: rng.randrange(10**6) for name in names}
+    rows = [(name, start + day) for name, start in starts.items() for day in range(rng.randint(1, 7))]
+    rng.shuffle(rows)
+    return pl.DataFrame(
+        {
+            "group": [name for name, _ in rows],
+            "at": [at for _, at in rows],
+            "id": range(first, first + len(rows)),
+            "y": [1] * len(rows),
+        }
+    )
+
+
+SEEDS = st.integers(0, 2**32 - 1)
+GROUP_RULES = st.sampled_from([{"method": "hash"}, {"method": "time", "column": "at"}])
+SHARES = {"test": 0.3, "validation": 0.3, "task": "regression", "group": "group"}
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=SEEDS, rule=GROUP_RULES, key=st.sampled_from(["id", None]))
+def test_no_group_is_in_two_parts_whatever_its_type_and_spelling(seed, rule, key):
+    frame = of_groups(seed)
+    first = {group: index for index, group in enumerate(frame["group"])}
+    spelled = pl.Series(
+        [f"{group}.0" if first[group] != index else str(group) for index, group in enumerate(frame["group"])]
+    )
+    parts = [
+        run(frame.with_columns(group=column), key=key, **SHARES, **rule)
+        for column in (pl.col("group"), pl.col("group").cast(pl.Float64), pl.col("group").cast(pl.String), spelled)
+    ]
+    for version in parts:
+        sets = [set(part["id"]) for part in version.values()]
+        owners = [set(frame.filter(pl.col("id").is_in(ids))["group"]) for ids in sets]
+        assert sum(map(len, owners)) == len(set.union(*owners)) == frame["group"].n_unique()
+        assert assignment(version) == assignment(parts[0])
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=SEEDS)
+def test_a_group_stays_in_its_part_when_rows_and_groups_are_added(seed):
+    before, later = of_groups(seed), of_groups(seed + 1, first=10**10)
+    grown = pl.concat([later, before, before.with_columns(id=pl.col("id") + 10**6)])
+    old, new = (assignment(run(frame, **SHARES), "group") for frame in (before, grown))
+    assert {group: new[group] for group in old} == old
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=SEEDS)
+def test_with_groups_and_time_all_training_rows_are_before_the_latest_row_of_each_other_group(seed):
+    parts = run(of_groups(seed), **SHARES, method="time", column="at")
+    latest = {name: part.group_by("group").agg(pl.col("at").max())["at"] for name, part in parts.items()}
+    assert latest["train"].max() < latest["validation"].min()
+    assert latest["validation"].max() < latest["test"].min()
+
+
+@pytest.mark.parametrize("group", [None, "", " "])
+def test_a_row_without_a_group_is_an_error(group):
+    frame = table().with_columns(group=pl.when(pl.col("id") == "Kü3").then(pl.lit(group)).otherwise(pl.lit("a")))
+    with pytest.raises(DataError) as caught:
+        run(frame, group="group")
+    assert caught.value.where == "split.group"
+    assert "1 rows" in caught.value.what
+
+
 @pytest.mark.parametrize(
     ("frame", "what", "fix"),
     [
@@ -241,8 +313,9 @@ def test_split_refuses_a_class_that_train_lacks():
 @pytest.mark.parametrize("method", ["hash", "stratified"])
 def test_the_sample_files_pass_the_four_table_steps(name, key, target, columns, method):
     types = {column: declared.type for column, declared in columns.items()}
-    source = IngestParameters(source=FileSource(path="x"), types=types, key=key, target=target, ignore=())
-    rows = ingest(raw_path=str(SAMPLES / name), parameters=source, seed=0).outputs["table"]
+    declared = IngestParameters(source=FileSource(path="x"), types=types, key=key, target=target, ignore=(), used_by={})
+    path = str(SAMPLES / name)
+    rows = ingest(source=open_source(path, name, path), parameters=declared, seed=0).outputs["table"]
     rules = CheckQualityParameters(task="classification", key=key, target=target, columns=columns, checks=Checks())
     quality = check_quality(table=rows, parameters=rules, seed=0)
     assert quality.values["verdict"] == "passed"

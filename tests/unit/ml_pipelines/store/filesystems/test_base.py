@@ -186,9 +186,9 @@ def test_a_moved_file_is_as_young_as_its_arrival(tmp_path: Path) -> None:
     os.utime(source, (0, 0))
     files = LocalFileSystem(str(tmp_path / "store"))
     files.move_in(str(source), "a")
-    found = files.stat("a")
-    assert found
-    assert found.modified.year > 1970
+    actual = files.stat("a")
+    assert actual
+    assert actual.modified.year > 1970
 
 
 def test_a_plain_path_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

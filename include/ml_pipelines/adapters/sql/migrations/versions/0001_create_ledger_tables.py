@@ -1,4 +1,4 @@
-"""The entries, the heads of the chains, and what keeps entries from being changed."""
+"""The entries, the heads of the chains, and the triggers that keep both append-only."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ branch_labels = None
 depends_on = None
 
 _REFUSED = "the ledger keeps every entry as it was written"
-_SQLITE = (
-    f"CREATE TRIGGER ml_ledger_entries_stay BEFORE DELETE ON ml_ledger_entries BEGIN SELECT RAISE(ABORT, '{_REFUSED}');"
-    " END",
-    f"CREATE TRIGGER ml_ledger_entries_are BEFORE UPDATE ON ml_ledger_entries BEGIN SELECT RAISE(ABORT, '{_REFUSED}');"
-    " END",
+_START = "0" * 64  # hash of the head of an empty chain
+
+# Conditions of a refusal, the same in both databases. A new entry follows the head of its model. A new head begins an
+# empty chain. A head moves to the next entry only.
+_ENTRY_OUT_OF_ORDER = "NEW.seq {differs} (SELECT seq + 1 FROM ml_ledger_heads WHERE model = NEW.model)"
+_HEAD_OF_NO_START = f"NEW.seq {{differs}} 0 OR NEW.hash {{differs}} '{_START}'"
+_HEAD_NOT_NEXT = "NEW.model {differs} OLD.model OR NEW.seq {differs} OLD.seq + 1"
+_HEAD_OF_NO_ENTRY = (
+    "NOT EXISTS (SELECT 1 FROM ml_ledger_entries WHERE model = NEW.model AND seq = NEW.seq AND hash = NEW.hash)"
 )
-_POSTGRESQL = (
-    "CREATE FUNCTION ml_ledger_refuse() RETURNS trigger LANGUAGE plpgsql AS"
-    f" $$ BEGIN RAISE EXCEPTION '{_REFUSED}'; END $$",
-    "CREATE TRIGGER ml_ledger_entries_stay BEFORE UPDATE OR DELETE ON ml_ledger_entries"
-    " FOR EACH ROW EXECUTE FUNCTION ml_ledger_refuse()",
-    "CREATE TRIGGER ml_ledger_entries_all_stay BEFORE TRUNCATE ON ml_ledger_entries"
-    " FOR EACH STATEMENT EXECUTE FUNCTION ml_ledger_refuse()",
-)
+# INSERT OR REPLACE in SQLite deletes the old row without firing delete triggers.
+_ENTRY_REPLACES = "EXISTS (SELECT 1 FROM ml_ledger_entries WHERE id = NEW.id OR (model = NEW.model AND seq = NEW.seq))"
+_HEAD_REPLACES = "EXISTS (SELECT 1 FROM ml_ledger_heads WHERE model = NEW.model)"
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables and their triggers."""
     op.create_table(
         "ml_ledger_entries",
         sa.Column(
@@ -50,6 +49,58 @@ def upgrade() -> None:
         sa.Column("model", sa.Text(), primary_key=True),
         sa.Column("seq", sa.Integer(), nullable=False),
         sa.Column("hash", sa.String(64), nullable=False),
+        sqlite_with_rowid=False,  # a second unique column, by which a row could be replaced
     )
-    for statement in _POSTGRESQL if op.get_context().dialect.name == "postgresql" else _SQLITE:
+    postgresql = op.get_context().dialect.name == "postgresql"
+    for statement in _postgresql_triggers() if postgresql else _sqlite_triggers():
         op.execute(statement)
+
+
+def _sqlite_triggers() -> list[str]:
+    def trigger(table: str, event: str, condition: str) -> str:
+        name = f"ml_ledger_{table}_{event.lower()}"
+        when = condition.format(differs="IS NOT")
+        return (
+            f"CREATE TRIGGER {name} BEFORE {event} ON ml_ledger_{table} WHEN {when}"
+            f" BEGIN SELECT RAISE(ABORT, '{_REFUSED}'); END"
+        )
+
+    return [
+        trigger("entries", "DELETE", "1"),
+        trigger("entries", "UPDATE", "1"),
+        trigger("entries", "INSERT", f"{_ENTRY_OUT_OF_ORDER} OR {_ENTRY_REPLACES}"),
+        trigger("heads", "DELETE", "1"),
+        trigger("heads", "UPDATE", f"{_HEAD_NOT_NEXT} OR {_HEAD_OF_NO_ENTRY}"),
+        trigger("heads", "INSERT", f"{_HEAD_OF_NO_START} OR {_HEAD_REPLACES}"),
+    ]
+
+
+def _postgresql_triggers() -> list[str]:
+    def function(name: str, condition: str) -> str:
+        when = condition.format(differs="IS DISTINCT FROM")
+        return (
+            f"CREATE FUNCTION ml_ledger_{name}() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN IF {when} THEN RAISE EXCEPTION '{_REFUSED}'; END IF; RETURN NEW; END $$"
+        )
+
+    def trigger(table: str, event: str, called: str) -> str:
+        name = f"ml_ledger_{table}_{event.partition(' ')[0].lower()}"
+        rows = "STATEMENT" if event == "TRUNCATE" else "ROW"
+        return (
+            f"CREATE TRIGGER {name} BEFORE {event} ON ml_ledger_{table} FOR EACH {rows} EXECUTE FUNCTION"
+            f" ml_ledger_{called}()"
+        )
+
+    return [
+        function("refuse", "true"),
+        function("check_entry", _ENTRY_OUT_OF_ORDER),
+        function("check_start", _HEAD_OF_NO_START),
+        function("check_head", f"{_HEAD_NOT_NEXT} OR {_HEAD_OF_NO_ENTRY}"),
+        trigger("entries", "UPDATE OR DELETE", "refuse"),
+        trigger("entries", "TRUNCATE", "refuse"),
+        trigger("entries", "INSERT", "check_entry"),
+        trigger("heads", "DELETE", "refuse"),
+        trigger("heads", "TRUNCATE", "refuse"),
+        trigger("heads", "INSERT", "check_start"),
+        trigger("heads", "UPDATE", "check_head"),
+    ]

@@ -1,1 +1,1 @@
-"""The changes, in the order that each tells by `down_revision`."""
+"""The migrations. The variable `down_revision` of each one names its predecessor."""

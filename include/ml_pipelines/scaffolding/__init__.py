@@ -1,0 +1,1 @@
+"""Create a first declaration from data, and an empty project."""

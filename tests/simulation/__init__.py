@@ -1,0 +1,1 @@
+"""Deterministic simulation of the protocol: the real code over simulated files, database, registry, Slack and clock."""
