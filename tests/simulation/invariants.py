@@ -100,10 +100,15 @@ def check_operators(world: World, operators: Iterable[Operator], faults: int) ->
             assert operator.entry.hash in hashes, f"acknowledged: the entry of {operator.name} is lost"
     outside = [entry for entry in world.database.entries if entry.decision.outcome == "external_change"]
     assert world.persons or faults or not outside, f"external: entry {outside[0].seq} reports no real change"
-    runs = {entry.run_id for entry in world.database.entries}
+    names = {operator.name for operator in operators}
+    recorded = {entry.details.version for entry in world.database.entries if entry.run_id in names}
     for operator in operators:
+        # An operator that is interrupted after the move, and another one that selected the same version, make one
+        # change: the other one completes and records it.
         moved = operator.name in world.movers and not world.persons
-        assert not moved or operator.name in runs, f"convergence: {operator.name} moved the champion, and has no entry"
+        assert not moved or recorded & {*operator.selected}, (
+            f"convergence: {operator.name} moved the champion, and no operator has an entry of its version"
+        )
 
 
 def _check_convergence(run: Run) -> None:
@@ -158,12 +163,16 @@ def _check_alias(world: World, model: str) -> None:
 
 
 def _check_order(entry: LedgerEntry, earlier: list[LedgerEntry], replaced: set[str | None]) -> None:
-    """Check that a candidate was compared with the champion that it replaced. A run may replace its own version."""
+    """Check that a candidate was compared with the champion that it replaced. A run may replace its own version.
+
+    A champion whose run died before its entry is in no entry of its own, only in the one of the run that replaced it.
+    """
     own = {before.details.version for before in earlier if before.run_id == entry.run_id}
     others = [before for before in earlier if before.details.version not in own]
     champions = {entries[-1].details.version if entries else None for entries in (earlier, others)}
     compared = entry.decision.champion_version
-    assert entry.details.version in champions or compared in champions | replaced, (
+    allowed = champions | replaced | {entry.details.previous_version}
+    assert entry.details.version in champions or compared in allowed, (
         f"order: entry {entry.seq} replaced {champions}, compared with {compared}"
     )
 

@@ -130,7 +130,6 @@ def _messages(world: World, random: Random) -> None:
     *early, end = events
     delivered = [*early, *(event for event in early if random.random() < 0.2)]
     random.shuffle(delivered)
-    world.scheduler.faults.freeze = 0.0
     world.channel = channel = messages.Channel(world.scheduler)
     acknowledged: list[Any] = []
     workers = random.randint(2, 5)

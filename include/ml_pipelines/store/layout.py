@@ -7,8 +7,8 @@
     published/<step>/<key>/<server>.json                    the values that publishing the result on a server returned
     runs/<pipeline>/<run_id>/<task_id>/<step>[.<map_index>].json    the result of each step of a run
     leases/<step>/<key>.json                                the process that computes a key
-    run_states/<pipeline>/<run_id>/<destination>/           the state of a run for a Slack channel
-    pending/<destination>/<key>.json                        runs whose last notification is not sent yet
+    run_states/<pipeline>/<run_id>/<destination>/           the events of a run, and what a Slack channel received
+    pending/<destination>/<sha256>.json                     ends of runs that the channel has not received
     containers/<job>/                                       request, result and heartbeat of a container
     watches/<kind>/<name>.json                              the last value that a watcher reported
     tmp/                                                    unfinished files; only in a local folder

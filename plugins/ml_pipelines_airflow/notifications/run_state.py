@@ -6,6 +6,7 @@ the state of a task, and the latest attempt decides the state of the run. Cleari
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Literal, get_args
 
@@ -32,6 +33,7 @@ __all__ = [
     "delay",
     "has_recovered",
     "same_events",
+    "state_from_events",
     "status",
 ]
 
@@ -69,6 +71,9 @@ class Delivery(Contract):
     error: str = ""
     failed_at: float | None = None
     waited_seconds: float = 0.0
+
+
+_NOTHING_SENT = Delivery()
 
 
 class TaskRunState(Contract):
@@ -119,6 +124,18 @@ def apply_event(state: RunState | None, event: Event) -> RunState:
     else:
         new = _apply_task_event(old, event)
     return state if state == new else new
+
+
+def state_from_events(events: Iterable[Event], delivery: Delivery = _NOTHING_SENT) -> RunState | None:
+    """Return the state after all events, in any order; None without events."""
+    state = None
+    for event in sorted(events, key=_time_order):
+        state = apply_event(state, event)
+    return state and state.model_copy(update={"delivery": delivery})
+
+
+def _time_order(event: Event) -> tuple[int, int, str]:
+    return _event_order(event) if isinstance(event, TaskEvent) else (0, 0, event.model_dump_json())
 
 
 def same_events(state: RunState | None, other: RunState) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipelines_airflow.notifications.events import Destination, RunEvent, RunReference, TaskEvent
+from ml_pipelines_airflow.notifications.events import Destination, Event, RunEvent, RunReference, TaskEvent
 from ml_pipelines_airflow.notifications.run_state import Delivery
 from ml_pipelines_airflow.notifications.state_store import RunStateStore, pending_runs
 
@@ -68,3 +68,42 @@ def test_record_ends_the_pending_state_after_the_end_was_sent(store: RunStateSto
 def test_sending_is_exclusive(store: RunStateStore) -> None:
     with store.sending(0.1) as first, store.sending(0.1) as second:
         assert (first, second) == (True, False)
+
+
+def test_callbacks_that_overlap_lose_no_event(
+    store: RunStateStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = RunStateStore._read_events
+    concurrent = RunStateStore.at(f"file://{tmp_path}", RUN, DESTINATION)
+
+    def read_before_the_other_writes(self: RunStateStore) -> dict[str, Event]:
+        events = dict(read(self))
+        if self is store and not events:
+            concurrent.add(END)
+        return events
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunStateStore, "_read_events", read_before_the_other_writes)
+        store.add(FAILURE)
+    state = RunStateStore.at(f"file://{tmp_path}", RUN, DESTINATION).read()
+    assert state is not None
+    assert (list(state.tasks), state.end) == (["train"], END)
+
+
+def test_an_end_whose_callback_is_interrupted_is_pending_with_its_event(
+    store: RunStateStore, other: RunStateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = store.files.write
+
+    def interrupted(name: str, data: bytes, *, durable: bool = False) -> None:
+        if "/events/" in name:
+            raise KeyboardInterrupt
+        write(name, data, durable=durable)
+
+    monkeypatch.setattr(store.files, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.add(END)
+    (pending,) = pending_runs(other)
+    state = pending.read()
+    assert state is not None
+    assert state.end == END
