@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# How long an example takes is the machine's affair.
-settings.register_profile("unhurried", settings(), deadline=None)
-settings.load_profile("unhurried")
+# The same examples in each run, so that a failure can be repeated. `--hypothesis-profile=random` searches new ones.
+# No deadline, because the time of an example depends on the machine.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("random", derandomize=False, deadline=None)
+settings.load_profile("repeatable")
 
 INTEGRATION = Path(__file__).with_name("integration")
 
