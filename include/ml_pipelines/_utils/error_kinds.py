@@ -124,7 +124,10 @@ def _response_kind(exc: BaseException) -> ErrorKind | None:
     response = getattr(exc, "response", None)
     if isinstance(response, Mapping):  # botocore
         code, status = _read(response, "Error", "Code"), _read(response, "ResponseMetadata", "HTTPStatusCode")
-        return _CODES.get(str(code)) or _status_kind(status) or _status_kind(code)
+        by_code, by_status = _CODES.get(str(code)), _status_kind(status)
+        if by_code is ErrorKind.MISSING and by_status is not None:
+            return by_status  # a failed request reports nothing about the object
+        return by_code or by_status or _status_kind(code)
     places = ((exc, "status"), (exc, "status_code"), (exc, "code"), (response, "status_code"))
     return next((kind for owner, name in places if (kind := _status_kind(getattr(owner, name, None)))), None)
 

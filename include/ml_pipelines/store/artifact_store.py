@@ -17,15 +17,16 @@ from pathlib import Path
 
 from ml_pipelines._utils.canonical_json import Components
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Identity, JsonValue, StepResult
-from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing
+from ml_pipelines.errors import ArtifactCorrupt, ArtifactMissing, StoreError
 from ml_pipelines.store.cache_miss import components_key, differences
-from ml_pipelines.store.filesystems.base import FileSystem
+from ml_pipelines.store.filesystems.base import FileInfo, FileSystem
 from ml_pipelines.store.filesystems.open import open_filesystem
 from ml_pipelines.store.layout import (
     Document,
     Manifest,
     Published,
     RunRecord,
+    is_own_name,
     lease_name,
     manifest_name,
     object_name,
@@ -124,7 +125,12 @@ class ArtifactStore:
         path = files.local(name, directory)
         if path is None:
             raise _missing(ref)
-        _verify(ref, *_digest(path))
+        try:
+            _verify(ref, *_digest(path))
+        except ArtifactCorrupt:
+            if Path(path).parent == Path(directory):
+                Path(path).unlink()  # a copy that is not complete; the next call downloads it again
+            raise
         return path
 
     def scratch(self) -> AbstractContextManager[str]:
@@ -186,7 +192,7 @@ class ArtifactStore:
 
     def _past_manifests(self, step: str, identity: Identity) -> list[Manifest]:
         """Return the manifests of a step that the latest runs of a task used, the latest first."""
-        entries = self.files.entries(f"runs/{quote_name(identity.pipeline)}")
+        entries = self.entries(f"runs/{quote_name(identity.pipeline)}")
         same = [entry for entry in entries if step_of_record(entry.name) == (identity.task_id, step)]
         latest = sorted(same, key=lambda entry: entry.modified, reverse=True)[:_COMPARED_RUNS]
         records = self.documents([entry.name for entry in latest], RunRecord)
@@ -222,27 +228,46 @@ class ArtifactStore:
 
     def run(self, pipeline: str, run_id: str) -> list[RunRecord]:
         """Return the records of a run's steps, in the order in which they ended; empty for an unknown run."""
-        names = [entry.name for entry in self.files.entries(run_folder(pipeline, run_id))]
+        names = [entry.name for entry in self.entries(run_folder(pipeline, run_id))]
         return sorted(self.documents(names, RunRecord), key=lambda record: record.recorded_at)
 
     def runs(self, pipeline: str) -> list[str]:
         """Return the ids of a pipeline's runs, the latest record first."""
-        entries = sorted(
-            self.files.entries(f"runs/{quote_name(pipeline)}"), key=lambda entry: entry.modified, reverse=True
-        )
+        entries = sorted(self.entries(f"runs/{quote_name(pipeline)}"), key=lambda entry: entry.modified, reverse=True)
         return list(dict.fromkeys(run_of(entry.name)[1] for entry in entries))
 
     def pipelines(self, run_id: str) -> list[str]:
         """Return the names of the pipelines that have a run of this id, sorted."""
-        runs = {run_of(entry.name) for entry in self.files.entries("runs")}
+        runs = {run_of(entry.name) for entry in self.entries("runs")}
         return sorted(pipeline for pipeline, name in runs if name == run_id)
 
     # Documents
 
-    def documents(self, names: Iterable[str], kind: type[Document]) -> list[Document]:
-        """Return the documents of these names, without those that are deleted or can't be read."""
+    def entries(self, folder: str) -> list[FileInfo]:
+        """Return the files of a folder whose names this store writes. Files of other programs are left alone."""
+        return [entry for entry in self.files.entries(folder) if is_own_name(entry.name)]
+
+    def documents(self, names: Iterable[str], kind: type[Document], *, complete: bool = False) -> list[Document]:
+        """Return the documents of these names, without those that are deleted or can't be read.
+
+        Args:
+            names: names of files.
+            kind: class of the documents.
+            complete: whether a file that exists but can't be read is an error.
+
+        Raises:
+            StoreError: a file is not such a document, and `complete` is set.
+        """
+
+        def read(name: str) -> Document | None:
+            data = self.files.read(name)
+            document = parse_document(data, kind)
+            if complete and data is not None and document is None:
+                raise _unreadable(f"{self.uri}/{name}", kind.__name__, len(data))
+            return document
+
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
-            return [document for data in pool.map(self.files.read, names) if (document := parse_document(data, kind))]
+            return [document for document in pool.map(read, names) if document]
 
     def _find(self, step: str, key: str) -> Manifest | str | None:
         """Return the manifest of a key, or why it can't be used; None without a manifest."""
@@ -302,6 +327,16 @@ def _verify(ref: ArtifactRef, digest: str, size: int) -> None:
             got=f"sha256 {digest} of {size} bytes",
             fix="run the step that computed it again with `force`, which replaces it",
         )
+
+
+def _unreadable(where: str, kind: str, size: int) -> StoreError:
+    return StoreError(
+        "a file of the store can't be read, so the artifacts that it references are unknown",
+        where=where,
+        expected=f"a {kind} as JSON",
+        got=f"{size} bytes of another form",
+        fix="try again; if the file is damaged, delete it",
+    )
 
 
 def _missing(ref: ArtifactRef) -> ArtifactMissing:

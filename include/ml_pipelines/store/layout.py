@@ -32,6 +32,7 @@ __all__ = [
     "RunRecord",
     "WatchState",
     "container_file",
+    "is_own_name",
     "lease_name",
     "manifest_name",
     "object_name",
@@ -55,6 +56,18 @@ _EXTENSIONS: dict[ArtifactKind, str] = {
     "image": "png",
     "html": "html",
 }
+
+# Folders in a name, and the form of its last part. A step in a container writes files of any name.
+_NAMES = {
+    "objects": re.compile(r"objects/[0-9a-f]{2}/[0-9a-f]{64}\.\w+"),
+    "containers": re.compile(r"containers/.+"),
+    **{
+        folder: re.compile(rf"{folder}(/[^/]+){{{parts}}}\.json")
+        for folder, parts in {
+            "manifests": 2, "published": 3, "runs": 4, "leases": 2, "run_states": 4, "pending": 2, "watches": 2,
+        }.items()
+    },
+}  # fmt: skip
 
 Document = TypeVar("Document", bound=Contract)
 
@@ -156,6 +169,12 @@ def record_name(identity: Identity, step: str) -> str:
     index = f".{identity.map_index}" if identity.map_index >= 0 else ""
     run = run_folder(identity.pipeline, identity.run_id)
     return f"{run}/{quote_name(identity.task_id)}/{quote_name(step)}{index}.json"
+
+
+def is_own_name(name: str) -> bool:
+    """Return whether a name has the form of a name of this module. Other programs can put files into the folders."""
+    form = _NAMES.get(name.partition("/")[0])
+    return form is not None and form.fullmatch(name.replace("%/", "")) is not None
 
 
 def step_of_record(name: str) -> tuple[str, str]:

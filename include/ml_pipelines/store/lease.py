@@ -72,6 +72,8 @@ def _acquire(files: FileSystem, name: str, token: str, appeared: Callable[[], bo
         if appeared():
             return False
         lease = files.read(name)
+        if _field(lease or b"", "token") == token:
+            return True  # its first answer was lost, and the client of the store sent the request again
         if lease != last:
             last, since = lease or b"", time.monotonic()
         if lease is not None and (time.monotonic() - since > ttl_seconds or has_ended(_field(lease, "owner"))):

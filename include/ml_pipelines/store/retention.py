@@ -66,6 +66,7 @@ def prune(
     Raises:
         RequestError: `keep_days` is too short, or an item of `keep` names no artifact.
         StoreUnavailable: the store can't be read or written. The files deleted before were not needed.
+        StoreError: a manifest or a record can't be read, so the artifacts that it references are unknown.
     """
     if not keep_days >= 1:  # also false for NaN
         raise RequestError(
@@ -79,16 +80,16 @@ def prune(
     before = now - timedelta(days=min(keep_days, _LONGEST_DAYS))
     old_runs, records = _runs(store, before)
     old_manifests, recent = _manifests(store, before, {record.result.key for record in records})
+    manifests = store.documents(recent, Manifest, complete=True)
     if not dry_run:
         _delete(store, [*old_runs, *old_manifests])
         _delete(store, _orphaned_publications(store, recent, before))
-    manifests = store.documents(recent, Manifest)
     results: list[Manifest | StepResult] = [*manifests, *(record.result for record in records)]
     kept |= {ref.sha256 for result in results for ref in result.outputs.values()}
-    entries = (entry for entry in store.files.entries("objects") if not entry.name.endswith(".html"))
+    entries = (entry for entry in store.entries("objects") if not entry.name.endswith(".html"))
     objects = [entry for entry in entries if _is_loose(entry, kept, now)]
-    leases = [entry for entry in store.files.entries("leases") if now - entry.modified > GRACE_PERIOD]
-    handed = [entry for entry in store.files.entries("containers") if entry.modified < before]
+    leases = [entry for entry in store.entries("leases") if now - entry.modified > GRACE_PERIOD]
+    handed = [entry for entry in store.entries("containers") if entry.modified < before]
     run_states = _run_states(store, before, {run_of(entry.name) for entry in old_runs})
     temporaries = _temporaries(store, now)
     if not dry_run:
@@ -118,15 +119,16 @@ def _digest(item: str) -> str:
 
 def _runs(store: ArtifactStore, before: datetime) -> tuple[list[FileInfo], list[RunRecord]]:
     """Return the files of runs whose last record is older than a time, and the records of the other runs."""
-    entries = list(store.files.entries("runs"))
+    entries = list(store.entries("runs"))
     recent = {run_of(entry.name) for entry in entries if entry.modified >= before}
     old = [entry for entry in entries if run_of(entry.name) not in recent]
-    return old, store.documents((entry.name for entry in entries if run_of(entry.name) in recent), RunRecord)
+    names = (entry.name for entry in entries if run_of(entry.name) in recent)
+    return old, store.documents(names, RunRecord, complete=True)
 
 
 def _manifests(store: ArtifactStore, before: datetime, used: Collection[str]) -> tuple[list[FileInfo], list[str]]:
     """Return the manifests that are older than a time and not used, and the names of the others."""
-    entries = list(store.files.entries("manifests"))
+    entries = list(store.entries("manifests"))
     needed = {entry.name for entry in entries if entry.modified >= before or PurePosixPath(entry.name).stem in used}
     return [entry for entry in entries if entry.name not in needed], sorted(needed)
 
@@ -134,17 +136,17 @@ def _manifests(store: ArtifactStore, before: datetime, used: Collection[str]) ->
 def _orphaned_publications(store: ArtifactStore, manifests: list[str], before: datetime) -> list[FileInfo]:
     """Return the old publications of results that the store does not have any more."""
     keys = {PurePosixPath(name).stem for name in manifests}
-    entries = store.files.entries("published")
+    entries = store.entries("published")
     return [entry for entry in entries if entry.modified < before and PurePosixPath(entry.name).parent.name not in keys]
 
 
 def _run_states(store: ArtifactStore, before: datetime, old: Collection[tuple[str, str]]) -> list[FileInfo]:
     """Return the states of deleted runs, and those of runs without records that are older than a time."""
-    entries = list(store.files.entries("run_states"))
-    recorded = {run_of(entry.name) for entry in store.files.entries("runs")} - set(old)
+    entries = list(store.entries("run_states"))
+    recorded = {run_of(entry.name) for entry in store.entries("runs")} - set(old)
     recent = {run_of(entry.name) for entry in entries if entry.modified >= before}
     forgotten = [entry for entry in entries if run_of(entry.name) not in recent | recorded]
-    return forgotten + [entry for entry in store.files.entries("pending") if entry.modified < before]
+    return forgotten + [entry for entry in store.entries("pending") if entry.modified < before]
 
 
 def _is_loose(entry: FileInfo, kept: Collection[str], now: datetime) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from ml_pipelines._utils.error_kinds import error_number
+from ml_pipelines._utils.error_kinds import error_number, kind_of_error
 from ml_pipelines.errors import StoreUnavailable
 
 __all__ = ["FileInfo", "FileSystem", "unavailable"]
@@ -85,13 +85,35 @@ _ADVICE: dict[int | None, tuple[str, str]] = {
     errno.EACCES: ("this process has no access to the store", "give its user permission to read and write"),
     errno.EPERM: ("this process has no access to the store", "give its user permission to read and write"),
 }
+if hasattr(errno, "EREMCHG"):  # the number of s3fs for a redirect
+    _ADVICE[errno.EREMCHG] = (
+        "the store's bucket is in another region or at another address",
+        "set AWS_DEFAULT_REGION to the region of the bucket, and AWS_ENDPOINT_URL if it is not at AWS",
+    )
 _OTHER = ("the store can't be used", "check that it exists and is reachable from this machine")
+_MALFORMED = (
+    "the server of the store answers with something else than its API returns",
+    "check that its address leads to the store itself, not to the login or error page of a proxy, then try again",
+)
+_LONGEST_TEXT = 500
 
 
-def unavailable(exc: Exception, where: str) -> StoreUnavailable:
-    """Return the StoreUnavailable for an error of the operating system or of a vendor's library."""
+def unavailable(exc: Exception, where: str, *, hide: Callable[[str], str] = str) -> StoreUnavailable:
+    """Return the StoreUnavailable for an error of the operating system or of a vendor's library.
+
+    Args:
+        exc: the error. If it states what was `expected`, the message does too.
+        where: address of the file.
+        hide: removes the secrets from the text of the error.
+    """
     number = errno.EACCES if isinstance(exc, PermissionError) else error_number(exc)
-    what, fix = _ADVICE.get(number, _OTHER)
+    # Neither an error of the system nor of a server: the client could not read an answer.
+    malformed = not isinstance(exc, OSError) and kind_of_error(exc) is None
+    what, fix = _ADVICE.get(number, _MALFORMED if malformed else _OTHER)
     return StoreUnavailable(
-        what, where=f"{where} on host {socket.gethostname()}", got=f"{type(exc).__name__}: {exc}", fix=fix
+        what,
+        where=f"{where} on host {socket.gethostname()}",
+        expected=str(getattr(exc, "expected", "")),
+        got=hide(f"{type(exc).__name__}: {exc}")[:_LONGEST_TEXT],
+        fix=fix,
     )

@@ -12,7 +12,14 @@ from ml_pipelines.contracts import Identity
 from ml_pipelines.store.layout import (
     Manifest,
     WatchState,
+    container_file,
+    is_own_name,
+    lease_name,
+    manifest_name,
+    object_name,
     parse_document,
+    pending_folder,
+    published_name,
     quote_name,
     record_name,
     run_of,
@@ -73,6 +80,32 @@ def test_the_run_of_a_record_is_in_its_name(pipeline: str, run_id: str, task_id:
 @given(ids, ids, ids)
 def test_the_run_of_a_story_is_in_its_name(pipeline: str, run_id: str, place: str) -> None:
     assert run_of(f"{run_state_folder(pipeline, run_id, place)}/state.json") == (pipeline, run_id)
+
+
+@given(ids, ids, ids)
+def test_each_name_is_one_of_the_store(first: str, second: str, third: str) -> None:
+    identity = Identity(pipeline=first, run_id=second, task_id=third, map_index=3)
+    for name in (
+        object_name("a" * 64, "table"),
+        manifest_name(first, second),
+        published_name(first, second, third),
+        record_name(identity, "train"),
+        lease_name(first, second),
+        f"{run_state_folder(first, second, third)}/state.json",
+        f"{pending_folder(first)}/x.json",
+        container_file(first, "request.json"),
+        watch_name(first, second),
+    ):
+        assert is_own_name(name), name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "runs", "runs/", "runs/notes.txt", "runs/p/r.json", "runs/p/r/t/s.txt", "runs/p/r/t/s/u.json",
+     "objects/notes.txt", "objects/ab/cd.json", "manifests/.json", "notes/a.json", "tmp/a"],
+)  # fmt: skip
+def test_a_file_of_another_program_is_not_one_of_the_store(name: str) -> None:
+    assert not is_own_name(name)
 
 
 def test_a_dot_in_a_task_id_is_no_map_index() -> None:

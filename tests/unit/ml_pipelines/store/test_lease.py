@@ -219,3 +219,18 @@ def test_a_store_that_goes_away_does_not_end_the_work(
         assert tried.wait(10)
     assert f"lease {NAME} could not be renewed: the store can't be used" in caplog.text
     assert f"lease {NAME} could not be released: the store can't be used" in caplog.text
+
+
+class AnswerLost(LocalFileSystem):
+    """A file system that sends a request again after a lost answer."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        super().create(name, data)
+        return super().create(name, data)
+
+
+def test_a_lease_whose_first_answer_was_lost_is_held(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with hold_lease(AnswerLost(str(tmp_path)), NAME, appeared=never) as held:
+        assert held
+    assert time.monotonic() - started < TTL_SECONDS / 2

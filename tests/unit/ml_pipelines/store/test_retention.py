@@ -13,7 +13,7 @@ import pytest
 
 from ml_pipelines._utils.canonical_json import Components
 from ml_pipelines.contracts import ArtifactRef, Decision, Identity, StepResult
-from ml_pipelines.errors import RequestError, StoreUnavailable
+from ml_pipelines.errors import RequestError, StoreError, StoreUnavailable
 from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.promotion.retained_artifacts import referenced_artifacts
 from ml_pipelines.store.artifact_store import ArtifactStore
@@ -239,6 +239,41 @@ def test_other_files_in_the_store_are_left_alone(store: ArtifactStore, root: Pat
     age(root, days=400)
     assert prune(store, keep_days=30) == NOTHING
     assert len(snapshot(root)) == 1
+
+
+FOREIGN = (
+    "runs/notes.txt",
+    "runs/p/notes.md",
+    "objects/notes.txt",
+    "manifests/notes.txt",
+    "leases/x",
+    "published/.keep",
+)
+
+
+def test_files_of_other_programs_in_the_folders_of_the_store_stay(store: ArtifactStore, root: Path) -> None:
+    result = commit(store, b"old")
+    store.record(Identity(pipeline="p", run_id="r", task_id="a"), result)
+    for name in FOREIGN:
+        store.files.write(name, b"theirs")
+    assert (store.runs("p"), store.pipelines("r"), len(store.run("p", "r"))) == (["r"], ["p"], 1)
+    age(root, days=400)
+    assert prune(store, keep_days=30) == PruneReport(objects=1, bytes=3, manifests=1, runs=1, leftovers=0)
+    assert snapshot(root) == {root / name for name in FOREIGN}
+
+
+@pytest.mark.parametrize("folder", ["manifests", "runs"])
+def test_nothing_is_removed_while_a_young_document_is_damaged(store: ArtifactStore, root: Path, folder: str) -> None:
+    result = commit(store, b"needed")
+    store.record(Identity(pipeline="p", run_id="r", task_id="a"), result)
+    age(root, days=2)
+    (path,) = (root / folder).rglob("*.json")
+    path.write_bytes(b"<html>")
+    before = snapshot(root)
+    with pytest.raises(StoreError, match="can't be read") as error:
+        prune(store, keep_days=1.5)
+    assert (error.value.where, error.value.got) == (f"file://{path}", "6 bytes of another form")
+    assert snapshot(root) == before
 
 
 @pytest.mark.parametrize("keep_days", [0.9, 0, -1, float("nan")])
