@@ -23,6 +23,7 @@ from ml_pipelines.escaping import visible
 __all__ = [
     "ArtifactKind",
     "ArtifactRef",
+    "CandidateFailure",
     "Comparison",
     "Contract",
     "DataPin",
@@ -143,6 +144,8 @@ class StepResult(Contract):
         step: name in the step table.
         key: cache key: hex digest of step, code, parameters, input digests, seed and environment.
         status: `computed` now, `cached` in the store, or `published`: the step has effects only and is never cached.
+            `failed`: the candidate of the step failed; `partial`: computed without the candidates that failed. Neither
+            of these two is stored in the cache.
         reason: why the cache was hit or missed.
         outputs: artifacts by name.
         values: small results such as counts, metrics and names; finite numbers only.
@@ -151,7 +154,7 @@ class StepResult(Contract):
 
     step: str
     key: Sha256
-    status: Literal["computed", "cached", "published"]
+    status: Literal["computed", "cached", "published", "failed", "partial"]
     reason: str
     outputs: dict[str, ArtifactRef] = {}
     values: dict[str, JsonValue] = {}
@@ -256,6 +259,22 @@ class Finding(Contract):
         return f"{self.column}: {self.check}" if self.column else self.check
 
 
+class CandidateFailure(Contract):
+    """A candidate that failed. The run continues with the others.
+
+    Attributes:
+        candidate: name of the candidate.
+        task: the task in which it failed, `train_model` or `evaluate_model`.
+        error: the error in one short paragraph.
+        fix: how to correct it.
+    """
+
+    candidate: Shown
+    task: Literal["train_model", "evaluate_model"]
+    error: Shown
+    fix: Shown = ""
+
+
 class Decision(Contract):
     """The decision about a run, with the evidence that is needed to reproduce it.
 
@@ -264,7 +283,8 @@ class Decision(Contract):
             version) and `external_change` (an alias was moved in the registry outside of the pipeline).
         model: name in the registry.
         candidate: name of the best candidate; None if the run stopped before the training.
-        candidate_index: position of the best candidate among the trained candidates.
+        candidate_index: position of the best candidate among the trained candidates, without those whose training
+            failed.
         reason: the rule that determined the outcome.
         metric: the primary metric.
         metrics: metrics of the best candidate on the test set, by name.
@@ -281,6 +301,7 @@ class Decision(Contract):
         constant: what is the same for all test rows: the candidate's `predictions`, or its predicted `labels`.
         slices: metrics of the groups with enough rows.
         guards: measured resources of the model by name: `model_bytes`, `seconds_per_row`.
+        failures: the candidates that failed.
     """
 
     outcome: Outcome
@@ -303,6 +324,7 @@ class Decision(Contract):
     constant: Literal["predictions", "labels"] | None = None
     slices: tuple[SliceMetrics, ...] = ()
     guards: dict[str, float] = {}
+    failures: tuple[CandidateFailure, ...] = ()
 
     @field_validator("findings")
     @classmethod

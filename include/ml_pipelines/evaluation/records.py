@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ml_pipelines.contracts import Comparison, Contract, Interval, JsonValue
+from ml_pipelines.contracts import CandidateFailure, Comparison, Contract, Interval, JsonValue
 from ml_pipelines.spec.metric_table import Task
 
 __all__ = [
@@ -95,7 +95,7 @@ class Selection(Contract):
     Attributes:
         winner: the simplest candidate within one standard error of the best.
         best: the candidate with the best score.
-        scores: of all candidates, in the order of the declaration, the simplest first.
+        scores: of all candidates that work, in the order of the declaration, the simplest first.
         reason: why the winner was chosen.
     """
 
@@ -145,7 +145,8 @@ class Evaluation(Contract):
         metric: the primary metric.
         winner: name of the selected candidate.
         selection: the choice on the validation rows.
-        candidates: in the order of the declaration.
+        candidates: those that work, in the order of the declaration.
+        failures: the others.
         champion: None without a champion.
         dummy: of the dummy baseline.
         rows: number of rows of each part.
@@ -159,6 +160,7 @@ class Evaluation(Contract):
     winner: str
     selection: Selection
     candidates: tuple[CandidateEvaluation, ...]
+    failures: tuple[CandidateFailure, ...] = ()
     champion: ChampionEvaluation | None = None
     dummy: DummyEvaluation
     rows: dict[str, int]

@@ -38,6 +38,7 @@ def select_candidate(
     *,
     metric: str,
     seed: int,
+    failed: int = 0,
 ) -> Selection:
     """Return the simplest candidate within one standard error of the best one.
 
@@ -48,6 +49,7 @@ def select_candidate(
         measured: metrics on these rows by candidate.
         metric: the primary metric.
         seed: of the resamples.
+        failed: number of candidates that failed, for the reason.
     """
     values = {name: measured[name][metric] for name in predictions}
     defined = {name: value for name, value in values.items() if value is not None}
@@ -80,9 +82,10 @@ def select_candidate(
         for name in values
     )
     winner = next(score for score in scores if score.is_close)
-    return Selection(
-        winner=winner.candidate, best=best, scores=scores, reason=_reason(winner, best, scores, short_name(metric))
-    )
+    reason = _reason(winner, best, scores, short_name(metric))
+    if failed and len(scores) == 1:
+        reason += " that did not fail"
+    return Selection(winner=winner.candidate, best=best, scores=scores, reason=reason)
 
 
 def _spread(draws: Array) -> float | None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from ml_pipelines.errors import EstimatorError, MissingExtra, ModelError, PipelineError
+from ml_pipelines._utils.error_kinds import kind_of_error
+from ml_pipelines.errors import EstimatorError, MissingExtra, ModelError, PipelineError, TransientError
 from ml_pipelines.modeling.estimator_classes import Declared, check_names, check_task, find_class
 from ml_pipelines.modeling.weights_and_calibration import check_options
+from ml_pipelines.pipeline.user_errors import error_text
 from ml_pipelines.spec.metric_table import Task
 from ml_pipelines.spec.nested_estimators import is_nested
 from ml_pipelines.spec.training import Candidate
@@ -47,7 +50,9 @@ def build_estimator(candidate: Candidate, *, task: Task, seed: int) -> Any:
 
 @contextmanager
 def estimator_errors(what: str, *, where: str, params: Mapping[str, Any], fix: str = _FIX) -> Iterator[None]:
-    """Convert every exception of an estimator into a ModelError, which is not retried. A MemoryError stays one.
+    """Convert every exception of an estimator into a ModelError, which is not retried.
+
+    A full disk, an unreachable server, a killed worker process and a lack of memory are no errors of the estimator.
 
     Args:
         what: sentence about the failure.
@@ -60,12 +65,13 @@ def estimator_errors(what: str, *, where: str, params: Mapping[str, Any], fix: s
     except PipelineError as exc:
         exc.where = exc.where or where
         raise
-    except MemoryError:
+    except (MemoryError, BrokenExecutor):
         raise
     except Exception as exc:  # an estimator may raise anything
+        if (kind := kind_of_error(exc)) and kind.is_transient:
+            raise TransientError(what, where=where, got=error_text(exc), fix="try again") from exc
         where = f"{where}, params {dict(params)}" if params else where
-        got = f"{type(exc).__name__}: {' '.join(str(exc).split())}"
-        raise ModelError(what, where=where, got=got, fix=fix) from exc
+        raise ModelError(what, where=where, got=error_text(exc), fix=fix) from exc
 
 
 def validate_candidates(spec: PipelineSpec) -> None:

@@ -70,11 +70,13 @@ class StepOutput:
             scikit-learn estimator, `image` PNG bytes, `html` text.
         values: counts, metrics, names. Finite floats only.
         rows: by names of tables, how many rows they have together. The runner compares it with the rows that it writes.
+        partial: a candidate failed, so the cache does not store the result.
     """
 
     outputs: dict[str, Any] = field(default_factory=dict)
     values: dict[str, JsonValue] = field(default_factory=dict)
     rows: dict[tuple[str, ...], int] = field(default_factory=dict)
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,8 @@ class Step:
         facts: contract of the values that the step hands on; None for values without a contract.
         reads: dataclass of the earlier facts that `publish` reads, with one field for each step; None for no facts.
         outputs: name -> kind. `shard_*` is any number of outputs, `shard_0` and so on.
+        failure: `module:function` that turns the parameters and a ModelError of `compute` into the output `failure`, or
+            None. The result then has this output and no other one; otherwise it has all outputs but this one.
         task: the task that runs the step after its built-in steps; only for a step of an installed extension.
     """
 
@@ -126,4 +130,5 @@ class Step:
     facts: type[Facts] | None = None
     reads: type[Any] | None = None
     outputs: dict[str, ArtifactKind] = field(default_factory=dict)
+    failure: str | None = None
     task: str = ""

@@ -68,7 +68,8 @@ TRAINING_STEPS: dict[str, Step] = {
             inputs={"table": "split.train", "split": "split.rule"},
             facts=facts.TrainFacts,
             reads=facts.FactsForTraining,
-            outputs={"model": "model", "training": "json"},
+            outputs={"model": "model", "training": "json", "failure": "json"},
+            failure="ml_pipelines.pipeline.candidate_failures:training_failure",
         ),
         Step(
             name="evaluate",
@@ -81,6 +82,7 @@ TRAINING_STEPS: dict[str, Step] = {
             inputs={
                 "models": "train.model",
                 "trainings": "train.training",
+                "failures": "train.failure",
                 "train": "split.train",
                 "validation": "split.validation",
                 "test": "split.test",

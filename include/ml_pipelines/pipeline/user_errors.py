@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ml_pipelines.errors import PipelineError, UserCodeError
 from ml_pipelines.spec.code_packages import DEFAULT_PACKAGES, is_allowed_package, top_level
 
-__all__ = ["user_code_errors", "user_error"]
+__all__ = ["error_text", "user_code_errors", "user_error"]
 
 log = logging.getLogger("ml_pipelines.user_code")
 
@@ -66,6 +66,13 @@ def user_code_errors(path: str, where: str) -> Iterator[None]:
         stream.finish()
 
 
+def error_text(exc: BaseException) -> str:
+    """Return an exception in one line, after the line of user code that raised it, if there is one."""
+    line = _user_line(exc.__traceback__, "")
+    place = f"{line.file}:{line.number}: " if line else ""
+    return place + f"{type(exc).__name__}: {' '.join(str(exc).split())}".rstrip(": ")
+
+
 def user_error(exc: BaseException, path: str, where: str) -> UserCodeError:
     """Return the error that shows the line of user code where an exception was raised."""
     reason = f"{type(exc).__name__}: {' '.join(str(exc).split())}".rstrip(": ")
@@ -90,7 +97,7 @@ def _user_line(trace: TracebackType | None, path: str) -> _Line | None:
     """Return the deepest line of user code; None if the exception was raised before it ran."""
     for frame, number in reversed([*traceback.walk_tb(trace)]):
         package = top_level(str(frame.f_globals.get("__name__", "")))
-        if package == top_level(path) or (is_allowed_package(package) and package not in DEFAULT_PACKAGES):
+        if (path and package == top_level(path)) or (is_allowed_package(package) and package not in DEFAULT_PACKAGES):
             code = frame.f_code
             linecache.checkcache(code.co_filename)
             return _Line(code.co_filename, number, code.co_name, linecache.getline(code.co_filename, number).strip())

@@ -26,6 +26,9 @@ def upstream_steps(step: str) -> tuple[str, ...]:
 def wire_inputs(step: Step, results: Results) -> dict[str, Any]:
     """Return the `inputs`, `context` and `facts` of a :class:`StepRequest`.
 
+    A result of a mapped step has either the outputs of a success or the output `failure`. It is part of the lists that
+    it has the output for. The facts of a failure are left out.
+
     Args:
         step: row of the step.
         results: by step name, a list for a mapped step; None or absent for a step that did not run. Such a step is
@@ -57,7 +60,9 @@ def _references(step: Step, sources: Mapping[str, str], results: Results, *, req
                 )
             continue
         references[argument] = (
-            tuple(one.outputs[output] for one in result) if isinstance(result, list) else result.outputs[output]
+            tuple(one.outputs[output] for one in result if output in one.outputs)
+            if isinstance(result, list)
+            else result.outputs[output]
         )
     return references
 
@@ -68,4 +73,6 @@ def _read_steps(step: Step) -> tuple[str, ...]:
 
 
 def _values(result: StepResult | list[StepResult]) -> Any:
-    return [one.values for one in result] if isinstance(result, list) else result.values
+    if not isinstance(result, list):
+        return result.values
+    return [one.values for one in result if one.status != "failed"]

@@ -140,6 +140,8 @@ def _metrics(decision: Decision, evaluation: Mapping[str, Any]) -> Table:
         table.add_row(_text(label), _number(validation), *_numbers(candidate["test"], names), style=style)
         if is_best:
             _add_interval(table, decision.intervals.get(primary))
+    for failure in decision.failures:
+        table.add_row(_text(failure.candidate), "failed", *["-"] * len(names), style="dim")
     if decision.champion_metrics:
         table.add_row(_CHAMPION, "", *_numbers(decision.champion_metrics, names), style="dim")
         _add_interval(table, decision.champion_intervals.get(primary))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ml_pipelines.contracts import Decision, Interval
+from ml_pipelines.contracts import CandidateFailure, Decision, Interval
 from ml_pipelines.reporting.components import (
     Annotated,
     Cell,
@@ -62,7 +62,7 @@ def candidates_section(data: ReportData) -> Section | None:
         return None
     metric, candidates = data.evaluation["metric"], data.evaluation["candidates"]
     trainings = {training["candidate"]: training for training in data.trainings}
-    shown = candidates[:_MAX_CANDIDATES]
+    shown, failed = candidates[:_MAX_CANDIDATES], data.decision.failures[:_MAX_CANDIDATES]
     name, selection = metric_name(metric), data.evaluation["selection"]
     scores = {score["candidate"]: score for score in selection["scores"]}
     table = Table(
@@ -77,8 +77,11 @@ def candidates_section(data: ReportData) -> Section | None:
             "Parameters",
         ),
         rows=[
-            _candidate_row(entry, metric, trainings.get(entry["candidate"], {}), scores.get(entry["candidate"], {}))
-            for entry in shown
+            *(
+                _candidate_row(entry, metric, trainings.get(entry["candidate"], {}), scores.get(entry["candidate"], {}))
+                for entry in shown
+            ),
+            *(_failed_row(failure, trainings.get(failure.candidate, {})) for failure in failed),
         ],
         numeric=(1, 2, 3, 4, 5),
         highlighted=next((position for position, entry in enumerate(candidates) if entry is data.winner), -1),
@@ -91,19 +94,28 @@ def candidates_section(data: ReportData) -> Section | None:
     return section("candidates", "Candidates", table, explanation, remaining(len(shown), len(candidates), "candidates"))
 
 
+def _failed_row(failure: CandidateFailure, training: Mapping[str, Any]) -> list[Cell]:
+    numbers = ["failed", *[NO_VALUE] * 4]
+    return [Annotated(clip(failure.candidate), [clip(failure.error, 500)], "caution"), *numbers, *_declared(training)]
+
+
 def _candidate_row(
     entry: Mapping[str, Any], metric: str, training: Mapping[str, Any], score: Mapping[str, Any]
 ) -> list[Cell]:
-    parameters = ", ".join(f"{name}={value}" for name, value in (training.get("params") or {}).items())
     warnings = [clip(warning, 300) for warning in (training.get("warnings") or [])[:_MAX_WARNINGS]]
     return [
         Annotated(clip(entry["candidate"]), warnings, "caution"),
         format_number(entry["validation"].get(metric)),
         *(format_number(score.get(name)) for name in ("standard_error", "gap", "gap_error")),
         format_number(entry["test"].get(metric)),
-        clip(training.get("estimator", NO_VALUE)),
-        clip(parameters or NO_VALUE, 200),
+        *_declared(training),
     ]
+
+
+def _declared(training: Mapping[str, Any]) -> list[Cell]:
+    """Return the estimator and the parameters of a candidate."""
+    parameters = ", ".join(f"{name}={value}" for name, value in (training.get("params") or {}).items())
+    return [clip(training.get("estimator", NO_VALUE)), clip(parameters or NO_VALUE, 200)]
 
 
 @dataclass(frozen=True, slots=True)

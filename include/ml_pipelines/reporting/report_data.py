@@ -59,5 +59,5 @@ class ReportData:
         return max((task.recorded_at for task in self.tasks), default=None)
 
     def _best(self, candidates: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-        index = self.decision.candidate_index
-        return candidates[index] if index is not None and index < len(candidates) else None
+        best = self.decision.candidate
+        return next((candidate for candidate in candidates if best and candidate["candidate"] == best), None)

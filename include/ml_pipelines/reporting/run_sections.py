@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from ml_pipelines.data.check_results import CheckResult
 from ml_pipelines.data.drift import LARGE_DRIFT, MODERATE_DRIFT, FeatureDrift, compare_profiles
 from ml_pipelines.data.feature_profile import CategoryProfile, FeatureProfile, parse_profiles
-from ml_pipelines.pipeline.facts import TrainFacts
 from ml_pipelines.ports import TaskRecord
 from ml_pipelines.reporting.components import (
     Annotated,
@@ -245,6 +244,6 @@ def steps_section(data: ReportData) -> Section | None:
 
 def _step_row(task: TaskRecord) -> list[Cell]:
     result = task.result
-    candidate = TrainFacts.of(result).candidate if result.step == "train" else None
+    candidate = result.values.get("candidate") if result.step == "train" else None
     label = f"{result.step} · {candidate}" if candidate else result.step
     return [clip(label), result.status, format_duration(result.seconds), clip(result.reason, 300)]

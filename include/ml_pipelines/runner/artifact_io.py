@@ -44,9 +44,14 @@ def disk_errors(directory: str) -> Iterator[None]:
 
 
 def output_kinds(step: Step, output: StepOutput) -> dict[str, ArtifactKind]:
-    """Return the kind of each output by name. A name in the row that ends in `*` matches any number of outputs."""
+    """Return the kind of each output by name. A name in the row that ends in `*` matches any number of outputs.
+
+    The output `failure` of a step belongs to a result that failed, and is not among them.
+    """
     kinds: dict[str, ArtifactKind] = {}
     for name, kind in step.outputs.items():
+        if step.failure and name == "failure":
+            continue
         names = fnmatch.filter(output.outputs, name) if name.endswith("*") else [name]
         kinds |= dict.fromkeys(names, kind)
     return kinds

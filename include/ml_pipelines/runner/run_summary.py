@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from ml_pipelines._utils.canonical_json import load_json
 from ml_pipelines.contracts import ArtifactRef
 from ml_pipelines.errors import RequestError
-from ml_pipelines.pipeline.facts import TrainFacts
 from ml_pipelines.ports import Ledger
 from ml_pipelines.reporting.decision_card import decision_card
 from ml_pipelines.store.artifact_store import ArtifactStore, RunRecord
@@ -69,5 +68,5 @@ def _report(ref: ArtifactRef | None) -> list[tuple[str, str]]:
 
 
 def _label(record: RunRecord) -> str:
-    candidate = TrainFacts.of(record.result).candidate if record.result.step == "train" else None
+    candidate = record.result.values.get("candidate") if record.result.step == "train" else None
     return f"{record.result.step}[{candidate}]" if candidate else record.result.step

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from ml_pipelines._utils.canonical_json import Components
 from ml_pipelines._utils.imports import import_object
 from ml_pipelines.contracts import ArtifactRef, JsonValue, StepRequest, StepResult, describe_validation_error
-from ml_pipelines.errors import RequestError
+from ml_pipelines.errors import ModelError, RequestError
 from ml_pipelines.pipeline.cache_key import cache_key
 from ml_pipelines.pipeline.facts import NoFacts
 from ml_pipelines.pipeline.parameters import Parameters
@@ -74,8 +74,9 @@ def run_step(request: StepRequest, services: Services) -> StepResult:
         result = StepResult(step=job.step.name, key=job.key, status="published", reason=reason)
     else:
         result = _find_or_compute(job)
-    result = _publish(job, result)
-    _check_values(job.step, result)
+    if result.status != "failed":
+        result = _publish(job, result)
+        _check_values(job.step, result)
     result = result.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
     job.store.record(request.identity, result)
     log.info("%s %s: %s (%.2f s)", job.step.name, job.key[:12], result.reason, result.seconds)
@@ -182,11 +183,9 @@ def _find_or_compute(job: _Job) -> StepResult:
             return hit
         reason = _miss_reason(job)
         log.info("%s %s: %s", job.step.name, job.key[:12], reason)
-        outputs, values = _compute(job)
-        result = StepResult(
-            step=job.step.name, key=job.key, status="computed", reason=reason, outputs=outputs, values=values
-        )
-        job.store.commit(job.step.name, job.key, result, job.components)
+        result = _compute(job, reason)
+        if result.status == "computed":
+            job.store.commit(job.step.name, job.key, result, job.components)
     return result
 
 
@@ -206,7 +205,30 @@ def _miss_reason(job: _Job) -> str:
     return job.store.explain_miss(job.step.name, job.components, job.request.identity)
 
 
-def _compute(job: _Job) -> tuple[dict[str, ArtifactRef], _Values]:
+def _compute(job: _Job, reason: str) -> StepResult:
+    """Compute the outputs and return the result. An error of the step's own candidate is a result too."""
+    result = StepResult(step=job.step.name, key=job.key, status="computed", reason=reason)
+    try:
+        outputs, output = _compute_outputs(job)
+    except ModelError as exc:
+        if job.step.failure is None:
+            raise
+        return _failed(job, result, exc)
+    changes = {"outputs": outputs, "values": output.values}
+    if output.partial:
+        changes |= {"status": "partial", "reason": f"{reason}; not stored, because a candidate failed"}
+    return result.model_copy(update=changes)
+
+
+def _failed(job: _Job, result: StepResult, error: ModelError) -> StepResult:
+    log.warning("%s of %s failed: %s", job.step.name, job.request.identity.run_id, error)
+    output: StepOutput = import_object(str(job.step.failure))(job.parameters, error)
+    outputs = {"failure": job.store.put_bytes(encode_artifact("json", output.outputs["failure"]), kind="json")}
+    reason = f"failed: {error.summary}"
+    return result.model_copy(update={"status": "failed", "reason": reason, "outputs": outputs, "values": output.values})
+
+
+def _compute_outputs(job: _Job) -> tuple[dict[str, ArtifactRef], StepOutput]:
     """Read the inputs, call the step's function and store its outputs."""
     assert job.step.compute is not None
     with ExitStack() as stack:
@@ -219,7 +241,7 @@ def _compute(job: _Job) -> tuple[dict[str, ArtifactRef], _Values]:
             stack.enter_context(bound_streaming(arguments, job.services.cells_per_group))
         compute = import_object(job.step.compute)
         output: StepOutput = compute(parameters=job.parameters, seed=job.request.seed, **arguments)
-        return _store_outputs(job, output, directory, arguments.get("source")), output.values
+        return _store_outputs(job, output, directory, arguments.get("source")), output
 
 
 def _reads_tables(job: _Job) -> bool:

@@ -42,6 +42,12 @@ AFTER_QUALITY = (
     "register_and_deploy",
     "keep_champion",
 )
+UNFIT = {
+    "name": "unfit",
+    "estimator": "sklearn.linear_model.LogisticRegression",
+    "params": {"solver": "lbfgs", "l1_ratio": 1.0},
+}
+"""A candidate whose parameters do not fit together, so that its training fails."""
 SCENARIOS: list[dict[str, Any]] = [
     {"name": "first", "dag": "small"},
     {"name": "again", "dag": "small"},
@@ -58,6 +64,8 @@ SCENARIOS: list[dict[str, Any]] = [
     },
     {"name": "other_gate", "dag": "other_gate"},
     {"name": "stopped", "dag": "spoiled"},
+    {"name": "one_fails", "dag": "one_fails"},
+    {"name": "all_fail", "dag": "all_fail"},
     {"name": "no_file", "dag": "no_file"},
     {"name": "no_revisions", "dag": "no_file", "conf": {"data_revision": "main"}},
     *({"name": f"{dag}_first", "dag": dag} for dag in ("gone", "altered", "narrower")),
@@ -145,6 +153,10 @@ def runs(make_airflow: Callable[[], Any]) -> Runs:
         model={"name": "strict-model", "task": "classification"},
         gate={"metric": "roc_auc", "thresholds": {"roc_auc": 1.0}},
     )
+    tree = {"name": "tree", "estimator": "sklearn.tree.DecisionTreeClassifier", "params": {"max_depth": 3}}
+    for name, others in {"one_fails": [tree], "all_fail": []}.items():
+        model = {"name": f"{name}-model", "task": "classification"}
+        airflow.add_pipeline(name, model=model, candidates=[UNFIT, *others])
     data = {"key": "customer_id", "target": "label"}
     answers = {"international_plan": {"type": "string", "allowed": ["no", "yes"]}}
     spoiled = {**data, "file": {"path": "${ML_DATA_SMALL}/spoiled.csv"}, "columns": answers}
@@ -229,6 +241,25 @@ def test_tasks_of_other_branches_are_skipped(runs: Runs, name: str, succeeded: s
     others = {state for task, state in runs.states(name).items() if task not in runs.succeeded(name)}
     assert others == {"skipped"}
     assert set(runs.states(name)) == set(runs.states("first"))
+
+
+def test_a_candidate_that_fails_does_not_stop_the_others(runs: Runs) -> None:
+    assert runs.state("one_fails") == "success"
+    assert runs.succeeded("one_fails") == {*TRAINED, "register_and_deploy", "record_decision"}
+    assert [runs.result("one_fails", f"train[{index}]").status for index in (0, 1)] == ["failed", "computed"]
+    decision = runs.decision("one_fails")
+    assert (decision.outcome, decision.candidate, decision.candidate_index) == ("promoted", "tree", 0)
+    (failure,) = decision.failures
+    assert (failure.candidate, failure.task) == ("unfit", "train_model")
+    assert [finding.check for finding in decision.findings] == ["candidate_failed"]
+
+
+def test_a_run_fails_with_all_errors_if_all_candidates_fail(runs: Runs) -> None:
+    states = runs.states("all_fail")
+    assert (states["train_model[0]"], states["evaluate_model"]) == ("success", "failed")
+    assert "all candidates failed" in runs.log("all_fail")
+    assert "unfit, training: sklearn.linear_model.LogisticRegression can't be fitted" in runs.log("all_fail")
+    assert runs.entries("all_fail") == []
 
 
 def test_successful_run_never_waits_for_the_scheduler(runs: Runs) -> None:

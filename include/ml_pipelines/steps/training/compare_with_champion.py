@@ -2,7 +2,8 @@
 
 A *fingerprint* holds one digest for each component of a decision: `data`, `code`, `parameters`, `environment` and
 `gate`. The step `register` writes it to a tag of the version. With user code it also holds `sources`, the digest of
-each function, so that a later run can name the function that changed.
+each function, so that a later run can name the function that changed. With candidates that failed it also holds their
+names. The next run then tries them again, also if nothing has changed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from ml_pipelines._utils.canonical_json import json_digest
 from ml_pipelines.contracts import ArtifactRef, DataPin, JsonValue
 from ml_pipelines.pipeline.cache_key import code_digests, package_versions
+from ml_pipelines.pipeline.candidate_failures import FAILED
 from ml_pipelines.pipeline.facts import CompareFacts, FactsForComparison
 from ml_pipelines.pipeline.parameters import CompareWithChampionParameters
 from ml_pipelines.pipeline.step import Publication, one_artifact
@@ -48,12 +50,13 @@ def publish(
     changed = None
     if earlier is not None:
         changed = tuple(name for name in COMPONENTS if earlier.get(name) != fingerprint[name])
+    again = _reason_to_compute(earlier, force=parameters.force)
     return CompareFacts(
-        verdict="no_change" if changed == () and not parameters.force else "go_on",
+        verdict="no_change" if changed == () and not again else "go_on",
         fingerprint=fingerprint,
         changed=changed,
         champion_version=champion.version if champion else None,
-        reason=_reason(champion, changed, _sources(earlier, fingerprint), force=parameters.force),
+        reason=_reason(champion, changed, _sources(earlier, fingerprint), again),
     ).as_values()
 
 
@@ -93,7 +96,15 @@ def _stored_fingerprint(champion: ModelVersion | None) -> Fingerprint | None:
     return fingerprint if isinstance(fingerprint, dict) else None
 
 
-def _reason(champion: ModelVersion | None, changed: tuple[str, ...] | None, sources: str, *, force: bool) -> str:
+def _reason_to_compute(earlier: Fingerprint | None, *, force: bool) -> str:
+    """Return why the run computes although nothing has changed; empty if it does not."""
+    if force:
+        return "the run computes because of the option force"
+    failed = (earlier or {}).get(FAILED)
+    return f"the run tries the candidates again that failed in the champion's run: {failed}" if failed else ""
+
+
+def _reason(champion: ModelVersion | None, changed: tuple[str, ...] | None, sources: str, again: str) -> str:
     if champion is None:
         return "there is no champion yet"
     since = f"since version {champion.version}, the champion"
@@ -102,7 +113,7 @@ def _reason(champion: ModelVersion | None, changed: tuple[str, ...] | None, sour
     if changed:
         return f"{_and([name + sources * (name == 'code') for name in changed])} changed {since}"
     same = f"nothing has changed {since}: {_and(COMPONENTS)} are the same"
-    return f"{same}; the run computes because of the option force" if force else same
+    return f"{same}; {again}" if again else same
 
 
 def _and(words: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from ml_pipelines.contracts import (
 )
 from ml_pipelines.data.check_results import QualityReport
 from ml_pipelines.errors import RegistryError
+from ml_pipelines.pipeline.candidate_failures import failure_finding, parse_failures
 from ml_pipelines.pipeline.parameters import DecideParameters
 from ml_pipelines.pipeline.step import References, Resolution, StepOutput, all_artifacts, one_artifact
 from ml_pipelines.ports import Services
@@ -104,9 +105,8 @@ def decide(
     Raises:
         RegistryError: the champion is not the one that was evaluated.
     """
-    names = [candidate["candidate"] for candidate in evaluation["candidates"]]
-    index = names.index(evaluation["winner"])
-    winner = evaluation["candidates"][index]
+    winner = next(row for row in evaluation["candidates"] if row["candidate"] == evaluation["winner"])
+    index = [training["candidate"] for training in trainings].index(winner["candidate"])
     same = champion is not None and champion["sha256"] is not None and champion["sha256"] == winner["sha256"]
     opponent = _opponent(evaluation, champion)
     changes = champion_changes(champion_training, trainings[index]) if champion_training else ()
@@ -131,6 +131,7 @@ def _findings(
 ) -> Iterator[Finding]:
     """Return the findings about the data, the labels, and the rows of the comparison."""
     yield from QualityReport.model_validate(report).findings
+    yield from map(failure_finding, parse_failures(evaluation.get("failures", ())))
     yield from _label_findings(winner)
     if opponent is not None:
         yield from compared_rows(opponent.get("rows"), evaluation["rows"]["test"], opponent.get("unknown_rows"))
@@ -160,6 +161,7 @@ def _evidence(
         dummy_comparison=_comparison(evaluation["dummy"]["comparison"]),
         constant=winner["constant"],
         slices=_slices(winner["slices"], opponent["slices"] if opponent else []),
+        failures=tuple(parse_failures(evaluation.get("failures", ()))),
         **fields,
     )
 
@@ -225,10 +227,10 @@ def _seconds_per_row(inputs: References, services: Services) -> float:
     from ml_pipelines.modeling.serialization import load_model
 
     evaluation = load_json(services.read(one_artifact(inputs, "evaluation")))
-    index = [row["candidate"] for row in evaluation["candidates"]].index(evaluation["winner"])
-    models, trainings = (all_artifacts(inputs, name) for name in ("models", "trainings"))
-    training = load_json(services.read(trainings[index]))
-    model = load_model(services.read(models[index]))
+    trainings = [load_json(services.read(ref)) for ref in all_artifacts(inputs, "trainings")]
+    index = [training["candidate"] for training in trainings].index(evaluation["winner"])
+    training = trainings[index]
+    model = load_model(services.read(all_artifacts(inputs, "models")[index]))
     frame = frame_from_records(training["smoke"]["rows"], training["features"])
     seconds = []
     for _ in range(_TIMINGS):

@@ -30,6 +30,7 @@ from ml_pipelines.modeling.estimators import estimator_errors
 from ml_pipelines.modeling.features import predict
 from ml_pipelines.modeling.records import data_features
 from ml_pipelines.modeling.user_transform import model_frame
+from ml_pipelines.pipeline.candidate_failures import collect_failures, parse_failures, require_candidates
 from ml_pipelines.pipeline.parameters import EvaluateParameters
 from ml_pipelines.pipeline.step import StepOutput
 from ml_pipelines.spec.metric_table import get_metric, metrics_of
@@ -49,6 +50,7 @@ def evaluate(
     test: pl.LazyFrame,
     parameters: EvaluateParameters,
     seed: int,
+    failures: Sequence[Mapping[str, Any]] = (),
     digests: Sequence[str | None] = (),
     champion: Callable[[], Any] | None = None,
     champion_status: Mapping[str, str | None] | None = None,
@@ -65,6 +67,7 @@ def evaluate(
         test: rows to evaluate the winner, the champion and the dummy baseline on.
         parameters: the metric, the groups of rows with metrics of their own, confidence and number of resamples.
         seed: of the resamples.
+        failures: the candidates whose training failed.
         digests: the candidates' sha256, in the same order.
         champion: loads the champion, unless it is one of the candidates.
         champion_status: `identity` of the champion, and the `error` that keeps it from being loaded.
@@ -74,13 +77,15 @@ def evaluate(
 
     Returns:
         Output `evaluation`, an :class:`Evaluation`. Values `winner`, `metric`, `value` (of the winner on `validation`)
-        and `test`, the winner's metrics there.
+        and `test`, the winner's metrics there. The output is partial if a candidate fails to predict.
 
     Raises:
         DataError: a part has no rows, or lacks a column.
-        ModelError: a candidate fails to predict.
+        ModelError: all candidates fail, here or in their training.
         ExtensionError: a metric of another package fails.
     """
+    failed = parse_failures(failures)
+    require_candidates(len(models), failed)
     rows = read_rows(
         {"train": train, "validation": validation, "test": test},
         trainings[0],
@@ -89,10 +94,11 @@ def evaluate(
         slices=parameters.slices,
         group=parameters.group,
     )
-    evaluated = [
-        _candidate(rows, load, training, digest)
-        for load, training, digest in zip(models, trainings, digests or [None] * len(models), strict=True)
-    ]
+    evaluated = []
+    for load, training, digest in zip(models, trainings, digests or [None] * len(models), strict=True):
+        with collect_failures(failed, training["candidate"]):
+            evaluated.append(_candidate(rows, load, training, digest))
+    require_candidates(len(evaluated), failed)
     candidates = [candidate for candidate, _, _ in evaluated]
     selection = select_candidate(
         rows.target,
@@ -101,13 +107,14 @@ def evaluate(
         {candidate.candidate: candidate.validation for candidate in candidates},
         metric=parameters.metric,
         seed=seed,
+        failed=len(failed),
     )
     names = [candidate.candidate for candidate in candidates]
     winner, predictions, _ = evaluated[names.index(selection.winner)]
     opponent: tuple[ChampionEvaluation | None, Array | None]
     if champion_status is not None and champion_status["identity"] in digests:
         new_rows = rows
-        opponent = _champion_among(evaluated, list(digests).index(champion_status["identity"]), champion_status)
+        opponent = _champion_among(evaluated, champion_status)
     else:
         new_rows, champion_status = _new_rows(rows, champion_status, champion_split, parameters)
         record = partial(_champion_training, trainings[0], champion_transform)
@@ -119,6 +126,7 @@ def evaluate(
         winner=winner.candidate,
         selection=selection,
         candidates=tuple(candidates),
+        failures=tuple(failed),
         champion=opponent[0],
         dummy=_dummy(rows, (winner, predictions), parameters, seed),
         rows={"validation": len(rows.validation.truth), "test": len(rows.test.truth)},
@@ -132,7 +140,8 @@ def evaluate(
         "value": winner.validation[parameters.metric],
         "test": {**winner.test},
     }
-    return StepOutput(outputs={"evaluation": evaluation.document()}, values=values)
+    incomplete = len(evaluated) < len(models)
+    return StepOutput(outputs={"evaluation": evaluation.document()}, values=values, partial=incomplete)
 
 
 def _new_rows(
@@ -208,10 +217,13 @@ def _dummy(
 
 
 def _champion_among(
-    evaluated: Sequence[tuple[CandidateEvaluation, Array, Array]], index: int, status: Mapping[str, str | None]
-) -> tuple[ChampionEvaluation, Array]:
+    evaluated: Sequence[tuple[CandidateEvaluation, Array, Array]], status: Mapping[str, str | None]
+) -> tuple[ChampionEvaluation, Array | None]:
     """The champion's evaluation and predictions, if its file is that of a candidate."""
-    candidate, predictions, _ = evaluated[index]
+    same = [(one, predictions) for one, predictions, _ in evaluated if one.sha256 == status["identity"]]
+    if not same:
+        return _unevaluated(status).model_copy(update={"error": "it is a candidate of this run that failed"}), None
+    candidate, predictions = same[0]
     measured = {"test": candidate.test, "slices": candidate.slices}
     return _unevaluated(status).model_copy(update=measured), predictions
 

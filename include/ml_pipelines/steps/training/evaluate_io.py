@@ -81,15 +81,16 @@ def publish(work: Publication[EvaluateParameters, FactsForEvaluation], services:
 
     text = services.read(one_artifact(work.references, "evaluation"))
     evaluation = Evaluation.model_validate_json(text)
-    facts = work.facts.train
-    if len(facts) != len(evaluation.candidates):
+    facts = {trained.candidate: trained for trained in work.facts.train}
+    if missing := [one.candidate for one in evaluation.candidates if one.candidate not in facts]:
         raise RequestError(
             "the candidates' trainings are not the evaluated ones",
-            expected=f"facts of {len(evaluation.candidates)} trainings",
-            got=str(len(facts)),
-            fix="give the values of every train task, in the order of the models",
+            expected=f"facts of the training of {missing[0]}",
+            got=", ".join(facts) or "none",
+            fix="give the values of every train task",
         )
-    for trained, candidate in zip(facts, evaluation.candidates, strict=True):
+    for candidate in evaluation.candidates:
+        trained = facts[candidate.candidate]
         tracked = TrackedModel(trained.tracking_run_id, trained.model_uri, trained.tracking_url)
         metrics = {
             f"{part}_{name}": value

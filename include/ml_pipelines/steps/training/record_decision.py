@@ -126,18 +126,24 @@ def _with_deployment(
 ) -> RunDetails:
     """Return the details with the new champion and the documents that explain its promotion."""
     decided = work.facts.decide
-    index = decided.decision.candidate_index if decided else None
+    assert decided is not None, "only a candidate is deployed"
+    index, candidate = decided.decision.candidate_index, decided.decision.candidate
     assert index is not None, "only a candidate is deployed"
     evaluation = documents.get("evaluation")
     trainings = all_artifacts(work.references, "trainings")
     changes = {
         "version": deployed.version,
         "previous_version": deployed.previous_version,
-        "sha256": evaluation["candidates"][index]["sha256"] if evaluation else None,
+        "sha256": _sha256(evaluation, candidate) if evaluation else None,
         "evaluation": one_artifact(work.references, "evaluation") if evaluation else None,
         "training": trainings[index] if trainings else None,
     }
     return details.model_copy(update=changes)
+
+
+def _sha256(evaluation: dict[str, Any], candidate: str | None) -> str | None:
+    digests: dict[str | None, str | None] = {row["candidate"]: row["sha256"] for row in evaluation["candidates"]}
+    return digests[candidate]
 
 
 def _details(work: Recording, documents: dict[str, dict[str, Any]]) -> RunDetails:

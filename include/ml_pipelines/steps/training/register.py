@@ -6,6 +6,7 @@ import json
 
 from ml_pipelines.contracts import ArtifactRef, DataPin, Decision, JsonValue
 from ml_pipelines.errors import RequestError
+from ml_pipelines.pipeline.candidate_failures import FAILED
 from ml_pipelines.pipeline.facts import FactsForRegistration, RegisterFacts
 from ml_pipelines.pipeline.parameters import RegisterParameters
 from ml_pipelines.pipeline.step import Publication, all_artifacts
@@ -44,6 +45,8 @@ def publish(work: Publication[RegisterParameters, FactsForRegistration], service
     tracked = TrackedModel(trained.tracking_run_id, trained.model_uri, trained.tracking_url)
     compared = work.facts.compare_with_champion
     fingerprint = compared.fingerprint if compared else None
+    if fingerprint and decision.failures:
+        fingerprint = fingerprint | {FAILED: ", ".join(failure.candidate for failure in decision.failures)}
     tags = _tags(decision, artifact, work.facts.ingest.pin, trained.key, fingerprint)
     tags[TRAINING_TAG] = training.model_dump_json()
     version = services.registry.register(model, tracked, artifact, work.identity, tags)

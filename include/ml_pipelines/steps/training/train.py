@@ -24,7 +24,7 @@ from ml_pipelines.data.column_expressions import column
 from ml_pipelines.data.feature_profile import dump_profiles
 from ml_pipelines.data.profile import profile_features
 from ml_pipelines.data.split_record import SplitRecord
-from ml_pipelines.errors import DataError
+from ml_pipelines.errors import DataError, ModelError
 from ml_pipelines.modeling.early_stopping import adapt_early_stopping
 from ml_pipelines.modeling.estimators import build_estimator, estimator_errors
 from ml_pipelines.modeling.features import feature_dtypes, feature_frame, frame_to_records, predict
@@ -82,8 +82,9 @@ def train(*, table: pl.LazyFrame, split: dict[str, Any], parameters: TrainParame
     with _estimator_errors(parameters, "predict"):
         classes = model.classes_.tolist() if parameters.task == "classification" else None
         importances = _importances(model, frame, y, seed)
+        settings = _settings(parameters, estimator)
     training: dict[str, Any] = {
-        **_settings(parameters, estimator),
+        **settings,
         "classes": classes,
         "positive": positive,
         "rows": len(y),
@@ -97,6 +98,7 @@ def train(*, table: pl.LazyFrame, split: dict[str, Any], parameters: TrainParame
     }
     with _estimator_errors(parameters, "predict"):
         smoke = _smoke_rows(model, frame, training, seed)
+        _check_finite(smoke["predictions"], importances)
     record = TrainingRecord.model_validate({**training, "smoke": smoke})
     values: dict[str, JsonValue] = {"candidate": record.candidate, "rows": record.rows, "features": len(features)}
     return StepOutput(outputs={"model": model, "training": record.document()}, values=values)
@@ -275,6 +277,15 @@ def _smoke_rows(model: Pipeline, frame: pd.DataFrame, training: dict[str, Any], 
         "predictions": predict(model, rows, training).tolist(),
         "answers": model.predict(rows).tolist(),
     }
+
+
+def _check_finite(predictions: list[Any], importances: dict[str, float] | None) -> None:
+    if not np.isfinite([*np.ravel(predictions), *(importances or {}).values()]).all():
+        raise ModelError(
+            "the model's predictions are not finite numbers",
+            expected="a finite number in every row",
+            fix="choose another estimator, or parameters with which the estimator converges",
+        )
 
 
 def _sample(rows: int, size: int, seed: int) -> NDArray[np.intp]:

@@ -8,12 +8,14 @@ from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.pipeline.wiring import upstream_steps, wire_inputs
 
 
-def result(step: str, index: int = 0) -> StepResult:
+def result(step: str, index: int = 0, failed: bool = False) -> StepResult:
     outputs = {
         name: ArtifactRef(uri=f"file:///{step}/{name}/{index}", sha256="a" * 64, bytes=1, kind=kind)
         for name, kind in TRAINING_STEPS[step].outputs.items()
+        if (name == "failure") is failed
     }
-    return StepResult(step=step, key="b" * 64, status="computed", reason="", outputs=outputs, values={"n": index})
+    status = "failed" if failed else "computed"
+    return StepResult(step=step, key="b" * 64, status=status, reason="", outputs=outputs, values={"n": index})
 
 
 def test_a_step_needs_what_its_row_names_in_order() -> None:
@@ -39,7 +41,17 @@ def test_a_mapped_step_gives_lists_in_its_order() -> None:
     wired = wire_inputs(TRAINING_STEPS["evaluate"], {"train": trained, "split": result("split")})
     assert wired["inputs"]["models"] == tuple(item.outputs["model"] for item in trained)
     assert wired["inputs"]["test"].uri == "file:///split/test/0"
+    assert wired["inputs"]["failures"] == ()
     assert wired["facts"] == {"train": [{"n": 0}, {"n": 1}]}
+
+
+def test_a_failure_of_a_mapped_step_is_an_input_of_its_own_and_has_no_facts() -> None:
+    trained = [result("train", 0), result("train", 1, failed=True), result("train", 2)]
+    inputs = wire_inputs(TRAINING_STEPS["evaluate"], {"train": trained, "split": result("split")})["inputs"]
+    assert inputs["models"] == tuple(trained[index].outputs["model"] for index in (0, 2))
+    assert inputs["failures"] == (trained[1].outputs["failure"],)
+    facts = wire_inputs(TRAINING_STEPS["record_decision"], {"train": trained})["facts"]
+    assert facts == {"train": [{"n": 0}, {"n": 2}]}
 
 
 def test_what_only_publishing_reads_may_be_absent() -> None:

@@ -7,7 +7,8 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 from rich.text import Text
 
-from ml_pipelines.contracts import Comparison, DataPin, Decision, Finding, Interval, RuleVerdict
+from ml_pipelines.contracts import CandidateFailure, Comparison, DataPin, Decision, Finding, Interval, RuleVerdict
+from ml_pipelines.pipeline.candidate_failures import failure_finding
 from ml_pipelines.ports.ledger_entry import RowCounts, RunDetails
 from ml_pipelines.reporting.decision_card import decision_card, decision_markdown
 
@@ -217,3 +218,16 @@ def test_findings_beyond_a_limit_are_counted() -> None:
     decision = Decision(outcome="held", model="shop", reason="so", findings=findings)
     assert "and 20 more findings" in rendered(decision, RunDetails())
     assert "and 20 more findings" in decision_markdown(decision)
+
+
+def test_a_candidate_that_failed_has_a_row_and_is_part_of_the_approval_question() -> None:
+    failure = CandidateFailure(candidate="forest", task="train_model", error="no trees")
+    finding = failure_finding(failure)
+    decision = Decision(
+        outcome="held", model="shop", reason="so", candidate="tree", failures=(failure,), findings=(finding,)
+    )
+    text = rendered(decision, RunDetails(), evaluation=EVALUATION)
+    lines = [" ".join(line.strip("│ ").split()) for line in text.splitlines()]
+    assert "forest failed - -" in lines
+    assert "the candidate forest failed in its training: no trees" in text
+    assert "the candidate forest failed in its training: no trees" in decision_markdown(decision)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, get_args
 
@@ -9,6 +10,7 @@ from tests.html_document import Element, parse_html
 from tests.step_values import step_values
 
 from ml_pipelines.contracts import (
+    CandidateFailure,
     Comparison,
     Decision,
     Finding,
@@ -331,3 +333,12 @@ def test_render_training_report_of_a_thousand_columns_stays_below_two_megabytes(
     text = parse_html(page).text
     hidden = ("300 more failed checks", "900 more features", "800 more groups")
     assert [note for note in hidden if note not in text] == []
+
+
+def test_a_candidate_that_failed_is_a_row_of_the_candidates_with_its_error() -> None:
+    failure = CandidateFailure(candidate=HOSTILE, task="train_model", error=HOSTILE)
+    data = report_data()
+    page = render_training_report(replace(data, decision=data.decision.model_copy(update={"failures": (failure,)})))
+    assert "failed" in page
+    assert "<script>alert" not in page
+    assert page.count("&lt;script&gt;alert(1)") >= 2

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from dataclasses import replace
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
@@ -11,8 +12,9 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from ml_pipelines._utils.error_json import parse_result
 from ml_pipelines.contracts import Identity, StepRequest, StepResult
-from ml_pipelines.errors import DataError, RequestError, ServiceUnavailable
+from ml_pipelines.errors import DataError, ModelError, RequestError, ServiceUnavailable
 from ml_pipelines.pipeline.step import Step
 from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.runner.step import run_step
@@ -21,7 +23,7 @@ from ml_pipelines.testing import FakeServices
 
 POLARS = ("POLARS_IDEAL_MORSEL_SIZE", "POLARS_CSV_CHUNK_SIZE")
 STEP = """
-from ml_pipelines.errors import DataError, ServiceUnavailable
+from ml_pipelines.errors import DataError, ModelError, ServiceUnavailable
 from ml_pipelines.pipeline.parameters import Parameters
 from ml_pipelines.pipeline.step import Resolution, StepOutput
 
@@ -37,7 +39,13 @@ def count(*, parameters, seed, numbers):
     calls.append("compute")
     if parameters.upto < 0:
         raise DataError("there is nothing to count", where="count", fix="count from 0")
-    return StepOutput(outputs={"made": {"upto": parameters.upto, "numbers": numbers}}, values={"upto": parameters.upto})
+    if parameters.upto == 13:
+        raise ModelError("it can't count", got="thirteen")
+    document = {"upto": parameters.upto, "numbers": numbers}
+    return StepOutput(outputs={"made": document}, values={"upto": parameters.upto}, partial=parameters.upto == 14)
+
+def failure(parameters, error):
+    return StepOutput(outputs={"failure": {"error": error.what}}, values={"upto": parameters.upto})
 
 def publish(work, services):
     calls.append("publish")
@@ -92,6 +100,34 @@ def test_a_step_is_computed_once_and_its_result_is_found_again(tmp_path: Path, c
     # Published where it was published before: told again, not done again.
     assert again.values == {**first.values, "seen": 2}
     assert counting.calls == ["compute", "publish"]
+
+
+def test_a_failure_of_the_model_is_a_result_that_is_not_stored(
+    tmp_path: Path, counting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ModelError, match="it can't count"):
+        run_step(request(tmp_path, 13), FakeServices())
+    step = replace(TRAINING_STEPS["count"], failure="counting:failure", outputs={"made": "json", "failure": "json"})
+    monkeypatch.setitem(TRAINING_STEPS, "count", step)
+    for _ in range(2):
+        counting.calls.clear()
+        failed = run_step(request(tmp_path, 13), FakeServices())
+        assert counting.calls == ["compute"]
+        assert (failed.status, failed.reason) == ("failed", "failed: it can't count (got thirteen)")
+        assert parse_result(failed.model_dump_json().encode()) == failed
+        store = ArtifactStore(str(tmp_path / "store"))
+        assert store.read(failed.outputs["failure"]) == b'{"error":"it can\'t count"}'
+        assert failed.values == {"upto": 13}
+        assert store.lookup("count", failed.key) is None
+    assert run_step(request(tmp_path), FakeServices()).outputs.keys() == {"made"}
+
+
+def test_a_partial_result_is_published_and_not_stored(tmp_path: Path, counting: Any) -> None:
+    for _ in range(2):
+        counting.calls.clear()
+        partial = run_step(request(tmp_path, 14), FakeServices())
+        assert partial.status == "partial"
+        assert counting.calls == ["compute", "publish"]
 
 
 def test_row_groups_have_as_many_cells_as_is_set_which_is_no_part_of_the_key(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -109,7 +109,7 @@ class Run:
             "champion_split": split_record(),
         }
         output = evaluate_step.evaluate(parameters=parameters, seed=1, **{**settings, **arguments, **changes})
-        return StepOutput(outputs=output.outputs, values={**output.values, **resolution.values})
+        return replace(output, values={**output.values, **resolution.values})
 
     def json(self, document: dict[str, Any]) -> ArtifactRef:
         return self.services.put(dump_json(document), kind="json")

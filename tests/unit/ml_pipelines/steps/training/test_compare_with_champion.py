@@ -154,3 +154,12 @@ def test_a_registry_that_is_down_is_worth_another_try() -> None:
     services.registry.down = True
     with pytest.raises(ServiceUnavailable, match="the model registry does not answer"):
         compared(services)
+
+
+def test_candidates_that_failed_in_the_run_of_the_champion_are_tried_again() -> None:
+    created = FakeServices()
+    champion(created, json.dumps(compared(created)["fingerprint"] | {"candidate_failed": "tree"}))
+    actual = compared(created)
+    assert (actual["verdict"], actual["changed"]) == ("go_on", [])
+    assert actual["reason"].endswith("the run tries the candidates again that failed in the champion's run: tree")
+    assert "candidate_failed" not in actual["fingerprint"]

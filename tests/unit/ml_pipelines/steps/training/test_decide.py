@@ -22,7 +22,7 @@ from ml_pipelines.testing import FakeServices
 
 OURS, THEIRS = "a" * 64, "b" * 64
 CHAMPION = {"version": "3", "sha256": THEIRS}
-BY_HAND = {"models": [], "trainings": [], "model_bytes": [10, 20]}
+BY_HAND = {"models": [], "model_bytes": [10, 20]}
 
 TUESDAY = Identity(pipeline="churn", run_id="tuesday", task_id="t")
 
@@ -76,7 +76,8 @@ def decided(
     parameters = DecideParameters(model="churn", gate=Gate(**{"metric": document["metric"], **gate}), promote=promote)
     report = QualityReport(verdict="passed", rows=9, quarantined=0, checks=checks).model_dump(mode="json")
     arguments = {"evaluation": document, "report": report, "champion": champion, "guards": guards}
-    before, *trainings = records or (None,)
+    before, *own = records or (None, {}, {})
+    trainings = [{**record, "candidate": name} for name, record in zip(("linear", "tree"), own, strict=True)]
     expected = {"champion_training": before, "trainings": trainings}
     output = decide(parameters=parameters, seed=1, **{**BY_HAND, **arguments, **expected})
     decision = Decision.model_validate(output.outputs["decision"])
@@ -259,3 +260,14 @@ def test_the_training_of_the_champion_is_read_and_part_of_the_key(run: Any) -> N
     assert resolution.prepare is not None
     assert resolution.prepare("")["champion_training"] == run.records[1]
     assert "champion_training" in resolution.key_facts
+
+
+def test_a_candidate_that_failed_is_a_finding_with_a_remedy() -> None:
+    failure = {"candidate": "forest", "task": "train_model", "error": "it can't be fitted", "fix": "add rows"}
+    decision = decided(evaluation({"roc_auc": 0.9}) | {"failures": [failure]})
+    assert decision.outcome == "promoted"
+    assert [one.model_dump() for one in decision.failures] == [failure]
+    (finding,) = decision.findings
+    assert (finding.check, finding.severity) == ("candidate_failed", "warn")
+    assert finding.detail == "the candidate forest failed in its training: it can't be fitted"
+    assert finding.remedy == "Add rows. The next run tries the candidate again."

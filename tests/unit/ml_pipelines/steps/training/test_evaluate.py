@@ -13,7 +13,14 @@ from tests.step_values import split_record
 from ml_pipelines._utils.canonical_json import dump_json, json_digest
 from ml_pipelines.contracts import ArtifactRef
 from ml_pipelines.data.row_hash import row_hash
-from ml_pipelines.errors import DataError, ModelError, RequestError, ServiceUnavailable, StoreUnavailable
+from ml_pipelines.errors import (
+    DataError,
+    ModelError,
+    RequestError,
+    ServiceUnavailable,
+    StoreUnavailable,
+    TransientError,
+)
 from ml_pipelines.modeling.features import feature_frame, predict
 from ml_pipelines.modeling.serialization import dump_model
 from ml_pipelines.pipeline.facts import FactsForEvaluation
@@ -223,19 +230,58 @@ def test_a_regression_target_must_be_finite(make_run: Any) -> None:
     assert caught.value.got == "150 of 150 rows"
 
 
-def test_predictions_that_are_no_numbers_are_an_error(run: Any) -> None:
-    with pytest.raises(ModelError) as caught:
-        run.evaluate(models=[lambda: Broken(float("nan"))] * 2)
-    assert caught.value.what == "the model's predictions are not finite numbers"
-    assert caught.value.where == "linear on the validation rows"
-    assert caught.value.got == "120 of 120 numbers are not finite"
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (float("nan"), "the model's predictions are not finite numbers (got 120 of 120 numbers are not finite)"),
+        (ZeroDivisionError("oh"), "the model fails to predict (got ZeroDivisionError: oh)"),
+        (
+            ZeroDivisionError("a\n<b>\x1b[0m" + "x" * 900),
+            "the model fails to predict (got ZeroDivisionError: a <b>\\x1b[0mx",
+        ),
+    ],
+)
+def test_a_candidate_that_fails_to_predict_does_not_stop_the_others(run: Any, answer: Any, error: str) -> None:
+    works = run.loader(run.models[1])
+    output = run.evaluate(models=[lambda: Broken(answer), works])
+    assert output.partial
+    evaluation = output.outputs["evaluation"]
+    assert (evaluation["winner"], [row["candidate"] for row in evaluation["candidates"]]) == ("tree", ["tree"])
+    (failure,) = evaluation["failures"]
+    assert (failure["candidate"], failure["task"]) == ("linear", "evaluate_model")
+    assert failure["error"].startswith(error)
+    assert len(failure["error"]) <= 400
+    assert evaluation["selection"]["reason"] == "tree is the only candidate that did not fail"
+    all_work = run.evaluate()
+    assert not all_work.partial
+    assert evaluation["candidates"] == all_work.outputs["evaluation"]["candidates"][1:]
 
 
-def test_an_estimator_that_raises_is_an_error_of_the_model(run: Any) -> None:
+def test_the_errors_of_all_candidates_stop_the_run(run: Any) -> None:
+    earlier = {"candidate": "forest", "task": "train_model", "error": "no trees"}
     with pytest.raises(ModelError) as caught:
-        run.evaluate(models=[lambda: Broken(ZeroDivisionError("oh"))] * 2)
-    assert caught.value.what == "the model fails to predict"
-    assert caught.value.got == "ZeroDivisionError: oh"
+        run.evaluate(models=[lambda: Broken(ZeroDivisionError("oh"))] * 2, failures=[earlier])
+    assert caught.value.what.splitlines() == [
+        "all candidates failed",
+        "forest, training: no trees",
+        "linear, evaluation: the model fails to predict (got ZeroDivisionError: oh)",
+        "tree, evaluation: the model fails to predict (got ZeroDivisionError: oh)",
+    ]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ConnectionResetError("gone")])
+def test_an_error_that_is_not_that_of_the_candidate_fails_the_task(run: Any, error: Exception) -> None:
+    with pytest.raises((MemoryError, TransientError)):
+        run.evaluate(models=[lambda: Broken(error), run.loader(run.models[1])])
+
+
+def test_a_champion_that_is_a_candidate_that_failed_is_not_compared(run: Any) -> None:
+    status = {"identity": run.models[0].sha256, "error": None}
+    digests = [ref.sha256 for ref in run.models]
+    models = [lambda: Broken(ZeroDivisionError("oh")), run.loader(run.models[1])]
+    evaluation = run.evaluate(models=models, digests=digests, champion_status=status).outputs["evaluation"]
+    assert evaluation["champion"]["error"] == "it is a candidate of this run that failed"
+    assert (evaluation["champion"]["test"], evaluation["comparison"]) == ({}, None)
 
 
 # --- the champion
@@ -430,7 +476,7 @@ def test_publishing_needs_the_trainings(run: Any) -> None:
     with pytest.raises(RequestError) as caught:
         published(run, train=[])
     assert caught.value.what == "the candidates' trainings are not the evaluated ones"
-    assert (caught.value.expected, caught.value.got) == ("facts of 2 trainings", "0")
+    assert (caught.value.expected, caught.value.got) == ("facts of the training of linear", "none")
 
 
 def test_publish_raises_an_unavailable_tracking_server(run: Any) -> None:

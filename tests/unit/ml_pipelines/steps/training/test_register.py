@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from ml_pipelines.contracts import ArtifactRef, Decision
+from ml_pipelines.contracts import ArtifactRef, CandidateFailure, Decision
 from ml_pipelines.errors import ArtifactCorrupt, RequestError, ServiceUnavailable
-from ml_pipelines.pipeline.facts import DecideFacts, FactsForRegistration, RegisterFacts
+from ml_pipelines.pipeline.facts import CompareFacts, DecideFacts, FactsForRegistration, RegisterFacts
 from ml_pipelines.pipeline.parameters import RegisterParameters
 from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.steps.training.register import publish
@@ -47,6 +48,21 @@ def test_register_tags_the_version_with_the_cache_key(run: Any) -> None:
     registered(run, run.decision(), train=[facts.model_copy(update={"key": "f" * 64}) for facts in run.facts])
     version = run.services.registry.by_alias("churn", "challenger")
     assert version.tags["ml_pipelines.key"] == "f" * 64
+
+
+def test_the_fingerprint_names_the_candidates_that_failed(run: Any) -> None:
+    failures = [CandidateFailure(candidate=name, task="train_model", error="so") for name in ("forest", "net")]
+    compared = CompareFacts(
+        verdict="go_on",
+        fingerprint={"data": "d"},
+        changed=None,
+        champion_version=None,
+        reason="there is no champion yet",
+    )
+    registered(run, run.decision(failures=failures), compare_with_champion=compared)
+    version = run.services.registry.by_alias("churn", "challenger")
+    fingerprint = {"candidate_failed": "forest, net", "data": "d"}
+    assert json.loads(version.tags["ml_pipelines.fingerprint"]) == fingerprint
 
 
 def test_a_retry_finds_the_same_version(run: Any) -> None:

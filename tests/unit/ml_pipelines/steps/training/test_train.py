@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
@@ -335,7 +336,7 @@ class Odd(Exception):
 
 
 @pytest.mark.parametrize("method", ["__init__", "set_params", "_validate_params", "fit", "predict", "predict_proba"])
-@pytest.mark.parametrize("error", [Odd("so"), UserWarning("so"), KeyError("so"), OSError(28, "so"), StopIteration()])
+@pytest.mark.parametrize("error", [Odd("so"), UserWarning("so"), KeyError("so"), OSError(2, "so"), StopIteration()])
 def test_every_exception_of_an_estimator_is_a_model_error(
     monkeypatch: pytest.MonkeyPatch, method: str, error: Exception
 ) -> None:
@@ -347,6 +348,32 @@ def test_every_exception_of_an_estimator_is_a_model_error(
         fit(table())
     assert "candidate c" in caught.value.where
     assert not isinstance(caught.value, TransientError)
+
+
+@pytest.mark.parametrize("method", ["fit", "predict_proba"])
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(28, "no space"), TransientError),
+        (ConnectionResetError("gone"), TransientError),
+        (BrokenProcessPool("killed"), BrokenProcessPool),
+    ],
+)
+def test_a_full_disk_and_a_killed_worker_are_no_errors_of_an_estimator(
+    monkeypatch: pytest.MonkeyPatch, method: str, error: Exception, kind: type[Exception]
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(LogisticRegression, method, fail)
+    with pytest.raises(kind):
+        fit(table())
+
+
+def test_predictions_that_are_not_finite_are_an_error_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LogisticRegression, "predict_proba", lambda model, frame: np.full((len(frame), 2), np.nan))
+    with pytest.raises(ModelError, match="not finite"):
+        fit(table())
 
 
 @pytest.mark.parametrize("method", ["fit", "predict_proba"])
