@@ -221,7 +221,7 @@ def _compute(job: _Job, reason: str) -> StepResult:
 
 
 def _failed(job: _Job, result: StepResult, error: ModelError) -> StepResult:
-    log.warning("%s of %s failed: %s", job.step.name, job.request.identity.run_id, error)
+    log.warning("%s of run %s failed: %s", job.step.name, job.request.identity.run_id, error)
     output: StepOutput = import_object(str(job.step.failure))(job.parameters, error)
     outputs = {"failure": job.store.put_bytes(encode_artifact("json", output.outputs["failure"]), kind="json")}
     reason = f"failed: {error.summary}"
