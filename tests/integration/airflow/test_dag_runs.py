@@ -246,7 +246,7 @@ def test_tasks_of_other_branches_are_skipped(runs: Runs, name: str, succeeded: s
 def test_a_candidate_that_fails_does_not_stop_the_others(runs: Runs) -> None:
     assert runs.state("one_fails") == "success"
     assert runs.succeeded("one_fails") == {*TRAINED, "register_and_deploy", "record_decision"}
-    assert [runs.result("one_fails", f"train[{index}]").status for index in (0, 1)] == ["failed", "computed"]
+    assert [runs.result("one_fails", f"train[{index}]").status for index in (0, 1)] == ["failed", "cached"]
     decision = runs.decision("one_fails")
     assert (decision.outcome, decision.candidate, decision.candidate_index) == ("promoted", "tree", 0)
     (failure,) = decision.failures
@@ -420,6 +420,7 @@ def test_successful_run_has_one_ledger_entry(runs: Runs) -> None:
         "approved": 1,
         "other_gate": 1,
         "stopped": 1,
+        "one_fails": 1,
         **{f"{name}{run}": 1 for name in ("gone", "altered", "narrower") for run in ("_first", "")},
     }
 
