@@ -39,11 +39,14 @@ __all__ = [
     "SliceMetrics",
     "StepRequest",
     "StepResult",
+    "ThresholdValue",
     "describe_validation_error",
 ]
 
 # Text that may quote data. Control characters become escapes, since PostgreSQL stores no NUL in a JSON document.
 Shown = Annotated[str, AfterValidator(visible)]
+ThresholdValue = Annotated[float | None, Field(exclude_if=lambda threshold: threshold is None)]
+"""A tuned decision threshold. A model with the usual one, 0.5, has no such field in its JSON."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ArtifactKind = Literal["table", "json", "model", "image", "html"]
 Promote = Literal["auto", "hold", "never"]
@@ -302,6 +305,8 @@ class Decision(Contract):
         slices: metrics of the groups with enough rows.
         guards: measured resources of the model by name: `model_bytes`, `seconds_per_row`.
         failures: the candidates that failed.
+        threshold: tuned decision threshold of the candidate; None for the usual one.
+        champion_threshold: the same of the champion.
     """
 
     outcome: Outcome
@@ -325,6 +330,8 @@ class Decision(Contract):
     slices: tuple[SliceMetrics, ...] = ()
     guards: dict[str, float] = {}
     failures: tuple[CandidateFailure, ...] = ()
+    threshold: ThresholdValue = None
+    champion_threshold: ThresholdValue = None
 
     @field_validator("findings")
     @classmethod

@@ -40,7 +40,7 @@ def bootstrap_metrics(
     """Return the metrics of several models on the same resamples of the rows.
 
     Args:
-        target: task and labels.
+        target: task, labels and thresholds.
         truth: of :func:`ml_pipelines.evaluation.target_schema.encode_labels`, shape (rows,).
         predictions: of each model, shape (rows,), or (rows, labels) with more than two labels.
         draws: number of resamples.
@@ -60,7 +60,10 @@ def bootstrap_metrics(
     """
     wanted = metrics_of(target.task) if metrics is None else [get_metric(name) for name in metrics]
     if measured is None:
-        measured = {model: compute_metrics(target, truth, values, wanted) for model, values in predictions.items()}
+        measured = {
+            model: compute_metrics(target.of_model(model), truth, values, wanted)
+            for model, values in predictions.items()
+        }
     defined = [metric for metric in wanted if all(values[metric.name] is not None for values in measured.values())]
     sample = Sample.of(target, truth, predictions, clusters)
     choose = scheme_of if clusters is None else cluster_scheme

@@ -78,7 +78,7 @@ def _resample_confusion(sample: Sample, metrics: Sequence[Metric], draws: int, r
     labels = np.arange(2 if sample.target.binary else len(sample.target.labels))
     actual = (sample.truth[:, None] == labels).astype(np.float64)
     predicted = {
-        model: (predicted_labels(sample.target, values)[:, None] == labels).astype(np.float64)
+        model: (predicted_labels(sample.target.of_model(model), values)[:, None] == labels).astype(np.float64)
         for model, values in sample.predictions.items()
     }
     blocks: dict[str, list[tuple[Array, ...]]] = {model: [] for model in predicted}
@@ -103,6 +103,7 @@ def _resample_rows(sample: Sample, metrics: Sequence[Metric], draws: int, rng: n
     for draw, counts in enumerate(drawn):
         rows = np.repeat(np.arange(len(counts)), counts.astype(np.int64))
         for model, predictions in sample.predictions.items():
-            for name, value in compute_metrics(sample.target, sample.truth[rows], predictions[rows], metrics).items():
+            target = sample.target.of_model(model)
+            for name, value in compute_metrics(target, sample.truth[rows], predictions[rows], metrics).items():
                 values[name][model][draw] = np.nan if value is None else value
     return values

@@ -52,7 +52,7 @@ def compare_models(
     """Return the intervals of all measured metrics, and the comparison by the primary one.
 
     Args:
-        target: task and labels.
+        target: task, labels and thresholds.
         truth: of the test rows, shape (rows,).
         predictions: on them, of `winner` and, where it can be evaluated, `champion`.
         measured: their metrics on the test rows.
@@ -110,7 +110,7 @@ def compare_with_dummy(
     probability of at most half of `1 - confidence`.
 
     Args:
-        target: task and labels.
+        target: task, labels and thresholds.
         truth: of the test rows, shape (rows,).
         predictions: of both on them.
         measured: metrics of both on them.
@@ -128,7 +128,7 @@ def compare_with_dummy(
         return None
     compared = _comparison(measured, resampled, metric, reference="dummy", confidence=confidence, rows=len(truth))
     gain = chance_gain(
-        target,
+        target.of_model("winner"),
         truth,
         predictions["winner"],
         get_metric(metric),

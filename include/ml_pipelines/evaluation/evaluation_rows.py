@@ -82,6 +82,10 @@ class EvaluationRows:
         test = Part(self.test.name, table, self.test.truth[kept], clusters)
         return replace(self, test=test, groups=large, places=np.flatnonzero(kept))
 
+    def at(self, threshold: float | None) -> EvaluationRows:
+        """Return the rows for the predictions of a model with this threshold."""
+        return replace(self, target=self.target.with_threshold(threshold))
+
     def dummy_predictions(self, metric: Metric) -> Array:
         """Predict the test rows with the best constant of a metric on the training rows."""
         return constant_predictions(fit_dummy(self.target, self.train.truth, metric), len(self.test.truth))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ml_pipelines.contracts import CandidateFailure, Comparison, Contract, Interval, JsonValue
+from ml_pipelines.contracts import CandidateFailure, Comparison, Contract, Interval, JsonValue, ThresholdValue
 from ml_pipelines.spec.metric_table import Task
 
 __all__ = [
@@ -54,6 +54,7 @@ class CandidateEvaluation(Contract):
         curves: points of plots by name.
         confusion: of the test rows; None for a regression.
         constant: what is the same for all test rows: the `predictions`, or the predicted `labels`.
+        threshold: its tuned decision threshold; None for the usual one.
     """
 
     candidate: str
@@ -64,6 +65,7 @@ class CandidateEvaluation(Contract):
     curves: dict[str, JsonValue] = Field(default={})
     confusion: Confusion | None = None
     constant: Literal["predictions", "labels"] | None = None
+    threshold: ThresholdValue = None
 
 
 class CandidateScore(Contract):
@@ -115,6 +117,7 @@ class ChampionEvaluation(Contract):
         error: why it could not be evaluated.
         rows: test rows that it has not learned from, on which it is evaluated; None if all or none are.
         unknown_rows: why they can't be recognised; None if they can.
+        threshold: its tuned decision threshold; None for the usual one.
     """
 
     identity: str
@@ -123,6 +126,7 @@ class ChampionEvaluation(Contract):
     error: str | None = None
     rows: int | None = None
     unknown_rows: str | None = None
+    threshold: ThresholdValue = None
 
 
 class DummyEvaluation(Contract):

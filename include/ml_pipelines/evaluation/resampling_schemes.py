@@ -63,7 +63,7 @@ class Sample:
     """Evaluated rows in the order of their classes.
 
     Attributes:
-        target: task and labels.
+        target: task, labels and thresholds.
         truth: shape (rows,).
         predictions: of each model, shape (rows,) or (rows, labels).
         bounds: first and last row of each class; a regression is a single class.
@@ -179,7 +179,9 @@ _SCHEMES: Mapping[str, Callable[[Metric, Sample], Scheme]] = {
 
 def _resample_confusion(sample: Sample, metrics: Sequence[Metric], draws: int, rng: np.random.Generator) -> Draws:
     """Draw how many rows of each class the models, together, predict as each combination of labels."""
-    predicted = np.stack([predicted_labels(sample.target, values) for values in sample.predictions.values()])
+    predicted = np.stack(
+        [predicted_labels(sample.target.of_model(model), values) for model, values in sample.predictions.items()]
+    )
     labels = 2 if sample.target.binary else len(sample.target.labels)
     totals = np.zeros((2, len(predicted), draws, labels))  # correct and predicted rows
     for first, last in sample.bounds:
@@ -338,6 +340,7 @@ def _resample_rows(sample: Sample, metrics: Sequence[Metric], draws: int, rng: n
     for draw in range(draws):
         rows = np.concatenate([rng.integers(first, last, last - first) for first, last in sample.bounds])
         for model, predictions in sample.predictions.items():
-            for name, value in compute_metrics(sample.target, sample.truth[rows], predictions[rows], metrics).items():
+            target = sample.target.of_model(model)
+            for name, value in compute_metrics(target, sample.truth[rows], predictions[rows], metrics).items():
                 values[name][model][draw] = np.nan if value is None else value
     return values

@@ -43,7 +43,7 @@ def select_candidate(
     """Return the simplest candidate within one standard error of the best one.
 
     Args:
-        target: task and labels.
+        target: task, labels and thresholds.
         part: the validation rows.
         predictions: for these rows by candidate, the simplest candidate first.
         measured: metrics on these rows by candidate.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -34,19 +34,23 @@ THRESHOLD = 0.5  # a probability of at least this predicts the positive label
 
 @dataclass(frozen=True, slots=True)
 class TargetSchema:
-    """The task and the labels of a target.
+    """The task and the labels of a target, and the decision thresholds of the models that predict it.
 
     Attributes:
         task: classification or regression.
         classes: the labels of the training rows, in the order of the model's probabilities; empty for a regression.
         positive: the positive label, or None if the number of classes is not two.
         unseen: labels of evaluated rows that no training row has. Models predict no probability for these labels.
+        threshold: a probability of at least this predicts the positive label.
+        thresholds: the same of each model, by name; others have `threshold`.
     """
 
     task: Task
     classes: tuple[Any, ...] = ()
     positive: Any = None
     unseen: tuple[Any, ...] = ()
+    threshold: float = THRESHOLD
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, training: Mapping[str, Any], labels: Iterable[Any]) -> TargetSchema:
@@ -70,6 +74,18 @@ class TargetSchema:
     def labels(self) -> tuple[Any, ...]:
         """All labels. The labels of the training rows come first."""
         return self.classes + self.unseen
+
+    def with_threshold(self, threshold: float | None) -> TargetSchema:
+        """Return the schema for the predictions of a model with this threshold, by default the usual one."""
+        return replace(self, threshold=THRESHOLD if threshold is None else threshold)
+
+    def with_thresholds(self, thresholds: Mapping[str, float | None]) -> TargetSchema:
+        """Return the schema for the predictions of several models, each with its threshold or the usual one."""
+        return replace(self, thresholds={model: value for model, value in thresholds.items() if value is not None})
+
+    def of_model(self, model: str) -> TargetSchema:
+        """Return the schema for the predictions of a model of :attr:`thresholds`."""
+        return self.with_threshold(self.thresholds.get(model, self.threshold))
 
     @property
     def binary(self) -> bool:
@@ -124,7 +140,7 @@ def validate_predictions(target: TargetSchema, predictions: Array, rows: int) ->
 
 def predicted_labels(target: TargetSchema, predictions: Array) -> Array:
     """Return the predicted labels as numbers, shape (rows,), from probabilities."""
-    return (predictions >= THRESHOLD).astype(np.int64) if target.binary else predictions.argmax(axis=1)
+    return (predictions >= target.threshold).astype(np.int64) if target.binary else predictions.argmax(axis=1)
 
 
 def constant_part(target: TargetSchema, predictions: Array) -> Literal["predictions", "labels"] | None:

@@ -11,7 +11,7 @@ from ml_pipelines.contracts import Contract, JsonValue
 from ml_pipelines.data.split_record import SplitRecord
 from ml_pipelines.spec.metric_table import Task
 
-__all__ = ["Feature", "SmokeRows", "TrainingRecord", "Transform", "data_features"]
+__all__ = ["Feature", "SmokeRows", "TrainingRecord", "Transform", "TunedThreshold", "data_features"]
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -58,6 +58,26 @@ class Transform(Contract):
     inputs: tuple[Feature, ...]
 
 
+class TunedThreshold(Contract):
+    """The decision threshold of a model, tuned on the validation rows.
+
+    Attributes:
+        value: smallest probability of the positive label that predicts it.
+        objective: the objective in words.
+        rows: number of validation rows.
+        score: of the objective on these rows; None if they do not define it.
+        default_score: the same at 0.5.
+        problem: why the objective can't be reached and the value is 0.5; None if it is reached.
+    """
+
+    value: Finite
+    objective: str
+    rows: int
+    score: Finite | None
+    default_score: Finite | None
+    problem: str | None = None
+
+
 class TrainingRecord(Contract):
     """A training.
 
@@ -79,6 +99,7 @@ class TrainingRecord(Contract):
         importances: loss of accuracy by feature; None for very wide tables.
         warnings: of the estimator while it was fitted.
         smoke: rows for the smoke test.
+        threshold: the decision threshold in the model; None if the declaration has none.
     """
 
     candidate: str
@@ -98,6 +119,7 @@ class TrainingRecord(Contract):
     importances: dict[str, Finite] | None
     warnings: tuple[str, ...]
     smoke: SmokeRows
+    threshold: TunedThreshold | None = Field(default=None, exclude_if=lambda threshold: threshold is None)
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON values."""

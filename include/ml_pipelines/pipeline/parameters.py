@@ -17,6 +17,7 @@ from ml_pipelines.spec.custom_metric import metric_function
 from ml_pipelines.spec.gate import Gate, Slices
 from ml_pipelines.spec.metric_table import METRICS, Task
 from ml_pipelines.spec.sources import Section, Source, SourceSection
+from ml_pipelines.spec.threshold import Threshold
 from ml_pipelines.spec.training import Candidate, Features, PipelineSpec, Split
 
 __all__ = [
@@ -35,6 +36,9 @@ __all__ = [
     "TrainParameters",
     "revised",
 ]
+
+
+DeclaredThreshold = Annotated[Threshold | None, Field(exclude_if=lambda threshold: threshold is None)]
 
 
 class RunOptions(Section):
@@ -75,6 +79,11 @@ class Parameters(Section):
     def code(self) -> tuple[str, ...]:
         """Import paths of the code that the step calls; its sources and versions are part of the key."""
         return ()
+
+    @property
+    def unused_inputs(self) -> frozenset[str]:
+        """Inputs of the step that these parameters do not need; they are neither read nor part of the key."""
+        return frozenset()
 
 
 class IngestParameters(Parameters):
@@ -169,6 +178,7 @@ class CompareWithChampionParameters(Parameters):
     split: Split
     features: Features
     candidates: tuple[Candidate, ...]
+    threshold: DeclaredThreshold = None
     seed: int
     gate: Gate
     force: bool = False
@@ -186,7 +196,7 @@ class CompareWithChampionParameters(Parameters):
     @classmethod
     def of(cls, spec: PipelineSpec) -> Self:
         data = {name: getattr(spec.data, name) for name in ("key", "target", "positive", "ignore", "columns")}
-        same = {name: getattr(spec, name) for name in ("checks", "split", "features", "seed", "gate")}
+        same = {name: getattr(spec, name) for name in ("checks", "split", "features", "threshold", "seed", "gate")}
         return cls(model=spec.model.name, task=spec.model.task, candidates=spec.effective_candidates, **data, **same)
 
     def for_run(self, options: RunOptions) -> Self:
@@ -262,6 +272,7 @@ class TrainParameters(Parameters):
     features: Features
     formats: dict[str, str] = Field(default={})
     candidate: Candidate
+    threshold: DeclaredThreshold = None
     model: str
 
     not_in_key: ClassVar[frozenset[str]] = frozenset({"model"})
@@ -279,8 +290,13 @@ class TrainParameters(Parameters):
             features=spec.features,
             formats=data.formats,
             candidate=candidate or spec.effective_candidates[0],
+            threshold=spec.threshold,
             model=spec.model.name,
         )
+
+    @property
+    def unused_inputs(self) -> frozenset[str]:
+        return frozenset() if self.threshold else frozenset({"validation"})
 
     @property
     def code(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from ml_pipelines.contracts import (
     DataPin,
     Decision,
     Sha256,
+    ThresholdValue,
 )
 
 __all__ = [
@@ -66,12 +67,14 @@ class CandidateSummary(Contract):
         sha256: digest of its model file.
         validation: metrics on the validation rows; None for an undefined metric.
         test: metrics on the test set; None for an undefined metric.
+        threshold: tuned decision threshold; None for the usual one.
     """
 
     candidate: str
     sha256: str | None
     validation: dict[str, float | None]
     test: dict[str, float | None]
+    threshold: ThresholdValue = None
 
 
 class ChampionSummary(Contract):

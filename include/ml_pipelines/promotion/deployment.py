@@ -18,6 +18,7 @@ from ml_pipelines.ports.ledger_entry import VersionRecord
 from ml_pipelines.promotion.model_files import verified_model_bytes
 
 __all__ = [
+    "THRESHOLD_TAG",
     "TRAINING_TAG",
     "ensure_model_artifact",
     "move_aliases",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 TRAINING_TAG = "ml_pipelines.training"  # tag of a version: the reference of its training record, as JSON
+THRESHOLD_TAG = "ml_pipelines.threshold"  # tag of a version: its tuned decision threshold
 TOLERANCE = 1e-6  # relative; another CPU may round the last digits differently
 _TINY = 1e-8  # absolute; for predictions near zero
 

@@ -14,7 +14,7 @@ from ml_pipelines.contracts import Comparison, Decision, Interval
 from ml_pipelines.escaping import escape_markdown, visible
 from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.reporting.findings import findings_markdown, findings_table
-from ml_pipelines.reporting.formatting import format_count, format_digest
+from ml_pipelines.reporting.formatting import format_count, format_digest, threshold_text
 from ml_pipelines.spec.custom_metric import short_name
 
 __all__ = ["decision_card", "decision_markdown"]
@@ -82,6 +82,7 @@ def _facts(decision: Decision, details: RunDetails) -> list[tuple[str, str]]:
         "champion": f"version {champion}, unchanged" if champion and not details.version else None,
         "changed": f"{', '.join(details.changed)} since the champion" if details.changed else None,
         "difference": _difference(decision.comparison) if decision.comparison else None,
+        "threshold": threshold_text(decision),
         "approved": f"by {details.approver}" if details.approver else None,
     }
     return [(label, text) for label, text in facts.items() if text]
@@ -238,10 +239,12 @@ def decision_markdown(decision: Decision) -> str:
         for name in decision.metrics
     ]
     difference = f"Difference: {_difference(decision.comparison)}" if decision.comparison else ""
+    threshold = threshold_text(decision)
     parts = [
         escape_markdown(decision.reason),
         findings_markdown(decision.findings),
         escape_markdown(difference),
+        escape_markdown(f"Threshold: {threshold}") if threshold else "",
         _markdown_table([escape_markdown(header) for header in headers], rows),
         _rules_markdown(decision),
     ]

@@ -25,6 +25,7 @@ from ml_pipelines.reporting.formatting import (
     format_count,
     format_interval,
     format_number,
+    format_threshold,
     metric_direction,
     metric_name,
 )
@@ -115,7 +116,16 @@ def _candidate_row(
 def _declared(training: Mapping[str, Any]) -> list[Cell]:
     """Return the estimator and the parameters of a candidate."""
     parameters = ", ".join(f"{name}={value}" for name, value in (training.get("params") or {}).items())
-    return [clip(training.get("estimator", NO_VALUE)), clip(parameters or NO_VALUE, 200)]
+    shown, tuned = clip(parameters or NO_VALUE, 200), _threshold(training.get("threshold"))
+    return [clip(training.get("estimator", NO_VALUE)), Annotated(shown, [tuned], "range") if tuned else shown]
+
+
+def _threshold(tuned: Mapping[str, Any] | None) -> str:
+    """Return the tuned threshold of a candidate with its score on the validation rows; empty without one."""
+    if not tuned:
+        return ""
+    scores = f"{format_number(tuned['score'])} on the validation rows, {format_number(tuned['default_score'])} at 0.5"
+    return f"threshold {format_threshold(tuned['value'])}; {clip(tuned['objective'], 100)}: {scores}"
 
 
 @dataclass(frozen=True, slots=True)

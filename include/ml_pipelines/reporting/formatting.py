@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ml_pipelines.contracts import Interval
+from ml_pipelines.contracts import Decision, Interval
 from ml_pipelines.spec.metric_table import find_metric
 
 __all__ = [
@@ -16,9 +16,11 @@ __all__ = [
     "format_number",
     "format_percent",
     "format_size",
+    "format_threshold",
     "metric_direction",
     "metric_name",
     "outcome_tone",
+    "threshold_text",
 ]
 
 OUTCOMES = {
@@ -98,6 +100,20 @@ def format_size(count: float | None) -> str:
             return f"{count:,.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:,.1f} {_UNITS[-1]}"
+
+
+def format_threshold(value: float | None) -> str:
+    """Return a decision threshold; None is the usual one."""
+    return "0.5" if value is None else f"{value:.3g}"
+
+
+def threshold_text(decision: Decision) -> str | None:
+    """Return the decision thresholds of candidate and champion; None if neither is tuned."""
+    if decision.threshold is None and decision.champion_threshold is None:
+        return None
+    text = f"{format_threshold(decision.threshold)} of the probability"
+    champion = f"; champion {format_threshold(decision.champion_threshold)}" if decision.champion_metrics else ""
+    return text + champion
 
 
 def format_duration(seconds: float) -> str:

@@ -22,6 +22,7 @@ from ml_pipelines.reporting.formatting import (
     metric_direction,
     metric_name,
     outcome_tone,
+    threshold_text,
 )
 from ml_pipelines.reporting.rendering import render_page
 from ml_pipelines.reporting.report_data import ReportData
@@ -80,6 +81,7 @@ def _facts(data: ReportData) -> list[tuple[str, Cell | None]]:
     unchanged = f"version {champion}, unchanged" if champion else "no model"
     return [
         ("Candidate", clip(decision.candidate) if decision.candidate else None),
+        ("Threshold", threshold_text(decision)),
         ("Deployed", f"version {version}" if version else unchanged),
         ("Previous", f"version {previous}" if version and previous else None),
         ("Approved by", clip(details.approver) if details.approver else None),

@@ -36,7 +36,7 @@ KINDS: dict[Kind, KindRow] = {
     "training": KindRow(
         "training",
         (
-            *((name,) for name in ("gate", "candidates", "checks", "split", "features", "seed")),
+            *((name,) for name in ("gate", "candidates", "checks", "split", "features", "threshold", "seed")),
             *(("data", name) for name in ("target", "positive", "columns", "ignore")),
             ("model", "task"),
         ),

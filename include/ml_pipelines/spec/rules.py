@@ -23,6 +23,7 @@ from ml_pipelines.spec.rule_values import items_at as _items
 from ml_pipelines.spec.rule_values import value_at as _at
 from ml_pipelines.spec.sources import DataSection, source_class
 from ml_pipelines.spec.tasks import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS
+from ml_pipelines.spec.threshold_rules import threshold_rules
 from ml_pipelines.spec.yaml_source import Loc, YamlIssue
 
 __all__ = ["check_drift", "check_scoring", "check_training"]
@@ -314,6 +315,7 @@ _RULES: tuple[Callable[[Any], Iterator[YamlIssue]], ...] = (
     _role_rules,
     _split_rules,
     _label_rules,
+    threshold_rules,
     code_rules,
     _variable_rules,
     _column_rules,

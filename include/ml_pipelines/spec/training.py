@@ -28,6 +28,7 @@ from ml_pipelines.spec.nested_estimators import estimator_paths
 from ml_pipelines.spec.placement import Placement
 from ml_pipelines.spec.scheduling import Alerts, DefaultArgs, Schedule
 from ml_pipelines.spec.sources import LINE, LINES, Count, DataSection, Number, Section, Share, Text
+from ml_pipelines.spec.threshold import Threshold
 
 __all__ = ["Candidate", "Data", "Features", "Model", "ModelName", "Outliers", "PipelineSpec", "Split"]
 
@@ -215,6 +216,8 @@ class PipelineSpec(Declaration):
         split: the split of the rows.
         features: the encoding of the features.
         candidates: estimators to train, the simplest first. The default is a linear model and boosted trees.
+        threshold: the probability from which a row gets the positive label, tuned on the validation rows. The default
+            is 0.5.
         gate: the conditions of a promotion.
         schedule: when the DAG runs. Without it a person or another DAG starts it.
         runtime: place of each task, by its id.
@@ -233,6 +236,7 @@ class PipelineSpec(Declaration):
     split: Split = Split()
     features: Features = Features()
     candidates: tuple[Candidate, ...] = ()
+    threshold: Threshold | None = None
     gate: Gate = Gate(metric=DEFAULT_METRICS["classification"])  # that of a regression is derived before
     schedule: Schedule | None = None
     runtime: dict[str, Placement] = Field(default={})

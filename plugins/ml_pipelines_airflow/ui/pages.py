@@ -59,8 +59,14 @@ def _templates() -> Environment:
         outcome_tone=formatting.outcome_tone,
         render_figure=render_figure,
         render_findings=render_findings,
+        threshold_text=formatting.threshold_text,
     )
-    environment.filters.update(interval=formatting.format_interval, minute=_to_minute, number=formatting.format_number)
+    environment.filters.update(
+        interval=formatting.format_interval,
+        minute=_to_minute,
+        number=formatting.format_number,
+        threshold=formatting.format_threshold,
+    )
     return environment
 
 

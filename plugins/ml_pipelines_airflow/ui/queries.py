@@ -12,6 +12,7 @@ from ml_pipelines.errors import PipelineError
 from ml_pipelines.ports import Ledger, ModelVersion, Services
 from ml_pipelines.ports.ledger_entry import LedgerEntry
 from ml_pipelines.promotion.changes_since_champion import SPLIT_RULE
+from ml_pipelines.promotion.deployment import THRESHOLD_TAG
 from ml_pipelines.reporting.plots import HistoryPoint
 
 __all__ = [
@@ -45,12 +46,14 @@ class AliasedVersion:
         version: number of the version.
         since: end of the run that set the alias; None if the ledger has no entry of it.
         url: page of the version in the model registry, if it has one.
+        threshold: its tuned decision threshold; None for the usual one.
     """
 
     alias: str
     version: str
     since: str | None = None
     url: str | None = None
+    threshold: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +146,11 @@ def _by_registry(
         return _by_ledger(recent), exc.what
     return [
         AliasedVersion(
-            alias=alias, version=version.version, since=_since(recent, alias, version.version), url=version.url
+            alias=alias,
+            version=version.version,
+            since=_since(recent, alias, version.version),
+            url=version.url,
+            threshold=version.tags.get(THRESHOLD_TAG),
         )
         for alias, version in versions.items()
         if version is not None and _is_readable(version, readable)

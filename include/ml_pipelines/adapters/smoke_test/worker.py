@@ -51,7 +51,10 @@ def _predictions(data: bytes, *, where: str, sha256: str | None, training: dict[
         )
     try:
         rows = frame_from_records(training["smoke"]["rows"], training["features"])
-        return list(predict(load_model(data), rows, training).tolist())
+        model = load_model(data)
+        predictions = predict(model, rows, training)
+        _check_threshold(model, rows, predictions, training, where)
+        return list(predictions.tolist())
     except PipelineError:
         raise
     # An estimator may raise anything.
@@ -63,6 +66,27 @@ def _predictions(data: bytes, *, where: str, sha256: str | None, training: dict[
             got=f"{type(exc).__name__}: {exc}",
             fix="deploy with the package versions that the training record lists, or train again",
         ) from exc
+
+
+def _check_threshold(model: Any, rows: Any, predictions: Any, training: dict[str, Any], where: str) -> None:
+    """Check that the labels for clients of the registry are those of the tuned threshold.
+
+    They are compared with the predictions of this process. A label of the training could differ by rounding.
+    """
+    from ml_pipelines.modeling.threshold import threshold_of
+
+    tuned, stored = training.get("threshold"), threshold_of(model)
+    if tuned is None and stored is None:
+        return
+    positive = model.predict(rows) == training["positive"]
+    if tuned is None or stored != tuned["value"] or (positive != (predictions >= stored)).any():
+        raise VerificationFailed(
+            "the registered model predicts labels by another threshold than that of its training",
+            where=where,
+            expected=f"threshold {tuned['value'] if tuned else 'none'}",
+            got=f"threshold {stored}",
+            fix="train the model again, or check which other process writes to the registry's artifacts",
+        )
 
 
 if __name__ == "__main__":

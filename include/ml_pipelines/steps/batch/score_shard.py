@@ -15,9 +15,10 @@ from ml_pipelines.data.canonical_keys import inexact_key
 from ml_pipelines.data.column_expressions import BAD_CELLS, REASON, column, missing_cell
 from ml_pipelines.data.streaming import aggregate, count_rows
 from ml_pipelines.errors import DataError, RequestError
-from ml_pipelines.evaluation.target_schema import THRESHOLD, TargetSchema, validate_predictions
+from ml_pipelines.evaluation.target_schema import TargetSchema, predicted_labels, validate_predictions
 from ml_pipelines.modeling.estimators import estimator_errors
 from ml_pipelines.modeling.features import feature_frame, predict
+from ml_pipelines.modeling.threshold import threshold_of
 from ml_pipelines.modeling.user_transform import transform_rows
 from ml_pipelines.pipeline.batch_parameters import ScoreShardParameters
 from ml_pipelines.pipeline.step import References, Resolution, StepOutput
@@ -125,7 +126,7 @@ def _scores(
     rows: pl.DataFrame, load: Callable[[], Any], training: dict[str, Any], reserved: Collection[str]
 ) -> list[pl.Series]:
     target = TargetSchema.of(training, [])
-    columns = _columns(target, _predict(target, load, training, rows) if len(rows) else _no_predictions(target))
+    columns = _columns(*(_predict(target, load, training, rows) if len(rows) else _no_predictions(target)))
     if duplicates := [series.name for series in columns if series.name in reserved]:
         raise DataError(
             f"the column to keep {duplicates[0]!r} has the name of a column of the scores",
@@ -137,16 +138,18 @@ def _scores(
 
 def _predict(
     target: TargetSchema, load: Callable[[], Any], training: dict[str, Any], rows: pl.DataFrame
-) -> NDArray[Any]:
+) -> tuple[TargetSchema, NDArray[Any]]:
+    """Return the predictions, and the target with the threshold of the model."""
     frame = feature_frame(rows.lazy(), training["features"])
     model = load()
     fix = "compare the rows of the shard with those of the training; if they are alike, train the model again"
     with estimator_errors("the model fails to predict", where=training["candidate"], params={}, fix=fix):
-        return validate_predictions(target, predict(model, frame, training), len(frame))
+        predictions = validate_predictions(target, predict(model, frame, training), len(frame))
+    return target.with_threshold(threshold_of(model)), predictions
 
 
-def _no_predictions(target: TargetSchema) -> NDArray[Any]:
-    return np.empty((0, len(target.classes)) if target.classes and not target.binary else (0,))
+def _no_predictions(target: TargetSchema) -> tuple[TargetSchema, NDArray[Any]]:
+    return target, np.empty((0, len(target.classes)) if target.classes and not target.binary else (0,))
 
 
 def _columns(target: TargetSchema, score: NDArray[Any]) -> list[pl.Series]:
@@ -155,7 +158,7 @@ def _columns(target: TargetSchema, score: NDArray[Any]) -> list[pl.Series]:
     labels = pl.Series(target.classes)
     if target.binary:
         other = next(index for index, label in enumerate(target.classes) if label != target.positive)
-        best = np.where(score >= THRESHOLD, 1 - other, other)
+        best = np.where(predicted_labels(target, score) == 1, 1 - other, other)
         return [labels.gather(best).alias("prediction"), pl.Series("probability", score)]
     probabilities = [pl.Series(f"probability_{label}", score[:, index]) for index, label in enumerate(target.classes)]
     return [labels.gather(score.argmax(axis=1)).alias("prediction"), *probabilities]

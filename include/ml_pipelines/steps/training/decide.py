@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ml_pipelines._utils.canonical_json import json_digest
@@ -117,7 +117,11 @@ def decide(
         parameters,
         candidate_index=index,
         champion_version=champion["version"] if champion else None,
-        findings=(*_findings(report, evaluation, winner, opponent), *changes),
+        findings=(
+            *_findings(report, evaluation, winner, opponent),
+            *(_threshold_findings(trainings[index]) if "threshold" in winner else ()),
+            *changes,
+        ),
         guards={"model_bytes": float(model_bytes[index]), **(guards or {})},
     )
     decision = apply_gate(evidence, parameters.gate, promote=parameters.promote, same_as_champion=same)
@@ -160,6 +164,8 @@ def _evidence(
         comparison=_comparison(evaluation["comparison"]),
         dummy_comparison=_comparison(evaluation["dummy"]["comparison"]),
         constant=winner["constant"],
+        threshold=winner.get("threshold"),
+        champion_threshold=opponent.get("threshold") if opponent else None,
         slices=_slices(winner["slices"], opponent["slices"] if opponent else []),
         failures=tuple(parse_failures(evaluation.get("failures", ()))),
         **fields,
@@ -173,13 +179,27 @@ def _label_findings(winner: dict[str, Any]) -> Iterator[Finding]:
     zero = [name for name in ("recall", "precision") if winner["test"].get(name) == 0]
     if not zero and winner["constant"] != "labels":
         return
+    threshold = THRESHOLD if winner.get("threshold") is None else winner["threshold"]
     values = " and ".join(f"{name} 0" for name in zero) or "the same label for all test rows"
     yield Finding(
         check=zero[0] if zero else "labels",
         severity="warn",
-        detail=f"{winner['candidate']} has {values} on the test set, at the threshold {THRESHOLD} of the probability",
+        detail=f"{winner['candidate']} has {values} on the test set, at the threshold {threshold:.3g} of the "
+        "probability",
         remedy="Use its probabilities only, or weight the classes, such as `params: {class_weight: balanced}`.",
     )
+
+
+def _threshold_findings(training: Mapping[str, Any]) -> Iterator[Finding]:
+    """Report a threshold that could not be tuned as declared."""
+    tuned = training.get("threshold") or {}
+    if problem := tuned.get("problem"):
+        yield Finding(
+            check="threshold",
+            severity="warn",
+            detail=f"The threshold of {training['candidate']} is the default {tuned['value']:g}: {problem}",
+            remedy="Lower the minimum under `threshold.at_least`, or train with more rows.",
+        )
 
 
 def _intervals(documents: dict[str, Any]) -> dict[str, Interval]:

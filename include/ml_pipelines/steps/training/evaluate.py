@@ -29,6 +29,7 @@ from ml_pipelines.evaluation.unlearned import unlearned_rows
 from ml_pipelines.modeling.estimators import estimator_errors
 from ml_pipelines.modeling.features import predict
 from ml_pipelines.modeling.records import data_features
+from ml_pipelines.modeling.threshold import threshold_of
 from ml_pipelines.modeling.user_transform import model_frame
 from ml_pipelines.pipeline.candidate_failures import collect_failures, parse_failures, require_candidates
 from ml_pipelines.pipeline.parameters import EvaluateParameters
@@ -101,7 +102,7 @@ def evaluate(
     require_candidates(len(evaluated), failed)
     candidates = [candidate for candidate, _, _ in evaluated]
     selection = select_candidate(
-        rows.target,
+        rows.target.with_thresholds({candidate.candidate: candidate.threshold for candidate in candidates}),
         rows.validation,
         {candidate.candidate: on_validation for candidate, _, on_validation in evaluated},
         {candidate.candidate: candidate.validation for candidate in candidates},
@@ -171,7 +172,9 @@ def _uncertainty(
     champion, champion_predictions = opponent
     compare = partial(
         compare_models,
-        rows.target,
+        rows.target.with_thresholds(
+            {"winner": winner[0].threshold, "champion": champion.threshold if champion else None}
+        ),
         metric=parameters.metric,
         confidence=parameters.confidence,
         draws=parameters.draws,
@@ -185,7 +188,7 @@ def _uncertainty(
     predictions, measured = winner[1], winner[0].test
     if new_rows is not rows:
         predictions = winner[1][new_rows.places]
-        measured = new_rows.metrics_on_test(predictions)
+        measured = new_rows.at(winner[0].threshold).metrics_on_test(predictions)
     both = compare(
         new_rows.test.truth,
         {"winner": predictions, "champion": champion_predictions},
@@ -203,7 +206,7 @@ def _dummy(
     """The dummy baseline of each metric, and the comparison of the winner with that of the primary one."""
     measured = rows.metrics_of_dummies()
     comparison = compare_with_dummy(
-        rows.target,
+        rows.target.with_thresholds({"winner": winner[0].threshold}),
         rows.test.truth,
         {"winner": winner[1], "dummy": rows.dummy_predictions(get_metric(parameters.metric))},
         {"winner": winner[0].test, "dummy": measured},
@@ -224,7 +227,7 @@ def _champion_among(
     if not same:
         return _unevaluated(status).model_copy(update={"error": "it is a candidate of this run that failed"}), None
     candidate, predictions = same[0]
-    measured = {"test": candidate.test, "slices": candidate.slices}
+    measured = {"test": candidate.test, "slices": candidate.slices, "threshold": candidate.threshold}
     return _unevaluated(status).model_copy(update=measured), predictions
 
 
@@ -233,6 +236,8 @@ def _candidate(
 ) -> tuple[CandidateEvaluation, Array, Array]:
     """A candidate's evaluation, and its predictions on the test and the validation rows."""
     model = load()
+    threshold = threshold_of(model)
+    rows = rows.at(threshold)
     on_validation, on_test = (_predictions(rows.target, model, training, part) for part in (rows.validation, rows.test))
     evaluation = CandidateEvaluation.model_validate(
         {
@@ -243,6 +248,7 @@ def _candidate(
             "slices": rows.metrics_of_groups(on_test),
             **curves_and_confusion(rows.target, rows.test.truth, on_test),
             "constant": constant_part(rows.target, on_test),
+            "threshold": threshold,
         }
     )
     return evaluation, on_test, on_validation
@@ -276,7 +282,13 @@ def _champion(
     except Exception as exc:  # a model of another store may raise anything; the evaluation records it
         error = exc.summary if isinstance(exc, PipelineError) else f"{type(exc).__name__}: {exc}"
         return _unevaluated(status).model_copy(update={"error": error}), None
-    measured = {"test": rows.metrics_on_test(predictions), "slices": rows.metrics_of_groups(predictions)}
+    threshold = threshold_of(model)
+    rows = rows.at(threshold)
+    measured: dict[str, Any] = {
+        "test": rows.metrics_on_test(predictions),
+        "slices": rows.metrics_of_groups(predictions),
+        "threshold": threshold,
+    }
     count = {"rows": len(rows.test.truth)}
     return _unevaluated(status).model_copy(update=measured | count), predictions
 

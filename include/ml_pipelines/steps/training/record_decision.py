@@ -173,4 +173,6 @@ def _quality(report: QualityReport) -> QualitySummary:
 
 def _candidates(evaluation: dict[str, Any]) -> tuple[CandidateSummary, ...]:
     names = CandidateSummary.model_fields
-    return tuple(CandidateSummary(**{name: row[name] for name in names}) for row in evaluation["candidates"])
+    return tuple(
+        CandidateSummary(**{name: row[name] for name in names if name in row}) for row in evaluation["candidates"]
+    )

@@ -11,7 +11,7 @@ from ml_pipelines.pipeline.facts import FactsForRegistration, RegisterFacts
 from ml_pipelines.pipeline.parameters import RegisterParameters
 from ml_pipelines.pipeline.step import Publication, all_artifacts
 from ml_pipelines.ports import Services, TrackedModel
-from ml_pipelines.promotion.deployment import TRAINING_TAG
+from ml_pipelines.promotion.deployment import THRESHOLD_TAG, TRAINING_TAG
 from ml_pipelines.promotion.model_files import new_record
 
 __all__ = ["publish"]
@@ -49,6 +49,8 @@ def publish(work: Publication[RegisterParameters, FactsForRegistration], service
         fingerprint = fingerprint | {FAILED: ", ".join(failure.candidate for failure in decision.failures)}
     tags = _tags(decision, artifact, work.facts.ingest.pin, trained.key, fingerprint)
     tags[TRAINING_TAG] = training.model_dump_json()
+    if decision.threshold is not None:
+        tags[THRESHOLD_TAG] = str(decision.threshold)
     version = services.registry.register(model, tracked, artifact, work.identity, tags)
     registered = new_record(services.registry, services.ledger, version, training)
     services.registry.set_alias(model, version.version, "challenger")

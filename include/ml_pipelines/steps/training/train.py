@@ -25,6 +25,7 @@ from ml_pipelines.data.feature_profile import dump_profiles
 from ml_pipelines.data.profile import profile_features
 from ml_pipelines.data.split_record import SplitRecord
 from ml_pipelines.errors import DataError, ModelError
+from ml_pipelines.evaluation.model_threshold import require_two_labels, tune_model
 from ml_pipelines.modeling.early_stopping import adapt_early_stopping
 from ml_pipelines.modeling.estimators import build_estimator, estimator_errors
 from ml_pipelines.modeling.features import feature_dtypes, feature_frame, frame_to_records, predict
@@ -50,7 +51,14 @@ IMPORTANCE_REPEATS = 2
 _MODULES = ("sklearn", "numpy", "scipy", "pandas", "skops")
 
 
-def train(*, table: pl.LazyFrame, split: dict[str, Any], parameters: TrainParameters, seed: int) -> StepOutput:
+def train(
+    *,
+    table: pl.LazyFrame,
+    split: dict[str, Any],
+    parameters: TrainParameters,
+    seed: int,
+    validation: pl.LazyFrame | None = None,
+) -> StepOutput:
     """Fit a candidate on all columns but key, group and target.
 
     Args:
@@ -58,6 +66,7 @@ def train(*, table: pl.LazyFrame, split: dict[str, Any], parameters: TrainParame
         split: the rule of the split, a :class:`~ml_pipelines.data.split_record.SplitRecord`.
         parameters: the candidate, and the encoding of columns as features.
         seed: of the estimator and its preprocessing.
+        validation: rows to tune a declared threshold on.
 
     Returns:
         Outputs `model`, a fitted Pipeline for the frames of :mod:`ml_pipelines.modeling.features`, and `training`, a
@@ -69,6 +78,7 @@ def train(*, table: pl.LazyFrame, split: dict[str, Any], parameters: TrainParame
     """
     rule = SplitRecord.model_validate(split)
     y, positive = _target(table, parameters, rule)
+    require_two_labels(parameters.threshold, parameters.target, len(np.unique(y)))
     transform = record_transform(parameters.features.transform, _inputs(table, parameters))
     rows = transform_table(table, transform)
     features = _features(rows, parameters)
@@ -97,9 +107,12 @@ def train(*, table: pl.LazyFrame, split: dict[str, Any], parameters: TrainParame
         "warnings": [*([adapted] if adapted else []), *caught],
     }
     with _estimator_errors(parameters, "predict"):
+        model, threshold = tune_model(
+            model, training, parameters.threshold, validation=validation, label=parameters.target
+        )
         smoke = _smoke_rows(model, frame, training, seed)
         _check_finite(smoke["predictions"], importances)
-    record = TrainingRecord.model_validate({**training, "smoke": smoke})
+    record = TrainingRecord.model_validate({**training, "smoke": smoke, "threshold": threshold})
     values: dict[str, JsonValue] = {"candidate": record.candidate, "rows": record.rows, "features": len(features)}
     return StepOutput(outputs={"model": model, "training": record.document()}, values=values)
 
@@ -114,7 +127,7 @@ def publish(work: Publication[TrainParameters, FactsForTraining], services: Serv
             model=work.parameters.model,
             candidate=record.candidate,
             key=work.key,
-            params={"estimator": record.estimator, **record.params},
+            params={"estimator": record.estimator, **record.params, **_threshold(record)},
             metrics={"train_rows": float(record.rows)},
             pin=work.facts.ingest.pin,
             model_ref=model,
@@ -132,6 +145,11 @@ def publish(work: Publication[TrainParameters, FactsForTraining], services: Serv
         "model_uri": tracked.model_uri,
         "tracking_url": tracked.url,
     }
+
+
+def _threshold(record: TrainingRecord) -> dict[str, JsonValue]:
+    tuned = record.threshold
+    return {"threshold": tuned.value, "threshold_objective": tuned.objective} if tuned else {}
 
 
 def _target(table: pl.LazyFrame, parameters: TrainParameters, rule: SplitRecord) -> tuple[NDArray[Any], Any]:
