@@ -33,10 +33,12 @@ from ml_pipelines.evaluation.dummy import constant_predictions, fit_dummy
 from ml_pipelines.evaluation.metric_values import value_of
 from ml_pipelines.evaluation.scorers import compute_metrics
 from ml_pipelines.evaluation.target_schema import TargetSchema, constant_part
+from ml_pipelines.evaluation.threshold import tune_threshold
 from ml_pipelines.promotion.gate import apply_gate
 from ml_pipelines.spec.gate import Gate
 from ml_pipelines.spec.lifts import as_share
 from ml_pipelines.spec.metric_table import Metric, metrics_of
+from ml_pipelines.spec.threshold import Threshold
 
 BINARY = TargetSchema("classification", (0, 1), 1)
 MANY = TargetSchema("classification", (0, 1, 2))
@@ -58,10 +60,12 @@ class Case:
     target: TargetSchema
     draw: Callable[[int, float, np.random.Generator], Data]
     rows: tuple[int, ...] = ROWS
+    labels_only: bool = False
 
     @property
     def metrics(self) -> list[Metric]:
-        return [row for row in metrics_of(self.target.task) if self.target.binary or not row.binary_only]
+        rows = [row for row in metrics_of(self.target.task) if self.target.binary or not row.binary_only]
+        return [row for row in rows if row.needs == "confusion"] if self.labels_only else rows
 
 
 def two_labels(share: float) -> Callable[[int, float, np.random.Generator], Data]:
@@ -73,6 +77,19 @@ def two_labels(share: float) -> Callable[[int, float, np.random.Generator], Data
         odds = np.log(train.mean() / (1 - train.mean()) if 0 < train.mean() < 1 else 1.0)
         scores = rng.normal(size=rows) * spread + signal**2 * (truth - 0.5)
         return train, truth, 1 / (1 + np.exp(-odds - scores))
+
+    return draw
+
+
+def tuned(share: float) -> Callable[[int, float, np.random.Generator], Data]:
+    """Labels at the threshold with the best F1 on validation rows, as predictions of 0 and 1."""
+    draw_part = two_labels(share)
+
+    def draw(rows: int, signal: float, rng: np.random.Generator) -> Data:
+        _, labels, probabilities = draw_part(max(rows * 3 // 4, 20), signal, rng)
+        train, truth, predictions = draw_part(rows, signal, rng)
+        threshold = tune_threshold(labels, probabilities, Threshold(maximise="f1")).value
+        return train, truth, (predictions >= threshold).astype(np.float64)
 
     return draw
 
@@ -117,6 +134,8 @@ def trained(estimators: tuple[Any, ...], task: str) -> Callable[[int, float, np.
 CASES = (
     Case("two labels, 50 % positive", BINARY, two_labels(0.5)),
     Case("two labels, 10 % positive", BINARY, two_labels(0.1)),
+    Case("tuned threshold, 50 % positive", BINARY, tuned(0.5), rows=(300,), labels_only=True),
+    Case("tuned threshold, 10 % positive", BINARY, tuned(0.1), rows=(300,), labels_only=True),
     Case("three labels", MANY, three_labels),
     Case("normal target", NUMBER, numbers(lambda values: values)),
     Case("log-normal target", NUMBER, numbers(np.exp)),

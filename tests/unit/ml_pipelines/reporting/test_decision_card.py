@@ -231,3 +231,11 @@ def test_a_candidate_that_failed_has_a_row_and_is_part_of_the_approval_question(
     assert "forest failed - -" in lines
     assert "the candidate forest failed in its training: no trees" in text
     assert "the candidate forest failed in its training: no trees" in decision_markdown(decision)
+
+
+def test_the_card_and_the_approval_show_tuned_thresholds() -> None:
+    decision = Decision(outcome="held", model="shop", reason="so", threshold=0.14078, champion_metrics={"f1": 0.5})
+    assert "0.141 of the probability; champion 0.5" in rendered(decision, RunDetails())
+    assert "Threshold: " in decision_markdown(decision)
+    usual = Decision(outcome="held", model="shop", reason="so")
+    assert "hreshold" not in rendered(usual, RunDetails()) + decision_markdown(usual)

@@ -342,3 +342,17 @@ def test_a_candidate_that_failed_is_a_row_of_the_candidates_with_its_error() -> 
     assert "failed" in page
     assert "<script>alert" not in page
     assert page.count("&lt;script&gt;alert(1)") >= 2
+
+
+def test_the_report_shows_the_threshold_with_its_scores() -> None:
+    data = report_data()
+    tuned = {"value": 0.31, "objective": "f1", "rows": 90, "score": 0.61, "default_score": 0.52, "problem": None}
+    changed = replace(
+        data,
+        decision=data.decision.model_copy(update={"threshold": 0.31}),
+        trainings=[{**training("linear"), "threshold": tuned}],
+    )
+    text = render_training_report(changed)
+    assert "0.31 of the probability" in text
+    assert "threshold 0.31; f1: 0.6100 on the validation rows, 0.5200 at 0.5" in text
+    assert "of the probability" not in render_training_report(data)

@@ -35,6 +35,7 @@ class Site:
         dag: str = "churn_dag",
         model: str = "churn",
         findings: tuple[Finding, ...] = (),
+        threshold: float | None = None,
         **details: Any,
     ) -> LedgerEntry:
         """Record the decision of a run with a report."""
@@ -44,6 +45,7 @@ class Site:
             candidate="linear",
             candidate_index=0,
             findings=findings,
+            threshold=threshold,
             reason=f"the reason of {run_id}",
             metric="roc_auc",
             metrics={"roc_auc": 0.91},
@@ -56,13 +58,15 @@ class Site:
         stored = RunDetails(**{"report": ref, **details})
         return self.services.ledger.record(Identity(pipeline=dag, run_id=run_id, task_id="t"), decision, stored)
 
-    def deploy(self, alias: str, *, dag: str = "churn_dag", model: str = "churn") -> str:
+    def deploy(
+        self, alias: str, *, dag: str = "churn_dag", model: str = "churn", tags: dict[str, str] | None = None
+    ) -> str:
         """Register a version and set an alias on it."""
         registry = self.services.registry
         uri = f"models:/{alias}-{dag}"
         artifact = ArtifactRef(uri="memory://m", sha256="0" * 64, bytes=1, kind="model")
         version = registry.register(
-            model, TrackedModel("r", uri), artifact, Identity(pipeline=dag, run_id="r", task_id="t"), {}
+            model, TrackedModel("r", uri), artifact, Identity(pipeline=dag, run_id="r", task_id="t"), tags or {}
         )
         registry.set_alias(model, version.version, alias)
         return version.version

@@ -117,6 +117,14 @@ def test_model_shows_aliases_history_and_decisions(site: Any, client: TestClient
     assert {"/ml-models/run?dag_id=churn_dag&run_id=monday", "/dags/churn_dag/runs/monday"} <= links
 
 
+def test_model_shows_the_thresholds_of_versions_and_decisions(site: Any, client: TestClient) -> None:
+    version = site.deploy("champion", tags={"ml_pipelines.threshold": "0.1407"})
+    site.record("tuned", version=version, threshold=0.1407)
+    text = client.get("/model", params={"model": "churn"}).text
+    assert "threshold 0.141" in text
+    assert "0.141 of the probability; champion 0.5" in text
+
+
 def test_history_of_returns_the_metric_of_the_deployed_model() -> None:
     from tests.unit.ml_pipelines_airflow.ui.conftest import Site
 
