@@ -146,7 +146,7 @@ class StepResult(Contract):
     Attributes:
         step: name in the step table.
         key: cache key: hex digest of step, code, parameters, input digests, seed and environment.
-        status: `computed` now, `cached` in the store, or `published`: the step has effects only and is never cached.
+        status: `computed` now; `cached`: from the store; `published`: the step has only effects, and is never cached;
             `failed`: the candidate of the step failed; `partial`: computed without the candidates that failed. Neither
             of these two is stored in the cache.
         reason: why the cache was hit or missed.
@@ -183,7 +183,7 @@ class RuleVerdict(Contract):
 
 
 class Interval(Contract):
-    """Confidence interval of a metric or a difference, by a bootstrap over the rows of the test set.
+    """Confidence interval of a metric or a difference, by a bootstrap of the test rows or of groups of them.
 
     Attributes:
         low: lower bound.
@@ -206,8 +206,8 @@ class Comparison(Contract):
         difference: candidate minus reference, with the sign of an improvement.
         interval: confidence interval of the difference; None if it is undefined.
         reference: value of the metric of the reference.
-        relative: confidence interval of the difference divided by the absolute value of the reference, in each draw;
-            None if the reference is zero.
+        relative: confidence interval of the relative difference. Each draw divides the difference by the absolute value
+            of the reference. None if the reference is zero.
         draws: number of bootstrap samples.
         rows: number of rows.
     """
@@ -258,7 +258,7 @@ class Finding(Contract):
 
     @property
     def name(self) -> str:
-        """The column with the name of the check, for lists."""
+        """The label in lists: `column: check`, or the check."""
         return f"{self.column}: {self.check}" if self.column else self.check
 
 
@@ -285,25 +285,26 @@ class Decision(Contract):
         outcome: result of the run. Two outcomes do not come from training: `rolled_back` (a person restored an earlier
             version) and `external_change` (an alias was moved in the registry outside of the pipeline).
         model: name in the registry.
-        candidate: name of the best candidate; None if the run stopped before the training.
-        candidate_index: position of the best candidate among the trained candidates, without those whose training
+        candidate: name of the selected candidate; None if the run stopped before the training.
+        candidate_index: position of the selected candidate among the trained candidates, without those whose training
             failed.
         reason: the rule that determined the outcome.
         metric: the primary metric.
-        metrics: metrics of the best candidate on the test set, by name.
+        metrics: metrics of the selected candidate on the test set, by name.
         champion_metrics: metrics of the current champion on the same rows.
         dummy_metrics: metrics of the dummy baseline.
         rules: verdicts of all rules, in the order of the gate.
         findings: problems of the data and of the comparison, the most severe first.
         champion_version: version of the champion; None without a champion.
-        champion_error: why the champion could not be compared; None if it was.
+        champion_error: why the champion could not be compared; None if the comparison succeeded.
         intervals: confidence intervals of `metrics`, by name.
         champion_intervals: confidence intervals of `champion_metrics`, by name.
-        comparison: comparison with the champion; None without one that could be evaluated.
+        comparison: comparison with the champion; None without a champion, or if it could not be evaluated.
         dummy_comparison: comparison with the dummy baseline; None if the primary metric is undefined.
         constant: what is the same for all test rows: the candidate's `predictions`, or its predicted `labels`.
         slices: metrics of the groups with enough rows.
-        guards: measured resources of the model by name: `model_bytes`, `seconds_per_row`.
+        guards: resources of the model by name: `model_bytes`, and `seconds_per_row`, which is the limit unless the
+            measured time exceeds it.
         failures: the candidates that failed.
         threshold: tuned decision threshold of the candidate; None for the usual one.
         champion_threshold: the same of the champion.

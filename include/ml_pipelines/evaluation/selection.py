@@ -45,10 +45,10 @@ def select_candidate(
     Args:
         target: task, labels and thresholds.
         part: the validation rows.
-        predictions: for these rows by candidate, the simplest candidate first.
+        predictions: of each candidate for these rows, from the simplest candidate on.
         measured: metrics on these rows by candidate.
         metric: the primary metric.
-        seed: of the resamples.
+        seed: seed of the bootstrap.
         failed: number of candidates that failed, for the reason.
     """
     values = {name: measured[name][metric] for name in predictions}

@@ -176,7 +176,7 @@ class EvaluateFacts(Facts):
     """Facts of the step `evaluate`.
 
     Attributes:
-        winner: name of the best candidate on the validation rows.
+        winner: name of the candidate that was selected on the validation rows.
         metric: name of the primary metric.
         value: primary metric of the winner on the validation rows; None if it is undefined there.
         test: metrics of the winner on the test set; None for an undefined metric.
@@ -238,7 +238,7 @@ class RecordFacts(Facts):
     Attributes:
         outcome: outcome of the run, after the approval.
         reason: why, as a sentence.
-        candidate: name of the best candidate; None if the run ended before the training.
+        candidate: name of the selected candidate; None if the run ended before the training.
         version: the new champion; None if nothing was deployed.
         previous_version: version behind the alias `previous`; None if nothing was deployed.
     """

@@ -1,7 +1,7 @@
 """The gate: rules that turn the evidence of a decision into an outcome; nothing is measured or looked up here.
 
-A rule yields verdicts, each with the outcome of a failure: the model is rejected, or held for approval. A new rule is
-a function in `RULES`.
+A rule yields verdicts. Each verdict has the outcome of its failure: `rejected` or `held`. A new rule is a function in
+`RULES`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def apply_gate(
     Args:
         evidence: a decision, which may be an old one; its outcome, reason and rules are ignored.
         gate: the rules' limits.
-        promote: option of the run: `auto`, `hold` or `never`.
+        promote: option of the run. `auto` follows the rules, `hold` holds a model that passes all rules, and `never`
+            rejects it.
         same_as_champion: the candidate's model file equals the champion's.
     """
     results = [result for rule in RULES for result in rule(evidence, gate)]

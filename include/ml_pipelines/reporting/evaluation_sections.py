@@ -210,7 +210,7 @@ def _comparison_note(decision: Decision) -> Text | None:
 
 
 def plots_section(data: ReportData) -> Section | None:
-    """Return the section with the curves and the confusion matrix, or the residuals, of the best candidate."""
+    """Return the section with the curves and the confusion matrix, or the residuals, of the selected candidate."""
     winner = data.winner
     figures = evaluation_figures(winner, data.decision.dummy_metrics) if winner else {}
     if not winner or not figures:

@@ -45,12 +45,12 @@ class ReportData:
 
     @property
     def winner(self) -> Mapping[str, Any] | None:
-        """The evaluation of the best candidate."""
+        """The evaluation of the selected candidate."""
         return self._best(self.evaluation["candidates"]) if self.evaluation else None
 
     @property
     def training(self) -> Mapping[str, Any] | None:
-        """The training record of the best candidate."""
+        """The training record of the selected candidate."""
         return self._best(self.trainings)
 
     @property

@@ -216,7 +216,7 @@ def importance_section(data: ReportData) -> Section | None:
 
 
 def environment_section(data: ReportData) -> Section | None:
-    """Return the section on the packages of the best candidate's training."""
+    """Return the section on the packages of the selected candidate's training."""
     requirements = (data.training or {}).get("requirements")
     if not requirements:
         return None

@@ -74,7 +74,7 @@ class Data(DataSection):
 
 
 class Split(Section):
-    """The split of the rows. The best candidate is selected on `validation` and evaluated on `test`.
+    """The split of the rows. The candidate is selected on `validation` and evaluated on `test`.
 
     `hash` assigns a row by its key, so that the assignment is stable while the data grows. `stratified` keeps the share
     of each class. `time` takes the latest rows by `column` as the test set.

@@ -33,7 +33,7 @@ def publish_report(
     *,
     documents: Mapping[str, dict[str, Any]],
 ) -> ArtifactRef:
-    """Render the report, store it, and log it to the best candidate's run on the tracking server.
+    """Render the report, store it, and log it to the selected candidate's run on the tracking server.
 
     Args:
         work: publication of the step record_decision, with the references `trainings` if the run has them.
@@ -68,7 +68,7 @@ def publish_report(
 
 
 def _best_model(work: Recording, decision: Decision) -> TrackedModel | None:
-    """Return the best candidate on the tracking server, None if the run has none."""
+    """Return the selected candidate on the tracking server, None if the run has none."""
     index = decision.candidate_index
     if index is None or index >= len(work.facts.train):
         return None

@@ -1,4 +1,4 @@
-"""Apply the rules of :mod:`ml_pipelines.promotion.gate` to the evaluation of the best candidate."""
+"""Apply the rules of :mod:`ml_pipelines.promotion.gate` to the evaluation of the selected candidate."""
 
 from __future__ import annotations
 

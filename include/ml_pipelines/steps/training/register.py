@@ -1,4 +1,4 @@
-"""Register the best candidate: the evaluated file becomes a version of the model registry."""
+"""Register the selected candidate: the evaluated file becomes a version of the model registry."""
 
 from __future__ import annotations
 
