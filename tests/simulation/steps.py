@@ -64,6 +64,7 @@ class TrainingRecord(SimpleNamespace):
             requirements=(),
             trusted_types=(),
             smoke=smoke,
+            threshold=None,
         )
 
 
