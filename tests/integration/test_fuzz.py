@@ -326,7 +326,7 @@ def test_answers_of_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("requests.adapters.HTTPAdapter.send", send)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     operations = calls("http://mlflow.example:5000")
-    for number in inputs(300):
+    for number in inputs(3000):
         state.update(rng=random.Random(number), requests=0)
         try:
             operations[number % len(operations)]()

@@ -235,7 +235,10 @@ def _web_api_client(name: str) -> SlackClient:
             return _refusal(exc.response)
         except Exception as exc:  # no error of the network may fail a task
             return SlackResult(0, f"{type(exc).__name__}: {exc}")
-        return SlackResult(200, data=answer.data if isinstance(answer.data, dict) else {})
+        data = answer.data if isinstance(answer.data, dict) else {}
+        # Another server than Slack answers without them, and the next edit and the replies need them.
+        identified = all(isinstance(data.get(name), str) and data[name] for name in ("channel", "ts"))
+        return SlackResult(200, data=data) if identified else SlackResult(0, "an answer without the id of the message")
 
     return SlackClient(can_edit=True, client=client, send=send)
 
@@ -260,7 +263,9 @@ def _webhook_client(name: str) -> SlackClient:
             answer = client.send_dict({key: body[key] for key in ("text", "blocks")})
         except Exception as exc:  # no error of the network may fail a task
             return SlackResult(0, f"{type(exc).__name__}: {exc}")
-        error = "" if answer.status_code == 200 else str(answer.body or f"status {answer.status_code}")[:100]
+        # The page of a proxy can have status 200 too.
+        accepted = answer.status_code == 200 and str(answer.body).strip() == "ok"
+        error = "" if accepted else str(answer.body or f"status {answer.status_code}")[:100]
         return SlackResult(answer.status_code, error)
 
     return SlackClient(can_edit=False, client=client, send=send)

@@ -14,7 +14,19 @@ __all__ = ["AirflowApi", "BundleState", "DagImportError", "DagState"]
 
 TIMEOUT_SECONDS = 60.0
 ROWS_PER_PAGE = 100
+# Errors of the network, also in the middle of an answer.
+_UNANSWERED = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+)
 UNAUTHORIZED, FORBIDDEN, SERVER_ERROR = 401, 403, 500
+_LONGEST_TEXT = 200
+# Fields of Airflow's rows with the names of this module.
+_DAG_FIELDS = {"dag_id": "dag_id", "bundle_version": "version", "last_parsed_time": "parsed_at"}
+_FAULT_FIELDS = {"filename": "file", "timestamp": "reported_at", "stack_trace": "text"}
+_TYPES = {"version": (str, type(None)), "parsed_at": (str, type(None))}  # all others are texts
 VARIABLES = ("AIRFLOW_API_URL", "AIRFLOW_API_USER", "AIRFLOW_API_PASSWORD")
 
 
@@ -95,27 +107,44 @@ class AirflowApi:
             ServiceUnavailable: Airflow does not answer, or returns a server error.
             RequestError: Airflow rejects the user or the request.
         """
-        dags = (
-            DagState(row["dag_id"], row["bundle_version"], row["last_parsed_time"])
-            for row in self._rows("dags", exclude_stale="true")
-            if row["bundle_name"] == bundle
-        )
-        faults = (
-            DagImportError(row["filename"], row["timestamp"], row["stack_trace"])
-            for row in self._rows("importErrors")
-            if row["bundle_name"] == bundle
-        )
+        dags = [DagState(**row) for row in self._bundle_rows(bundle, "dags", _DAG_FIELDS, exclude_stale="true")]
+        faults = [DagImportError(**row) for row in self._bundle_rows(bundle, "importErrors", _FAULT_FIELDS)]
         return BundleState({dag.dag_id: dag for dag in dags}, {fault.file: fault for fault in faults})
 
-    def _rows(self, name: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+    def _bundle_rows(
+        self, bundle: str, name: str, fields: Mapping[str, str], **parameters: Any
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the fields of the rows of a bundle, with the names of this module."""
+        for row in self._rows(name, **parameters):
+            if not isinstance(row, dict) or not {"bundle_name", *fields} <= row.keys():
+                raise self._malformed(name, f"rows with {', '.join(['bundle_name', *fields])}", row)
+            if row["bundle_name"] == bundle:
+                values = {own: row[field] for field, own in fields.items()}
+                if any(type(value) not in _TYPES.get(own, (str,)) for own, value in values.items()):
+                    raise self._malformed(name, f"texts in {', '.join(fields)}", row)
+                yield values
+
+    def _rows(self, name: str, **parameters: Any) -> Iterator[Any]:
         """Yield the rows of all pages of a list."""
         key, order = {"dags": ("dags", "dag_id"), "importErrors": ("import_errors", "id")}[name]
         rows, total = 0, 1
         while rows < total:
             page = self._get(f"/api/v2/{name}", limit=ROWS_PER_PAGE, offset=rows, order_by=order, **parameters)
-            yield from page[key]
+            content, entries = (page.get(key), page.get("total_entries")) if isinstance(page, dict) else (None, None)
+            if not isinstance(content, list) or not isinstance(entries, int):
+                raise self._malformed(name, f"a list {key!r} and its total_entries", page)
+            yield from content
             # An empty page before the end: rows were deleted between two requests.
-            rows, total = rows + len(page[key]), page["total_entries"] if page[key] else 0
+            rows, total = rows + len(content), entries if content else 0
+
+    def _malformed(self, name: str, expected: str, got: Any) -> ServiceUnavailable:
+        return ServiceUnavailable(
+            "Airflow answers with something else than its API returns",
+            where=f"GET {self.url}/api/v2/{name}",
+            expected=expected,
+            got=repr(got)[:_LONGEST_TEXT],
+            fix="check that AIRFLOW_API_URL leads to Airflow itself, not to the page of a proxy, then try again",
+        )
 
     def _get(self, path: str, **parameters: Any) -> Any:
         if "Authorization" not in self.session.headers:
@@ -130,13 +159,28 @@ class AirflowApi:
     def _login(self) -> None:
         self.session.headers.pop("Authorization", None)
         response = self._request("POST", "/auth/token", json={"username": self.user, "password": self.password})
-        self.session.headers["Authorization"] = f"Bearer {self._content(response)['access_token']}"
+        content = self._content(response)
+        token = content.get("access_token") if isinstance(content, dict) else None
+        if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+            raise ServiceUnavailable(
+                "Airflow returned no token",
+                where=f"POST {self.url}/auth/token",
+                expected="an access_token",
+                got=f"{response.status_code} {response.reason} with another content",
+                fix="check that AIRFLOW_API_URL leads to Airflow itself, not to the page of a proxy, then try again",
+            )
+        self.session.headers["Authorization"] = f"Bearer {token}"
 
     def _request(self, method: str, path: str, **request: Any) -> requests.Response:
         try:
             return self.session.request(method, f"{self.url}{path}", timeout=TIMEOUT_SECONDS, **request)
-        except (requests.ConnectionError, requests.Timeout) as exc:
-            raise ServiceUnavailable("Airflow does not answer", where=self.url, got=type(exc).__name__) from exc
+        except _UNANSWERED as exc:
+            raise ServiceUnavailable(
+                "Airflow does not answer",
+                where=self.url,
+                got=type(exc).__name__,
+                fix="check that the API server runs and can be reached from this machine",
+            ) from exc
         except requests.RequestException as exc:
             raise RequestError(
                 "the address of the API is not valid", where=self.url, got=type(exc).__name__, fix="set AIRFLOW_API_URL"
@@ -146,7 +190,9 @@ class AirflowApi:
         where = f"{response.request.method} {self.url}{response.request.path_url.partition('?')[0]}"
         got = f"{response.status_code} {response.reason}"
         if response.status_code >= SERVER_ERROR:
-            raise ServiceUnavailable("Airflow returned a server error", where=where, got=got)
+            raise ServiceUnavailable(
+                "Airflow returned a server error", where=where, got=got, fix="read the log of the API server"
+            )
         if response.status_code in (UNAUTHORIZED, FORBIDDEN):
             raise RequestError(
                 f"Airflow rejects the user {self.user!r}",
@@ -157,7 +203,7 @@ class AirflowApi:
         try:
             response.raise_for_status()
             return response.json()
-        except requests.RequestException as exc:
+        except (requests.RequestException, RecursionError) as exc:
             raise RequestError(
                 "the address is not the API of Airflow 3", where=where, got=got, fix="set AIRFLOW_API_URL"
             ) from exc

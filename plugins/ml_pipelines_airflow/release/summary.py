@@ -70,6 +70,9 @@ def post_to_slack(webhook: str, text: str) -> bool:
         code = exc.response.status_code if exc.response is not None else "no answer"
         log.warning("the Slack message was not sent: %s, %s", type(exc).__name__, code)
         return False
+    if response.content.strip() != b"ok":  # the page of a proxy
+        log.warning("the Slack message was not sent: expected the answer ok, got %d bytes", len(response.content))
+        return False
     return True
 
 

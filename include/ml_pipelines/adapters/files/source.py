@@ -26,10 +26,12 @@ from ml_pipelines.adapters.files.download import (
     unpack_table,
 )
 from ml_pipelines.contracts import DataPin
-from ml_pipelines.errors import SourceNotFound, SourceUnreadable
+from ml_pipelines.errors import ServiceUnavailable, SourceNotFound, SourceUnreadable
 from ml_pipelines.spec.sources import FileSource
 
 __all__ = ["FileDataSource"]
+
+_LONGEST_TEXT = 500
 
 
 class FileDataSource:
@@ -99,7 +101,12 @@ def _info(fs: AbstractFileSystem, path: str, address: DeclaredAddress) -> dict[s
     try:
         info = cast("dict[str, Any]", fs.info(path))
     except FileNotFoundError as exc:
-        raise storage_error(exc.__cause__, address.shown, address.redact) or _not_found(fs, path, address) from None
+        if exc.__cause__ is None:
+            raise _not_found(fs, path, address) from None
+        # fsspec reports each failure of a web server as a missing file, with the failure as its cause.
+        raise storage_error(exc.__cause__, address.shown, address.redact) or _malformed(
+            exc.__cause__, address
+        ) from None
     if info["type"] == "directory":
         raise SourceUnreadable(
             "the path is a folder",
@@ -108,6 +115,16 @@ def _info(fs: AbstractFileSystem, path: str, address: DeclaredAddress) -> dict[s
             fix="name one file, or join the files into one file",
         )
     return info
+
+
+def _malformed(exc: BaseException, address: DeclaredAddress) -> ServiceUnavailable:
+    return ServiceUnavailable(
+        "the server does not answer with the file",
+        where=address.shown,
+        expected="the size of the file",
+        got=address.redact(f"{type(exc).__name__}: {exc}")[:_LONGEST_TEXT],
+        fix="check that the address leads to the file, not to the page of a proxy, then try again",
+    )
 
 
 def _not_found(fs: AbstractFileSystem, path: str, address: DeclaredAddress) -> SourceNotFound | SourceUnreadable:

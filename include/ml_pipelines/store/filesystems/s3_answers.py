@@ -7,7 +7,7 @@ folder, or as a stored object. So each answer must have the fields that S3 alway
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from ml_pipelines.store.filesystems.base import FileInfo
@@ -61,7 +61,7 @@ def file_info(name: str, size: Any, modified: Any) -> FileInfo:
     if not isinstance(modified, datetime) or modified.tzinfo is None or modified.year < _FIRST_YEAR:
         # Retention deletes old files, so it must not take a malformed time for an old one.
         raise MalformedAnswer(f"the time of the last write of {name}, in UTC", str(modified))
-    return FileInfo(name, size, modified)
+    return FileInfo(name, size, modified.astimezone(UTC))  # which raises ValueError for an impossible offset
 
 
 def listed_files(page: Mapping[str, Any], prefix: str, root: str) -> list[FileInfo]:
