@@ -12,6 +12,8 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -220,13 +222,40 @@ def test_arguments_of_the_command_line(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.setenv(name, value)
     runner = CliRunner()
     text = DECLARATIONS[0].read_text()
-    for number in inputs(150):
+    for number in inputs(1000):
         rng = random.Random(number)
         (tmp_path / "m.yaml").write_text(mutated(text, rng), errors="replace")
         words = [*rng.choice(COMMANDS).split(), *rng.choices((*VALUES, *OPTIONS), k=rng.randrange(5))]
         result = runner.invoke(app, words)
         if result.exception is not None and not isinstance(result.exception, (SystemExit, PipelineError)):
             raise AssertionError(f"input {number}: {words!r}") from result.exception
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["validate", "\udcff.yaml"],
+        ["show", "\udcff\x1b[31m"],
+        ["store", "prune", "--keep-days", "nan"],
+        ["run-step", "--request", "s3://"],
+        ["history", "[/"],
+        ["run", "m.yaml", "--store", "gopher://x"],
+    ],
+    ids=ascii,
+)
+def test_arguments_of_a_process(tmp_path: Path, words: list[str]) -> None:
+    """An argument of a process can have bytes that are no text."""
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+        "ML_PIPELINES_STORE": f"file://{tmp_path}",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "from ml_pipelines.cli.app import main; main()", *words],
+        cwd=tmp_path, env=environment, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode in (1, 2), done
+    assert b"Traceback" not in done.stderr, done.stderr.decode(errors="replace")
 
 
 STATUSES = (200, 200, 200, 200, 201, 204, 301, 400, 401, 403, 404, 404, 408, 409, 418, 429, 500, 502, 503, 504, 599)
