@@ -172,12 +172,13 @@ def _judge(uri: str, models: Any, version: Any) -> tuple[bool, str]:
         return False, f"{uri} returned a server error: {models.status_code} {models.reason}"
     try:
         content = models.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
-    if not models.ok or not isinstance(content, dict):
+    rows = content.get("registered_models", []) if isinstance(content, dict) else None
+    if not models.ok or not isinstance(rows, list):
         kind = models.headers.get("Content-Type", "no content type").partition(";")[0]
         return False, f"{uri} is not MLflow: it answered {models.status_code} with {kind}"
-    summary = _models(content.get("registered_models", []), more=bool(content.get("next_page_token")))
+    summary = _models(rows, more=bool(content.get("next_page_token")))
     return True, f"MLflow {version.text.strip()} with {summary}" if version.ok else f"MLflow with {summary}"
 
 

@@ -63,6 +63,8 @@ JSON = "application/json"
         ((404, "text/html; charset=utf-8", b"<p>"), False, "{} is not MLflow: it answered 404 with text/html"),
         ((200, "text/html", b"<p>sign in"), False, "{} is not MLflow: it answered 200 with text/html"),
         ((200, JSON, b"[]"), False, "{} is not MLflow: it answered 200 with application/json"),
+        ((200, JSON, b'{"registered_models": 5}'), False, "{} is not MLflow: it answered 200 with application/json"),
+        ((200, JSON, b"[" * 90_000), False, "{} is not MLflow: it answered 200 with application/json"),
         ((503, "text/plain", b""), False, "{} returned a server error: 503 Service Unavailable"),
     ],
 )
