@@ -308,6 +308,7 @@ class Decision(Contract):
         failures: the candidates that failed.
         threshold: tuned decision threshold of the candidate; None for the usual one.
         champion_threshold: the same of the champion.
+        report: names of the metrics to show although they decide nothing.
     """
 
     outcome: Outcome
@@ -333,6 +334,7 @@ class Decision(Contract):
     failures: tuple[CandidateFailure, ...] = ()
     threshold: ThresholdValue = None
     champion_threshold: ThresholdValue = None
+    report: tuple[str, ...] = ()
 
     @field_validator("findings")
     @classmethod

@@ -157,6 +157,7 @@ class Evaluation(Contract):
         intervals: of the winner's metrics on the test rows.
         champion_intervals: of the champion's.
         comparison: of winner and champion by the primary metric.
+        report_errors: errors of the metrics that decide nothing, by name.
     """
 
     task: Task
@@ -171,6 +172,7 @@ class Evaluation(Contract):
     intervals: dict[str, Interval]
     champion_intervals: dict[str, Interval]
     comparison: Comparison | None = None
+    report_errors: dict[str, str] = Field(default={})
 
     @property
     def winner_index(self) -> int:

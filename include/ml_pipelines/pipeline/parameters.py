@@ -190,7 +190,7 @@ class CompareWithChampionParameters(Parameters):
             *estimators,
             *_present(self.features.transform),
             *_functions(self.checks),
-            *_present(metric_function(self.gate.metric)),
+            *_present(*map(metric_function, (self.gate.metric, *self.gate.report))),
         )
 
     @classmethod
@@ -306,7 +306,8 @@ class TrainParameters(Parameters):
 class EvaluateParameters(Parameters):
     """The metrics, the slices, and the confidence of the intervals.
 
-    `other_metrics` are the metrics that the gate names and this package does not declare. `model` finds the champion.
+    `other_metrics` are the metrics that the gate names and this package does not declare. `report_metrics` are further
+    ones that decide nothing. `model` finds the champion.
     Rows of the same `group` are resampled together. Limits of the gate are absent, because another limit needs no new
     evaluation.
     """
@@ -317,6 +318,7 @@ class EvaluateParameters(Parameters):
     target: str
     metric: str
     other_metrics: tuple[str, ...] = ()
+    report_metrics: tuple[str, ...] = ()
     slices: Slices
     confidence: float
     draws: int
@@ -329,6 +331,7 @@ class EvaluateParameters(Parameters):
     @classmethod
     def of(cls, spec: PipelineSpec) -> Self:
         data, gate = spec.data, spec.gate
+        known = {*METRICS, *gate.metrics}
         return cls(
             task=spec.model.task,
             key=data.key,
@@ -336,6 +339,7 @@ class EvaluateParameters(Parameters):
             target=data.target,
             metric=gate.metric,
             other_metrics=tuple(sorted(name for name in gate.metrics if name not in METRICS)),
+            report_metrics=tuple(dict.fromkeys(name for name in gate.report if name not in known)),
             slices=Slices(columns=gate.slices.columns, min_rows=gate.slices.min_rows),
             confidence=gate.confidence,
             draws=gate.draws,
@@ -348,7 +352,7 @@ class EvaluateParameters(Parameters):
 
     @property
     def code(self) -> tuple[str, ...]:
-        metrics = map(metric_function, (self.metric, *self.other_metrics))
+        metrics = map(metric_function, (self.metric, *self.other_metrics, *self.report_metrics))
         return (*self.candidates, *dict.fromkeys(_present(self.transform, *metrics)))
 
 

@@ -29,6 +29,7 @@ _COLOURS = {
     "external_change": "magenta",
 }
 _MAX_METRICS = 4
+_MAX_REQUIRED = 8
 _MAX_SLOW_STEPS = 3
 _ABBREVIATIONS = {"average_precision": "avg prec", "roc_auc": "ROC-AUC", "balanced_accuracy": "bal acc"}
 _CHAMPION, _DUMMY = "champion", "dummy baseline"
@@ -129,6 +130,7 @@ def _confidence(interval: Interval) -> str:
 def _metrics(decision: Decision, evaluation: Mapping[str, Any]) -> Table:
     """Return the metrics of the candidates, the champion and the dummy baseline."""
     primary, names = evaluation["metric"], _metric_names(decision, evaluation)
+    shown = {primary, *decision.report}
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", no_wrap=True)
     for name, part in ((primary, "validation"), *((name, "test") for name in names)):
@@ -140,12 +142,12 @@ def _metrics(decision: Decision, evaluation: Mapping[str, Any]) -> Table:
         style = "bold" if is_best else ""
         table.add_row(_text(label), _number(validation), *_numbers(candidate["test"], names), style=style)
         if is_best:
-            _add_interval(table, decision.intervals.get(primary))
+            _add_interval(table, decision.intervals, names, shown)
     for failure in decision.failures:
         table.add_row(_text(failure.candidate), "failed", *["-"] * len(names), style="dim")
     if decision.champion_metrics:
         table.add_row(_CHAMPION, "", *_numbers(decision.champion_metrics, names), style="dim")
-        _add_interval(table, decision.champion_intervals.get(primary))
+        _add_interval(table, decision.champion_intervals, names, shown)
     if decision.dummy_metrics:
         table.add_row(_DUMMY, "", *_numbers(decision.dummy_metrics, names), style="dim")
     return table
@@ -167,18 +169,26 @@ def _selection(selection: Mapping[str, Any]) -> RenderableType:
 
 
 def _metric_names(decision: Decision, evaluation: Mapping[str, Any]) -> list[str]:
-    """Return the primary metric, then those with a rule, then others, up to the number of columns."""
+    """Return the primary metric, those with a rule and those of `gate.report`, then others, as columns have space."""
     metrics = evaluation["dummy"]["test"]
     with_rule = [rule.rule.removeprefix("threshold ") for rule in decision.rules]
-    names = [evaluation["metric"], *(name for name in with_rule if name in metrics), *metrics]
-    return list(dict.fromkeys(names))[:_MAX_METRICS]
+    names = [evaluation["metric"], *(name for name in with_rule if name in metrics), *decision.report]
+    required = list(dict.fromkeys(names))
+    return list(dict.fromkeys([*required, *metrics]))[: max(_MAX_METRICS, min(len(required), _MAX_REQUIRED))]
 
 
-def _add_interval(table: Table, interval: Interval | None) -> None:
-    """Add a row with the interval of the primary metric; a column of its own would be too wide."""
+def _add_interval(table: Table, intervals: Mapping[str, Interval], names: Sequence[str], shown: set[str]) -> None:
+    """Add a row with the intervals of the primary metric and of those of `gate.report`."""
+    interval = intervals.get(names[0])
     if interval:
-        bounds = f"{interval.low:.3f}-{interval.high:.3f}"
-        table.add_row(f"  {_confidence(interval)} interval", "", bounds, style="dim italic")
+        bounds = [_bounds(intervals.get(name)) if name in shown else "" for name in names]
+        table.add_row(f"  {_confidence(interval)} interval", "", *bounds, style="dim italic")
+
+
+def _bounds(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
+    return f"{_number(interval.low)}{' to ' if interval.low < 0 else '-'}{_number(interval.high)}"
 
 
 def _rules(decision: Decision) -> RenderableType:

@@ -174,7 +174,7 @@ def metrics_section(data: ReportData) -> Section | None:
 
 def _primary_first(decision: Decision) -> list[str]:
     primary = [decision.metric] if decision.metric and decision.metric in decision.metrics else []
-    return list(dict.fromkeys([*primary, *decision.metrics]))
+    return list(dict.fromkeys([*primary, *decision.report, *decision.metrics]))
 
 
 def _champion_error(data: ReportData) -> Text | None:

@@ -34,6 +34,8 @@ def code_paths(data: Any) -> list[tuple[Loc, str]]:
     paths = [(loc, value_at(data, *loc)) for loc in _LOCATIONS]
     checks = items_at(data, "checks", "custom")
     paths += [((*loc, "function"), value_at(check, "function")) for loc, check in checks]
+    report = items_at(data, "gate", "report")
+    paths += [((*loc, "function"), value_at(metric, "function")) for loc, metric in report]
     return [(loc, path) for loc, path in paths if isinstance(path, str)]
 
 

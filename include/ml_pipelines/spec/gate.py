@@ -76,6 +76,7 @@ class Gate(Section):
         guards: limits of resources.
         slices: groups of test rows with limits of their own.
         approval: when a person must approve.
+        report: further metrics to show, by name or as `{function, better, needs}`. They decide nothing.
     """
 
     metric: MetricName
@@ -89,6 +90,7 @@ class Gate(Section):
     guards: Guards = Guards()
     slices: Slices = Slices()
     approval: Approval = Approval()
+    report: tuple[MetricName, ...] = ()
 
     @property
     def effective_lift(self) -> float | str:
@@ -97,6 +99,6 @@ class Gate(Section):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The names of all metrics in the gate, each once."""
+        """The names of all metrics that decide, each once."""
         names = (self.metric, *self.thresholds, *self.slices.floors, *self.slices.max_drop)
         return tuple(dict.fromkeys(names))

@@ -48,6 +48,9 @@ def _metric_rules(data: Any) -> Iterator[YamlIssue]:
     task = _at(data, "model", "task")
     if isinstance(primary := _at(data, "gate", "metric"), str):
         yield from _metric(primary, task, ("gate", "metric"), at_key=False)
+    for loc, name in _items(data, "gate", "report"):
+        if isinstance(name, str):
+            yield from _metric(name, task, loc, at_key=False)
     limits = [*_items(data, "gate", "thresholds"), *_items(data, "gate", "slices", "floors")]
     for loc, limit in limits:
         name = str(loc[-1])

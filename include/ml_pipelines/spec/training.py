@@ -269,7 +269,7 @@ class PipelineSpec(Declaration):
 
     @model_validator(mode="after")
     def _require_metrics_of_task(self) -> PipelineSpec:
-        for name in self.gate.metrics:
+        for name in (*self.gate.metrics, *self.gate.report):
             if (metric := find_metric(name)) is not None and metric.task != self.model.task:
                 raise ValueError(f"{name} is not a metric of {self.model.task}")
         return self

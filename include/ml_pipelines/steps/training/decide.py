@@ -26,6 +26,7 @@ from ml_pipelines.promotion.champion import champion_before_run, champion_record
 from ml_pipelines.promotion.changes_since_champion import champion_changes, compared_rows
 from ml_pipelines.promotion.gate import apply_gate
 from ml_pipelines.promotion.history import hold_rolled_back, rolled_back_models
+from ml_pipelines.spec.custom_metric import short_name
 
 __all__ = ["decide", "resolve"]
 
@@ -136,6 +137,7 @@ def _findings(
     """Return the findings about the data, the labels, and the rows of the comparison."""
     yield from QualityReport.model_validate(report).findings
     yield from map(failure_finding, parse_failures(evaluation.get("failures", ())))
+    yield from _report_findings(evaluation.get("report_errors", {}))
     yield from _label_findings(winner)
     if opponent is not None:
         yield from compared_rows(opponent.get("rows"), evaluation["rows"]["test"], opponent.get("unknown_rows"))
@@ -168,8 +170,20 @@ def _evidence(
         champion_threshold=opponent.get("threshold") if opponent else None,
         slices=_slices(winner["slices"], opponent["slices"] if opponent else []),
         failures=tuple(parse_failures(evaluation.get("failures", ()))),
+        report=tuple(dict.fromkeys(name for name in parameters.gate.report if name in winner["test"])),
         **fields,
     )
+
+
+def _report_findings(errors: dict[str, str]) -> Iterator[Finding]:
+    """Warn about a metric that decides nothing and could not be computed."""
+    for name, error in errors.items():
+        yield Finding(
+            check="report_metric",
+            severity="warn",
+            detail=f"the metric {short_name(name)} of gate.report could not be computed: {error}",
+            remedy="Correct the function, or remove it from `gate.report`. The decision does not depend on it.",
+        )
 
 
 def _label_findings(winner: dict[str, Any]) -> Iterator[Finding]:

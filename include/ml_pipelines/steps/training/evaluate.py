@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ml_pipelines.contracts import JsonValue
 from ml_pipelines.data.split_rule import UnknownRows
-from ml_pipelines.errors import DataError, ModelError, PipelineError, TransientError
+from ml_pipelines.errors import PipelineError, TransientError
 from ml_pipelines.evaluation.comparison import Uncertainty, compare_models, compare_with_dummy
 from ml_pipelines.evaluation.curves import curves_and_confusion
 from ml_pipelines.evaluation.evaluation_rows import EvaluationRows, Part, read_rows
@@ -22,13 +22,14 @@ from ml_pipelines.evaluation.records import (
     DummyEvaluation,
     Evaluation,
 )
+from ml_pipelines.evaluation.report_metrics import Resampling, add_report_metrics
 from ml_pipelines.evaluation.scorers import compute_metrics
 from ml_pipelines.evaluation.selection import select_candidate
 from ml_pipelines.evaluation.target_schema import TargetSchema, constant_part, validate_predictions
 from ml_pipelines.evaluation.unlearned import unlearned_rows
+from ml_pipelines.modeling.champion_training import champion_training
 from ml_pipelines.modeling.estimators import estimator_errors
 from ml_pipelines.modeling.features import predict
-from ml_pipelines.modeling.records import data_features
 from ml_pipelines.modeling.threshold import threshold_of
 from ml_pipelines.modeling.user_transform import model_frame
 from ml_pipelines.pipeline.candidate_failures import collect_failures, parse_failures, require_candidates
@@ -118,7 +119,7 @@ def evaluate(
         opponent = _champion_among(evaluated, champion_status)
     else:
         new_rows, champion_status = _new_rows(rows, champion_status, champion_split, parameters)
-        record = partial(_champion_training, trainings[0], champion_transform)
+        record = partial(champion_training, trainings[0], champion_transform)
         opponent = _champion(new_rows, champion, champion_status, record)
     uncertainty = _uncertainty(rows, new_rows, (winner, predictions), opponent, parameters, seed)
     evaluation = Evaluation(
@@ -135,11 +136,18 @@ def evaluate(
         champion_intervals=uncertainty.champion_intervals,
         comparison=uncertainty.comparison,
     )
+    evaluation = add_report_metrics(
+        evaluation,
+        parameters.report_metrics,
+        (rows, {candidate.candidate: on_test for candidate, on_test, _ in evaluated}),
+        (new_rows, opponent[1]),
+        Resampling(confidence=parameters.confidence, draws=parameters.draws, seed=seed),
+    )
     values: dict[str, JsonValue] = {
         "winner": winner.candidate,
         "metric": parameters.metric,
         "value": winner.validation[parameters.metric],
-        "test": {**winner.test},
+        "test": {**evaluation.candidates[evaluation.winner_index].test},
     }
     incomplete = len(evaluated) < len(models)
     return StepOutput(outputs={"evaluation": evaluation.document()}, values=values, partial=incomplete)
@@ -297,20 +305,3 @@ def _unevaluated(status: Mapping[str, str | None]) -> ChampionEvaluation:
     return ChampionEvaluation(
         identity=status["identity"] or "", error=status["error"], unknown_rows=status.get("unknown_rows")
     )
-
-
-def _champion_training(training: Training, own: Mapping[str, Any] | None, model: Any) -> Training:
-    """The record that predicts with a model of an earlier run: its own columns and classes, with this run's types."""
-    classes = [*model.classes_.tolist()] if hasattr(model, "classes_") else None
-    if classes != training["classes"]:
-        raise ModelError(
-            "the champion has other classes than this run", expected=f"{training['classes']}", got=f"{classes}"
-        )
-    same = {**training, "candidate": "champion", "params": {}}
-    if own is not None:
-        return {**same, **own}
-    features = {feature["name"]: feature for feature in data_features(training)}
-    names = [str(name) for name in getattr(model, "feature_names_in_", features)]
-    if missing := [name for name in names if name not in features]:
-        raise DataError(f"the champion needs column {missing[0]!r}, which is no longer among the features")
-    return {**same, "transform": None, "features": [features[name] for name in names]}

@@ -33,7 +33,7 @@ def resolve(parameters: EvaluateParameters, inputs: References, services: Servic
     """
     digests = [ref.sha256 for ref in all_artifacts(inputs, "models")]
     champion = champion_before_run(services.registry, parameters.model, identity)
-    others = distributions_of(parameters.other_metrics)
+    others = distributions_of((*parameters.other_metrics, *parameters.report_metrics))
     facts: dict[str, JsonValue] = {"metric_distributions": {**others}} if others else {}
     if champion is None:
         return Resolution(key_facts=facts, values={"champion": None}, prepare=lambda _: {"digests": digests})

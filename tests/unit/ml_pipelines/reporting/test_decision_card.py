@@ -239,3 +239,28 @@ def test_the_card_and_the_approval_show_tuned_thresholds() -> None:
     assert "Threshold: " in decision_markdown(decision)
     usual = Decision(outcome="held", model="shop", reason="so")
     assert "hreshold" not in rendered(usual, RunDetails()) + decision_markdown(usual)
+
+
+def test_metrics_of_the_report_are_columns_with_their_intervals() -> None:
+    gain = "shop:gain higher labels"
+    test = {"roc_auc": 0.905, "a": 0.1, "b": 0.2, "c": 0.3, gain: -1.25}
+    tree = {"candidate": "tree", "validation": {"roc_auc": 0.91}, "test": test}
+    evaluation = EVALUATION | {"candidates": [tree], "dummy": {"test": dict.fromkeys(test, 0.5)}}
+    intervals = {name: Interval(low=-2.0, high=0.5, confidence=0.95) for name in ("roc_auc", "a", gain)}
+    decision = Decision(
+        outcome="held",
+        model="shop",
+        reason="so",
+        candidate="tree",
+        metric="roc_auc",
+        metrics=test,
+        intervals=intervals,
+        report=(gain,),
+    )
+    lines = [
+        " ".join(line.strip("│ ").split())
+        for line in rendered(decision, RunDetails(), evaluation=evaluation).splitlines()
+    ]
+    assert "ROC-AUC ROC-AUC gain a b" in lines
+    assert "tree * 0.910 0.905 -1.250 0.100 0.200" in lines
+    assert "95 % interval -2.000 to 0.500 -2.000 to 0.500" in lines

@@ -65,3 +65,28 @@ def test_invalid_declaration_is_an_issue_with_its_line(metric: str, task: str, m
 @pytest.mark.parametrize(("name", "short"), [("shop_code:profit higher labels", "profit"), ("roc_auc", "roc_auc")])
 def test_short_name_has_no_module(name: str, short: str) -> None:
     assert short_name(name) == short
+
+
+def test_metrics_of_the_report_are_evaluated_and_do_not_decide() -> None:
+    spec = parse(f"roc_auc\n  report: [brier, {PROFIT}, roc_auc]")
+    name = "shop_gain:profit lower probabilities"
+    assert spec.gate.report == ("brier", name, "roc_auc")
+    assert spec.gate.metrics == ("roc_auc",)
+    parameters = EvaluateParameters.of(spec)
+    assert (parameters.other_metrics, parameters.report_metrics) == ((), (name,))
+    assert parameters.code[-1] == "shop_gain:profit"
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("rmse", "rmse is not a metric of classification"),
+        ("briar", "did you mean"),
+        ("{function: shop_gain:profit, needs: values}", "not a metric of classification"),
+        ("{function: other_code:profit}", "expected code from"),
+    ],
+)
+def test_invalid_metric_of_the_report_is_an_issue_with_its_line(metric: str, message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(f"roc_auc\n  report: [{metric}]")
+    assert message in str(caught.value)

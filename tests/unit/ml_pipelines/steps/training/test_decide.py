@@ -271,3 +271,14 @@ def test_a_candidate_that_failed_is_a_finding_with_a_remedy() -> None:
     assert (finding.check, finding.severity) == ("candidate_failed", "warn")
     assert finding.detail == "the candidate forest failed in its training: it can't be fitted"
     assert finding.remedy == "Add rows. The next run tries the candidate again."
+
+
+def test_a_metric_of_the_report_decides_nothing_and_its_error_is_a_finding() -> None:
+    document = evaluation({"roc_auc": 0.9, "brier": 0.2}) | {"report_errors": {"shop:gain higher labels": "no <gain>"}}
+    decision = decided(document, report=("brier", "shop:gain higher labels"))
+    assert (decision.outcome, decision.report) == ("promoted", ("brier",))
+    assert decision.rules == decided(document).rules
+    (finding,) = decision.findings
+    assert (finding.check, finding.severity) == ("report_metric", "warn")
+    assert finding.detail == "the metric gain of gate.report could not be computed: no <gain>"
+    assert finding.remedy
