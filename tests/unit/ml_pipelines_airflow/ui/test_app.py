@@ -8,7 +8,7 @@ from airflow.api_fastapi.core_api.security import get_user
 from fastapi.testclient import TestClient
 from tests.html_document import parse_html
 
-from ml_pipelines.contracts import Finding, Identity, StepResult
+from ml_pipelines.contracts import Finding, Identity, Interval, StepResult
 from ml_pipelines.ports import TaskRecord
 from ml_pipelines.reporting.rendering import stylesheet
 from ml_pipelines_airflow.ui import queries
@@ -123,6 +123,24 @@ def test_model_shows_the_thresholds_of_versions_and_decisions(site: Any, client:
     text = client.get("/model", params={"model": "churn"}).text
     assert "threshold 0.141" in text
     assert "0.141 of the probability; champion 0.5" in text
+
+
+def test_model_shows_the_metrics_of_the_report(site: Any, client: TestClient) -> None:
+    entry = site.record("monday", version="1")
+    gain = "shop:gain higher labels"
+    decision = entry.decision.model_copy(
+        update={
+            "metrics": {**entry.decision.metrics, gain: 12.5},
+            "champion_metrics": {gain: 11.5},
+            "dummy_metrics": {gain: 3.25},
+            "intervals": {**entry.decision.intervals, gain: Interval(low=10.5, high=14.5, confidence=0.95)},
+            "report": (gain,),
+        }
+    )
+    identity = Identity(pipeline="churn_dag", run_id="monday", task_id="t")
+    site.services.ledger.record(identity, decision, entry.details)
+    text = " ".join(parse_html(client.get(MODEL).text).text.split())
+    assert "12.50 10.50 to 14.50 · champion 11.50 · dummy baseline 3.2500" in text
 
 
 def test_history_of_returns_the_metric_of_the_deployed_model() -> None:
