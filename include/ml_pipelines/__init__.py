@@ -51,15 +51,15 @@ if TYPE_CHECKING:
         UserCodeError,
         VerificationFailed,
     )
-    from ml_pipelines.pipeline.parameters import (
-        Parameters,
-        RunOptions,
-    )
     from ml_pipelines.pipeline.step import (
         Publication,
         Resolution,
         Step,
         StepOutput,
+    )
+    from ml_pipelines.pipeline.step_parameters import (
+        Parameters,
+        RunOptions,
     )
     from ml_pipelines.ports import (
         DataSource,
@@ -225,7 +225,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "UserCodeError",
         "VerificationFailed",
     ),
-    "pipeline.parameters": (
+    "pipeline.step_parameters": (
         "Parameters",
         "RunOptions",
     ),

@@ -25,7 +25,7 @@ from tests.integration.processes import find_free_port, mlflow_server
 from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.cli.app import main
 from ml_pipelines.store.artifact_store import ArtifactStore, RunRecord
-from ml_pipelines_airflow.local.servers import run_postgres
+from ml_pipelines_airflow.local.postgres_and_redis import run_postgres
 
 
 @dataclass(frozen=True)

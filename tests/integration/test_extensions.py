@@ -12,7 +12,7 @@ from ml_pipelines._utils.canonical_json import load_json
 from ml_pipelines._utils.entry_points import find_entry_points
 from ml_pipelines.contracts import StepResult
 from ml_pipelines.errors import RequestError
-from ml_pipelines.pipeline.parameters import RunOptions
+from ml_pipelines.pipeline.step_parameters import RunOptions
 from ml_pipelines.runner.training import run_pipeline
 from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines.services.settings import Settings

@@ -33,7 +33,7 @@ from ml_pipelines.data.source_table import open_source
 from ml_pipelines.data.table_writer import write_tables
 from ml_pipelines.errors import PipelineError, ServiceUnavailable
 from ml_pipelines.modeling.spec_checks import find_library_issues
-from ml_pipelines.pipeline.parameters import IngestParameters
+from ml_pipelines.pipeline.step_parameters import IngestParameters
 from ml_pipelines.ports import TrackedModel, Training
 from ml_pipelines.spec.loader import load_drift, load_scoring, load_spec
 from ml_pipelines.spec.sources import FileSource

@@ -11,8 +11,8 @@ from typing import Any
 
 from ml_pipelines.contracts import DataPin, Decision
 from ml_pipelines.pipeline.facts import IngestFacts
-from ml_pipelines.pipeline.parameters import Parameters
 from ml_pipelines.pipeline.step import Step, StepOutput
+from ml_pipelines.pipeline.step_parameters import Parameters
 from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.promotion.history import hold_rolled_back
 from ml_pipelines.steps.training.decide import _opponent

@@ -23,7 +23,7 @@ from prefect_dask import DaskTaskRunner
 
 from ml_pipelines.contracts import StepRequest, StepResult
 from ml_pipelines.errors import PipelineError, TransientError
-from ml_pipelines.pipeline.parameters import RunOptions
+from ml_pipelines.pipeline.step_parameters import RunOptions
 from ml_pipelines.runner.step import run_step
 from ml_pipelines.runner.training import orchestrate, request_label
 from ml_pipelines.services.connected import ConnectedServices

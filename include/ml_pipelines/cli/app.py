@@ -33,7 +33,7 @@ from ml_pipelines.cli.common import (
 from ml_pipelines.contracts import Promote, StepRequest, describe_validation_error
 from ml_pipelines.errors import MissingExtra, ModelError, PipelineError, RequestError, SpecError, TransientError
 from ml_pipelines.escaping import visible
-from ml_pipelines.pipeline.parameters import RunOptions
+from ml_pipelines.pipeline.step_parameters import RunOptions
 from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines.services.settings import Settings
 from ml_pipelines.spec.training import PipelineSpec

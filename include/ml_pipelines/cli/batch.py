@@ -17,7 +17,7 @@ from ml_pipelines.cli.common import (
     read_settings,
     step_progress,
 )
-from ml_pipelines.pipeline.parameters import RunOptions
+from ml_pipelines.pipeline.step_parameters import RunOptions
 from ml_pipelines.services.connected import ConnectedServices
 
 __all__ = ["drift", "score"]

@@ -16,7 +16,7 @@ from ml_pipelines._utils.error_kinds import ErrorKind, kind_of_error
 from ml_pipelines.data.column_expressions import check_row_count
 from ml_pipelines.data.csv_records import csv_header, rewrite_csv
 from ml_pipelines.data.csv_structure import scan_csv_bytes
-from ml_pipelines.data.file_formats import check_format
+from ml_pipelines.data.file_format_check import check_format
 from ml_pipelines.errors import NoRows, SourceUnreadable
 
 __all__ = ["SourceTable", "open_source", "source_errors"]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ml_pipelines.errors import EstimatorError, MissingExtra, UserCodeError
 from ml_pipelines.pipeline.user_code import import_path, load_code
-from ml_pipelines.spec.code_folder import enable_code_folder
+from ml_pipelines.spec.code_folder_import import enable_code_folder
 from ml_pipelines.spec.code_packages import (
     DEFAULT_PACKAGES,
     PACKAGES_VARIABLE,

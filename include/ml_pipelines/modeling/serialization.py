@@ -18,7 +18,7 @@ from typing import Any
 
 from ml_pipelines.errors import ModelError
 from ml_pipelines.modeling.trusted_types import TYPES_VARIABLE, trusted_types
-from ml_pipelines.spec.code_folder import enable_code_folder
+from ml_pipelines.spec.code_folder_import import enable_code_folder
 
 __all__ = ["dump_model", "load_model"]
 

@@ -1,6 +1,7 @@
 """Issues of a declaration that only a library can find: estimators, their parameters, and regular expressions.
 
-:mod:`ml_pipelines.spec.rules` has the rules that need no library, because a DAG file is parsed without these libraries.
+:mod:`ml_pipelines.spec.cross_field_rules` has the rules that need no library: a DAG file is parsed without these
+libraries.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The parameters of each step of batch scoring; see :mod:`ml_pipelines.pipeline.parameters`.
+"""The parameters of each step of batch scoring; see :mod:`ml_pipelines.pipeline.step_parameters`.
 
 The methods `for_shard` and `for_results` add the results of earlier steps.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 from ml_pipelines.contracts import ArtifactRef, DataPin, StepResult
-from ml_pipelines.pipeline.parameters import Parameters, RunOptions, revised
+from ml_pipelines.pipeline.step_parameters import Parameters, RunOptions, revised
 from ml_pipelines.spec.batch import DriftLimits, DriftSpec, ModelReference, ScoringSpec, Shards
 from ml_pipelines.spec.checks import ColumnType
 from ml_pipelines.spec.sources import Section, Source

@@ -13,8 +13,8 @@ from typing import Any, Literal
 from ml_pipelines.contracts import CandidateFailure, Finding
 from ml_pipelines.errors import ModelError
 from ml_pipelines.escaping import visible
-from ml_pipelines.pipeline.parameters import TrainParameters
 from ml_pipelines.pipeline.step import StepOutput
+from ml_pipelines.pipeline.step_parameters import TrainParameters
 
 __all__ = [
     "FAILED",

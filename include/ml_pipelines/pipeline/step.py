@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from ml_pipelines.contracts import ArtifactKind, ArtifactRef, Identity, JsonValue
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.facts import Facts
-from ml_pipelines.pipeline.parameters import Parameters
+from ml_pipelines.pipeline.step_parameters import Parameters
 
 __all__ = ["Publication", "References", "Resolution", "Step", "StepOutput", "all_artifacts", "one_artifact"]
 

@@ -22,7 +22,7 @@ TRAINING_STEPS: dict[str, Step] = {
     for step in (
         Step(
             name="ingest",
-            parameters="ml_pipelines.pipeline.parameters:IngestParameters",
+            parameters="ml_pipelines.pipeline.step_parameters:IngestParameters",
             resolve="ml_pipelines.steps.training.ingest_io:resolve",
             compute="ml_pipelines.steps.training.ingest:ingest",
             facts=facts.IngestFacts,
@@ -30,7 +30,7 @@ TRAINING_STEPS: dict[str, Step] = {
         ),
         Step(
             name="compare_with_champion",
-            parameters="ml_pipelines.pipeline.parameters:CompareWithChampionParameters",
+            parameters="ml_pipelines.pipeline.step_parameters:CompareWithChampionParameters",
             publish="ml_pipelines.steps.training.compare_with_champion:publish",
             facts=facts.CompareFacts,
             reads=facts.FactsForComparison,
@@ -38,7 +38,7 @@ TRAINING_STEPS: dict[str, Step] = {
         ),
         Step(
             name="check_quality",
-            parameters="ml_pipelines.pipeline.parameters:CheckQualityParameters",
+            parameters="ml_pipelines.pipeline.step_parameters:CheckQualityParameters",
             compute="ml_pipelines.steps.training.check_quality:check_quality",
             facts=facts.QualityFacts,
             inputs={"table": "ingest.table"},
@@ -46,7 +46,7 @@ TRAINING_STEPS: dict[str, Step] = {
         ),
         Step(
             name="preprocess",
-            parameters="ml_pipelines.pipeline.parameters:PreprocessParameters",
+            parameters="ml_pipelines.pipeline.step_parameters:PreprocessParameters",
             compute="ml_pipelines.steps.training.preprocess:preprocess",
             facts=facts.PreprocessFacts,
             inputs={"table": "ingest.table", "flagged": "check_quality.flagged"},
@@ -54,7 +54,7 @@ TRAINING_STEPS: dict[str, Step] = {
         ),
         Step(
             name="split",
-            parameters="ml_pipelines.pipeline.parameters:SplitParameters",
+            parameters="ml_pipelines.pipeline.step_parameters:SplitParameters",
             compute="ml_pipelines.steps.training.split:split",
             facts=facts.SplitFacts,
             inputs={"table": "preprocess.clean", "columns": "ingest.columns"},
@@ -62,7 +62,7 @@ TRAINING_STEPS: dict[str, Step] = {
         ),
         Step(
             name="train",
-            parameters="ml_pipelines.pipeline.parameters:TrainParameters",
+            parameters="ml_pipelines.pipeline.step_parameters:TrainParameters",
             compute="ml_pipelines.steps.training.train:train",
             publish="ml_pipelines.steps.training.train:publish",
             inputs={"table": "split.train", "validation": "split.validation", "split": "split.rule"},
@@ -73,7 +73,7 @@ TRAINING_STEPS: dict[str, Step] = {
         ),
         Step(
             name="evaluate",
-            parameters="ml_pipelines.pipeline.parameters:EvaluateParameters",
+            parameters="ml_pipelines.pipeline.step_parameters:EvaluateParameters",
             resolve="ml_pipelines.steps.training.evaluate_io:resolve",
             compute="ml_pipelines.steps.training.evaluate:evaluate",
             publish="ml_pipelines.steps.training.evaluate_io:publish",
@@ -91,7 +91,7 @@ TRAINING_STEPS: dict[str, Step] = {
         ),
         Step(
             name="decide",
-            parameters="ml_pipelines.pipeline.parameters:DecideParameters",
+            parameters="ml_pipelines.pipeline.step_parameters:DecideParameters",
             resolve="ml_pipelines.steps.training.decide:resolve",
             compute="ml_pipelines.steps.training.decide:decide",
             facts=facts.DecideFacts,
@@ -105,7 +105,7 @@ TRAINING_STEPS: dict[str, Step] = {
         ),
         Step(
             name="register",
-            parameters="ml_pipelines.pipeline.parameters:RegisterParameters",
+            parameters="ml_pipelines.pipeline.step_parameters:RegisterParameters",
             publish="ml_pipelines.steps.training.register:publish",
             facts=facts.RegisterFacts,
             reads=facts.FactsForRegistration,
@@ -116,7 +116,7 @@ TRAINING_STEPS: dict[str, Step] = {
         ),
         Step(
             name="deploy",
-            parameters="ml_pipelines.pipeline.parameters:DeployParameters",
+            parameters="ml_pipelines.pipeline.step_parameters:DeployParameters",
             publish="ml_pipelines.steps.training.deploy:publish",
             facts=facts.DeployFacts,
             reads=facts.FactsForDeployment,
@@ -124,7 +124,7 @@ TRAINING_STEPS: dict[str, Step] = {
         ),
         Step(
             name="record_decision",
-            parameters="ml_pipelines.pipeline.parameters:RecordParameters",
+            parameters="ml_pipelines.pipeline.step_parameters:RecordParameters",
             publish="ml_pipelines.steps.training.record_decision:publish",
             facts=facts.RecordFacts,
             reads=facts.FactsForRecord,

@@ -20,7 +20,7 @@ from ml_pipelines._utils.distributions import find_distribution
 from ml_pipelines.errors import RequestError, UserCodeError
 from ml_pipelines.pipeline.import_closure import Closure, import_closure, module_file
 from ml_pipelines.pipeline.user_errors import user_code_errors, user_error
-from ml_pipelines.spec.code_folder import FOLDER_VARIABLE, enable_code_folder
+from ml_pipelines.spec.code_folder_import import FOLDER_VARIABLE, enable_code_folder
 from ml_pipelines.spec.code_packages import (
     DEFAULT_PACKAGES,
     PACKAGES_VARIABLE,

@@ -16,7 +16,7 @@ from ml_pipelines.pipeline.batch_parameters import (
     PlanShardsParameters,
     ScoreShardParameters,
 )
-from ml_pipelines.pipeline.parameters import Parameters, RunOptions
+from ml_pipelines.pipeline.step_parameters import Parameters, RunOptions
 from ml_pipelines.ports import Services
 from ml_pipelines.runner.step import run_step
 from ml_pipelines.runner.task import build_request

@@ -20,8 +20,8 @@ from ml_pipelines.contracts import ArtifactRef, JsonValue, StepRequest, StepResu
 from ml_pipelines.errors import ModelError, RequestError
 from ml_pipelines.pipeline.cache_key import cache_key
 from ml_pipelines.pipeline.facts import NoFacts
-from ml_pipelines.pipeline.parameters import Parameters
 from ml_pipelines.pipeline.step import Publication, References, Resolution, Step, StepOutput
+from ml_pipelines.pipeline.step_parameters import Parameters
 from ml_pipelines.pipeline.step_table import find_step
 from ml_pipelines.ports import Services
 from ml_pipelines.runner.artifact_io import (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_pipelines.contracts import Identity, JsonValue, StepRequest, StepResult
-from ml_pipelines.pipeline.parameters import Parameters, RunOptions
+from ml_pipelines.pipeline.step_parameters import Parameters, RunOptions
 from ml_pipelines.pipeline.step_table import find_step, steps_of
 from ml_pipelines.pipeline.wiring import Results, wire_inputs
 

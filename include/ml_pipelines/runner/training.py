@@ -11,7 +11,7 @@ from ml_pipelines.contracts import Identity, JsonValue, StepRequest, StepResult
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.cache_key import code_digests, package_versions
 from ml_pipelines.pipeline.facts import Approval, DecideFacts, QualityFacts
-from ml_pipelines.pipeline.parameters import Parameters, RunOptions, TrainParameters
+from ml_pipelines.pipeline.step_parameters import Parameters, RunOptions, TrainParameters
 from ml_pipelines.pipeline.step_table import find_step, training_steps
 from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.pipeline.user_code import source_digests

@@ -12,8 +12,9 @@ from ml_pipelines.spec.code_packages import (
     is_code_path,
     top_level,
 )
+from ml_pipelines.spec.message_text import closest_match, format_value
 from ml_pipelines.spec.nested_estimators import nested_fields
-from ml_pipelines.spec.rule_values import closest_match, format_value, items_at, value_at
+from ml_pipelines.spec.value_lookup import items_at, value_at
 from ml_pipelines.spec.yaml_source import Loc, YamlIssue
 
 __all__ = ["code_paths", "code_rules"]

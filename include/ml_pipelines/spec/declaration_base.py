@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import PrivateAttr
 
-from ml_pipelines.spec.code_folder import use_code_folder
+from ml_pipelines.spec.code_folder_import import use_code_folder
 from ml_pipelines.spec.sources import Section
 
 __all__ = ["Declaration"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ml_pipelines.spec.rule_values import items_at, value_at
+from ml_pipelines.spec.value_lookup import items_at, value_at
 from ml_pipelines.spec.yaml_source import YamlIssue
 
 __all__ = ["threshold_rules"]

@@ -10,8 +10,8 @@ from ml_pipelines.contracts import ArtifactRef, Decision
 from ml_pipelines.data.check_results import QualityReport
 from ml_pipelines.errors import PipelineError, TransientError
 from ml_pipelines.pipeline.facts import FactsForRecord
-from ml_pipelines.pipeline.parameters import RecordParameters
 from ml_pipelines.pipeline.step import Publication, all_artifacts
+from ml_pipelines.pipeline.step_parameters import RecordParameters
 from ml_pipelines.ports import Services, TrackedModel
 from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.promotion.champion import champion_before_run

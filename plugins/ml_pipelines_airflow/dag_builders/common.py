@@ -22,7 +22,7 @@ from airflow.sdk.definitions.asset import BaseAsset
 
 from ml_pipelines._utils.imports import import_object
 from ml_pipelines.errors import PipelineError, TransientError
-from ml_pipelines.pipeline.parameters import Parameters
+from ml_pipelines.pipeline.step_parameters import Parameters
 from ml_pipelines.pipeline.step_table import find_step
 from ml_pipelines.spec.batch import DriftSpec, ScoringSpec
 from ml_pipelines.spec.placement import Placement

@@ -11,7 +11,7 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator
 
 from ml_pipelines.errors import RequestError
 from ml_pipelines.escaping import visible
-from ml_pipelines.pipeline.parameters import TrainParameters
+from ml_pipelines.pipeline.step_parameters import TrainParameters
 from ml_pipelines.pipeline.step_table import steps_of
 from ml_pipelines.spec.loader import load_spec
 from ml_pipelines.spec.training import PipelineSpec

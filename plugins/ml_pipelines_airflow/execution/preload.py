@@ -23,7 +23,7 @@ from importlib import import_module
 from ml_pipelines.pipeline.batch import BATCH_STEPS
 from ml_pipelines.pipeline.step_table import training_steps
 from ml_pipelines_airflow.config import option
-from ml_pipelines_airflow.execution import process_state
+from ml_pipelines_airflow.execution import worker_process
 
 __all__ = ["DEFAULT", "WARMUPS", "modules", "preload"]
 
@@ -102,7 +102,7 @@ def preload() -> None:
     # A collection in a fork would write to the shared memory pages of these objects, and so copy them.
     gc.collect()
     gc.freeze()
-    process_state.current.forks = "ml_pipelines.modeling.skops_import" in sys.modules
+    worker_process.current.forks = "ml_pipelines.modeling.skops_import" in sys.modules
     log.info("preloaded %d modules and their imports in %.1f s", done, time.monotonic() - started)
 
 

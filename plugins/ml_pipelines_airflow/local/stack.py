@@ -25,8 +25,8 @@ from rich.console import Console
 
 from ml_pipelines.errors import PipelineError
 from ml_pipelines_airflow.local.demo import Workspace
+from ml_pipelines_airflow.local.postgres_and_redis import run_postgres, run_redis
 from ml_pipelines_airflow.local.process_groups import ProcessGroup, find_free_port
-from ml_pipelines_airflow.local.servers import run_postgres, run_redis
 
 __all__ = ["QUEUES", "main", "run_stack", "start_mlflow"]
 

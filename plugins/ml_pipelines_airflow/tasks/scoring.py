@@ -11,7 +11,7 @@ from ml_pipelines.contracts import StepResult
 from ml_pipelines.errors import RequestError
 from ml_pipelines.escaping import visible
 from ml_pipelines.pipeline.batch_parameters import CollectScoresParameters, ScoreShardParameters
-from ml_pipelines.pipeline.parameters import Parameters
+from ml_pipelines.pipeline.step_parameters import Parameters
 from ml_pipelines.pipeline.step_table import find_step
 from ml_pipelines.spec.tasks import SCORING_TASKS, task_of
 from ml_pipelines_airflow.notifications.events import Headline

@@ -13,10 +13,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ml_pipelines.contracts import Identity, JsonValue, StepRequest, StepResult
-from ml_pipelines.pipeline.parameters import Parameters, RunOptions
+from ml_pipelines.pipeline.step_parameters import Parameters, RunOptions
 from ml_pipelines.pipeline.wiring import Results
 from ml_pipelines.runner.task import build_request
-from ml_pipelines_airflow.execution import process_state
+from ml_pipelines_airflow.execution import worker_process
 from ml_pipelines_airflow.metrics import emit
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class TaskRun:
     @cached_property
     def services(self) -> ConnectedServices:
         """The services that all steps of this try share."""
-        return process_state.current.services(self.settings, self._identity, test=self.test)
+        return worker_process.current.services(self.settings, self._identity, test=self.test)
 
     @cached_property
     def _identity(self) -> Identity:

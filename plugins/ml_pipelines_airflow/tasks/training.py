@@ -23,12 +23,12 @@ from ml_pipelines.pipeline.facts import (
     IngestFacts,
     QualityFacts,
 )
-from ml_pipelines.pipeline.parameters import DecideParameters
+from ml_pipelines.pipeline.step_parameters import DecideParameters
 from ml_pipelines.pipeline.step_table import find_step
 from ml_pipelines.pipeline.wiring import upstream_steps
 from ml_pipelines.runner.task import run_task
 from ml_pipelines.spec.tasks import TRAINING_TASKS, task_of
-from ml_pipelines_airflow.execution import process_state
+from ml_pipelines_airflow.execution import worker_process
 from ml_pipelines_airflow.links import link_urls
 from ml_pipelines_airflow.tasks.task_run import TaskRun, is_test_run, pull_results, run_options, run_url
 
@@ -151,7 +151,7 @@ def record_decision(*, ti: Any, dag_run: Any, **context: Any) -> None:
     try:
         run_steps(ti=ti, facts={"record_decision": facts}, dag_run=dag_run, **context)
     finally:
-        process_state.current.end_test_run()
+        worker_process.current.end_test_run()
 
 
 def handle_poor_quality(*, ti: Any) -> None:

@@ -17,7 +17,6 @@ from ml_pipelines.data.canonical_keys import inexact_key
 from ml_pipelines.data.cell_checks import check_cells
 from ml_pipelines.data.check_results import CheckResult, QualityReport
 from ml_pipelines.data.column_expressions import ROW, column
-from ml_pipelines.data.column_findings import find_column_findings
 from ml_pipelines.data.duplicate_keys import find_duplicate_keys
 from ml_pipelines.data.label_checks import check_labels, check_numbers
 from ml_pipelines.data.labels import count_labels
@@ -30,9 +29,10 @@ from ml_pipelines.data.rule_violations import (
     violation_outcome,
 )
 from ml_pipelines.data.streaming import aggregate
+from ml_pipelines.data.suspicious_columns import find_column_findings
 from ml_pipelines.data.table_statistics import TableStatistics, compute_statistics, find_violations
-from ml_pipelines.pipeline.parameters import CheckQualityParameters
 from ml_pipelines.pipeline.step import StepOutput
+from ml_pipelines.pipeline.step_parameters import CheckQualityParameters
 from ml_pipelines.spec.checks import Column, Severity
 
 __all__ = ["check_quality"]

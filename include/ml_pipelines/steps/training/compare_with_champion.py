@@ -17,8 +17,8 @@ from ml_pipelines.contracts import ArtifactRef, DataPin, JsonValue
 from ml_pipelines.pipeline.cache_key import code_digests, package_versions
 from ml_pipelines.pipeline.candidate_failures import FAILED
 from ml_pipelines.pipeline.facts import CompareFacts, FactsForComparison
-from ml_pipelines.pipeline.parameters import CompareWithChampionParameters
 from ml_pipelines.pipeline.step import Publication, one_artifact
+from ml_pipelines.pipeline.step_parameters import CompareWithChampionParameters
 from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.pipeline.user_code import changed_sources, short_digests, source_digests
 from ml_pipelines.ports import ModelVersion, Services

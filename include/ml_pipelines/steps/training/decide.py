@@ -19,8 +19,8 @@ from ml_pipelines.contracts import (
 from ml_pipelines.data.check_results import QualityReport
 from ml_pipelines.errors import RegistryError
 from ml_pipelines.pipeline.candidate_failures import failure_finding, parse_failures
-from ml_pipelines.pipeline.parameters import DecideParameters
 from ml_pipelines.pipeline.step import References, Resolution, StepOutput, all_artifacts, one_artifact
+from ml_pipelines.pipeline.step_parameters import DecideParameters
 from ml_pipelines.ports import Services
 from ml_pipelines.promotion.champion import champion_before_run, champion_record
 from ml_pipelines.promotion.changes_since_champion import champion_changes, compared_rows

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ml_pipelines.contracts import JsonValue
 from ml_pipelines.errors import RegistryError
 from ml_pipelines.pipeline.facts import DeployFacts, FactsForDeployment
-from ml_pipelines.pipeline.parameters import DeployParameters
 from ml_pipelines.pipeline.step import Publication
+from ml_pipelines.pipeline.step_parameters import DeployParameters
 from ml_pipelines.ports import ModelVersion, Registry, Services
 from ml_pipelines.promotion.champion import champion_before_run
 from ml_pipelines.promotion.deployment import move_aliases, verify_version

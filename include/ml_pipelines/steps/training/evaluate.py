@@ -33,8 +33,8 @@ from ml_pipelines.modeling.features import predict
 from ml_pipelines.modeling.threshold import threshold_of
 from ml_pipelines.modeling.user_transform import model_frame
 from ml_pipelines.pipeline.candidate_failures import collect_failures, parse_failures, require_candidates
-from ml_pipelines.pipeline.parameters import EvaluateParameters
 from ml_pipelines.pipeline.step import StepOutput
+from ml_pipelines.pipeline.step_parameters import EvaluateParameters
 from ml_pipelines.spec.metric_table import get_metric, metrics_of
 
 __all__ = ["evaluate"]

@@ -10,8 +10,8 @@ from ml_pipelines.contracts import ArtifactRef, Identity, JsonValue
 from ml_pipelines.errors import PipelineError, RequestError, StoreError, TransientError, UserCodeError
 from ml_pipelines.evaluation.records import Evaluation
 from ml_pipelines.pipeline.facts import EvaluatedChampion, FactsForEvaluation
-from ml_pipelines.pipeline.parameters import EvaluateParameters
 from ml_pipelines.pipeline.step import Publication, References, Resolution, all_artifacts, one_artifact
+from ml_pipelines.pipeline.step_parameters import EvaluateParameters
 from ml_pipelines.pipeline.user_code import changed_sources, source_digests
 from ml_pipelines.ports import ModelVersion, Services, TrackedModel
 from ml_pipelines.promotion.champion import champion_before_run, champion_record

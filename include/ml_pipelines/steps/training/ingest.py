@@ -11,8 +11,8 @@ from ml_pipelines.data.column_expressions import BAD_CELLS, check_reserved_names
 from ml_pipelines.data.column_types import type_name
 from ml_pipelines.data.source_table import SourceTable, source_errors
 from ml_pipelines.data.type_inference import parse_columns
-from ml_pipelines.pipeline.parameters import IngestParameters
 from ml_pipelines.pipeline.step import StepOutput
+from ml_pipelines.pipeline.step_parameters import IngestParameters
 
 __all__ = ["ingest"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ml_pipelines.contracts import DataPin, Identity
-from ml_pipelines.pipeline.parameters import IngestParameters
 from ml_pipelines.pipeline.step import References, Resolution
+from ml_pipelines.pipeline.step_parameters import IngestParameters
 from ml_pipelines.ports import DataSource, Services
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import polars as pl
 from ml_pipelines.data.column_expressions import BAD_CELLS, REASON, ROW, column, missing_cell
 from ml_pipelines.data.streaming import aggregate, count_rows
 from ml_pipelines.errors import DataError
-from ml_pipelines.pipeline.parameters import PreprocessParameters
 from ml_pipelines.pipeline.step import StepOutput
+from ml_pipelines.pipeline.step_parameters import PreprocessParameters
 
 __all__ = ["preprocess"]
 

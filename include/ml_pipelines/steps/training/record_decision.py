@@ -9,8 +9,8 @@ from ml_pipelines.contracts import ArtifactRef, Decision, JsonValue
 from ml_pipelines.data.check_results import QualityReport
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.facts import CompareFacts, DeployFacts, FactsForRecord, RecordFacts
-from ml_pipelines.pipeline.parameters import RecordParameters
 from ml_pipelines.pipeline.step import Publication, all_artifacts, one_artifact
+from ml_pipelines.pipeline.step_parameters import RecordParameters
 from ml_pipelines.ports import Services
 from ml_pipelines.ports.ledger_entry import CandidateSummary, ChampionSummary, QualitySummary, RowCounts, RunDetails
 from ml_pipelines.promotion.hash_chain import is_same_record

@@ -8,8 +8,8 @@ from ml_pipelines.contracts import ArtifactRef, DataPin, Decision, JsonValue
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.candidate_failures import FAILED
 from ml_pipelines.pipeline.facts import FactsForRegistration, RegisterFacts
-from ml_pipelines.pipeline.parameters import RegisterParameters
 from ml_pipelines.pipeline.step import Publication, all_artifacts
+from ml_pipelines.pipeline.step_parameters import RegisterParameters
 from ml_pipelines.ports import Services, TrackedModel
 from ml_pipelines.promotion.deployment import THRESHOLD_TAG, TRAINING_TAG
 from ml_pipelines.promotion.model_files import new_record

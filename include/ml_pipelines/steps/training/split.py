@@ -23,8 +23,8 @@ from ml_pipelines.data.split_record import SplitRecord
 from ml_pipelines.data.split_rule import column_kind, time_value
 from ml_pipelines.data.streaming import aggregate, count_rows
 from ml_pipelines.errors import DataError
-from ml_pipelines.pipeline.parameters import SplitParameters
 from ml_pipelines.pipeline.step import StepOutput
+from ml_pipelines.pipeline.step_parameters import SplitParameters
 from ml_pipelines.spec.training import Split
 
 __all__ = ["PARTS", "split"]

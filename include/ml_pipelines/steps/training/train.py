@@ -37,8 +37,8 @@ from ml_pipelines.modeling.trusted_types import trusted_types
 from ml_pipelines.modeling.user_transform import input_columns, record_transform, transform_table
 from ml_pipelines.modeling.weights_and_calibration import calibrate, model_options, row_weights
 from ml_pipelines.pipeline.facts import FactsForTraining
-from ml_pipelines.pipeline.parameters import TrainParameters
 from ml_pipelines.pipeline.step import Publication, StepOutput, one_artifact
+from ml_pipelines.pipeline.step_parameters import TrainParameters
 from ml_pipelines.ports import Services, Training
 from ml_pipelines.spec.code_packages import top_level
 

@@ -20,8 +20,8 @@ from tests.integration.airflow.server import SECONDS, Server
 from ml_pipelines.adapters.mlflow.registry import MlflowRegistry
 from ml_pipelines.adapters.sql.ledger import SqlLedger
 from ml_pipelines.promotion.history import find_external_change
+from ml_pipelines_airflow.local.postgres_and_redis import start_postgres, stop_postgres
 from ml_pipelines_airflow.local.process_groups import ProcessGroup, stop_processes
-from ml_pipelines_airflow.local.servers import start_postgres, stop_postgres
 from ml_pipelines_airflow.local.stack import start_mlflow
 
 pytestmark = [pytest.mark.xdist_group("celery"), pytest.mark.timeout(900)]

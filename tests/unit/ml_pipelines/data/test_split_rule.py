@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ml_pipelines.data.split_record import SplitRecord
 from ml_pipelines.data.split_rule import UnknownRows, learned_rows
-from ml_pipelines.pipeline.parameters import SplitParameters
+from ml_pipelines.pipeline.step_parameters import SplitParameters
 from ml_pipelines.spec.training import Split
 from ml_pipelines.steps.training.split import PARTS, split
 

@@ -13,9 +13,9 @@ import pytest
 from ml_pipelines.contracts import Finding
 from ml_pipelines.data.check_results import QualityReport
 from ml_pipelines.errors import SpecError, UserCodeError
-from ml_pipelines.pipeline.parameters import CheckQualityParameters, PreprocessParameters
+from ml_pipelines.pipeline.step_parameters import CheckQualityParameters, PreprocessParameters
 from ml_pipelines.spec.checks import Checks
-from ml_pipelines.spec.code_folder import FOLDER_VARIABLE, use_code_folder
+from ml_pipelines.spec.code_folder_import import FOLDER_VARIABLE, use_code_folder
 from ml_pipelines.spec.code_packages import PACKAGES_VARIABLE
 from ml_pipelines.spec.loader import parse_spec
 from ml_pipelines.steps.training.check_quality import check_quality

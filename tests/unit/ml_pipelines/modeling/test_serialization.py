@@ -124,7 +124,7 @@ import hashlib
 import polars as pl
 from ml_pipelines.modeling.search_results import discard_search_results
 from ml_pipelines.modeling.serialization import dump_model, load_model
-from ml_pipelines.pipeline.parameters import TrainParameters
+from ml_pipelines.pipeline.step_parameters import TrainParameters
 from ml_pipelines.spec.training import Candidate, Features
 from ml_pipelines.steps.training.train import train
 from tests.step_values import split_record

@@ -27,8 +27,8 @@ from ml_pipelines.modeling.user_transform import (
     transform_table,
 )
 from ml_pipelines.pipeline.batch_parameters import ScoreShardParameters
-from ml_pipelines.pipeline.parameters import PreprocessParameters, TrainParameters
-from ml_pipelines.spec.code_folder import FOLDER_VARIABLE, use_code_folder
+from ml_pipelines.pipeline.step_parameters import PreprocessParameters, TrainParameters
+from ml_pipelines.spec.code_folder_import import FOLDER_VARIABLE, use_code_folder
 from ml_pipelines.spec.code_packages import PACKAGES_VARIABLE
 from ml_pipelines.spec.training import Candidate, Features
 from ml_pipelines.steps.batch.score_shard import score_shard

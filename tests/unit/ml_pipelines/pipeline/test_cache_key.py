@@ -18,8 +18,8 @@ from ml_pipelines.contracts import ArtifactKind, ArtifactRef
 from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.batch import BATCH_STEPS
 from ml_pipelines.pipeline.cache_key import cache_key, code_digests, package_versions
-from ml_pipelines.pipeline.parameters import EvaluateParameters, TrainParameters
 from ml_pipelines.pipeline.step import Step
+from ml_pipelines.pipeline.step_parameters import EvaluateParameters, TrainParameters
 from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.spec.loader import parse_spec
 from ml_pipelines.spec.training import Candidate
@@ -27,7 +27,7 @@ from ml_pipelines.store.cache_miss import components_key, differences
 
 STEP = Step(
     name="decide",
-    parameters="ml_pipelines.pipeline.parameters:DecideParameters",
+    parameters="ml_pipelines.pipeline.step_parameters:DecideParameters",
     compute="ml_pipelines.spec.training:candidates",
 )
 

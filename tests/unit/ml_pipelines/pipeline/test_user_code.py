@@ -11,7 +11,7 @@ import pytest
 
 from ml_pipelines.errors import UserCodeError
 from ml_pipelines.pipeline.user_code import changed_sources, load_code, short_digests, source_digests
-from ml_pipelines.spec.code_folder import FOLDER_VARIABLE, use_code_folder
+from ml_pipelines.spec.code_folder_import import FOLDER_VARIABLE, use_code_folder
 from ml_pipelines.spec.code_packages import PACKAGES_VARIABLE
 
 MAIN = """\

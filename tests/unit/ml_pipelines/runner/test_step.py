@@ -24,7 +24,7 @@ from ml_pipelines.testing import FakeServices
 POLARS = ("POLARS_IDEAL_MORSEL_SIZE", "POLARS_CSV_CHUNK_SIZE")
 STEP = """
 from ml_pipelines.errors import DataError, ModelError, ServiceUnavailable
-from ml_pipelines.pipeline.parameters import Parameters
+from ml_pipelines.pipeline.step_parameters import Parameters
 from ml_pipelines.pipeline.step import Resolution, StepOutput
 
 class CountParameters(Parameters):

@@ -10,7 +10,7 @@ from tests.step_values import step_values
 
 from ml_pipelines.contracts import StepRequest, StepResult
 from ml_pipelines.errors import RequestError
-from ml_pipelines.pipeline.parameters import RunOptions
+from ml_pipelines.pipeline.step_parameters import RunOptions
 from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.runner import training as pipeline
 from ml_pipelines.runner.training import orchestrate, request_label, run_pipeline, selected_candidates

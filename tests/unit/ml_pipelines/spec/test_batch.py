@@ -12,7 +12,7 @@ from ml_pipelines._utils.imports import import_object
 from ml_pipelines.cli import app as cli
 from ml_pipelines.errors import SpecError
 from ml_pipelines.pipeline.batch import BATCH_STEPS, SCORING_STEPS
-from ml_pipelines.pipeline.parameters import RunOptions
+from ml_pipelines.pipeline.step_parameters import RunOptions
 from ml_pipelines.spec.batch import Shards
 from ml_pipelines.spec.loader import declaration_kind, load_drift, load_scoring, load_spec, parse_drift, parse_scoring
 

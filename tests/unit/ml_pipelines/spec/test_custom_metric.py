@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ml_pipelines.errors import SpecError
-from ml_pipelines.pipeline.parameters import EvaluateParameters
+from ml_pipelines.pipeline.step_parameters import EvaluateParameters
 from ml_pipelines.spec.code_packages import PACKAGES_VARIABLE
 from ml_pipelines.spec.custom_metric import CustomMetric, metric_function, short_name
 from ml_pipelines.spec.loader import parse_spec

@@ -19,7 +19,7 @@ from ml_pipelines.evaluation.bootstrap import bootstrap_metrics, percentile_inte
 from ml_pipelines.evaluation.records import Evaluation
 from ml_pipelines.evaluation.scorers import compute_metrics
 from ml_pipelines.evaluation.target_schema import TargetSchema
-from ml_pipelines.pipeline.parameters import EvaluateParameters, TrainParameters
+from ml_pipelines.pipeline.step_parameters import EvaluateParameters, TrainParameters
 from ml_pipelines.promotion.gate import apply_gate
 from ml_pipelines.spec.loader import parse_spec
 from ml_pipelines.spec.metric_table import (

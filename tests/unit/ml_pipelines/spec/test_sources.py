@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from ml_pipelines.errors import ExtensionError, SpecError
-from ml_pipelines.pipeline.parameters import IngestParameters, revised
+from ml_pipelines.pipeline.step_parameters import IngestParameters, revised
 from ml_pipelines.spec.loader import parse_spec
 from ml_pipelines.spec.sources import DvcSource, FileSource, source_class, source_kinds
 from ml_pipelines.spec.training import PipelineSpec

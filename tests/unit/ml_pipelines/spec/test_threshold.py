@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ml_pipelines.spec.rules import check_training
+from ml_pipelines.spec.cross_field_rules import check_training
 from ml_pipelines.spec.threshold import Threshold
 
 

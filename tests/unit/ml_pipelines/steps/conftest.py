@@ -21,8 +21,8 @@ from ml_pipelines.pipeline.facts import (
     IngestFacts,
     TrainFacts,
 )
-from ml_pipelines.pipeline.parameters import EvaluateParameters, Parameters, TrainParameters
 from ml_pipelines.pipeline.step import Publication, References, StepOutput
+from ml_pipelines.pipeline.step_parameters import EvaluateParameters, Parameters, TrainParameters
 from ml_pipelines.ports.ledger_entry import RunDetails, VersionRecord
 from ml_pipelines.promotion.deployment import TRAINING_TAG
 from ml_pipelines.promotion.model_files import new_record

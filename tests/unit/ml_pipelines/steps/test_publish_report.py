@@ -9,7 +9,7 @@ import pytest
 
 from ml_pipelines.contracts import ArtifactRef, StepResult
 from ml_pipelines.errors import ServiceUnavailable
-from ml_pipelines.pipeline.parameters import RecordParameters
+from ml_pipelines.pipeline.step_parameters import RecordParameters
 from ml_pipelines.ports import TaskRecord
 from ml_pipelines.promotion.deployment import TRAINING_TAG
 from ml_pipelines.steps.publish_report import REPORT_FILE

@@ -9,7 +9,7 @@ import pytest
 
 from ml_pipelines.pipeline.batch import BATCH_STEPS
 from ml_pipelines.pipeline.training import TRAINING_STEPS
-from ml_pipelines_airflow.execution import process_state, warm_local_executor
+from ml_pipelines_airflow.execution import warm_local_executor, worker_process
 from ml_pipelines_airflow.execution.preload import WARMUPS, modules, preload
 from ml_pipelines_airflow.execution.warm_local_executor import WarmLocalExecutor
 
@@ -20,7 +20,7 @@ OPTION = "AIRFLOW__ML_PIPELINES__PRELOAD"
 def _unfrozen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(OPTION, raising=False)
     monkeypatch.setattr(gc, "freeze", lambda: None)  # garbage of later tests must be collected
-    monkeypatch.setattr(process_state, "current", process_state.Process())
+    monkeypatch.setattr(worker_process, "current", worker_process.Process())
 
 
 def test_modules_include_every_module_of_a_step() -> None:
@@ -84,7 +84,7 @@ def test_preload_marks_the_process_for_forks_if_skops_is_imported(
     monkeypatch.delitem(sys.modules, "ml_pipelines.modeling.skops_import", raising=False)
     monkeypatch.setenv(OPTION, preloaded)
     preload()
-    assert process_state.current.forks is forks
+    assert worker_process.current.forks is forks
 
 
 def test_executor_preloads_before_it_starts_workers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def task_context(task_id: str, *results: StepResult, outlets: tuple[str, ...] = 
     """Return the arguments of a training task's callable, after the given results of earlier steps."""
     parameters = declared_parameters(SPEC, [step for step in TRAINING_TASKS[task_id] if step != "train"])
     if task_id == "train_model":
-        from ml_pipelines.pipeline.parameters import TrainParameters
+        from ml_pipelines.pipeline.step_parameters import TrainParameters
 
         parameters["train"] = TrainParameters.of(SPEC, SPEC.effective_candidates[0])
     return {

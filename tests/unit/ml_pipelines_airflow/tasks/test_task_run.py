@@ -8,10 +8,10 @@ from tests.unit.ml_pipelines_airflow.tasks.conftest import SPEC, StepRunner, Tas
 
 from ml_pipelines.contracts import StepRequest, StepResult
 from ml_pipelines.errors import SourceNotFound
-from ml_pipelines.pipeline.parameters import PreprocessParameters, RunOptions
+from ml_pipelines.pipeline.step_parameters import PreprocessParameters, RunOptions
 from ml_pipelines.services.settings import Settings
 from ml_pipelines.spec.placement import Docker
-from ml_pipelines_airflow.execution import process_state
+from ml_pipelines_airflow.execution import worker_process
 from ml_pipelines_airflow.tasks.task_run import TaskRun, is_test_run, pull_results, run_options, run_url
 
 PARAMETERS = PreprocessParameters.of(SPEC)
@@ -115,8 +115,8 @@ def test_only_the_fork_of_a_worker_leaves_its_garbage(
     monkeypatch: pytest.MonkeyPatch, runner: StepRunner, forks: bool
 ) -> None:
     calls: list[bool] = []
-    monkeypatch.setattr(process_state, "limit_garbage_collection", lambda: calls.append(True))
-    monkeypatch.setattr(process_state, "current", process_state.Process(forks=forks))
+    monkeypatch.setattr(worker_process, "limit_garbage_collection", lambda: calls.append(True))
+    monkeypatch.setattr(worker_process, "current", worker_process.Process(forks=forks))
     run = task_run()
     run.run_step("preprocess", PARAMETERS, RESULTS)
     run.run_step("split", PARAMETERS, RESULTS)

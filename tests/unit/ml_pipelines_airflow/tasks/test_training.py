@@ -19,7 +19,7 @@ from tests.unit.ml_pipelines_airflow.tasks.conftest import (
 from ml_pipelines.errors import RequestError
 from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines.spec.tasks import TRAINING_TASKS
-from ml_pipelines_airflow.execution import process_state
+from ml_pipelines_airflow.execution import worker_process
 from ml_pipelines_airflow.tasks import training as tasks
 
 PIN = {"source": "dvc", "location": "p.csv", "revision": None, "digest": None, "bytes": None}
@@ -106,8 +106,8 @@ def test_test_run_shares_services_and_prepares_the_smoke_test(
     expected: list[ConnectedServices] = []
     garbage: list[bool] = []
     monkeypatch.setattr(ConnectedServices, "prepare_smoke_test", lambda services: expected.append(services))
-    monkeypatch.setattr(process_state, "current", process_state.Process())
-    monkeypatch.setattr(process_state, "skip_final_collection", lambda: garbage.append(True))
+    monkeypatch.setattr(worker_process, "current", worker_process.Process())
+    monkeypatch.setattr(worker_process, "skip_final_collection", lambda: garbage.append(True))
     test_run = {"dag_run": SimpleNamespace(triggering_user_name="dag_test")}
     tasks.run_steps(**task_context("ingest_data") | test_run)
     tasks.train_model(**task_context("train_model", *TRAINED) | test_run)
@@ -116,7 +116,7 @@ def test_test_run_shares_services_and_prepares_the_smoke_test(
     assert garbage == [True]
     tasks.record_decision(**_without_answer(task_context("record_decision", *PASSED)) | test_run)
     assert runner.services[2] is runner.services[0]
-    assert process_state.current.test is None
+    assert worker_process.current.test is None
 
 
 def _without_answer(context: dict[str, Any]) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def test_evaluate_model_requests_no_approval_if_the_gate_says_never(runner: Step
 def test_evaluate_model_of_a_test_run_reads_the_answer_from_the_environment(
     runner: StepRunner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(process_state, "current", process_state.Process())
+    monkeypatch.setattr(worker_process, "current", worker_process.Process())
     monkeypatch.delenv(tasks.APPROVE, raising=False)
     assert evaluate(runner, "held", user="dag_test")[0] == "keep_champion"
     assert f"{tasks.APPROVE}=yes" in caplog.text

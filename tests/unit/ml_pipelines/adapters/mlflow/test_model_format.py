@@ -19,7 +19,7 @@ from ml_pipelines.adapters.mlflow.model_format import model_signature, write_mod
 from ml_pipelines.contracts import ArtifactRef, DataPin
 from ml_pipelines.modeling.features import frame_from_records, predict
 from ml_pipelines.modeling.serialization import dump_model
-from ml_pipelines.pipeline.parameters import TrainParameters
+from ml_pipelines.pipeline.step_parameters import TrainParameters
 from ml_pipelines.ports import Training
 from ml_pipelines.spec.training import Candidate, Features
 from ml_pipelines.steps.training.train import train

@@ -11,7 +11,7 @@ from ml_pipelines.contracts import DataPin, Identity
 from ml_pipelines.data.source_table import SourceTable, open_source
 from ml_pipelines.errors import ArtifactCorrupt, DataError, NoRows, RegistryError, RequestError
 from ml_pipelines.pipeline.batch_parameters import IngestBatchParameters
-from ml_pipelines.pipeline.parameters import RunOptions
+from ml_pipelines.pipeline.step_parameters import RunOptions
 from ml_pipelines.promotion.deployment import TRAINING_TAG
 from ml_pipelines.spec.batch import ModelReference
 from ml_pipelines.spec.sources import DvcSource, FileSource

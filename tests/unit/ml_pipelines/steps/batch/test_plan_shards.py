@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ml_pipelines.errors import DataError
 from ml_pipelines.pipeline.batch_parameters import PlanShardsParameters
-from ml_pipelines.pipeline.parameters import RunOptions
+from ml_pipelines.pipeline.step_parameters import RunOptions
 from ml_pipelines.spec.batch import Shards
 from ml_pipelines.steps.batch.plan_shards import plan_shards, shard_ranges
 

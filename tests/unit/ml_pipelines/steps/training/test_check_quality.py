@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ml_pipelines.data.check_results import QualityReport
 from ml_pipelines.data.source_table import open_source
-from ml_pipelines.pipeline.parameters import CheckQualityParameters, IngestParameters, PreprocessParameters
+from ml_pipelines.pipeline.step_parameters import CheckQualityParameters, IngestParameters, PreprocessParameters
 from ml_pipelines.spec.checks import Checks, Column
 from ml_pipelines.spec.sources import FileSource
 from ml_pipelines.spec.training import Split

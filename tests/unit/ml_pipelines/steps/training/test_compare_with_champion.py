@@ -9,8 +9,8 @@ import pytest
 from ml_pipelines.contracts import ArtifactRef, DataPin, Identity
 from ml_pipelines.errors import ServiceUnavailable
 from ml_pipelines.pipeline.facts import FactsForComparison, IngestFacts
-from ml_pipelines.pipeline.parameters import CompareWithChampionParameters, RunOptions
 from ml_pipelines.pipeline.step import Publication
+from ml_pipelines.pipeline.step_parameters import CompareWithChampionParameters, RunOptions
 from ml_pipelines.ports import TrackedModel
 from ml_pipelines.spec.code_packages import PACKAGES_VARIABLE
 from ml_pipelines.spec.training import PipelineSpec

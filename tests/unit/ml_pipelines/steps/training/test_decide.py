@@ -13,7 +13,7 @@ from ml_pipelines.evaluation.dummy import constant_predictions, fit_dummy
 from ml_pipelines.evaluation.scorers import compute_metrics
 from ml_pipelines.evaluation.target_schema import TargetSchema
 from ml_pipelines.pipeline.facts import DecideFacts
-from ml_pipelines.pipeline.parameters import DecideParameters
+from ml_pipelines.pipeline.step_parameters import DecideParameters
 from ml_pipelines.ports import TrackedModel
 from ml_pipelines.spec.gate import Gate
 from ml_pipelines.spec.metric_table import METRICS

@@ -8,7 +8,7 @@ import pytest
 from ml_pipelines.errors import ArtifactCorrupt, RegistryError, ServiceUnavailable, VerificationFailed
 from ml_pipelines.modeling.serialization import dump_model
 from ml_pipelines.pipeline.facts import FactsForDeployment, FactsForRegistration, RegisterFacts
-from ml_pipelines.pipeline.parameters import DeployParameters, RegisterParameters
+from ml_pipelines.pipeline.step_parameters import DeployParameters, RegisterParameters
 from ml_pipelines.steps.training import deploy, register
 
 SEQUENCE = ("set_alias", "drop_alias")

@@ -14,8 +14,8 @@ from ml_pipelines.errors import EstimatorError, ModelError
 from ml_pipelines.modeling.features import feature_frame, predict
 from ml_pipelines.modeling.serialization import dump_model, load_model
 from ml_pipelines.modeling.trusted_types import TYPES_VARIABLE
-from ml_pipelines.pipeline.parameters import EvaluateParameters, TrainParameters
 from ml_pipelines.pipeline.step import StepOutput
+from ml_pipelines.pipeline.step_parameters import EvaluateParameters, TrainParameters
 from ml_pipelines.spec.code_packages import PACKAGES_VARIABLE
 from ml_pipelines.spec.gate import Slices
 from ml_pipelines.spec.training import Candidate, Features

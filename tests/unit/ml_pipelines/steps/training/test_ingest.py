@@ -12,7 +12,7 @@ from ml_pipelines.contracts import DataPin, Identity
 from ml_pipelines.data.column_expressions import BAD_CELLS
 from ml_pipelines.data.source_table import SourceTable, open_source
 from ml_pipelines.errors import DataError, NoRows
-from ml_pipelines.pipeline.parameters import IngestParameters
+from ml_pipelines.pipeline.step_parameters import IngestParameters
 from ml_pipelines.spec.sources import FileSource
 from ml_pipelines.steps.training.ingest import ingest
 from ml_pipelines.steps.training.ingest_io import resolve

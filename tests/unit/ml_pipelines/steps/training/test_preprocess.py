@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_pipelines.errors import DataError
-from ml_pipelines.pipeline.parameters import PreprocessParameters
+from ml_pipelines.pipeline.step_parameters import PreprocessParameters
 from ml_pipelines.steps.training.preprocess import preprocess
 
 

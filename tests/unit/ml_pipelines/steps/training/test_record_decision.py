@@ -8,7 +8,7 @@ from tests.step_values import step_values
 from ml_pipelines.contracts import Decision, Identity
 from ml_pipelines.data.check_results import CheckResult
 from ml_pipelines.errors import RequestError, ServiceUnavailable
-from ml_pipelines.pipeline.parameters import RecordParameters
+from ml_pipelines.pipeline.step_parameters import RecordParameters
 from ml_pipelines.ports import TrackedModel
 from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.promotion.history import find_external_change, latest_transition

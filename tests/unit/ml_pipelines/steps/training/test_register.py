@@ -8,7 +8,7 @@ import pytest
 from ml_pipelines.contracts import ArtifactRef, CandidateFailure, Decision
 from ml_pipelines.errors import ArtifactCorrupt, RequestError, ServiceUnavailable
 from ml_pipelines.pipeline.facts import CompareFacts, DecideFacts, FactsForRegistration, RegisterFacts
-from ml_pipelines.pipeline.parameters import RegisterParameters
+from ml_pipelines.pipeline.step_parameters import RegisterParameters
 from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.steps.training.register import publish
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ml_pipelines.data.source_table import open_source
 from ml_pipelines.errors import DataError
-from ml_pipelines.pipeline.parameters import (
+from ml_pipelines.pipeline.step_parameters import (
     CheckQualityParameters,
     IngestParameters,
     PreprocessParameters,

@@ -20,7 +20,7 @@ from ml_pipelines.evaluation.target_schema import TargetSchema
 from ml_pipelines.modeling.serialization import dump_model
 from ml_pipelines.modeling.threshold import with_threshold
 from ml_pipelines.pipeline.batch_parameters import ScoreShardParameters
-from ml_pipelines.pipeline.parameters import TrainParameters
+from ml_pipelines.pipeline.step_parameters import TrainParameters
 from ml_pipelines.spec.threshold import Threshold
 from ml_pipelines.spec.training import Candidate, Features
 from ml_pipelines.steps.batch.score_shard import score_shard

@@ -27,8 +27,8 @@ from ml_pipelines.modeling.features import feature_frame, frame_from_records, fr
 from ml_pipelines.modeling.preprocessing import MISSING, DateFeatures, NumericConverter
 from ml_pipelines.modeling.serialization import dump_model, load_model
 from ml_pipelines.pipeline.facts import FactsForTraining, IngestFacts
-from ml_pipelines.pipeline.parameters import TrainParameters
 from ml_pipelines.pipeline.step import Publication, StepOutput
+from ml_pipelines.pipeline.step_parameters import TrainParameters
 from ml_pipelines.spec.training import Candidate, Features, Outliers
 from ml_pipelines.steps.training.train import publish, train
 from ml_pipelines.testing import FakeServices

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_pipelines.spec.code_folder import FOLDER_VARIABLE, use_code_folder
+from ml_pipelines.spec.code_folder_import import FOLDER_VARIABLE, use_code_folder
 from ml_pipelines.spec.code_packages import PACKAGES_VARIABLE
 from ml_pipelines.spec.loader import load_spec
 

@@ -4,7 +4,7 @@ import pytest
 
 from ml_pipelines._utils.imports import import_object
 from ml_pipelines.errors import RequestError
-from ml_pipelines.pipeline.parameters import DecideParameters, IngestParameters, RunOptions, TrainParameters
+from ml_pipelines.pipeline.step_parameters import DecideParameters, IngestParameters, RunOptions, TrainParameters
 from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.runner.training import step_parameters
 from ml_pipelines.spec.sources import DvcSource, FileSource

@@ -1,13 +1,11 @@
-"""Look up values in the plain data of a declaration, and show them in messages."""
+"""Parts of messages about a declaration: values, lists of valid words, and the nearest valid word."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
 from typing import Any
 
-from ml_pipelines.spec.yaml_source import Loc
-
-__all__ = ["closest_match", "did_you_mean", "format_value", "items_at", "one_of", "value_at"]
+__all__ = ["closest_match", "did_you_mean", "format_value", "one_of"]
 
 
 def closest_match(name: str, valid: list[str]) -> str:
@@ -36,20 +34,3 @@ def format_value(value: Any) -> str:
         return "a mapping" if isinstance(value, dict) else "a list"
     text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def value_at(data: Any, *loc: str | int) -> Any:
-    """Return the value at a location, or None if it does not exist."""
-    for part in loc:
-        if isinstance(part, int) or not isinstance(data, dict):
-            return None
-        data = data.get(part)
-    return data
-
-
-def items_at(data: Any, *loc: str) -> list[tuple[Loc, Any]]:
-    """Return the items of a mapping or list with their locations."""
-    value = value_at(data, *loc)
-    if isinstance(value, dict):
-        return [((*loc, key), item) for key, item in value.items()]
-    return [((*loc, index), item) for index, item in enumerate(value)] if isinstance(value, list) else []
