@@ -32,6 +32,11 @@ class DataParameters(Parameters):
         return ()
 
     @property
+    def report_metrics(self) -> Sequence[Any]:
+        """No metric to show beside the simulated score."""
+        return ()
+
+    @property
     def gate(self) -> Any:
         """No limit of a resource."""
         return SimpleNamespace(guards=SimpleNamespace(max_seconds_per_row=None))
