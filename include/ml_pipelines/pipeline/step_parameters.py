@@ -331,7 +331,7 @@ class EvaluateParameters(Parameters):
     @classmethod
     def of(cls, spec: PipelineSpec) -> Self:
         data, gate = spec.data, spec.gate
-        known = {*METRICS, *gate.metrics}
+        measured = {*METRICS, *gate.metrics}
         return cls(
             task=spec.model.task,
             key=data.key,
@@ -339,7 +339,7 @@ class EvaluateParameters(Parameters):
             target=data.target,
             metric=gate.metric,
             other_metrics=tuple(sorted(name for name in gate.metrics if name not in METRICS)),
-            report_metrics=tuple(dict.fromkeys(name for name in gate.report if name not in known)),
+            report_metrics=tuple(dict.fromkeys(name for name in gate.report if name not in measured)),
             slices=Slices(columns=gate.slices.columns, min_rows=gate.slices.min_rows),
             confidence=gate.confidence,
             draws=gate.draws,

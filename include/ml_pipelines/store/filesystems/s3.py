@@ -121,8 +121,8 @@ class BucketFileSystem:
     def entries(self, folder: str) -> Iterator[FileInfo]:
         """See :class:`ml_pipelines.store.filesystems.base.FileSystem`."""
         with self._mapped(folder):
-            found = [entry for page in self._pages(folder) for entry in page]
-        yield from found
+            listed = [entry for page in self._pages(folder) for entry in page]
+        yield from listed
 
     def touch(self, name: str) -> None:
         """See :class:`ml_pipelines.store.filesystems.base.FileSystem`. The server copies the object onto itself."""
@@ -166,7 +166,7 @@ class BucketFileSystem:
                 return bytes(sync(self._system.loop, _body, self._system, path))
             except OSError:  # an answer of the server, which the client has tried again where that helps
                 raise
-            except Exception:
+            except Exception:  # a cut body fails anywhere in the client
                 if last:
                     raise
         raise AssertionError

@@ -50,5 +50,5 @@ def test_an_objective_that_has_no_meaning_is_an_error(declared: dict[str, Any], 
 def test_a_threshold_is_for_two_labels(task: str, allowed: list[int], fact: str | None) -> None:
     data = {"target": "y", "columns": {"y": {"allowed": allowed}}}
     issues = check_training({"model": {"task": task}, "data": data, "threshold": {"maximise": "f1"}})
-    found = [issue for issue in issues if issue.loc == ("threshold",)]
-    assert [fact in issue.message for issue in found] == ([] if fact is None else [True])
+    threshold_issues = [issue for issue in issues if issue.loc == ("threshold",)]
+    assert [fact in issue.message for issue in threshold_issues] == ([] if fact is None else [True])
