@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -27,12 +28,7 @@ from ml_pipelines_airflow.notifications.slack_client import RetryPolicy, SlackCl
 from ml_pipelines_airflow.release.airflow_client import AirflowApi
 from ml_pipelines_airflow.release.summary import post_to_slack
 
-pytestmark = [
-    pytest.mark.timeout(3000),
-    # slack_sdk and aiohttp leave the socket of a malformed answer to the garbage collector.
-    pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-]
+pytestmark = pytest.mark.timeout(3000)
 
 INPUTS = int(os.environ.get("ML_PIPELINES_FUZZ_INPUTS", "0"))
 SECRET = "xoxb-4159-K7MDENGbPxRfiCY"
@@ -213,6 +209,17 @@ def test_answers_of_slack_to_the_summary_of_a_release(world: World, caplog: pyte
     assert 0 < sent < len(inputs(500))
 
 
+@pytest.fixture
+def garbage_collected() -> Iterator[None]:
+    """Collect the garbage of this test, which would otherwise fail a later test of the process."""
+    yield
+    gc.collect()
+
+
+# slack_sdk leaves the socket of a malformed answer to the garbage collector.
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+@pytest.mark.usefixtures("garbage_collected")
 @pytest.mark.parametrize("connection", ["slack_bot", "slack_hook"])
 def test_answers_of_slack(world: World, monkeypatch: pytest.MonkeyPatch, connection: str) -> None:
     bot = {"conn_type": "slack", "password": SECRET, "extra": {"base_url": f"{world.url}/api/"}}
