@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import gc
 import json
 import logging
 import math
@@ -257,3 +258,10 @@ def start_mlflow() -> Callable[..., AbstractContextManager[str]]:
 def postgres_server() -> Callable[..., AbstractContextManager[str]]:
     """Runs a PostgreSQL of its own, whose URL it gives: `with postgres_server() as url`; `auth="trust"` lets all in."""
     return postgres_in_temporary_folder
+
+
+@pytest.fixture
+def garbage_collected() -> Iterator[None]:
+    """Collect the garbage of a test whose libraries leave sockets open, or a later test of the process fails."""
+    yield
+    gc.collect()

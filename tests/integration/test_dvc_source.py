@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import gc
 import hashlib
 import os
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -266,15 +265,9 @@ def test_no_remote(two_versions, tmp_path: Path) -> None:
     assert "dvc remote add --default" in text_of(error)
 
 
-@pytest.fixture
-def sessions_closed() -> Iterator[None]:
-    """Let what DVC leaves open go within the test that made it."""
-    yield
-    gc.collect()
-
-
+# DVC leaves the sessions of failed requests to the garbage collector.
 @pytest.mark.filterwarnings("ignore:.*(ClientSession|Connector):pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.usefixtures("sessions_closed")
+@pytest.mark.usefixtures("garbage_collected")
 @pytest.mark.parametrize("kind", ["http", "s3"])
 def test_a_remote_that_does_not_answer(
     two_versions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import random
@@ -207,13 +206,6 @@ def test_answers_of_slack_to_the_summary_of_a_release(world: World, caplog: pyte
         assert "/services" not in caplog.text, f"input {number}"
         sent += accepted
     assert 0 < sent < len(inputs(500))
-
-
-@pytest.fixture
-def garbage_collected() -> Iterator[None]:
-    """Collect the garbage of this test, which would otherwise fail a later test of the process."""
-    yield
-    gc.collect()
 
 
 # slack_sdk leaves the socket of a malformed answer to the garbage collector.
