@@ -31,6 +31,7 @@ _COLOURS = {
 _MAX_METRICS = 4
 _MAX_REQUIRED = 8
 _MAX_SLOW_STEPS = 3
+_MAX_INTERVALS_OF_ONE_ROW = 2  # of three intervals and four metrics, 80 columns have no space
 _ABBREVIATIONS = {"average_precision": "avg prec", "roc_auc": "ROC-AUC", "balanced_accuracy": "bal acc"}
 _CHAMPION, _DUMMY = "champion", "dummy baseline"
 
@@ -178,11 +179,20 @@ def _metric_names(decision: Decision, evaluation: Mapping[str, Any]) -> list[str
 
 
 def _add_interval(table: Table, intervals: Mapping[str, Interval], names: Sequence[str], shown: set[str]) -> None:
-    """Add a row with the intervals of the primary metric and of those of `gate.report`."""
+    """Add the intervals of the primary metric and of those of `gate.report`: in one row, or in two if they are many."""
     interval = intervals.get(names[0])
-    if interval:
-        bounds = [_bounds(intervals.get(name)) if name in shown else "" for name in names]
-        table.add_row(f"  {_confidence(interval)} interval", "", *bounds, style="dim italic")
+    if interval is None:
+        return
+    cells = [intervals.get(name) if name in shown else None for name in names]
+    if len(shown) <= _MAX_INTERVALS_OF_ONE_ROW:
+        rows = {"interval": [_bounds(cell) for cell in cells]}
+    else:
+        rows = {
+            "from": [_number(cell.low) if cell else "" for cell in cells],
+            "to": [_number(cell.high) if cell else "" for cell in cells],
+        }
+    for label, bounds in rows.items():
+        table.add_row(f"  {_confidence(interval)} {label}", "", *bounds, style="dim italic")
 
 
 def _bounds(interval: Interval | None) -> str:

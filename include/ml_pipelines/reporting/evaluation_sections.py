@@ -39,6 +39,7 @@ _MAX_RULES = 200
 _MAX_CANDIDATES = 50
 _MAX_SLICES = 200
 _MAX_WARNINGS = 3
+_CANDIDATE_HEAD = ("Candidate", "Validation", "Standard error", "Worse than the best", "Standard error", "Test")
 
 
 def rules_section(data: ReportData) -> Section | None:
@@ -66,38 +67,30 @@ def candidates_section(data: ReportData) -> Section | None:
     shown, failed = candidates[:_MAX_CANDIDATES], data.decision.failures[:_MAX_CANDIDATES]
     name, selection = metric_name(metric), data.evaluation["selection"]
     scores = {score["candidate"]: score for score in selection["scores"]}
-    table = Table(
-        head=(
-            "Candidate",
-            f"{name}, validation",
-            "Standard error",
-            "Worse than the best",
-            "Standard error",
-            f"{name}, test",
-            "Estimator",
-            "Parameters",
+    rows: list[list[Cell]] = [
+        *(
+            _candidate_row(entry, metric, trainings.get(entry["candidate"], {}), scores.get(entry["candidate"], {}))
+            for entry in shown
         ),
-        rows=[
-            *(
-                _candidate_row(entry, metric, trainings.get(entry["candidate"], {}), scores.get(entry["candidate"], {}))
-                for entry in shown
-            ),
-            *(_failed_row(failure, trainings.get(failure.candidate, {})) for failure in failed),
-        ],
-        numeric=(1, 2, 3, 4, 5),
-        highlighted=next((position for position, entry in enumerate(candidates) if entry is data.winner), -1),
-    )
+        *(_failed_row(failure) for failure in failed),
+    ]
+    winner = next((position for position, entry in enumerate(candidates) if entry is data.winner), -1)
+    table = Table(head=_CANDIDATE_HEAD, rows=rows, numeric=(1, 2, 3, 4, 5), highlighted=winner)
+    names = [*(entry["candidate"] for entry in shown), *(failure.candidate for failure in failed)]
+    declared = [[clip(candidate), *_declared(trainings.get(candidate, {}))] for candidate in names]
+    estimators = Table(head=("Candidate", "Estimator", "Parameters"), rows=declared, highlighted=winner)
     explanation = note(
-        f"{selection['reason']}. The simplest candidate within one standard error of the best on the validation rows "
-        "is selected. Candidates are in the order of the declaration, the simplest first. "
+        f"{name} on the validation and test rows. {selection['reason']}. The simplest candidate within one standard "
+        "error of the best on the validation rows is selected. Candidates are in the order of the declaration, the "
+        "simplest first. "
         f"{metric_direction(metric).capitalize()}."
     )
-    return section("candidates", "Candidates", table, explanation, remaining(len(shown), len(candidates), "candidates"))
+    hidden = remaining(len(shown), len(candidates), "candidates")
+    return section("candidates", "Candidates", table, explanation, estimators, hidden)
 
 
-def _failed_row(failure: CandidateFailure, training: Mapping[str, Any]) -> list[Cell]:
-    numbers = ["failed", *[NO_VALUE] * 4]
-    return [Annotated(clip(failure.candidate), [clip(failure.error, 500)], "caution"), *numbers, *_declared(training)]
+def _failed_row(failure: CandidateFailure) -> list[Cell]:
+    return [Annotated(clip(failure.candidate), [clip(failure.error, 500)], "caution"), "failed", *[NO_VALUE] * 4]
 
 
 def _candidate_row(
@@ -109,7 +102,6 @@ def _candidate_row(
         format_number(entry["validation"].get(metric)),
         *(format_number(score.get(name)) for name in ("standard_error", "gap", "gap_error")),
         format_number(entry["test"].get(metric)),
-        *_declared(training),
     ]
 
 

@@ -34,8 +34,8 @@ PIN = DataPin(source="dvc", location="a.csv", revision="c" * 40, digest="sha256:
 ROWS = RowCounts(rows_in=1000, kept=990, quarantined=10, quarantined_by_reason={"amount is infinite": 10})
 
 
-def rendered(decision: Decision, details: RunDetails, **options: Any) -> str:
-    console = Console(width=120)
+def rendered(decision: Decision, details: RunDetails, width: int = 120, **options: Any) -> str:
+    console = Console(width=width)
     with console.capture() as captured:
         console.print(decision_card(decision, details, **options))
     return captured.get()
@@ -264,3 +264,26 @@ def test_metrics_of_the_report_are_columns_with_their_intervals() -> None:
     assert "ROC-AUC ROC-AUC gain a b" in lines
     assert "tree * 0.910 0.905 -1.250 0.100 0.200" in lines
     assert "95 % interval -2.000 to 0.500 -2.000 to 0.500" in lines
+
+
+def test_numbers_of_many_metrics_with_intervals_are_complete_in_80_columns() -> None:
+    names = ["average_precision", "brier", "log_loss", "f1", "recall"]
+    test = dict.fromkeys(names, 0.5)
+    intervals = {name: Interval(low=0.1234, high=0.8764, confidence=0.95) for name in names}
+    candidate = {"candidate": "boosted_trees", "validation": test, "test": test}
+    evaluation = EVALUATION | {"candidates": [candidate], "winner": "boosted_trees", "metric": "average_precision"}
+    decision = Decision(
+        outcome="held",
+        model="shop",
+        reason="so",
+        candidate="boosted_trees",
+        metric="average_precision",
+        metrics=test,
+        intervals=intervals,
+        report=tuple(names[1:]),
+    )
+    text = rendered(decision, RunDetails(), width=80, evaluation=evaluation | {"dummy": {"test": test}})
+    lines = [" ".join(line.strip("│ ").split()) for line in text.splitlines()]
+    assert "95 % from 0.123 0.123 0.123 0.123 0.123" in lines
+    assert "95 % to 0.876 0.876 0.876 0.876 0.876" in lines
+    assert "…" not in text
