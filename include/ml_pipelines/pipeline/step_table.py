@@ -14,7 +14,9 @@ in the order of their names.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 from dataclasses import fields
+from itertools import takewhile
 
 from ml_pipelines._utils.entry_points import load_entry_points
 from ml_pipelines.errors import ExtensionError, RequestError
@@ -23,10 +25,12 @@ from ml_pipelines.pipeline.step import Step
 from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.spec.tasks import STEP_GROUP, TRAINING_TASKS
 
-__all__ = ["extension_steps", "find_step", "steps_of", "training_steps"]
+__all__ = ["extension_steps", "find_step", "require_last_step", "steps_of", "training_steps"]
 
 # The steps of this task run once per candidate. An added step runs once per run, so it can't belong to this task.
 _MAPPED_TASK = "train_model"
+# The first task that changes the registry. The ledger must have an entry of its effects.
+_FIRST_EFFECT = "register_and_deploy"
 
 
 def find_step(name: str) -> Step:
@@ -41,10 +45,34 @@ def find_step(name: str) -> Step:
     steps = TRAINING_STEPS | BATCH_STEPS | extension_steps()
     if name in steps:
         return steps[name]
-    near = difflib.get_close_matches(name, steps, 1)
+    raise _unknown_step(name, steps)
+
+
+def require_last_step(name: str) -> None:
+    """Check that a partial run can end after a step. It ends before a step registers or records anything.
+
+    Raises:
+        RequestError: no training step has this name, or the step registers, deploys or records.
+        ExtensionError: an installed step is not valid.
+    """
+    names = [step for task in takewhile(lambda task: task != _FIRST_EFFECT, TRAINING_TASKS) for step in steps_of(task)]
+    if name in names:
+        return
+    if name not in training_steps():
+        raise _unknown_step(name, names)
     raise RequestError(
+        f"a run can't end after the step {name!r}",
+        expected=f"one of {', '.join(names)}",
+        got=name,
+        fix="run the pipeline without --until; a model that is registered or deployed needs an entry in the ledger",
+    )
+
+
+def _unknown_step(name: str, names: Collection[str]) -> RequestError:
+    near = difflib.get_close_matches(name, names, 1)
+    return RequestError(
         f"there is no step {name!r}",
-        expected=f"one of {', '.join(steps)}",
+        expected=f"one of {', '.join(names)}",
         got=name,
         fix=f"did you mean {near[0]!r}?"
         if near

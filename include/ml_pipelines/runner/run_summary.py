@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml_pipelines._utils.canonical_json import load_json
-from ml_pipelines.contracts import ArtifactRef
+from ml_pipelines.contracts import ArtifactRef, StepResult
 from ml_pipelines.errors import RequestError
 from ml_pipelines.ports import Ledger
 from ml_pipelines.reporting.decision_card import decision_card
-from ml_pipelines.store.artifact_store import ArtifactStore, RunRecord
+from ml_pipelines.store.artifact_store import ArtifactStore
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["run_card"]
+__all__ = ["run_card", "step_label"]
 
 
 def run_card(
@@ -53,7 +53,9 @@ def run_card(
         entry.decision,
         entry.details,
         evaluation=load_json(artifacts.read(evaluation)) if evaluation else None,
-        steps=[(_label(record), record.result.status == "cached", record.result.seconds) for record in records],
+        steps=[
+            (step_label(record.result), record.result.status == "cached", record.result.seconds) for record in records
+        ],
         where_next=[*_report(entry.details.report), *where_next],
     )
     return entry.decision.outcome, card
@@ -67,6 +69,7 @@ def _report(ref: ArtifactRef | None) -> list[tuple[str, str]]:
     return [("report", path.removeprefix(f"{Path.cwd()}/"))]
 
 
-def _label(record: RunRecord) -> str:
-    candidate = record.result.values.get("candidate") if record.result.step == "train" else None
-    return f"{record.result.step}[{candidate}]" if candidate else record.result.step
+def step_label(result: StepResult) -> str:
+    """Return the label of a result for display: its step, with the candidate that it trained."""
+    candidate = result.values.get("candidate") if result.step == "train" else None
+    return f"{result.step}[{candidate}]" if candidate else result.step

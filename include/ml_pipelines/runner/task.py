@@ -16,12 +16,15 @@ CONTINUE = frozenset({"go_on", "passed"})
 """Verdicts of a step after which its task continues with the next step. A step without a verdict continues too."""
 
 
-def run_task(task: str, run_one: Callable[[str], StepResult]) -> dict[str, StepResult]:
+def run_task(
+    task: str, run_one: Callable[[str], StepResult], *, go_on: frozenset[str] = CONTINUE
+) -> dict[str, StepResult]:
     """Run the steps of a task in order, until the verdict of a step ends the task.
 
     Args:
         task: id of a task of the training.
         run_one: runs the step of this name and returns its result.
+        go_on: verdicts of a step after which the task continues.
 
     Returns:
         Results by step. A step after the verdict that ended the task has none.
@@ -29,7 +32,7 @@ def run_task(task: str, run_one: Callable[[str], StepResult]) -> dict[str, StepR
     results: dict[str, StepResult] = {}
     for step in steps_of(task):
         results[step] = run_one(step)
-        if results[step].values.get("verdict", "passed") not in CONTINUE:
+        if results[step].values.get("verdict", "passed") not in go_on:
             break
     return results
 

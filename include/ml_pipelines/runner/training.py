@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import cast
 
 from ml_pipelines._utils.canonical_json import json_digest
@@ -12,12 +13,12 @@ from ml_pipelines.errors import RequestError
 from ml_pipelines.pipeline.cache_key import code_digests, package_versions
 from ml_pipelines.pipeline.facts import Approval, DecideFacts, QualityFacts
 from ml_pipelines.pipeline.step_parameters import Parameters, RunOptions, TrainParameters
-from ml_pipelines.pipeline.step_table import find_step, training_steps
+from ml_pipelines.pipeline.step_table import find_step, require_last_step, training_steps
 from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.pipeline.user_code import source_digests
 from ml_pipelines.ports import Services
 from ml_pipelines.runner.step import run_step
-from ml_pipelines.runner.task import build_request, run_task
+from ml_pipelines.runner.task import CONTINUE, build_request, run_task
 from ml_pipelines.spec.training import Candidate, PipelineSpec
 from ml_pipelines.store.artifact_store import ArtifactStore
 
@@ -41,6 +42,10 @@ Runner = Callable[[Sequence[StepRequest]], Sequence[StepResult]]
 Approve = Callable[[StepResult], str | None]
 
 
+class _LastStep(Exception):
+    """The last step of a partial run has run."""
+
+
 def run_pipeline(
     spec: PipelineSpec,
     services: Services,
@@ -49,6 +54,7 @@ def run_pipeline(
     run_id: str,
     options: RunOptions | None = None,
     approve: Approve = lambda decision: None,
+    until: str | None = None,
     on_start: Callable[[str], None] = lambda task: None,
     on_done: Callable[[str, StepResult], None] = lambda task, result: None,
 ) -> RunResults:
@@ -62,6 +68,7 @@ def run_pipeline(
         options: options of the run.
         approve: called with the result of `decide` if the gate holds the model; returns the name of the approver, or
             None to keep the champion.
+        until: last step to run; see :func:`orchestrate`.
         on_start: called with the label of a step before it runs.
         on_done: called with the label and the result of a step after it ran.
 
@@ -82,7 +89,7 @@ def run_pipeline(
             on_done(request_label(request), results[-1])
         return results
 
-    return orchestrate(spec, run, store=store, run_id=run_id, options=options, approve=approve)
+    return orchestrate(spec, run, store=store, run_id=run_id, options=options, approve=approve, until=until)
 
 
 def orchestrate(
@@ -93,6 +100,7 @@ def orchestrate(
     run_id: str,
     options: RunOptions | None = None,
     approve: Approve = lambda decision: None,
+    until: str | None = None,
 ) -> RunResults:
     """Run the tasks of a training in order, and follow the branches that their verdicts select.
 
@@ -104,14 +112,18 @@ def orchestrate(
         options: options of the run.
         approve: called with the result of `decide` if the gate holds the model; returns the name of the approver, or
             None to keep the champion.
+        until: last step to run. The run then also computes if nothing has changed since the champion, and records no
+            decision. None for a complete run.
 
     Returns:
         Results by step; None for a step that did not run.
 
     Raises:
-        RequestError: `options` select a candidate that is not declared.
+        RequestError: `options` select a candidate that is not declared, or the run can't end after `until`.
         PipelineError: from `run`.
     """
+    if until is not None:
+        require_last_step(until)
     spec.enable_code()
     options = options or RunOptions()
     candidates = selected_candidates(spec, options.candidates)
@@ -133,11 +145,18 @@ def orchestrate(
     def run_one(step: str) -> StepResult:
         (result,) = run([request(step)])
         results[step] = result
+        if step == until:
+            raise _LastStep
         return result
+
+    def train() -> None:
+        results["train"] = [*run([request("train", index, candidate) for index, candidate in enumerate(candidates)])]
+        if until == "train":
+            raise _LastStep
 
     def train_and_decide() -> None:
         run_task("preprocess_data", run_one)
-        results["train"] = [*run([request("train", index, candidate) for index, candidate in enumerate(candidates)])]
+        train()
         decided = run_task("evaluate_model", run_one)["decide"]
         outcome = DecideFacts.of(decided).decision.outcome
         if outcome == "held" and (approver := approve(decided)):
@@ -145,11 +164,15 @@ def orchestrate(
         if outcome == "promoted" or facts:
             run_task("register_and_deploy", run_one)
 
-    run_task("ingest_data", run_one)
-    checked = run_task("check_quality", run_one).get("check_quality")
-    if checked and QualityFacts.of(checked).verdict == "passed":
-        train_and_decide()
-    run_task("record_decision", run_one)
+    with suppress(_LastStep):
+        run_task("ingest_data", run_one)
+        # A partial run shows its results also if they are those of the champion.
+        go_on = CONTINUE if until is None else CONTINUE | {"no_change"}
+        checked = run_task("check_quality", run_one, go_on=go_on).get("check_quality")
+        if checked and QualityFacts.of(checked).verdict == "passed":
+            train_and_decide()
+        if until is None:
+            run_task("record_decision", run_one)
     return results
 
 

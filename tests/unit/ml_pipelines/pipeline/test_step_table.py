@@ -6,7 +6,7 @@ import pytest
 
 from ml_pipelines.errors import ExtensionError, RequestError
 from ml_pipelines.pipeline.batch import BATCH_STEPS
-from ml_pipelines.pipeline.step_table import extension_steps, find_step, steps_of, training_steps
+from ml_pipelines.pipeline.step_table import extension_steps, find_step, require_last_step, steps_of, training_steps
 from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.pipeline.wiring import upstream_steps
 from ml_pipelines.spec.tasks import TRAINING_TASKS
@@ -75,3 +75,15 @@ def test_an_entry_point_that_is_no_step_is_an_extension_error(install: Install) 
     install("acme_table", "explain = 1", steps={"explain": "acme_table:explain"})
     with pytest.raises(ExtensionError, match="it is no Step"):
         extension_steps()
+
+
+def test_a_partial_run_ends_before_the_first_effect(install: Install) -> None:
+    install_step(install)
+    for name in ("ingest", "train", "decide", "explain"):
+        require_last_step(name)
+    for name in ("register", "deploy", "record_decision"):
+        with pytest.raises(RequestError, match=f"a run can't end after the step '{name}'"):
+            require_last_step(name)
+    with pytest.raises(RequestError, match="there is no step 'evalute'") as error:
+        require_last_step("evalute")
+    assert error.value.fix == "did you mean 'evaluate'?"
