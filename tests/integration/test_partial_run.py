@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,7 @@ def test_a_run_ends_after_a_step_and_the_next_one_reuses_it(partial_shop: Any, m
     assert (done.returncode, done.stderr) == (0, "")
     assert list(statuses(shop, "split")) == ["ingest", "compare_with_champion", "check_quality", "preprocess", "split"]
     assert "UNTIL SPLIT" in done.stdout
+    assert re.search(r"run +split", done.stdout)
     assert "400 = 400 kept + 0 quarantined" in done.stdout
     done = run(shop, "evaluate", "--until", "evaluate")
     assert (done.returncode, done.stderr) == (0, "")

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from ml_pipelines._utils.gc import limit_garbage_collection
 from ml_pipelines.cli import batch as cli_batch
+from ml_pipelines.cli import export as cli_export
 from ml_pipelines.cli import ledger as cli_ledger
 from ml_pipelines.cli import scaffolding as cli_scaffolding
 from ml_pipelines.cli import training as cli_training
@@ -130,6 +131,7 @@ def _raise_outage(exc: Exception, where: str) -> None:
 
 
 app.command()(cli_training.show)
+app.command()(cli_export.export)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ml_pipelines.contracts import StepResult
+from ml_pipelines.errors import RequestError
 from ml_pipelines.escaping import visible
 from ml_pipelines.services.settings import Settings
 
@@ -20,6 +21,7 @@ __all__ = [
     "ForceOption",
     "RunIdOption",
     "StoreOption",
+    "find_pipeline",
     "new_run_id",
     "out",
     "print_note",
@@ -59,6 +61,27 @@ def read_settings(store: str | None = None) -> Settings:
 def new_run_id() -> str:
     """Return a name for a run that starts now."""
     return f"cli__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def find_pipeline(store: str, run_id: str) -> str:
+    """Return the name of the pipeline that has a run.
+
+    Raises:
+        RequestError: no pipeline has a run of this name, or several have one.
+    """
+    from ml_pipelines.store.artifact_store import ArtifactStore
+
+    pipelines = ArtifactStore(store).pipelines(run_id)
+    if len(pipelines) == 1:
+        return pipelines[0]
+    what = f"several pipelines have a run {run_id!r}" if pipelines else f"no pipeline has a run {run_id!r}"
+    raise RequestError(
+        what,
+        where=store,
+        expected=f"--pipeline {' or '.join(pipelines)}" if pipelines else "a run in this store",
+        got=run_id,
+        fix="pass --pipeline" if pipelines else "check the name of the run, or pass another --store",
+    )
 
 
 @contextmanager

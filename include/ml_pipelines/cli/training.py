@@ -13,6 +13,7 @@ from ml_pipelines.cli.common import (
     ForceOption,
     RunIdOption,
     StoreOption,
+    find_pipeline,
     new_run_id,
     out,
     print_text,
@@ -20,7 +21,7 @@ from ml_pipelines.cli.common import (
     step_progress,
 )
 from ml_pipelines.contracts import Promote
-from ml_pipelines.errors import MissingExtra, ModelError, RequestError, SpecError
+from ml_pipelines.errors import MissingExtra, ModelError, SpecError
 from ml_pipelines.pipeline.step_parameters import RunOptions
 from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines.services.settings import Settings
@@ -90,7 +91,7 @@ def run(
     if until is not None:
         from ml_pipelines.runner.partial_summary import partial_run_card
 
-        out.print(partial_run_card(spec, settings.store, until, results))
+        out.print(partial_run_card(spec, settings.store, run_id, until, results))
         return
     outcome = _show(settings, spec.name, run_id)
     if require_promotion and outcome != "promoted":
@@ -131,23 +132,7 @@ def show(
 ) -> None:
     """Show the decision card of a run."""
     settings = read_settings(store)
-    _show(settings, pipeline or _pipeline_of(settings.store, run_id), run_id)
-
-
-def _pipeline_of(store: str, run_id: str) -> str:
-    from ml_pipelines.store.artifact_store import ArtifactStore
-
-    pipelines = ArtifactStore(store).pipelines(run_id)
-    if len(pipelines) == 1:
-        return pipelines[0]
-    what = f"several pipelines have a run {run_id!r}" if pipelines else f"no pipeline has a run {run_id!r}"
-    raise RequestError(
-        what,
-        where=store,
-        expected=f"--pipeline {' or '.join(pipelines)}" if pipelines else "a run in this store",
-        got=run_id,
-        fix="pass --pipeline" if pipelines else "check the name of the run, or pass another --store",
-    )
+    _show(settings, pipeline or find_pipeline(settings.store, run_id), run_id)
 
 
 def _load_checked(file: Path) -> tuple[PipelineSpec, str]:

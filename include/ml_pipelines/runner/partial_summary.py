@@ -34,12 +34,13 @@ __all__ = ["partial_run_card"]
 Documents = Mapping[str, Any]
 
 
-def partial_run_card(spec: PipelineSpec, store: str, until: str, results: RunResults) -> RenderableType:
+def partial_run_card(spec: PipelineSpec, store: str, run_id: str, until: str, results: RunResults) -> RenderableType:
     """Return the card of a run with `until`: the data, the checks, the candidates and the metrics so far.
 
     Args:
         spec: the declaration.
         store: URI of the artifact store.
+        run_id: name of the run.
         until: the last step of the run.
         results: results by step.
     """
@@ -56,7 +57,7 @@ def partial_run_card(spec: PipelineSpec, store: str, until: str, results: RunRes
         _details(by_name),
         verdict=f"until {until}" if reached else "stopped",
         reason=f"{end}. It registered and deployed no model, and the ledger has no entry of it.",
-        further=[*_facts(by_name), *_candidates(steps, parse_failures(failures))],
+        further=[("run", run_id), *_facts(by_name), *_candidates(steps, parse_failures(failures))],
         evaluation=evaluation,
         steps=[(step_label(result), result.status == "cached", result.seconds) for result in steps],
     )

@@ -241,6 +241,17 @@ class ArtifactStore:
         runs = {run_of(entry.name) for entry in self.entries("runs")}
         return sorted(pipeline for pipeline, name in runs if name == run_id)
 
+    def latest_run(self, step: str, pipeline: str | None = None) -> tuple[str, str] | None:
+        """Return the pipeline and the id of the run that ran a step last; None without one.
+
+        Args:
+            step: name of the step.
+            pipeline: the pipeline; by default any.
+        """
+        folder = "runs" if pipeline is None else f"runs/{quote_name(pipeline)}"
+        entries = [entry for entry in self.entries(folder) if step_of_record(entry.name)[1] == step]
+        return run_of(max(entries, key=lambda entry: entry.modified).name) if entries else None
+
     # Documents
 
     def entries(self, folder: str) -> list[FileInfo]:

@@ -15,7 +15,8 @@ from ml_pipelines.data.canonical_keys import inexact_key
 from ml_pipelines.data.column_expressions import BAD_CELLS, REASON, column, missing_cell
 from ml_pipelines.data.streaming import aggregate, count_rows
 from ml_pipelines.errors import DataError, RequestError
-from ml_pipelines.evaluation.target_schema import TargetSchema, predicted_labels, validate_predictions
+from ml_pipelines.evaluation.prediction_columns import prediction_columns
+from ml_pipelines.evaluation.target_schema import TargetSchema, validate_predictions
 from ml_pipelines.modeling.estimators import estimator_errors
 from ml_pipelines.modeling.features import feature_frame, predict
 from ml_pipelines.modeling.threshold import threshold_of
@@ -126,7 +127,7 @@ def _scores(
     rows: pl.DataFrame, load: Callable[[], Any], training: dict[str, Any], reserved: Collection[str]
 ) -> list[pl.Series]:
     target = TargetSchema.of(training, [])
-    columns = _columns(*(_predict(target, load, training, rows) if len(rows) else _no_predictions(target)))
+    columns = prediction_columns(*(_predict(target, load, training, rows) if len(rows) else _no_predictions(target)))
     if duplicates := [series.name for series in columns if series.name in reserved]:
         raise DataError(
             f"the column to keep {duplicates[0]!r} has the name of a column of the scores",
@@ -150,15 +151,3 @@ def _predict(
 
 def _no_predictions(target: TargetSchema) -> tuple[TargetSchema, NDArray[Any]]:
     return target, np.empty((0, len(target.classes)) if target.classes and not target.binary else (0,))
-
-
-def _columns(target: TargetSchema, score: NDArray[Any]) -> list[pl.Series]:
-    if not target.classes:
-        return [pl.Series("prediction", score)]
-    labels = pl.Series(target.classes)
-    if target.binary:
-        other = next(index for index, label in enumerate(target.classes) if label != target.positive)
-        best = np.where(predicted_labels(target, score) == 1, 1 - other, other)
-        return [labels.gather(best).alias("prediction"), pl.Series("probability", score)]
-    probabilities = [pl.Series(f"probability_{label}", score[:, index]) for index, label in enumerate(target.classes)]
-    return [labels.gather(score.argmax(axis=1)).alias("prediction"), *probabilities]
