@@ -38,7 +38,9 @@ class IngestBatchParameters(Parameters):
     @classmethod
     def of(cls, spec: ScoringSpec) -> Self:
         data = spec.data
-        return cls(source=data.source, key=data.key, keep=spec.output.keep, types=data.types, model=spec.model)
+        return cls(
+            source=spec.located(data.source), key=data.key, keep=spec.output.keep, types=data.types, model=spec.model
+        )
 
     def for_run(self, options: RunOptions) -> Self:
         """Return the parameters with the data revision and the model version of a run.

@@ -115,7 +115,7 @@ class IngestParameters(Parameters):
             "features.outliers.columns": tuple(outliers.columns) if outliers and not spec.features.transform else (),
         }
         return cls(
-            source=data.source,
+            source=spec.located(data.source),
             types=types,
             formats=data.formats,
             key=data.key,

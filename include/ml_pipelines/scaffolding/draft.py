@@ -15,6 +15,7 @@ from ml_pipelines.scaffolding.declaration import write_yaml
 from ml_pipelines.scaffolding.inspection import DataFile, inspect, open_data, run_first_steps
 from ml_pipelines.spec.loader import parse_spec
 from ml_pipelines.spec.metric_table import Task
+from ml_pipelines.spec.relative_paths import source_from
 from ml_pipelines.spec.sources import SourceSection
 from ml_pipelines.spec.training import PipelineSpec
 
@@ -39,7 +40,7 @@ class DraftRequest:
     """The facts that only a user can give.
 
     Attributes:
-        section: the source as the declaration names it.
+        section: the source; its relative path is relative to the working directory.
         target: column to predict.
         path: of the YAML file; its stem is the name of pipeline and model.
         task: of the model; None to choose it by the target.
@@ -141,7 +142,7 @@ def _draft(request: DraftRequest, choices: Choices, split: Split) -> tuple[str, 
 
 
 def _plain_data(request: DraftRequest, choices: Choices, split: Split) -> dict[str, Any]:
-    section = request.section
+    section = source_from(request.path.parent, request.section)
     chosen = {
         key: choices.data[key] for key in ("key", "target", "positive", "ignore", "columns") if key in choices.data
     }

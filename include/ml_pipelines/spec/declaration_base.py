@@ -7,7 +7,8 @@ from pathlib import Path
 from pydantic import PrivateAttr
 
 from ml_pipelines.spec.code_folder_import import use_code_folder
-from ml_pipelines.spec.sources import Section
+from ml_pipelines.spec.relative_paths import source_beside
+from ml_pipelines.spec.sources import Section, SourceSection
 
 __all__ = ["Declaration"]
 
@@ -20,6 +21,13 @@ class Declaration(Section):
     def set_folder(self, folder: Path) -> None:
         """Record the folder of the file."""
         self._folder = folder
+
+    def located(self, source: SourceSection) -> SourceSection:
+        """Return a source of this declaration whose relative path is relative to the folder of the file.
+
+        A declaration that was read from text has no folder; its paths are relative to the working directory.
+        """
+        return source if self._folder is None else source_beside(self._folder, source)
 
     def enable_code(self) -> None:
         """Let this process import the allowed modules beside the file. It imports nothing."""

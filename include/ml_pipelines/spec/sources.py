@@ -88,12 +88,15 @@ class SourceSection(Section):
         adapter: `module:name` of a callable that takes the section and the keyword arguments `environment` and
             `connections`, and returns a :class:`ml_pipelines.ports.DataSource`.
         address_field: field whose text may name environment variables as `${NAME}`; None if no field may.
+        path_field: field that may hold a local path; None if no field may. A relative path is relative to the folder
+            of the declaration.
         revision_field: field that a run may replace to read another revision; None if the source has no revisions.
     """
 
     kind: ClassVar[str]
     adapter: ClassVar[str]
     address_field: ClassVar[str | None] = None
+    path_field: ClassVar[str | None] = None
     revision_field: ClassVar[str | None] = None
 
 
@@ -101,7 +104,8 @@ class DvcSource(SourceSection):
     """A file that DVC tracks in a git repository.
 
     Attributes:
-        repo: path or URL of the repository. It may name environment variables: `${ML_DATA_REPO}`.
+        repo: URL of the repository, or its path, relative to the folder of the declaration. It may name environment
+            variables: `${ML_DATA_REPO}`.
         connection: name of a connection with the credentials, and with the repository if `repo` is not declared.
         path: path of the file in the repository.
         rev: branch, tag or commit.
@@ -110,6 +114,7 @@ class DvcSource(SourceSection):
     kind: ClassVar[str] = "dvc"
     adapter: ClassVar[str] = "ml_pipelines.adapters.dvc.source:DvcDataSource"
     address_field: ClassVar[str | None] = "repo"
+    path_field: ClassVar[str | None] = "repo"
     revision_field: ClassVar[str | None] = "rev"
 
     repo: str | None = None
@@ -128,13 +133,14 @@ class FileSource(SourceSection):
     """A CSV or Parquet file.
 
     Attributes:
-        path: local path, relative to the working directory, or any URI that fsspec opens. It may name environment
-            variables.
+        path: local path, relative to the folder of the declaration, or any URI that fsspec opens. It may name
+            environment variables.
     """
 
     kind: ClassVar[str] = "file"
     adapter: ClassVar[str] = "ml_pipelines.adapters.files.source:FileDataSource"
     address_field: ClassVar[str | None] = "path"
+    path_field: ClassVar[str | None] = "path"
 
     path: Text
 

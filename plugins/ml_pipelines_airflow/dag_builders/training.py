@@ -150,7 +150,7 @@ def _revision_asset(spec: PipelineSpec) -> Asset:
     assert spec.schedule is not None
     assert spec.schedule.on_new_data is not None
     name, seconds = f"{spec.name}.revision", spec.schedule.on_new_data.total_seconds()
-    trigger = DvcRevisionTrigger(**dvc.model_dump(), poll_seconds=seconds, name=name)
+    trigger = DvcRevisionTrigger(**spec.located(dvc).model_dump(), poll_seconds=seconds, name=name)
     return revision_asset(spec.name, dvc.path, AssetWatcher(name=name, trigger=trigger))
 
 
