@@ -32,6 +32,7 @@ VARIABLES = {
     "ML_PIPELINES_SIGNING_KEY": "64 hex digits; signs results, see the page on security",
     "ML_PIPELINES_VERIFICATION_KEY": "64 hex digits; verifies signed results in a process without the signing key",
     "ML_PIPELINES_CODE_PACKAGES": "packages and modules whose code a declaration may name, beside the default ones",
+    "ML_PIPELINES_CODE_PICKLE": "`allow` or `forbid` pickles of estimators of these packages; default: allow",
     "ML_PIPELINES_CODE_FOLDER": "folder of the allowed modules beside a declaration; set by the command line and DAGs",
     "ML_PIPELINES_TRUSTED_TYPES": "import paths of types that a model file may contain, beside the reviewed ones",
     "ML_PIPELINES_CONNECTION_<NAME>": "an SQLAlchemy URL, a git repository, or a JSON object for DVC",

@@ -57,6 +57,15 @@ CONFIG: dict[str, Any] = {
                 "example": "ngboost,shop_features",
                 "default": "",
             },
+            "code_pickle": {
+                "description": "Whether estimators of `code_packages` whose types are not trusted may be stored as "
+                "pickles: allow or forbid. Without a value, the environment variable ML_PIPELINES_CODE_PICKLE is used, "
+                "and without both they may.",
+                "version_added": "0.2.0",
+                "type": "string",
+                "example": "forbid",
+                "default": "",
+            },
             "environment_variables": {
                 "description": "Names of further environment variables that a declaration may name as ${NAME}, "
                 "separated by commas; a name that ends in * is a prefix. Without a value, the environment variable "
@@ -158,13 +167,18 @@ def enabled(name: str) -> bool:
 
 
 def export_allow_lists() -> None:
-    """Copy `code_packages` and `environment_variables` into the environment variables that the core reads.
+    """Copy the options about code and variables into the environment variables that the core reads.
 
     Smoke tests and training containers inherit these. Call this before a declaration is read or a step runs.
     """
-    from ml_pipelines.spec.code_packages import PACKAGES_VARIABLE
+    from ml_pipelines.spec.code_packages import PACKAGES_VARIABLE, PICKLE_VARIABLE
     from ml_pipelines.spec.environment_variables import VARIABLES_VARIABLE
 
-    for name, variable in (("code_packages", PACKAGES_VARIABLE), ("environment_variables", VARIABLES_VARIABLE)):
+    variables = {
+        "code_packages": PACKAGES_VARIABLE,
+        "code_pickle": PICKLE_VARIABLE,
+        "environment_variables": VARIABLES_VARIABLE,
+    }
+    for name, variable in variables.items():
         if value := option(name):
             os.environ[variable] = value

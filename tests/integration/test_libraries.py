@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,35 @@ STACKING = {
     },
     "cv": 3,
 }
+OWN_CODE = """
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+
+class Prototype:
+    def __init__(self, rows, count):
+        self.mean, self.share = rows.mean(axis=0), len(rows) / count
+
+
+class Prototypes(ClassifierMixin, BaseEstimator):
+    def __init__(self, sharpness=1.0):
+        self.sharpness = sharpness
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        self.scale_ = X.std(axis=0) + 1e-9
+        self.prototypes_ = [Prototype(X[y == label] / self.scale_, len(X)) for label in self.classes_]
+        return self
+
+    def predict_proba(self, X):
+        distances = [((X / self.scale_ - prototype.mean) ** 2).mean(axis=1) for prototype in self.prototypes_]
+        shares = np.array([prototype.share for prototype in self.prototypes_])
+        weights = np.exp(-self.sharpness * np.stack(distances, axis=1)) * shares
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    def predict(self, X):
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+"""
 
 
 def customers() -> list[dict[str, Any]]:
@@ -37,6 +67,15 @@ def customers() -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.fixture
+def own_code(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An allowed module beside the declaration."""
+    monkeypatch.setenv("ML_PIPELINES_CODE_PACKAGES", "shop_prototypes")
+    monkeypatch.setenv("ML_PIPELINES_CODE_FOLDER", str(shop.folder))
+    monkeypatch.delitem(sys.modules, "shop_prototypes", raising=False)
+    (shop.folder / "shop_prototypes.py").write_text(OWN_CODE)
+
+
 @pytest.mark.parametrize(
     ("path", "first", "second"),
     [
@@ -44,10 +83,12 @@ def customers() -> list[dict[str, Any]]:
         ("xgboost.XGBClassifier", {"n_estimators": 10, "max_depth": 3}, {"n_estimators": 20, "max_depth": 3}),
         ("catboost.CatBoostClassifier", {"iterations": 20}, {"iterations": 40}),
         ("sklearn.ensemble.StackingClassifier", STACKING, STACKING | {"passthrough": True}),
+        # Its state is a plain object, so it is stored as a pickle.
+        ("shop_prototypes.Prototypes", {"sharpness": 1.0}, {"sharpness": 3.0}),
     ],
 )
 def test_a_model_of_each_library_is_registered_scored_and_rolled_back_to(
-    shop: Any, mlflow_uri: str, path: str, first: dict[str, Any], second: dict[str, Any]
+    shop: Any, own_code: None, mlflow_uri: str, path: str, first: dict[str, Any], second: dict[str, Any]
 ) -> None:
     name = path.replace(".", "-")
     shop.write(customers())

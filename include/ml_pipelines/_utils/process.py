@@ -1,4 +1,4 @@
-"""The identity of a process, and whether a process with an identity still runs."""
+"""The identity of a process, whether a process with an identity still runs, and an environment for a child process."""
 
 from __future__ import annotations
 
@@ -6,10 +6,36 @@ import functools
 import getpass
 import os
 import socket
+import sys
 from pathlib import Path
 from urllib.parse import quote
 
-__all__ = ["has_ended", "is_local_process", "process_identity", "user_name"]
+__all__ = ["environment_without_credentials", "has_ended", "is_local_process", "process_identity", "user_name"]
+
+_PASSED_VARIABLES = (
+    "HOME",
+    "LANG",
+    "LC_",
+    "LD_",
+    "MKL_",
+    "ML_PIPELINES_CODE_",
+    "OMP_",
+    "OPENBLAS_",
+    "PATH",
+    "PYTHON",
+    "TMPDIR",
+    "TZ",
+    "VIRTUAL_ENV",
+)
+
+
+def environment_without_credentials() -> dict[str, str]:
+    """Return the variables of this process that the interpreter, the libraries and allowed code need.
+
+    The child imports from the places that this process imports from: Airflow adds folders to `sys.path`.
+    """
+    passed = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_VARIABLES)}
+    return passed | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 def process_identity() -> str:

@@ -86,12 +86,22 @@ def find_class(declared: Declared) -> Any:
 
 def check_task(declared: Declared, estimator: Any) -> None:
     """Raise EstimatorError if an estimator, as it is configured, can't do the task of the declaration."""
-    from sklearn.base import is_classifier, is_regressor
+    from sklearn import base
 
-    if declared.task == "classification" and not is_classifier(estimator):
-        raise _wrong_kind(declared)
-    if declared.task == "regression" and not is_regressor(estimator):
-        raise _wrong_kind(declared)
+    if declared.task is None:
+        return
+    is_right = base.is_classifier if declared.task == "classification" else base.is_regressor
+    if is_right(estimator):
+        return
+    mixin = _MIXINS[declared.task]
+    if isinstance(estimator, getattr(base, mixin)):
+        raise declared.error(
+            f"scikit-learn does not take {declared.name} for a {_KINDS[declared.task]}",
+            expected=f"class {declared.name}({mixin}, BaseEstimator)",
+            got=f"the bases {', '.join(kind.__name__ for kind in type(estimator).__bases__)}",
+            fix=f"list {mixin} before BaseEstimator",
+        )
+    raise _wrong_kind(declared)
 
 
 def check_names(declared: Declared, kind: Any) -> None:

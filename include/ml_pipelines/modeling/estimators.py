@@ -45,7 +45,7 @@ def build_estimator(candidate: Candidate, *, task: Task, seed: int) -> Any:
     where = f"candidate {candidate.name}"
     estimator = _build(Declared(candidate.estimator, candidate.params, where, task), seed)
     check_options(candidate, estimator, task)
-    return estimator
+    return _storable(candidate.estimator, estimator)
 
 
 @contextmanager
@@ -137,7 +137,14 @@ def _nested(declared: Declared, field: tuple[str, ...], value: Any, seed: int) -
             expected="estimator and params",
             fix="move the arguments of the estimator below its params",
         )
-    return _build(inner, seed)
+    return _storable(inner.path, _build(inner, seed))
+
+
+def _storable(path: str, estimator: Any) -> Any:
+    """Return an estimator that a model file can hold."""
+    from ml_pipelines.modeling.pickled_models import is_pickled, wrap_pickled
+
+    return wrap_pickled(path, estimator) if is_pickled(path) else estimator
 
 
 def _configured(kind: Any, declared: Declared, seed: int) -> Any:

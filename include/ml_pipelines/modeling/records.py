@@ -86,6 +86,7 @@ class TrainingRecord(Contract):
         estimator: its import path.
         params: its parameters, and the seed where it has one.
         task: classification or regression.
+        pickled: import paths of its estimators that the model file holds as pickles.
         trusted_types: types that the stored model may name, see :mod:`ml_pipelines.modeling.trusted_types`.
         requirements: distributions that the model needs, pinned.
         classes: labels in the order of the model's probabilities; None for a regression.
@@ -106,6 +107,7 @@ class TrainingRecord(Contract):
     estimator: str
     params: dict[str, JsonValue]
     task: Task
+    pickled: tuple[str, ...] = Field(default=(), exclude_if=lambda paths: not paths)
     trusted_types: tuple[str, ...]
     requirements: tuple[str, ...]
     classes: tuple[JsonValue, ...] | None

@@ -13,6 +13,7 @@ import os
 
 from ml_pipelines._utils.entry_points import find_entry_points
 from ml_pipelines.errors import RequestError
+from ml_pipelines.spec.code_packages import may_pickle
 
 __all__ = ["REVIEWED_TYPES", "TYPES_GROUP", "TYPES_VARIABLE", "trusted_types"]
 
@@ -57,6 +58,11 @@ REVIEWED_TYPES: tuple[str, ...] = (
     "sklearn.tree._tree.Tree",
     "sklearn.utils._bunch.Bunch",
 )
+# These hold a pickle as bytes, and let a process without credentials load it. Trusted where pickles are allowed.
+PICKLED_TYPES = (
+    "ml_pipelines.modeling.pickled_models.PickledClassifier",
+    "ml_pipelines.modeling.pickled_models.PickledRegressor",
+)
 
 
 def trusted_types() -> tuple[str, ...]:
@@ -66,7 +72,8 @@ def trusted_types() -> tuple[str, ...]:
         RequestError: the environment variable holds something else than import paths.
     """
     configured = _parse(os.environ.get(TYPES_VARIABLE, ""))
-    return tuple(dict.fromkeys((*REVIEWED_TYPES, *configured, *sorted(find_entry_points(TYPES_GROUP)))))
+    pickled = PICKLED_TYPES if may_pickle() else ()
+    return tuple(dict.fromkeys((*REVIEWED_TYPES, *pickled, *configured, *sorted(find_entry_points(TYPES_GROUP)))))
 
 
 @functools.cache

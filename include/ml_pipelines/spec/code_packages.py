@@ -4,6 +4,10 @@ scikit-learn, LightGBM, XGBoost and CatBoost are allowed. A deployment allows mo
 `ML_PIPELINES_CODE_PACKAGES`, a comma-separated list of import names. An installed package allows more by an entry point
 in the group `ml_pipelines.code_packages`, whose name is the import name. A module beside the declaration has to be
 allowed by its name in the same way.
+
+skops stores an estimator if all types that it holds are trusted, see :mod:`ml_pipelines.modeling.trusted_types`. An
+estimator of an allowed package whose type is not trusted is stored as a pickle, unless the deployment forbids it by
+`ML_PIPELINES_CODE_PICKLE=forbid`. A deployment that allows no package beside the default ones loads no pickle.
 """
 
 from __future__ import annotations
@@ -23,16 +27,19 @@ __all__ = [
     "DEFAULT_PACKAGES",
     "PACKAGES_GROUP",
     "PACKAGES_VARIABLE",
+    "PICKLE_VARIABLE",
     "CodePath",
     "allowed_packages",
     "is_allowed_package",
     "is_code_path",
     "is_configured_package",
+    "may_pickle",
     "top_level",
 ]
 
 DEFAULT_PACKAGES = ("sklearn", "lightgbm", "xgboost", "catboost")
 PACKAGES_VARIABLE = "ML_PIPELINES_CODE_PACKAGES"
+PICKLE_VARIABLE = "ML_PIPELINES_CODE_PICKLE"
 PACKAGES_GROUP = "ml_pipelines.code_packages"
 CODE_PATH = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 CodePath = Annotated[str, Field(pattern=CODE_PATH)]
@@ -57,6 +64,24 @@ def is_allowed_package(package: str) -> bool:
 def is_configured_package(package: str) -> bool:
     """Return whether the deployment allows a package by the environment variable."""
     return package in _parse(os.environ.get(PACKAGES_VARIABLE, ""))
+
+
+def may_pickle() -> bool:
+    """Return whether this process may store and load pickled estimators.
+
+    Raises:
+        RequestError: the environment variable has another value than `allow` or `forbid`.
+    """
+    value = os.environ.get(PICKLE_VARIABLE, "").strip() or "allow"
+    if value not in ("allow", "forbid"):
+        raise RequestError(
+            "the policy for pickled models is not valid",
+            where=PICKLE_VARIABLE,
+            expected="allow or forbid",
+            got=value,
+            fix="correct the variable",
+        )
+    return value == "allow" and set(allowed_packages()) > set(DEFAULT_PACKAGES)
 
 
 def is_code_path(path: str) -> bool:

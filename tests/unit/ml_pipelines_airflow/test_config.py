@@ -6,7 +6,7 @@ from importlib.resources import files
 import jsonschema
 import pytest
 
-from ml_pipelines.spec.code_packages import PACKAGES_VARIABLE, allowed_packages
+from ml_pipelines.spec.code_packages import PACKAGES_VARIABLE, PICKLE_VARIABLE, allowed_packages, may_pickle
 from ml_pipelines_airflow.config import CONFIG, export_allow_lists, option
 
 
@@ -45,3 +45,8 @@ def test_export_allow_lists_sets_the_variable_of_the_core(monkeypatch: pytest.Mo
     monkeypatch.setenv("AIRFLOW__ML_PIPELINES__CODE_PACKAGES", "catboost, ngboost")
     export_allow_lists()
     assert {"catboost", "ngboost"} <= set(allowed_packages())
+    monkeypatch.setenv(PICKLE_VARIABLE, "allow")
+    assert may_pickle()
+    monkeypatch.setenv("AIRFLOW__ML_PIPELINES__CODE_PICKLE", "forbid")
+    export_allow_lists()
+    assert not may_pickle()

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from ml_pipelines._utils.error_json import Failure
+from ml_pipelines._utils.process import environment_without_credentials
 from ml_pipelines.errors import ServiceUnavailable, VerificationFailed
 from ml_pipelines.ports import ModelVersion
 
@@ -24,21 +25,6 @@ __all__ = ["SECONDS", "predict_in_fork", "predict_in_process", "start"]
 
 SECONDS = 600.0  # about three on an idle machine, most of them for imports
 _STDERR_CHARACTERS = 2000
-_PASSED_VARIABLES = (
-    "HOME",
-    "LANG",
-    "LC_",
-    "LD_",
-    "MKL_",
-    "ML_PIPELINES_CODE_",
-    "OMP_",
-    "OPENBLAS_",
-    "PATH",
-    "PYTHON",
-    "TMPDIR",
-    "TZ",
-    "VIRTUAL_ENV",
-)
 
 
 def start() -> subprocess.Popen[bytes]:
@@ -46,7 +32,7 @@ def start() -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         # -P: no imports from the working directory.
         [sys.executable, "-P", "-m", "ml_pipelines.adapters.smoke_test.worker"],
-        env=_environment(),
+        env=environment_without_credentials(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -121,7 +107,7 @@ def _respond_in_fork(writing: int, request: dict[str, Any], data: bytes, seconds
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, seconds)
-        kept = _environment()
+        kept = environment_without_credentials()
         os.environ.clear()
         os.environ.update(kept)
         from ml_pipelines.adapters.smoke_test.worker import respond
@@ -133,10 +119,6 @@ def _respond_in_fork(writing: int, request: dict[str, Any], data: bytes, seconds
         traceback.print_exc()
     finally:
         os._exit(code)
-
-
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(_PASSED_VARIABLES)}
 
 
 def _request(version: ModelVersion, training: Mapping[str, Any]) -> dict[str, Any]:

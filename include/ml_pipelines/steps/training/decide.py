@@ -18,6 +18,7 @@ from ml_pipelines.contracts import (
 )
 from ml_pipelines.data.check_results import QualityReport
 from ml_pipelines.errors import RegistryError
+from ml_pipelines.modeling.trusted_types import TYPES_VARIABLE
 from ml_pipelines.pipeline.candidate_failures import failure_finding, parse_failures
 from ml_pipelines.pipeline.step import References, Resolution, StepOutput, all_artifacts, one_artifact
 from ml_pipelines.pipeline.step_parameters import DecideParameters
@@ -120,6 +121,7 @@ def decide(
         champion_version=champion["version"] if champion else None,
         findings=(
             *_findings(report, evaluation, winner, opponent),
+            *_pickle_findings(trainings[index]),
             *(_threshold_findings(trainings[index]) if "threshold" in winner else ()),
             *changes,
         ),
@@ -213,6 +215,19 @@ def _threshold_findings(training: Mapping[str, Any]) -> Iterator[Finding]:
             severity="warn",
             detail=f"The threshold of {training['candidate']} is the default {tuned['value']:g}: {problem}",
             remedy="Lower the minimum under `threshold.at_least`, or train with more rows.",
+        )
+
+
+def _pickle_findings(training: Mapping[str, Any]) -> Iterator[Finding]:
+    """Warn about a model file that runs code when it is used."""
+    if paths := training.get("pickled"):
+        yield Finding(
+            check="pickled_model",
+            severity="warn",
+            detail=f"the model file of {training['candidate']} contains a pickle of {', '.join(paths)}, which only a "
+            "process without credentials loads",
+            remedy="Nothing, if you trust the package. To store the model without a pickle, review the types and set "
+            f"{TYPES_VARIABLE}.",
         )
 
 

@@ -29,6 +29,7 @@ from ml_pipelines.evaluation.model_threshold import require_two_labels, tune_mod
 from ml_pipelines.modeling.early_stopping import adapt_early_stopping
 from ml_pipelines.modeling.estimators import build_estimator, estimator_errors
 from ml_pipelines.modeling.features import feature_dtypes, feature_frame, frame_to_records, predict
+from ml_pipelines.modeling.pickled_models import is_pickled
 from ml_pipelines.modeling.preprocessing import build_preprocessor
 from ml_pipelines.modeling.records import TrainingRecord
 from ml_pipelines.modeling.search_results import best_parameters, discard_search_results
@@ -247,6 +248,7 @@ def _settings(parameters: TrainParameters, estimator: Any) -> dict[str, Any]:
         "estimator": candidate.estimator,
         "params": {**candidate.params, **seeded, **best_parameters(estimator), **model_options(candidate)},
         "task": parameters.task,
+        "pickled": [path for path in candidate.estimators if is_pickled(path)],
         "trusted_types": trusted_types(),
         "requirements": _requirements(parameters),
     }

@@ -16,7 +16,7 @@ from ml_pipelines.modeling.serialization import dump_model, load_model
 from ml_pipelines.modeling.trusted_types import TYPES_VARIABLE
 from ml_pipelines.pipeline.step import StepOutput
 from ml_pipelines.pipeline.step_parameters import EvaluateParameters, TrainParameters
-from ml_pipelines.spec.code_packages import PACKAGES_VARIABLE
+from ml_pipelines.spec.code_packages import PACKAGES_VARIABLE, PICKLE_VARIABLE
 from ml_pipelines.spec.gate import Slices
 from ml_pipelines.spec.training import Candidate, Features
 from ml_pipelines.steps.training.evaluate import evaluate
@@ -59,6 +59,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "tinycentroids", raising=False)
     monkeypatch.delenv(TYPES_VARIABLE, raising=False)
+    monkeypatch.setenv(PICKLE_VARIABLE, "forbid")
     monkeypatch.setenv(PACKAGES_VARIABLE, "tinycentroids")
 
 
