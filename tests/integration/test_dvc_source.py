@@ -331,6 +331,13 @@ def test_a_git_server_that_does_not_answer_and_no_password_in_the_message() -> N
     assert "hunter2" not in text_of(error)
 
 
+def test_an_address_with_a_query() -> None:
+    with pytest.raises(SourceError, match="the address of a git repository can't have a query") as error:
+        source("https://git.example.org/data.git?token=hunter2").pin()
+    assert "credentials" not in text_of(error)
+    assert "hunter2" not in text_of(error)
+
+
 def test_a_folder_of_another_user(two_versions, monkeypatch: pytest.MonkeyPatch) -> None:
     # What git itself offers to test this with.
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")

@@ -16,9 +16,10 @@ _MAX_LISTED = 20
 
 
 def leakage_results(leakage: Leakage, target: str, task: Task, check: LeakageCheck) -> Iterator[CheckResult]:
-    """Yield a failed result for each column at the limit, and a summary with the columns that were not judged.
+    """Yield a failed result for each column whose strength reaches the limit, and a summary.
 
-    A column that predicts one of several classes, and not the others, is a warning: a feature may well do that.
+    A column that predicts only one of several classes gets the severity `warn`, because a legitimate feature
+    can do this.
     """
     measure = "AUC" if task == "classification" else "rank correlation"
     leaks = {name: strength for name, strength in leakage.strengths.items() if strength >= check.max_auc}
@@ -39,9 +40,10 @@ def leakage_results(leakage: Leakage, target: str, task: Task, check: LeakageChe
 
 
 def _leak(name: str, predicted: str, severity: Severity, measured: tuple[float, float]) -> CheckResult:
+    known = "ignore this warning" if severity == "warn" else "set `checks: {leakage: {on_fail: warn}}`"
     remedy = (
         f"If it is only known after the outcome, add it to the declaration: `data: {{ignore: [{quote_yaml(name)}]}}`. "
-        "If it is known before, set `checks: {leakage: {on_fail: warn}}`."
+        f"If it is known before, {known}."
     )
     return CheckResult(
         check="leakage",
@@ -62,8 +64,8 @@ def _summary(leakage: Leakage, leaks: set[str], measure: str) -> Iterator[str]:
         strongest = max(others, key=others.__getitem__)
         yield f"the strongest column below the limit is {strongest} ({measure} {others[strongest]:.3f})"
     elif not leaks:
-        yield "there are too few rows to measure leakage"
+        yield "leakage was not measured: too few rows, a single value of the target, or no column to compare"
     if leakage.not_judged:
         listed = [f"{name} ({reason})" for name, reason in list(leakage.not_judged.items())[:_MAX_LISTED]]
         more = len(leakage.not_judged) - len(listed)
-        yield f"not judged: {', '.join(listed)}" + (f" and {more} more" if more else "")
+        yield f"values not compared: {', '.join(listed)}" + (f" and {more} more" if more else "")

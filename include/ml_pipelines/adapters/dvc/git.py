@@ -1,4 +1,7 @@
-"""The few things that are asked of git, through its command, so that its credentials and settings count."""
+"""The git operations that a DVC source needs.
+
+They run the command `git`, so the user's git credentials and settings apply.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from ml_pipelines.errors import MissingExtra, PipelineError, ServiceUnavailable,
 __all__ = ["GitRepo", "blob", "commit", "default_branch", "exists", "opened"]
 
 _TIMEOUT_SECONDS = 600
-# Variables by which a surrounding git, such as a hook, would point ours at its own repository.
+# Variables that git sets in a hook. With them, our git command would use the repository of the hook.
 _FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR")
 _UNKNOWN = "correct `repo` in the declaration"
 _FAULTS: tuple[tuple[str, type[PipelineError], str, str], ...] = (
@@ -50,7 +53,7 @@ _FAULTS: tuple[tuple[str, type[PipelineError], str, str], ...] = (
         "Could not resolve|[Cc]onnect|timed out|too slow|hung up|early EOF|returned error: 5|RPC failed"
         "|read from remote",
         ServiceUnavailable,
-        "the git server does not answer",
+        "the git server does not answer, or has an internal error",
         "check the address, the network and that the server is up",
     ),
 )
@@ -62,8 +65,8 @@ class GitRepo:
 
     Attributes:
         address: address of the declaration.
-        top: its top folder.
-        prefix: what leads from there to the declared folder: empty, or ends with a slash.
+        top: top folder of the repository.
+        prefix: path from the top folder to the declared folder; empty, or ends with a slash.
     """
 
     address: DeclaredAddress
@@ -76,10 +79,10 @@ class GitRepo:
         return self.address.shown
 
     def path(self, declared: str) -> str:
-        """A path as the declaration gives it, from the top folder.
+        """Convert a declared path to a path relative to the top folder.
 
         Raises:
-            SourceNotFound: it leads out of the repository.
+            SourceNotFound: the path leads out of the repository.
         """
         path = posixpath.normpath(posixpath.join(self.prefix, declared))
         if path.startswith(("../", "/")) or path in ("..", "."):
@@ -90,10 +93,12 @@ class GitRepo:
 
 @contextmanager
 def opened(address: DeclaredAddress) -> Iterator[GitRepo]:
-    """A repository by folder or URL; its files are never touched. What is not a local work tree is cloned meanwhile.
+    """Open a repository by folder or URL, and change none of its files.
 
-    User and password in an `http(s)` URL reach git by its environment: arguments can be read by other processes, and
-    a clone keeps its URL in a file. Credentials in any other address are an error.
+    A local work tree is used as it is. Everything else is cloned into a temporary folder, which is deleted afterwards.
+
+    Git receives the user and the password of an `http(s)` URL as environment variables. Other processes can read
+    arguments, and a clone stores its URL in a file. Credentials in any other address are an error.
 
     Raises:
         SourceNotFound: there is no such repository.
@@ -119,7 +124,7 @@ def opened(address: DeclaredAddress) -> Iterator[GitRepo]:
 
 
 def default_branch(address: DeclaredAddress, *, timeout_seconds: int) -> tuple[str, str]:
-    """Name and commit of what HEAD is in a repository by folder or URL; nothing is cloned from a URL.
+    """Return the name of the default branch and its newest commit. A URL is queried without a clone.
 
     Raises:
         SourceNotFound: there is no such repository, or it is empty.
@@ -130,7 +135,7 @@ def default_branch(address: DeclaredAddress, *, timeout_seconds: int) -> tuple[s
         with opened(address) as there:
             return _git(there.top, address, "rev-parse", "--abbrev-ref", "HEAD")[0], commit(there, "HEAD")
     url, secrets = _separated(address)
-    # These limits also end a transport whose caller has given up.
+    # With these limits, git's network process also ends after a timeout of this call.
     limits = {"GIT_HTTP_LOW_SPEED_LIMIT": "1", "GIT_HTTP_LOW_SPEED_TIME": str(timeout_seconds)}
     command = ("ls-remote", "--symref", "--", url, "HEAD")
     lines = _git(Path(gettempdir()), address, *command, variables=secrets | limits, timeout_seconds=timeout_seconds)
@@ -142,10 +147,10 @@ def default_branch(address: DeclaredAddress, *, timeout_seconds: int) -> tuple[s
 
 
 def commit(repo: GitRepo, revision: str) -> str:
-    """The full hash of the commit that a branch, tag or hash means.
+    """Return the full hash of the commit that a branch, tag or hash names.
 
     Raises:
-        SourceNotFound: there is none; proposes branches and tags.
+        SourceNotFound: there is no such commit; the message suggests branches and tags.
     """
     asked = _run(repo.top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if asked.returncode == 0:
@@ -168,7 +173,7 @@ def blob(repo: GitRepo, sha: str, path: str) -> bytes | None:
 
 
 def exists(repo: GitRepo, sha: str, path: str) -> bool:
-    """Whether git itself has a file or folder at a commit."""
+    """Return whether git, and not DVC, tracks a file or folder at a commit."""
     return _run(repo.top, "cat-file", "-e", f"{sha}:{path}").returncode == 0
 
 
@@ -192,14 +197,15 @@ def _separated(address: DeclaredAddress) -> tuple[str, dict[str, str]]:
     if parts.scheme not in ("http", "https") and parts.password is not None:
         raise _misplaced(address, f"{parts.scheme} takes no password: remove it, and give the worker an SSH key")
     if "?" in parts.rest:
-        raise _misplaced(address, "remove the part from ? on; use a token as the password")
+        what = "the address of a git repository can't have a query"
+        raise SourceError(what, where=address.shown, fix="remove the part from ? on; use a token as the password")
     url, user = split_credentials(address.text)
     if user is None:
         return address.text, {}
     before = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
     return url, {
         "GIT_CONFIG_COUNT": str(before + 1),
-        # For this server only, not for one that it sends us on to.
+        # Only for this server, and not for one that it redirects to.
         f"GIT_CONFIG_KEY_{before}": f"http.{urljoin(url, '/')}.extraHeader",
         f"GIT_CONFIG_VALUE_{before}": f"Authorization: Basic {base64.b64encode(':'.join(user).encode()).decode()}",
     }

@@ -354,14 +354,16 @@ def test_check_quality_lists_leaks_and_the_columns_that_are_not_judged():
     assert output.values["held"] == ["leak: leakage"]
     summary = result(output, "leakage")
     assert summary.passed
-    assert "not judged: comment" in summary.detail
+    assert "values not compared: comment" in summary.detail
 
 
 def test_check_quality_warns_of_a_column_that_identifies_one_of_three_classes():
     labels = np.where(LABELS == 1, "left", np.where(np.arange(400) // 2 % 2, "stayed", "moved")).tolist()
     output = check(table(400, y=labels, x=LABELS.tolist()))
     assert (output.values["held"], output.values["warnings"]) == ([], ["x: leakage"])
-    assert "`left`" in result(output, "leakage", "x").detail
+    finding = result(output, "leakage", "x")
+    assert "`left`" in finding.detail
+    assert finding.remedy.endswith("If it is known before, ignore this warning.")
 
 
 def test_check_quality_measures_leakage_in_a_sample_of_a_large_table(monkeypatch):
