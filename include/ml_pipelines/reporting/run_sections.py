@@ -52,7 +52,7 @@ __all__ = [
 
 DRIFT_HEAD = ("Feature", "Stability index", "Verdict", "Reference", "Current")
 PSI_NOTE = (
-    f"Population stability index: below {MODERATE_DRIFT} is stable, from {LARGE_DRIFT} on is a large shift. Missing "
+    f"Population stability index: below {MODERATE_DRIFT} is stable, from {LARGE_DRIFT} on is large drift. Missing "
     "values count as a separate group."
 )
 
@@ -150,12 +150,12 @@ def drift_section(data: ReportData) -> Section | None:
         reason = data.champion_missing or "there is no champion to compare with"
         return section("drift", "Feature drift", Text(f"Not measured: {clip(reason, 500)}."))
     drifts = compare_profiles(parse_profiles(data.champion_training["profile"]), parse_profiles(training["profile"]))
-    shifted = sum(drift.index is not None and drift.index >= MODERATE_DRIFT for drift in drifts)
+    drifted = sum(drift.index is not None and drift.index >= MODERATE_DRIFT for drift in drifts)
     return section(
         "drift",
         "Feature drift",
         Text(
-            f"{format_count(shifted)} of {format_count(len(drifts))} features have shifted since the training of "
+            f"{format_count(drifted)} of {format_count(len(drifts))} features have drifted since the training of "
             f"version {data.champion_version}, the reference."
         ),
         *drift_blocks(drifts),
@@ -182,8 +182,8 @@ def _drift_badge(drift: FeatureDrift) -> Badge:
             "new" if drift.reference is None else "removed" if drift.current is None else "type changed", "wait"
         )
     if drift.index >= LARGE_DRIFT:
-        return Badge("large shift", "bad")
-    return Badge("moderate shift", "wait") if drift.index >= MODERATE_DRIFT else Badge("stable", "good")
+        return Badge("large drift", "bad")
+    return Badge("moderate drift", "wait") if drift.index >= MODERATE_DRIFT else Badge("stable", "good")
 
 
 def _profile(profile: FeatureProfile | None) -> str:

@@ -148,7 +148,7 @@ def test_render_training_report_starts_with_the_decision_and_has_all_sections() 
         ("data", ["md5:linear", "1.2 kB"]),
         ("rows", ["80.0%"]),
         ("quality", ["1 of 2 checks passed", "warn"]),
-        ("drift", ["1 of 2 features have shifted since the training of version 3", "large shift", "removed"]),
+        ("drift", ["1 of 2 features have drifted since the training of version 3", "large drift", "removed"]),
         ("candidates", ["linear did not converge", "C=1.0"]),
         ("metrics", ["0.8000 to 0.9500", "+0.0100", "2,000 draws"]),
         ("timings", ["1 min 01 s", "1 reused a result of the store"]),

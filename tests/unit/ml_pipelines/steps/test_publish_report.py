@@ -49,7 +49,7 @@ def test_publish_report_shows_the_outcome_after_the_approval(run: Any) -> None:
 
 def test_publish_report_compares_features_with_the_champions_training(run: Any) -> None:
     run.champion(tags={TRAINING_TAG: run.trainings[0].model_dump_json()})
-    assert "0 of 2 features have shifted since the training of version 1" in judged(run)
+    assert "0 of 2 features have drifted since the training of version 1" in judged(run)
 
 
 def test_publish_report_of_a_retry_compares_with_the_previous_champion(make_run: Any) -> None:
