@@ -1,9 +1,9 @@
-"""The cluster bootstrap: whole groups of rows are drawn with replacement, for rows that are not independent.
+"""The cluster bootstrap, which draws whole clusters of rows with replacement.
 
-Rows of one group, such as visits of a patient, have common errors. A bootstrap of single rows takes them for
-independent, and its intervals are too narrow. See Field and Welsh 2007, *Bootstrapping clustered data*,
-https://doi.org/10.1111/j.1467-9868.2007.00593.x. Groups have rows of several classes and several sizes, so neither the
-number of rows nor the share of a class is the same in all draws.
+A cluster is a group of rows that are not independent, such as the visits of a patient. A bootstrap of single rows
+treats them as independent, and its intervals are too narrow. See Field and Welsh 2007, *Bootstrapping clustered data*,
+https://doi.org/10.1111/j.1467-9868.2007.00593.x. Clusters differ in size, and one cluster can contain several classes.
+So neither the number of rows nor the share of a class is the same in all draws.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from ml_pipelines.spec.metric_table import Metric
 __all__ = ["cluster_scheme"]
 
 Array = NDArray[Any]
-STREAM = 6  # of random numbers; equal for all metrics, so that they see the same draws
+STREAM = 6  # stream of random numbers; equal for all metrics, so that all use the same draws
 
 
 def cluster_scheme(metric: Metric, sample: Sample) -> Scheme:
     """Return how to compute a metric on resamples of whole clusters.
 
     Args:
-        metric: to compute. A metric with a function of its own is computed by its scorer.
+        metric: metric to compute. A metric with its own function is computed by its scorer.
         sample: rows with their clusters.
     """
     many = GENERIC_DRAWS if len(sample.truth) > LINEAR_ROWS else float("inf")

@@ -1,4 +1,4 @@
-"""Look-up of the version that candidates are compared with, and of the version that scores a batch."""
+"""Find the champion before a run, its training record, and the version that scores a batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ __all__ = ["champion_before_run", "champion_record", "scoring_version"]
 
 
 def champion_before_run(registry: Registry, model: str, identity: Identity) -> ModelVersion | None:
-    """Return the champion before this run: a retry must not compare the run's model with itself.
+    """Return the version that was champion before this run.
+
+    After a retry, the champion can be the model of this run. Then the result is the previous champion.
 
     Raises:
         ServiceUnavailable: the registry does not answer.
@@ -26,10 +28,10 @@ def champion_before_run(registry: Registry, model: str, identity: Identity) -> M
 
 
 def champion_record(services: Services, champion: ModelVersion | None) -> dict[str, Any]:
-    """Return the champion's training record; empty without one that can be read.
+    """Return the champion's training record; empty if there is no champion or no readable record.
 
     Raises:
-        ServiceUnavailable: the artifact store does not answer.
+        StoreUnavailable: the artifact store does not answer.
     """
     try:
         return training_record(services, champion) if champion is not None else {}

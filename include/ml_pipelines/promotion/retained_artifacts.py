@@ -1,4 +1,4 @@
-"""Artifacts that the ledger refers to, which retention keeps."""
+"""Artifacts of the ledger entries that changed the champion; `store prune` keeps them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ __all__ = ["referenced_artifacts"]
 
 
 def referenced_artifacts(ledger: Ledger) -> set[str]:
-    """Return the digests of the reports, evaluations and training records of all promoted versions.
+    """Return the digests of all artifacts in entries that changed the champion.
 
-    A rollback verifies a version with its training record, so that record stays.
+    These entries are promotions, rollbacks and external changes. A rollback verifies a version with its training
+    record, so that record stays.
     """
     entries = (entry for model in ledger.models() for entry in iter_entries(ledger, model))
     return {

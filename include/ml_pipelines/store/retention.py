@@ -33,7 +33,7 @@ class PruneReport(Contract):
     Attributes:
         objects: number of artifacts.
         bytes: their size.
-        recipes: number of manifests.
+        manifests: number of manifests.
         runs: number of runs.
         leftovers: number of expired leases, temporary files of ended processes, states of deleted runs, and files of
             ended containers.

@@ -36,7 +36,7 @@ __all__ = [
 PROVIDER_PACKAGE = "ml_pipelines_airflow"
 PROVIDER_DISTRIBUTION = "airflow-provider-ml-pipelines"
 MAX_VERSION_CHARACTERS = 100
-DIGEST_CHARACTERS = 32  # 128 bits: no other files can be found for a version
+DIGEST_CHARACTERS = 32  # 128 bits, too many to construct other files with the same digest
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def package_files(package: str, folder: str) -> PackageFiles:
     location = _location(package)
     dags = location / folder
     if package == PROVIDER_PACKAGE:
-        # Only the wheel has the DAGs in the package; a checkout has them beside it.
+        # Only the wheel has the DAGs in the package; a checkout has them in the root of the repository.
         dags = dags if dags.is_dir() else location.parents[1] / folder
     if not dags.is_dir():
         raise RequestError(
@@ -106,7 +106,10 @@ def package_files(package: str, folder: str) -> PackageFiles:
 
 
 def file_stamps(files: PackageFiles) -> FileStamps:
-    """Return the stamps of the files, and of the folder beside them that contains the distributions' metadata."""
+    """Return the stamps of the files, and of their parent folder.
+
+    For packages other than this provider, the parent folder is `site-packages`. An installer adds metadata there.
+    """
     paths = [Path(folder, name) for folder, name in _walk(files.source) if not name.endswith(".pyc")]
     stamps, changed = [], 0.0
     for path in sorted([*paths, files.source.parent]):
@@ -130,9 +133,10 @@ def package_version(files: PackageFiles) -> tuple[str, bool]:
 
 
 def copy_is_unchanged(copy: Path, version: str) -> bool:
-    """Return whether a copy has exactly the files whose digest its version names; its bytecode is removed first.
+    """Remove the bytecode of a copy, and return whether the digest of its files equals the digest in its version.
 
-    Python writes bytecode beside the files of a copy and runs it instead of them. The digest does not cover it.
+    Python writes bytecode beside the files of a copy, and runs the bytecode instead of the files. The digest does not
+    cover bytecode.
     """
     for folder in copy.rglob("__pycache__"):
         shutil.rmtree(folder, ignore_errors=True)
@@ -155,7 +159,7 @@ def format_version(version: str, digest: str) -> str:
 
 
 def _walk(root: Path) -> Iterator[tuple[str, str]]:
-    """Yield every folder with an empty name, and every file."""
+    """Yield `(folder, "")` for each folder, and `(folder, name)` for each file."""
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if name != "__pycache__"]
         yield folder, ""
@@ -195,7 +199,10 @@ def _distribution(package: str) -> importlib.metadata.Distribution | None:
 
 
 def _matches_record(distribution: importlib.metadata.Distribution, prefix: str, digests: Mapping[str, bytes]) -> bool:
-    """Return whether every recorded file is unchanged. An editable install records no files of the package."""
+    """Return whether every recorded file is unchanged.
+
+    An editable install records no files of the package, so the result is True: no installer writes these files.
+    """
     record = distribution.read_text("RECORD")
     if record is None:
         return False  # installers write RECORD last

@@ -52,8 +52,8 @@ UNFINISHED = ".unfinished-"
 class PackageDagBundle(BaseDagBundle):
     """The DAGs in a folder of an installed package.
 
-    A version consists of the distribution's version and a digest of the files, such as `1.4.0-3f2a91bc07de`. A wheel
-    that was built again with the same number is another version.
+    A version consists of the distribution's version and a digest of the files, such as
+    `1.4.0-3f2a91bc07de44f08c1d5b6e9a72f3d1`. A wheel that was built again with the same number is another version.
 
     Args:
         package: import name of the top-level package. By default this provider, of which only the DAGs are copied:
