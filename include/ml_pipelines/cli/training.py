@@ -65,13 +65,26 @@ def run(
     until: Annotated[
         str | None, typer.Option(help="End after this step, such as evaluate. Registers and records nothing.")
     ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Run again after each change of the files, by default until evaluate."),
+    ] = False,
 ) -> None:
     """Run a training pipeline in this process, with the same steps and artifacts as in Airflow."""
     from ml_pipelines.runner.training import run_pipeline
 
+    if watch:
+        until = until or "evaluate"
     if until is not None:
         _check_until(until, conflicts=approve or require_promotion)
     settings = read_settings(store)
+    if watch:
+        from ml_pipelines.cli.watch import watch_training
+
+        if force or run_id is not None:
+            raise typer.BadParameter("--force and --run-id have no effect with it", param_hint="--watch")
+        watch_training(file, settings.store, _arguments(str(until), candidate or [], data_revision))
+        return
     spec = _load_runnable(file, settings.store)
     run_id = run_id or new_run_id()
     with step_progress() as (on_start, on_done):
@@ -96,6 +109,12 @@ def run(
     outcome = _show(settings, spec.name, run_id)
     if require_promotion and outcome != "promoted":
         raise typer.Exit(3)
+
+
+def _arguments(until: str, candidates: list[str], data_revision: str | None) -> list[str]:
+    """Return the arguments of each run with `--watch`."""
+    names = [word for name in candidates for word in ("--candidate", name)]
+    return ["--until", until, *names, *(["--data-revision", data_revision] if data_revision else [])]
 
 
 def _check_until(until: str, *, conflicts: bool) -> None:

@@ -37,6 +37,7 @@ __all__ = [
     "load_code",
     "short_digests",
     "source_digests",
+    "source_files",
 ]
 
 SourceDigests = dict[str, dict[str, str]]
@@ -95,6 +96,13 @@ def source_digests(paths: Iterable[str]) -> SourceDigests:
         modules = [name for name in _closure(paths).digests if top_level(name) != _CORE]
         files = {_display(name): module_file(name) for name in modules}
         return {shown: _definitions(file, _stamp(file)) for shown, file in files.items() if file is not None}
+
+
+def source_files(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return the files of the import closure of code; errors as of :func:`source_digests`."""
+    with _syntax_errors(", ".join(paths := [*paths])):
+        modules = [name for name in _closure(paths).digests if top_level(name) != _CORE]
+    return tuple(file for name in modules if (file := module_file(name)) is not None)
 
 
 def imported_packages(paths: Iterable[str]) -> tuple[str, ...]:

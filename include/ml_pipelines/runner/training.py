@@ -83,7 +83,7 @@ def run_pipeline(
         results = []
         for request in requests:
             on_start(request_label(request))
-            if request.step == "train":
+            if request.step == "train" and until is None:  # a partial run registers no model
                 services.prepare_smoke_test()
             results.append(run_step(request, services))
             on_done(request_label(request), results[-1])
