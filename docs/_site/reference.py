@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 import ml_pipelines
 import ml_pipelines_airflow
 from ml_pipelines.spec.metric_table import METRICS
-from ml_pipelines.spec.tasks import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS
+from ml_pipelines.spec.task_steps import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS
 from ml_pipelines_airflow.config import CONFIG
 from ml_pipelines_airflow.hooks.connection_forms import CONNECTION_TYPES
 

@@ -30,13 +30,13 @@ from ml_pipelines.contracts import Decision
 from ml_pipelines.evaluation import permutation
 from ml_pipelines.evaluation.comparison import compare_with_dummy
 from ml_pipelines.evaluation.dummy import constant_predictions, fit_dummy
-from ml_pipelines.evaluation.metric_values import value_of
+from ml_pipelines.evaluation.fast_metric import value_of
 from ml_pipelines.evaluation.scorers import compute_metrics
 from ml_pipelines.evaluation.target_schema import TargetSchema, constant_part
 from ml_pipelines.evaluation.threshold import tune_threshold
 from ml_pipelines.promotion.gate import apply_gate
+from ml_pipelines.spec.difference_limits import as_share
 from ml_pipelines.spec.gate import Gate
-from ml_pipelines.spec.lifts import as_share
 from ml_pipelines.spec.metric_table import Metric, metrics_of
 from ml_pipelines.spec.threshold import Threshold
 

@@ -16,7 +16,7 @@ from tests.benchmarks.peers.contestants import SAMPLE, declare
 from tests.benchmarks.peers.race import PLACE
 from tests.benchmarks.peers.stack_runs import Airflow, started
 
-from ml_pipelines.spec.tasks import TRAINING_TASKS
+from ml_pipelines.spec.task_steps import TRAINING_TASKS
 
 OURS, BARE = "ours", "bare"
 # Everything is computed again each time, and nobody is asked.

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from tests.integration.airflow.conftest import COLUMNS, DAG_FILE, DECLARATION, write_data
 
-from ml_pipelines.spec.tasks import task_of
+from ml_pipelines.spec.task_steps import task_of
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TRAINING = "ml_training_pipeline"

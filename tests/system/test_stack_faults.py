@@ -12,7 +12,7 @@ from tests.integration.airflow.server import run_id_of
 from tests.system.pipelines import GATE, GATED, gated_step
 from tests.system.stack import Stack
 
-from ml_pipelines.spec.tasks import task_of
+from ml_pipelines.spec.task_steps import task_of
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ml_pipelines._utils.gc import limit_garbage_collection
+from ml_pipelines._utils.garbage_collection import limit_garbage_collection
 from ml_pipelines.cli import batch as cli_batch
 from ml_pipelines.cli import export as cli_export
 from ml_pipelines.cli import ledger as cli_ledger

@@ -8,8 +8,7 @@ import polars as pl
 
 from ml_pipelines._utils.yaml_quoting import quote_yaml
 from ml_pipelines.data.check_results import CheckResult
-from ml_pipelines.data.column_expressions import column, missing_cell
-from ml_pipelines.data.labels import (
+from ml_pipelines.data.class_labels import (
     Label,
     LabelCounts,
     default_positive,
@@ -17,6 +16,7 @@ from ml_pipelines.data.labels import (
     match_label,
     similar_labels,
 )
+from ml_pipelines.data.column_expressions import column, missing_cell
 from ml_pipelines.data.rule_violations import format_value
 from ml_pipelines.data.streaming import aggregate
 from ml_pipelines.spec.checks import LabelsCheck, Severity

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipelines.evaluation.confusion import LabelCounts
+from ml_pipelines.evaluation.confusion_metrics import LabelCounts
 from ml_pipelines.evaluation.resampling import BLOCK_CELLS, multinomial_weights
 from ml_pipelines.evaluation.resampling_schemes import (
     GENERIC_DRAWS,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ml_pipelines._utils.imports import import_object
 from ml_pipelines.errors import ExtensionError
-from ml_pipelines.evaluation.metric_values import value_of
+from ml_pipelines.evaluation.fast_metric import value_of
 from ml_pipelines.evaluation.target_schema import TargetSchema
 from ml_pipelines.spec.metric_table import Metric
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipelines.evaluation.metric_values import value_of
+from ml_pipelines.evaluation.fast_metric import value_of
 from ml_pipelines.evaluation.target_schema import TargetSchema
 from ml_pipelines.spec.metric_table import Metric
 

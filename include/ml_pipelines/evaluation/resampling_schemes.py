@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ml_pipelines._utils.imports import import_object
 from ml_pipelines.errors import ExtensionError
-from ml_pipelines.evaluation.confusion import LabelCounts
+from ml_pipelines.evaluation.confusion_metrics import LabelCounts
 from ml_pipelines.evaluation.ranking_metrics import (
     Ranking,
     RankingStatistic,

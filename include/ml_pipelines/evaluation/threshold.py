@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_pipelines.evaluation.confusion import LabelCounts, accuracy, balanced_accuracy, f1, precision, recall
+from ml_pipelines.evaluation.confusion_metrics import LabelCounts, accuracy, balanced_accuracy, f1, precision, recall
 from ml_pipelines.evaluation.target_schema import THRESHOLD
 from ml_pipelines.modeling.records import TunedThreshold
 from ml_pipelines.spec.threshold import Threshold

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ml_pipelines._utils.gc import limit_garbage_collection
+from ml_pipelines._utils.garbage_collection import limit_garbage_collection
 from ml_pipelines.modeling.pickle_process import ARRAY, ERROR, LABELS, read_message, write_message
 from ml_pipelines.pipeline.user_errors import error_text
 from ml_pipelines.spec.code_folder_import import enable_code_folder

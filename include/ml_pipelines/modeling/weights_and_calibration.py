@@ -84,7 +84,7 @@ def row_weights(candidate: Candidate, y: NDArray[Any]) -> NDArray[np.float64] | 
 
 
 def _declared(candidate: Candidate, declared: Mapping[str, float], classes: list[Any]) -> NDArray[np.float64]:
-    from ml_pipelines.data.labels import match_label  # imports polars, which checks of a declaration do not need
+    from ml_pipelines.data.class_labels import match_label  # imports polars, which checks of a declaration do not need
 
     weights = np.ones(len(classes))
     for text, weight in declared.items():

@@ -23,7 +23,7 @@ from ml_pipelines.errors import ExtensionError, RequestError
 from ml_pipelines.pipeline.batch import BATCH_STEPS
 from ml_pipelines.pipeline.step import Step
 from ml_pipelines.pipeline.training import TRAINING_STEPS
-from ml_pipelines.spec.tasks import STEP_GROUP, TRAINING_TASKS
+from ml_pipelines.spec.task_steps import STEP_GROUP, TRAINING_TASKS
 
 __all__ = ["extension_steps", "find_step", "require_last_step", "steps_of", "training_steps"]
 

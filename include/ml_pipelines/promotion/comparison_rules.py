@@ -1,7 +1,7 @@
 """The rules of the gate about differences: to the dummy baseline, and to the champion.
 
-A limit of a difference is a number or a share, see :mod:`ml_pipelines.spec.lifts`. A share is compared with the
-interval of the relative difference. Each draw divides its difference by its own reference.
+A limit of a difference is a number or a share, see :mod:`ml_pipelines.spec.difference_limits`. A share is compared with
+the interval of the relative difference. Each draw divides its difference by its own reference.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from ml_pipelines.contracts import Comparison, Decision, Interval, Outcome, RuleVerdict
+from ml_pipelines.spec.difference_limits import as_share
 from ml_pipelines.spec.gate import Gate
-from ml_pipelines.spec.lifts import as_share
 from ml_pipelines.spec.metric_table import get_metric
 
 __all__ = ["ROUNDING", "RuleResult", "compare_with_champion", "compare_with_dummy", "unmeasured", "worse_or_better"]

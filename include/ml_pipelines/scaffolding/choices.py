@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ml_pipelines.contracts import JsonValue
-from ml_pipelines.data.labels import LabelCounts, default_positive
+from ml_pipelines.data.class_labels import LabelCounts, default_positive
+from ml_pipelines.data.column_findings import is_id_name
 from ml_pipelines.data.rule_violations import format_value
-from ml_pipelines.data.suspicious_columns import is_id_name
 from ml_pipelines.errors import DataError
 from ml_pipelines.scaffolding.inspection import Inspection, Table
 from ml_pipelines.spec.checks import Checks

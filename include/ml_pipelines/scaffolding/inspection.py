@@ -14,13 +14,13 @@ from tempfile import TemporaryDirectory
 import polars as pl
 
 from ml_pipelines.data.check_results import CheckResult, QualityReport
+from ml_pipelines.data.class_labels import LabelCounts, count_labels
 from ml_pipelines.data.column_expressions import BAD_CELLS, ROW, column
+from ml_pipelines.data.column_findings import find_column_findings
 from ml_pipelines.data.column_types import plain_types, type_name
 from ml_pipelines.data.duplicate_keys import find_duplicate_keys
-from ml_pipelines.data.labels import LabelCounts, count_labels
 from ml_pipelines.data.source_table import SourceTable, source_errors
 from ml_pipelines.data.streaming import aggregate
-from ml_pipelines.data.suspicious_columns import find_column_findings
 from ml_pipelines.data.table_writer import write_tables
 from ml_pipelines.errors import SourceUnreadable
 from ml_pipelines.pipeline.step_parameters import (

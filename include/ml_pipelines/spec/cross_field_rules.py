@@ -15,12 +15,12 @@ from zoneinfo import ZoneInfo, available_timezones
 from ml_pipelines.spec.batch import OUTPUT_COLUMNS, ROW_COLUMN
 from ml_pipelines.spec.code_rules import code_rules
 from ml_pipelines.spec.cron import find_cron_error
+from ml_pipelines.spec.difference_limits import SHARE
 from ml_pipelines.spec.environment_variables import VARIABLE, VARIABLES_VARIABLE, allowed_variables, is_allowed_variable
-from ml_pipelines.spec.lifts import SHARE
 from ml_pipelines.spec.message_text import did_you_mean, format_value, one_of
 from ml_pipelines.spec.metric_table import Metric, Task, find_metric, metrics_of
 from ml_pipelines.spec.sources import DataSection, source_class
-from ml_pipelines.spec.tasks import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS
+from ml_pipelines.spec.task_steps import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS
 from ml_pipelines.spec.threshold_rules import threshold_rules
 from ml_pipelines.spec.value_lookup import items_at as _items
 from ml_pipelines.spec.value_lookup import value_at as _at

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ml_pipelines.spec.custom_metric import MetricName
+from ml_pipelines.spec.difference_limits import Lift, PositiveLift, default_lift
 from ml_pipelines.spec.durations import PositiveDuration
-from ml_pipelines.spec.lifts import Lift, PositiveLift, default_lift
 from ml_pipelines.spec.sources import Count, Number, Section
 
 __all__ = ["Approval", "Gate", "Guards", "Slices"]

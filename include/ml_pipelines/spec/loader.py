@@ -16,8 +16,8 @@ from ml_pipelines.spec.code_folder_import import use_code_folder
 from ml_pipelines.spec.code_packages import CODE_PATH
 from ml_pipelines.spec.cross_field_rules import check_drift, check_scoring, check_training
 from ml_pipelines.spec.declaration_base import Declaration
+from ml_pipelines.spec.difference_limits import POSITIVE_SHARE, SHARE
 from ml_pipelines.spec.kinds import KINDS, Kind, find_kind
-from ml_pipelines.spec.lifts import POSITIVE_SHARE, SHARE
 from ml_pipelines.spec.message_text import closest_match, did_you_mean, format_value, one_of
 from ml_pipelines.spec.sources import LINE, LINES, DataSection, source_class, source_kinds
 from ml_pipelines.spec.training import PipelineSpec

@@ -100,7 +100,7 @@ def _confusion(name: str, label: str) -> Metric:
         needs="confusion",
         best_value=1.0,
         resampling="confusion",
-        statistic=f"ml_pipelines.evaluation.confusion:{name}",
+        statistic=f"ml_pipelines.evaluation.confusion_metrics:{name}",
         dummy="label",
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 from ml_pipelines.contracts import Decision, Finding
 from ml_pipelines.pipeline.facts import DecideFacts, QualityFacts, RecordFacts
 from ml_pipelines.spec.metric_table import get_metric
-from ml_pipelines.spec.tasks import task_of
+from ml_pipelines.spec.task_steps import task_of
 from ml_pipelines_airflow.dag_builders.common import Spec
 from ml_pipelines_airflow.notifications.email import email_callback
 from ml_pipelines_airflow.notifications.events import Headline

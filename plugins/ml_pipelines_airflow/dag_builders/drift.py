@@ -7,7 +7,7 @@ from airflow.sdk import DAG, AssetAlias, Param
 
 from ml_pipelines.spec.batch import DriftSpec
 from ml_pipelines.spec.loader import load_drift
-from ml_pipelines.spec.tasks import DRIFT_TASKS
+from ml_pipelines.spec.task_steps import DRIFT_TASKS
 from ml_pipelines_airflow.assets import drift_asset, scores_asset
 from ml_pipelines_airflow.dag_builders.callbacks import callbacks
 from ml_pipelines_airflow.dag_builders.common import (

@@ -9,7 +9,7 @@ from airflow.sdk import DAG, Param
 
 from ml_pipelines.spec.batch import ScoringSpec
 from ml_pipelines.spec.loader import load_scoring
-from ml_pipelines.spec.tasks import SCORING_TASKS
+from ml_pipelines.spec.task_steps import SCORING_TASKS
 from ml_pipelines_airflow.assets import model_asset, scores_asset
 from ml_pipelines_airflow.dag_builders.callbacks import callbacks
 from ml_pipelines_airflow.dag_builders.common import (

@@ -36,7 +36,7 @@ PHASES = ("parameters", "resolve", "compute", "publish")
 WARMUPS = {
     "ml_pipelines.adapters.mlflow.model_format": "prepare_mlflow",
     "ml_pipelines.runner.warmup": "warm_up",
-    "ml_pipelines_airflow.dag_builders.warmup": "warm_up",
+    "ml_pipelines_airflow.dag_builders.build_before_fork": "warm_up",
 }
 """Functions by module whose first call in a process takes up to a third of a second; forks inherit the effect."""
 # Modules that the steps reach through ports, and modules that the libraries import only on use.

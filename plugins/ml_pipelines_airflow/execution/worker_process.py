@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ml_pipelines._utils.gc import limit_garbage_collection, skip_final_collection
+from ml_pipelines._utils.garbage_collection import limit_garbage_collection, skip_final_collection
 from ml_pipelines.contracts import Identity
 
 if TYPE_CHECKING:

@@ -97,7 +97,7 @@ class DvcHook(BaseHook):
             SourceError: access is denied, or the repository does not exist.
             ServiceUnavailable: the server does not answer within 20 s.
         """
-        address = import_object("ml_pipelines.adapters.addresses:DeclaredAddress")(
+        address = import_object("ml_pipelines.adapters.declared_address:DeclaredAddress")(
             self._repo, redact_address(self._repo)
         )
         branch: tuple[str, str] = import_object("ml_pipelines.adapters.dvc.git:default_branch")(

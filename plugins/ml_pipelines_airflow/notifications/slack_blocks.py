@@ -7,8 +7,8 @@ from itertools import accumulate
 from typing import Any
 
 from ml_pipelines.escaping import escape_slack, visible
+from ml_pipelines_airflow.notifications.durations import format_duration
 from ml_pipelines_airflow.notifications.events import Headline, LateTask, RunEvent, TaskEvent
-from ml_pipelines_airflow.notifications.formatting import format_duration
 from ml_pipelines_airflow.notifications.run_state import RunState, Status, TaskRunState, delay, has_recovered, status
 
 __all__ = ["message", "replies", "section"]

@@ -101,7 +101,7 @@ def _declaration_errors(bag: Any, folder: Path) -> dict[str, str]:
     from ml_pipelines.errors import MissingExtra, SpecError
     from ml_pipelines.modeling.spec_checks import find_library_issues
     from ml_pipelines.spec.loader import load_spec
-    from ml_pipelines.spec.tasks import task_of
+    from ml_pipelines.spec.task_steps import task_of
     from ml_pipelines_airflow.tasks.training import run_steps
 
     faults = {}

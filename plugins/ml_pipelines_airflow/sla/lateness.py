@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from ml_pipelines_airflow.notifications.durations import format_duration
 from ml_pipelines_airflow.notifications.events import LateTask
-from ml_pipelines_airflow.notifications.formatting import format_duration
 
 __all__ = [
     "FAILED",

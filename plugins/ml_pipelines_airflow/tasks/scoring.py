@@ -13,7 +13,7 @@ from ml_pipelines.escaping import visible
 from ml_pipelines.pipeline.batch_parameters import CollectScoresParameters, ScoreShardParameters
 from ml_pipelines.pipeline.step_parameters import Parameters
 from ml_pipelines.pipeline.step_table import find_step
-from ml_pipelines.spec.tasks import SCORING_TASKS, task_of
+from ml_pipelines.spec.task_steps import SCORING_TASKS, task_of
 from ml_pipelines_airflow.notifications.events import Headline
 from ml_pipelines_airflow.tasks.task_run import TaskRun, pull_results, run_options
 

@@ -27,7 +27,7 @@ from ml_pipelines.pipeline.step_parameters import DecideParameters
 from ml_pipelines.pipeline.step_table import find_step
 from ml_pipelines.pipeline.wiring import upstream_steps
 from ml_pipelines.runner.task import run_task
-from ml_pipelines.spec.tasks import TRAINING_TASKS, task_of
+from ml_pipelines.spec.task_steps import TRAINING_TASKS, task_of
 from ml_pipelines_airflow.execution import worker_process
 from ml_pipelines_airflow.links import link_urls
 from ml_pipelines_airflow.tasks.task_run import TaskRun, is_test_run, pull_results, run_options, run_url

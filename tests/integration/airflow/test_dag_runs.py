@@ -21,7 +21,7 @@ from ml_pipelines._utils.process import user_name
 from ml_pipelines.contracts import Decision, StepResult
 from ml_pipelines.pipeline.step_table import training_steps
 from ml_pipelines.ports.ledger_entry import LedgerEntry
-from ml_pipelines.spec.tasks import TRAINING_TASKS
+from ml_pipelines.spec.task_steps import TRAINING_TASKS
 
 pytestmark = [pytest.mark.xdist_group("airflow-runs"), pytest.mark.timeout(600)]
 

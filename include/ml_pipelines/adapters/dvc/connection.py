@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from ml_pipelines._utils.addresses import Address
-from ml_pipelines.adapters.addresses import DeclaredAddress, redact_address, resolve_address
+from ml_pipelines.adapters.declared_address import DeclaredAddress, redact_address, resolve_address
 from ml_pipelines.adapters.files.download import did_you_mean
 from ml_pipelines.errors import SourceError, SourceNotFound
 from ml_pipelines.spec.sources import DvcSource

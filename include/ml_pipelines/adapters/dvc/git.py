@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from urllib.parse import urljoin
 
 from ml_pipelines._utils.addresses import Address
-from ml_pipelines.adapters.addresses import DeclaredAddress, redact_address, split_credentials
+from ml_pipelines.adapters.declared_address import DeclaredAddress, redact_address, split_credentials
 from ml_pipelines.adapters.files.download import did_you_mean
 from ml_pipelines.errors import MissingExtra, PipelineError, ServiceUnavailable, SourceError, SourceNotFound
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from ml_pipelines._utils.error_kinds import ErrorKind, kind_of_error
-from ml_pipelines.adapters.addresses import redact
+from ml_pipelines.adapters.declared_address import redact
 from ml_pipelines.errors import (
     MissingExtra,
     PipelineError,

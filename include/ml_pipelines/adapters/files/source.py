@@ -14,7 +14,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from ml_pipelines.adapters.addresses import DeclaredAddress, resolve_address
+from ml_pipelines.adapters.declared_address import DeclaredAddress, resolve_address
 from ml_pipelines.adapters.files.download import (
     check_digest,
     check_size,

@@ -15,7 +15,7 @@ from threading import Condition
 from typing import TYPE_CHECKING, Any
 
 from ml_pipelines._utils.addresses import Address
-from ml_pipelines.adapters.addresses import redact_address, split_credentials
+from ml_pipelines.adapters.declared_address import redact_address, split_credentials
 from ml_pipelines.errors import PipelineError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from ml_pipelines._utils.error_json import Failure
-from ml_pipelines._utils.gc import limit_garbage_collection
+from ml_pipelines._utils.garbage_collection import limit_garbage_collection
 from ml_pipelines.errors import ArtifactCorrupt, PipelineError, VerificationFailed
 
 __all__ = ["main", "respond"]

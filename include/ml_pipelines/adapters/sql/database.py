@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc as sa_errors
 
 from ml_pipelines._utils.error_kinds import ErrorKind, kind_of_error
-from ml_pipelines.adapters.addresses import redact
+from ml_pipelines.adapters.declared_address import redact
 from ml_pipelines.adapters.sql.database_url import URL_FIX, parse_database_url, show_database_url
 from ml_pipelines.adapters.sql.error_kinds import kind_of_database_error
 from ml_pipelines.errors import LedgerError, MissingExtra, PipelineError, ServiceUnavailable

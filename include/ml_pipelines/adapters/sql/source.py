@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc as sa_errors
 
 from ml_pipelines._utils.error_kinds import ErrorKind
-from ml_pipelines.adapters.addresses import DeclaredAddress, resolve_address
+from ml_pipelines.adapters.declared_address import DeclaredAddress, resolve_address
 from ml_pipelines.adapters.files.download import did_you_mean
 from ml_pipelines.adapters.sql.database_url import URL_FIX, parse_database_url, show_database_url
 from ml_pipelines.adapters.sql.driver_values import to_series, wider_type

@@ -16,10 +16,11 @@ from ml_pipelines.data.bad_cells import bad_cell_text, has_bad_cell, type_reason
 from ml_pipelines.data.canonical_keys import inexact_key
 from ml_pipelines.data.cell_checks import check_cells
 from ml_pipelines.data.check_results import CheckResult, QualityReport
+from ml_pipelines.data.class_labels import count_labels
 from ml_pipelines.data.column_expressions import ROW, column
+from ml_pipelines.data.column_findings import find_column_findings
 from ml_pipelines.data.duplicate_keys import find_duplicate_keys
 from ml_pipelines.data.label_checks import check_labels, check_numbers
-from ml_pipelines.data.labels import count_labels
 from ml_pipelines.data.leakage import MAX_SAMPLE_ROWS, measure_leakage
 from ml_pipelines.data.leakage_results import leakage_results
 from ml_pipelines.data.rule_violations import (
@@ -29,7 +30,6 @@ from ml_pipelines.data.rule_violations import (
     violation_outcome,
 )
 from ml_pipelines.data.streaming import aggregate
-from ml_pipelines.data.suspicious_columns import find_column_findings
 from ml_pipelines.data.table_statistics import TableStatistics, compute_statistics, find_violations
 from ml_pipelines.pipeline.step import StepOutput
 from ml_pipelines.pipeline.step_parameters import CheckQualityParameters

@@ -23,10 +23,10 @@ from ml_pipelines.evaluation.records import (
     Evaluation,
 )
 from ml_pipelines.evaluation.report_metrics import Resampling, add_report_metrics
+from ml_pipelines.evaluation.rows_new_to_champion import unlearned_rows
 from ml_pipelines.evaluation.scorers import compute_metrics
 from ml_pipelines.evaluation.selection import select_candidate
 from ml_pipelines.evaluation.target_schema import TargetSchema, constant_part, validate_predictions
-from ml_pipelines.evaluation.unlearned import unlearned_rows
 from ml_pipelines.modeling.champion_training import champion_training
 from ml_pipelines.modeling.estimators import estimator_errors
 from ml_pipelines.modeling.features import predict

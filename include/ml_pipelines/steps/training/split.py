@@ -16,8 +16,8 @@ from typing import Any
 import polars as pl
 
 from ml_pipelines.data.canonical_keys import canonical_key
+from ml_pipelines.data.class_labels import count_labels, default_positive
 from ml_pipelines.data.column_expressions import column, missing_column_error
-from ml_pipelines.data.labels import count_labels, default_positive
 from ml_pipelines.data.row_hash import row_hash
 from ml_pipelines.data.split_record import SplitRecord
 from ml_pipelines.data.split_rule import column_kind, time_value

@@ -28,12 +28,12 @@ from ml_pipelines.errors import DataError, ModelError
 from ml_pipelines.evaluation.model_threshold import require_two_labels, tune_model
 from ml_pipelines.modeling.early_stopping import adapt_early_stopping
 from ml_pipelines.modeling.estimators import build_estimator, estimator_errors
+from ml_pipelines.modeling.extract_target import extract_target
 from ml_pipelines.modeling.features import feature_dtypes, feature_frame, frame_to_records, predict
 from ml_pipelines.modeling.pickled_models import is_pickled
 from ml_pipelines.modeling.preprocessing import build_preprocessor
 from ml_pipelines.modeling.records import TrainingRecord
 from ml_pipelines.modeling.search_results import best_parameters, discard_search_results
-from ml_pipelines.modeling.target import extract_target
 from ml_pipelines.modeling.trusted_types import trusted_types
 from ml_pipelines.modeling.user_transform import input_columns, record_transform, transform_table
 from ml_pipelines.modeling.weights_and_calibration import calibrate, model_options, row_weights

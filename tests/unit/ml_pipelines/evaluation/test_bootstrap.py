@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from ml_pipelines.evaluation import confusion
+from ml_pipelines.evaluation import confusion_metrics
 from ml_pipelines.evaluation import resampling as weights
 from ml_pipelines.evaluation.bootstrap import bootstrap_metrics, percentile_interval
 from ml_pipelines.evaluation.resampling_schemes import GENERIC_DRAWS, Sample, weighted_estimator
@@ -128,10 +128,10 @@ def test_metrics_of_counts_are_those_of_scikit_learn(truth: Any, seed: Any, targ
     predicted = np.random.default_rng(seed).integers(0, classes, len(true))
     right = np.array([[np.sum((true == label) & (predicted == label)) for label in range(classes)]], dtype=float)
     answers = np.array([np.bincount(predicted, minlength=classes)], dtype=float)
-    counts = confusion.LabelCounts(right, answers, np.bincount(true, minlength=classes), target.binary)
+    counts = confusion_metrics.LabelCounts(right, answers, np.bincount(true, minlength=classes), target.binary)
     average: dict[str, Any] = {"average": "binary" if target.binary else "macro", "zero_division": 0.0}
     names = ("recall", "precision", "f1", "accuracy", "balanced_accuracy")
-    assert {name: getattr(confusion, name)(counts)[0] for name in names} == pytest.approx(
+    assert {name: getattr(confusion_metrics, name)(counts)[0] for name in names} == pytest.approx(
         {
             "recall": sk.recall_score(true, predicted, **average),
             "precision": sk.precision_score(true, predicted, **average),

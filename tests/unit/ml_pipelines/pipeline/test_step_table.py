@@ -9,7 +9,7 @@ from ml_pipelines.pipeline.batch import BATCH_STEPS
 from ml_pipelines.pipeline.step_table import extension_steps, find_step, require_last_step, steps_of, training_steps
 from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.pipeline.wiring import upstream_steps
-from ml_pipelines.spec.tasks import TRAINING_TASKS
+from ml_pipelines.spec.task_steps import TRAINING_TASKS
 
 Install = Callable[..., None]
 CODE = """

@@ -13,7 +13,7 @@ from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy
 from airflow.serialization.serialized_objects import DagSerialization
 
 from ml_pipelines import errors
-from ml_pipelines.spec.tasks import TRAINING_TASKS
+from ml_pipelines.spec.task_steps import TRAINING_TASKS
 from ml_pipelines.spec.training import PipelineSpec
 from ml_pipelines_airflow.dag_builders import training as built
 from ml_pipelines_airflow.dag_builders.common import RETRY_POLICY

@@ -11,7 +11,7 @@ from ml_pipelines.contracts import ArtifactRef, Decision, StepRequest, StepResul
 from ml_pipelines.pipeline.training import TRAINING_STEPS
 from ml_pipelines.services.connected import ConnectedServices
 from ml_pipelines.services.settings import Settings
-from ml_pipelines.spec.tasks import TRAINING_TASKS, task_of
+from ml_pipelines.spec.task_steps import TRAINING_TASKS, task_of
 from ml_pipelines.spec.training import PipelineSpec
 from ml_pipelines_airflow.dag_builders.common import declared_parameters
 

@@ -18,7 +18,7 @@ from tests.unit.ml_pipelines_airflow.tasks.conftest import (
 
 from ml_pipelines.errors import RequestError
 from ml_pipelines.services.connected import ConnectedServices
-from ml_pipelines.spec.tasks import TRAINING_TASKS
+from ml_pipelines.spec.task_steps import TRAINING_TASKS
 from ml_pipelines_airflow.execution import worker_process
 from ml_pipelines_airflow.tasks import training as tasks
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ml_pipelines.spec.lifts import as_share
+from ml_pipelines.spec.difference_limits import as_share
 
 
 @pytest.mark.parametrize(("lift", "share"), [(0.01, None), (0, None), ("1%", 0.01), ("-2.5%", -0.025), ("+100%", 1.0)])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml_pipelines._utils.imports import import_object
-from ml_pipelines.evaluation.confusion import LabelCounts
+from ml_pipelines.evaluation.confusion_metrics import LabelCounts
 from ml_pipelines.evaluation.resampling_schemes import Sample, weighted_estimator
 from ml_pipelines.evaluation.scorers import compute_metrics
 from ml_pipelines.evaluation.target_schema import TargetSchema, predicted_labels

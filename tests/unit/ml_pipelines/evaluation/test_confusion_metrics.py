@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ml_pipelines.evaluation.confusion import LabelCounts, accuracy, balanced_accuracy, f1, precision, recall
+from ml_pipelines.evaluation.confusion_metrics import LabelCounts, accuracy, balanced_accuracy, f1, precision, recall
 
 
 def test_metrics_of_counts_of_two_labels_are_those_of_the_positive_one() -> None:

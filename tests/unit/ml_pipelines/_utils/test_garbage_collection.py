@@ -7,7 +7,7 @@ import pytest
 
 PROCESS = """
 import atexit, gc
-from ml_pipelines._utils import gc as _garbage
+from ml_pipelines._utils import garbage_collection as _garbage
 
 frozen = gc.get_freeze_count()  # of 3.12 itself, some hundred
 atexit.register(lambda: print(gc.get_freeze_count() > frozen + 1000))  # comes after what is registered later

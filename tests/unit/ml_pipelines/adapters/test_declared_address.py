@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ml_pipelines.adapters.addresses import DeclaredAddress, resolve_address, split_credentials
+from ml_pipelines.adapters.declared_address import DeclaredAddress, resolve_address, split_credentials
 from ml_pipelines.errors import SourceError, SourceNotFound
 from ml_pipelines.spec.environment_variables import VARIABLES_VARIABLE
 

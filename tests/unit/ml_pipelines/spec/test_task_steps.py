@@ -4,7 +4,7 @@ import pytest
 
 from ml_pipelines.pipeline.batch import DRIFT_STEPS, SCORING_STEPS
 from ml_pipelines.pipeline.training import TRAINING_STEPS
-from ml_pipelines.spec.tasks import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS, task_of
+from ml_pipelines.spec.task_steps import DRIFT_TASKS, SCORING_TASKS, TRAINING_TASKS, task_of
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from ml_pipelines.data.check_results import CheckResult
-from ml_pipelines.data.suspicious_columns import find_column_findings
+from ml_pipelines.data.column_findings import find_column_findings
 from ml_pipelines.spec.checks import Column
 from ml_pipelines.spec.training import Split
 

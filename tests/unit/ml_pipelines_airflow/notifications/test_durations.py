@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ml_pipelines_airflow.notifications.formatting import format_duration
+from ml_pipelines_airflow.notifications.durations import format_duration
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from ml_pipelines.errors import DataError
-from ml_pipelines.modeling.target import extract_target
+from ml_pipelines.modeling.extract_target import extract_target
 
 
 def extract(values: list[Any], task: Any = "classification", positive: Any = None) -> tuple[list[Any], Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ml_pipelines.data.labels import default_positive, match_label
+from ml_pipelines.data.class_labels import default_positive, match_label
 from ml_pipelines.errors import DataError
 from ml_pipelines.spec.metric_table import Task
 

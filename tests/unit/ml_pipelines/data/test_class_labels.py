@@ -5,7 +5,7 @@ import datetime as dt
 import polars as pl
 import pytest
 
-from ml_pipelines.data.labels import count_labels, default_positive, match_label, similar_labels
+from ml_pipelines.data.class_labels import count_labels, default_positive, match_label, similar_labels
 
 
 @pytest.mark.parametrize(
