@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 
+from ml_pipelines.adapters.declared_address import resolve_address
 from ml_pipelines.errors import PipelineError
 from ml_pipelines.pipeline.step_parameters import CompareWithChampionParameters
 from ml_pipelines.pipeline.user_code import source_files
@@ -32,9 +34,19 @@ def watched_files(file: Path, spec: PipelineSpec) -> frozenset[Path]:
         modules = [Path(path) for path in source_files(CompareWithChampionParameters.of(spec).code)]
     except PipelineError:  # the run reports it; a new version of any module may correct it
         modules = [*folder.glob("*.py")]
+    return frozenset([folder / file.name, *_data_files(spec), *modules])
+
+
+def _data_files(spec: PipelineSpec) -> list[Path]:
+    """Return the local file of the data; none for another source."""
     source = spec.located(spec.data.source)
-    data = [Path(source.path)] if isinstance(source, FileSource) and Path(source.path).is_absolute() else []
-    return frozenset([folder / file.name, *data, *modules])
+    if not isinstance(source, FileSource):
+        return []
+    try:
+        path = Path(resolve_address(source.path, os.environ, field="data.file.path").text)
+    except PipelineError:  # the run reports a variable that is not set
+        return []
+    return [path] if path.is_absolute() else []
 
 
 def file_stamps(files: frozenset[Path]) -> Stamps:

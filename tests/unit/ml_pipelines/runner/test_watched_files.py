@@ -38,6 +38,13 @@ def test_remote_data_is_not_watched(file: Path) -> None:
     assert names(file) == ["m.yaml", "watched_code.py", "watched_helper.py"]
 
 
+def test_data_behind_a_variable_are_watched(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text(DECLARATION % '"${ML_DATA_WATCHED}/b.csv"')
+    assert names(file) == ["m.yaml", "watched_code.py", "watched_helper.py"]
+    monkeypatch.setenv("ML_DATA_WATCHED", str(file.parent))
+    assert names(file) == ["b.csv", "m.yaml", "watched_code.py", "watched_helper.py"]
+
+
 def test_code_that_cannot_be_read_is_watched_with_all_modules_of_the_folder(file: Path) -> None:
     spec = load_spec(file)
     file.with_name("watched_code.py").write_text("def add(")
