@@ -308,6 +308,7 @@ class Decision(Contract):
         failures: the candidates that failed.
         threshold: tuned decision threshold of the candidate; None for the usual one.
         champion_threshold: the same of the champion.
+        fitted_rows: number of rows that the candidate was fitted on; None if unknown.
         report: names of the metrics to show although they decide nothing.
     """
 
@@ -334,6 +335,7 @@ class Decision(Contract):
     failures: tuple[CandidateFailure, ...] = ()
     threshold: ThresholdValue = None
     champion_threshold: ThresholdValue = None
+    fitted_rows: Annotated[int | None, Field(exclude_if=lambda rows: rows is None)] = None
     report: tuple[str, ...] = ()
 
     @field_validator("findings")

@@ -161,7 +161,11 @@ def _simulated(name: str, parameters: str = "DataParameters", **changes: Any) ->
 
 STEPS: dict[str, Step] = {
     "ingest": _simulated("ingest", resolve=None, outputs={"table": "json"}),
-    "train": _simulated("train", inputs={"table": "ingest.table"}),
+    "train": _simulated(
+        "train",
+        inputs={"table": "ingest.table"},
+        outputs={"model": "model", "training": "json", "failure": "json"},
+    ),
     "evaluate": _simulated("evaluate", publish=None, inputs={"models": "train.model", "trainings": "train.training"}),
     "decide": _simulated(
         "decide",

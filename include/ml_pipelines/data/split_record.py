@@ -24,6 +24,7 @@ class SplitRecord(Contract):
         columns: `text`, `number` or `time` by column of the table.
         key_type: type of the key column in the delivery.
         limits: bounds of test and validation: hashes below them, by label in a stratified split, or times from them on.
+        refit: whether the model also learned from the validation rows.
         positive: the positive label of the rows if none is declared; None unless there are two labels.
     """
 
@@ -38,4 +39,5 @@ class SplitRecord(Contract):
     columns: dict[str, str]
     key_type: str | None = None
     limits: dict[str, tuple[int, int]]
+    refit: bool = False
     positive: JsonValue = None

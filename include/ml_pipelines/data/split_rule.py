@@ -1,4 +1,4 @@
-"""Find the rows of a later table that a model was trained on, by the record of its split."""
+"""Find the rows of a later table that a model has learned from, by the record of its split."""
 
 from __future__ import annotations
 
@@ -38,10 +38,11 @@ def time_value(name: str, dtype: pl.DataType) -> pl.Expr:
 
 
 def learned_rows(table: pl.LazyFrame, rule: SplitRecord) -> pl.Series:
-    """Return for each row whether the rule puts it into the training rows.
+    """Return for each row whether a model with this rule has learned from it.
 
-    With groups and a split by time, these are all rows before the validation rows. The training rows are among them: a
-    group with later rows was held out, but the later rows may be missing in this table.
+    These are the training rows, and after a refit also the validation rows. With groups and a split by time, these are
+    all rows before the rows that were held out. The learned rows are among them: a group with later rows was held out,
+    but the later rows may be missing in this table.
 
     Args:
         table: rows with the columns that the rule reads.
@@ -54,8 +55,7 @@ def learned_rows(table: pl.LazyFrame, rule: SplitRecord) -> pl.Series:
     if rule.method == "time":
         assert rule.column is not None
         _require_kind(rule.column, rule, schema)
-        _, validation = rule.limits[""]
-        learned = time_value(rule.column, schema[rule.column]) < validation
+        learned = time_value(rule.column, schema[rule.column]) < _bounds(rule)[""]
     else:
         place = _place(table, rule, schema)
         learned = place >= _held_out(rule, schema)
@@ -73,13 +73,18 @@ def _place(table: pl.LazyFrame, rule: SplitRecord, schema: Mapping[str, pl.DataT
 
 
 def _held_out(rule: SplitRecord, schema: Mapping[str, pl.DataType]) -> pl.Expr:
-    bounds = {label: validation for label, (_, validation) in rule.limits.items()}
+    bounds = _bounds(rule)
     if rule.method == "hash":
         return pl.lit(bounds[""], dtype=pl.UInt64)
     if rule.target not in schema:
         raise UnknownRows(f"the column {rule.target}, its target, is not in the data")
     labels = canonical_key(rule.target, schema[rule.target])
     return labels.replace_strict(bounds, default=None, return_dtype=pl.UInt64)
+
+
+def _bounds(rule: SplitRecord) -> dict[str, int]:
+    """Return the bound between learned and held-out rows, by label: that of the test set after a refit."""
+    return {label: test if rule.refit else validation for label, (test, validation) in rule.limits.items()}
 
 
 def _require_kind(name: str, rule: SplitRecord, schema: Mapping[str, pl.DataType]) -> None:

@@ -53,7 +53,8 @@ class Group:
 class EvaluationRows:
     """The rows of an evaluation, and the metrics to compute on them.
 
-    `places` are the positions of the test rows among all test rows, if some are left out.
+    With `refit`, the models have also learned from the validation rows. `places` are the positions of the test rows
+    among all test rows, if some are left out.
     """
 
     target: TargetSchema
@@ -62,6 +63,7 @@ class EvaluationRows:
     validation: Part
     test: Part
     groups: list[Group]
+    refit: bool = False
     places: Array | None = None
 
     def without(self, excluded: Array, min_rows: int) -> EvaluationRows:
@@ -87,8 +89,9 @@ class EvaluationRows:
         return replace(self, target=self.target.with_threshold(threshold))
 
     def dummy_predictions(self, metric: Metric) -> Array:
-        """Predict the test rows with the best constant of a metric on the training rows."""
-        return constant_predictions(fit_dummy(self.target, self.train.truth, metric), len(self.test.truth))
+        """Predict the test rows with the best constant of a metric on the rows that the models have learned from."""
+        learned = [self.train.truth, *([self.validation.truth] if self.refit else [])]
+        return constant_predictions(fit_dummy(self.target, np.concatenate(learned), metric), len(self.test.truth))
 
     def metrics_of_dummies(self) -> MetricValues:
         """Compute each metric of its own dummy baseline on the test rows."""
@@ -129,7 +132,7 @@ def read_rows(
 
     Args:
         tables: the parts `train`, `validation` and `test`.
-        training: training record with the task and the classes.
+        training: training record with the task, the classes, and whether it is that of a refit.
         label: column of the labels.
         metrics: metrics to compute.
         slices: the columns of the groups.
@@ -145,7 +148,8 @@ def read_rows(
         for name, table in tables.items()
     }
     train, validation, test = (parts[name] for name in ("train", "validation", "test"))
-    return EvaluationRows(target, metrics, train, validation, test, groups=_groups(tables["test"], slices))
+    groups, refit = _groups(tables["test"], slices), training["split"]["refit"]
+    return EvaluationRows(target, metrics, train, validation, test, groups, refit)
 
 
 def _clusters(table: pl.LazyFrame, group: str | None, part: str) -> Array | None:

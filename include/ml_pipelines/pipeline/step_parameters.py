@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 
+_DECIDING = ("checks", "split", "features", "threshold", "refit", "seed", "gate")
 DeclaredThreshold = Annotated[Threshold | None, Field(exclude_if=lambda threshold: threshold is None)]
 
 
@@ -179,6 +180,7 @@ class CompareWithChampionParameters(Parameters):
     features: Features
     candidates: tuple[Candidate, ...]
     threshold: DeclaredThreshold = None
+    refit: bool = True
     seed: int
     gate: Gate
     force: bool = False
@@ -196,7 +198,7 @@ class CompareWithChampionParameters(Parameters):
     @classmethod
     def of(cls, spec: PipelineSpec) -> Self:
         data = {name: getattr(spec.data, name) for name in ("key", "target", "positive", "ignore", "columns")}
-        same = {name: getattr(spec, name) for name in ("checks", "split", "features", "threshold", "seed", "gate")}
+        same = {name: getattr(spec, name) for name in _DECIDING}
         return cls(model=spec.model.name, task=spec.model.task, candidates=spec.effective_candidates, **data, **same)
 
     def for_run(self, options: RunOptions) -> Self:
@@ -262,7 +264,7 @@ class SplitParameters(Parameters):
 
 
 class TrainParameters(Parameters):
-    """A candidate, and its columns. `key`, `target` and `group` are not features."""
+    """A candidate, its columns and its rows. `key`, `target` and `group` are not features."""
 
     task: Task
     key: str | None
@@ -273,6 +275,7 @@ class TrainParameters(Parameters):
     formats: dict[str, str] = Field(default={})
     candidate: Candidate
     threshold: DeclaredThreshold = None
+    refit: bool = True
     model: str
 
     not_in_key: ClassVar[frozenset[str]] = frozenset({"model"})
@@ -291,12 +294,9 @@ class TrainParameters(Parameters):
             formats=data.formats,
             candidate=candidate or spec.effective_candidates[0],
             threshold=spec.threshold,
+            refit=spec.refit,
             model=spec.model.name,
         )
-
-    @property
-    def unused_inputs(self) -> frozenset[str]:
-        return frozenset() if self.threshold else frozenset({"validation"})
 
     @property
     def code(self) -> tuple[str, ...]:

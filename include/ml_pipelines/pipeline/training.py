@@ -68,7 +68,7 @@ TRAINING_STEPS: dict[str, Step] = {
             inputs={"table": "split.train", "validation": "split.validation", "split": "split.rule"},
             facts=facts.TrainFacts,
             reads=facts.FactsForTraining,
-            outputs={"model": "model", "training": "json", "failure": "json"},
+            outputs={"model": "model", "training": "json", "predictions": "table", "failure": "json"},
             failure="ml_pipelines.pipeline.candidate_failures:training_failure",
         ),
         Step(
@@ -82,6 +82,7 @@ TRAINING_STEPS: dict[str, Step] = {
             inputs={
                 "models": "train.model",
                 "trainings": "train.training",
+                "predictions": "train.predictions",
                 "failures": "train.failure",
                 "train": "split.train",
                 "validation": "split.validation",

@@ -14,7 +14,7 @@ from ml_pipelines.contracts import Comparison, Decision, Interval
 from ml_pipelines.escaping import escape_markdown
 from ml_pipelines.ports.ledger_entry import RunDetails
 from ml_pipelines.reporting.findings import findings_markdown, findings_table
-from ml_pipelines.reporting.formatting import format_count, format_digest, threshold_text
+from ml_pipelines.reporting.formatting import fitted_rows_text, format_count, format_digest, threshold_text
 from ml_pipelines.reporting.metrics_table import (
     CHAMPION,
     DUMMY,
@@ -126,6 +126,7 @@ def _facts(decision: Decision, details: RunDetails) -> list[tuple[str, str]]:
         "champion": f"version {champion}, unchanged" if champion and not details.version else None,
         "changed": f"{', '.join(details.changed)} since the champion" if details.changed else None,
         "difference": _difference(decision.comparison) if decision.comparison else None,
+        "fitted on": fitted_rows_text(decision, details.parts),
         "threshold": threshold_text(decision),
         "approved": f"by {details.approver}" if details.approver else None,
     }
@@ -212,11 +213,12 @@ def decision_markdown(decision: Decision) -> str:
         for name in decision.metrics
     ]
     difference = f"Difference: {_difference(decision.comparison)}" if decision.comparison else ""
-    threshold = threshold_text(decision)
+    threshold, fitted = threshold_text(decision), fitted_rows_text(decision)
     parts = [
         escape_markdown(decision.reason),
         findings_markdown(decision.findings),
         escape_markdown(difference),
+        escape_markdown(f"Fitted on: {fitted}") if fitted else "",
         escape_markdown(f"Threshold: {threshold}") if threshold else "",
         _markdown_table([escape_markdown(header) for header in headers], rows),
         _rules_markdown(decision),

@@ -39,6 +39,10 @@ _MAX_RULES = 200
 _MAX_CANDIDATES = 50
 _MAX_SLICES = 200
 _MAX_WARNINGS = 3
+_REFIT = (
+    "The validation values are those of models that were fitted on the training rows. All candidates were then fitted "
+    "again on the training and validation rows, and the test values are those of these models. "
+)
 _CANDIDATE_HEAD = ("Candidate", "Validation", "Standard error", "Worse than the best", "Standard error", "Test")
 
 
@@ -83,10 +87,15 @@ def candidates_section(data: ReportData) -> Section | None:
         f"{name} on the validation and test rows. {selection['reason']}. The simplest candidate within one standard "
         "error of the best on the validation rows is selected. Candidates are in the order of the declaration, the "
         "simplest first. "
+        f"{_REFIT if _is_refit(data.training) else ''}"
         f"{metric_direction(metric).capitalize()}."
     )
     hidden = remaining(len(shown), len(candidates), "candidates")
     return section("candidates", "Candidates", table, explanation, estimators, hidden)
+
+
+def _is_refit(training: Mapping[str, Any] | None) -> bool:
+    return bool(training and training["split"].get("refit"))
 
 
 def _failed_row(failure: CandidateFailure) -> list[Cell]:

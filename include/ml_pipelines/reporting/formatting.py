@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ml_pipelines.contracts import Decision, Interval
 from ml_pipelines.spec.metric_table import find_metric
 
@@ -9,6 +11,7 @@ __all__ = [
     "NO_VALUE",
     "OUTCOMES",
     "clip",
+    "fitted_rows_text",
     "format_count",
     "format_digest",
     "format_duration",
@@ -105,6 +108,19 @@ def format_size(count: float | None) -> str:
 def format_threshold(value: float | None) -> str:
     """Return a decision threshold; None is the usual one."""
     return "0.5" if value is None else f"{value:.3g}"
+
+
+def fitted_rows_text(decision: Decision, parts: Mapping[str, int] | None = None) -> str | None:
+    """Return the number of rows that the candidate was fitted on, and their parts; None if it is unknown.
+
+    Args:
+        decision: the decision.
+        parts: number of rows of each part; None if unknown.
+    """
+    if decision.fitted_rows is None:
+        return None
+    kind = "" if not parts else "training and validation " if decision.fitted_rows > parts["train"] else "training "
+    return f"{format_count(decision.fitted_rows)} {kind}rows"
 
 
 def threshold_text(decision: Decision) -> str | None:

@@ -17,6 +17,7 @@ from ml_pipelines.reporting.evaluation_sections import (
 from ml_pipelines.reporting.formatting import (
     OUTCOMES,
     clip,
+    fitted_rows_text,
     format_interval,
     format_number,
     metric_direction,
@@ -81,6 +82,7 @@ def _facts(data: ReportData) -> list[tuple[str, Cell | None]]:
     unchanged = f"version {champion}, unchanged" if champion else "no model"
     return [
         ("Candidate", clip(decision.candidate) if decision.candidate else None),
+        ("Fitted on", fitted_rows_text(decision, details.parts)),
         ("Threshold", threshold_text(decision)),
         ("Deployed", f"version {version}" if version else unchanged),
         ("Previous", f"version {previous}" if version and previous else None),

@@ -218,6 +218,7 @@ class PipelineSpec(Declaration):
         candidates: estimators to train, the simplest first. The default is a linear model and boosted trees.
         threshold: the probability from which a row gets the positive label, tuned on the validation rows. The default
             is 0.5.
+        refit: fit each candidate again on the training and validation rows. `false` halves the time of a training.
         gate: the conditions of a promotion.
         schedule: when the DAG runs. Without it a person or another DAG starts it.
         runtime: place of each task, by its id.
@@ -237,6 +238,7 @@ class PipelineSpec(Declaration):
     features: Features = Features()
     candidates: tuple[Candidate, ...] = ()
     threshold: Threshold | None = None
+    refit: bool = True
     gate: Gate = Gate(metric=DEFAULT_METRICS["classification"])  # that of a regression is derived before
     schedule: Schedule | None = None
     runtime: dict[str, Placement] = Field(default={})

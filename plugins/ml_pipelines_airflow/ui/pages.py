@@ -59,6 +59,7 @@ def _templates() -> Environment:
         outcome_tone=formatting.outcome_tone,
         render_figure=render_figure,
         render_findings=render_findings,
+        fitted_rows_text=formatting.fitted_rows_text,
         threshold_text=formatting.threshold_text,
     )
     environment.filters.update(

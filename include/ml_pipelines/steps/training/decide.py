@@ -118,6 +118,7 @@ def decide(
         opponent,
         parameters,
         candidate_index=index,
+        fitted_rows=trainings[index]["rows"],
         champion_version=champion["version"] if champion else None,
         findings=(
             *_findings(report, evaluation, winner, opponent),

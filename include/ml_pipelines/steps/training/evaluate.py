@@ -16,6 +16,7 @@ from ml_pipelines.errors import PipelineError, TransientError
 from ml_pipelines.evaluation.comparison import Uncertainty, compare_models, compare_with_dummy
 from ml_pipelines.evaluation.curves import curves_and_confusion
 from ml_pipelines.evaluation.evaluation_rows import EvaluationRows, Part, read_rows
+from ml_pipelines.evaluation.held_out_predictions import read_predictions
 from ml_pipelines.evaluation.records import (
     CandidateEvaluation,
     ChampionEvaluation,
@@ -47,6 +48,7 @@ def evaluate(
     *,
     models: list[Callable[[], Any]],
     trainings: list[Training],
+    predictions: list[pl.LazyFrame],
     train: pl.LazyFrame,
     validation: pl.LazyFrame,
     test: pl.LazyFrame,
@@ -64,8 +66,10 @@ def evaluate(
     Args:
         models: each loads a candidate, the simplest first.
         trainings: the candidates' training records, in the same order.
+        predictions: the candidates' predictions for the validation rows, in the same order, of models that have not
+            learned from these rows.
         train: training rows, to fit the dummy baseline of each metric.
-        validation: rows to choose the winner on.
+        validation: rows to choose the winner on. After a refit, the dummy baseline is fitted on them too.
         test: rows to evaluate the winner, the champion and the dummy baseline on.
         parameters: the metric, the groups of rows with metrics of their own, confidence and number of resamples.
         seed: of the resamples.
@@ -97,9 +101,11 @@ def evaluate(
         group=parameters.group,
     )
     evaluated = []
-    for load, training, digest in zip(models, trainings, digests or [None] * len(models), strict=True):
+    for load, training, held_out, digest in zip(
+        models, trainings, predictions, digests or [None] * len(models), strict=True
+    ):
         with collect_failures(failed, training["candidate"]):
-            evaluated.append(_candidate(rows, load, training, digest))
+            evaluated.append(_candidate(rows, load, training, held_out, digest))
     require_candidates(len(evaluated), failed)
     candidates = [candidate for candidate, _, _ in evaluated]
     selection = select_candidate(
@@ -112,7 +118,7 @@ def evaluate(
         failed=len(failed),
     )
     names = [candidate.candidate for candidate in candidates]
-    winner, predictions, _ = evaluated[names.index(selection.winner)]
+    winner, on_test, _ = evaluated[names.index(selection.winner)]
     opponent: tuple[ChampionEvaluation | None, Array | None]
     if champion_status is not None and champion_status["identity"] in digests:
         new_rows = rows
@@ -121,7 +127,7 @@ def evaluate(
         new_rows, champion_status = _new_rows(rows, champion_status, champion_split, parameters)
         record = partial(champion_training, trainings[0], champion_transform)
         opponent = _champion(new_rows, champion, champion_status, record)
-    uncertainty = _uncertainty(rows, new_rows, (winner, predictions), opponent, parameters, seed)
+    uncertainty = _uncertainty(rows, new_rows, (winner, on_test), opponent, parameters, seed)
     evaluation = Evaluation(
         task=parameters.task,
         metric=parameters.metric,
@@ -130,7 +136,7 @@ def evaluate(
         candidates=tuple(candidates),
         failures=tuple(failed),
         champion=opponent[0],
-        dummy=_dummy(rows, (winner, predictions), parameters, seed),
+        dummy=_dummy(rows, (winner, on_test), parameters, seed),
         rows={"validation": len(rows.validation.truth), "test": len(rows.test.truth)},
         intervals=uncertainty.intervals,
         champion_intervals=uncertainty.champion_intervals,
@@ -139,7 +145,7 @@ def evaluate(
     evaluation = add_report_metrics(
         evaluation,
         parameters.report_metrics,
-        (rows, {candidate.candidate: on_test for candidate, on_test, _ in evaluated}),
+        (rows, {candidate.candidate: answers for candidate, answers, _ in evaluated}),
         (new_rows, opponent[1]),
         Resampling(confidence=parameters.confidence, draws=parameters.draws, seed=seed),
     )
@@ -240,13 +246,14 @@ def _champion_among(
 
 
 def _candidate(
-    rows: EvaluationRows, load: Callable[[], Any], training: Training, digest: str | None
+    rows: EvaluationRows, load: Callable[[], Any], training: Training, held_out: pl.LazyFrame, digest: str | None
 ) -> tuple[CandidateEvaluation, Array, Array]:
     """A candidate's evaluation, and its predictions on the test and the validation rows."""
     model = load()
     threshold = threshold_of(model)
     rows = rows.at(threshold)
-    on_validation, on_test = (_predictions(rows.target, model, training, part) for part in (rows.validation, rows.test))
+    on_validation = read_predictions(rows.target, held_out, len(rows.validation.truth))
+    on_test = _predictions(rows.target, model, training, rows.test)
     evaluation = CandidateEvaluation.model_validate(
         {
             "candidate": training["candidate"],

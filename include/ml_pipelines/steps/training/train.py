@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -25,15 +26,22 @@ from ml_pipelines.data.feature_profile import dump_profiles
 from ml_pipelines.data.profile import profile_features
 from ml_pipelines.data.split_record import SplitRecord
 from ml_pipelines.errors import DataError, ModelError
-from ml_pipelines.evaluation.model_threshold import require_two_labels, tune_model
+from ml_pipelines.evaluation.held_out_predictions import (
+    predict_held_out,
+    predictions_table,
+    require_two_labels,
+    tune_held_out,
+)
 from ml_pipelines.modeling.early_stopping import adapt_early_stopping
 from ml_pipelines.modeling.estimators import build_estimator, estimator_errors
 from ml_pipelines.modeling.extract_target import extract_target
 from ml_pipelines.modeling.features import feature_dtypes, feature_frame, frame_to_records, predict
+from ml_pipelines.modeling.importances import permutation_importances, sample_rows
 from ml_pipelines.modeling.pickled_models import is_pickled
 from ml_pipelines.modeling.preprocessing import build_preprocessor
-from ml_pipelines.modeling.records import TrainingRecord
+from ml_pipelines.modeling.records import TrainingRecord, TunedThreshold
 from ml_pipelines.modeling.search_results import best_parameters, discard_search_results
+from ml_pipelines.modeling.threshold import with_threshold
 from ml_pipelines.modeling.trusted_types import trusted_types
 from ml_pipelines.modeling.user_transform import input_columns, record_transform, transform_table
 from ml_pipelines.modeling.weights_and_calibration import calibrate, model_options, row_weights
@@ -46,10 +54,17 @@ from ml_pipelines.spec.code_packages import top_level
 __all__ = ["publish", "train"]
 
 SMOKE_ROWS = 10
-IMPORTANCE_ROWS = 500
-IMPORTANCE_FEATURES = 100
-IMPORTANCE_REPEATS = 2
 _MODULES = ("sklearn", "numpy", "scipy", "pandas", "skops")
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """A fitted pipeline, the rows that it has learned from, and its training record so far."""
+
+    model: Pipeline
+    frame: pd.DataFrame
+    y: NDArray[Any]
+    training: dict[str, Any]
 
 
 def train(
@@ -62,22 +77,44 @@ def train(
 ) -> StepOutput:
     """Fit a candidate on all columns but key, group and target.
 
+    A model that is fitted on the training rows predicts the validation rows, for the selection and the threshold. With
+    `refit`, the same procedure then fits the model of the output on the training and validation rows: preprocessing,
+    search, calibration and early stopping. The threshold stays.
+
     Args:
         table: training rows, without missing targets.
         split: the rule of the split, a :class:`~ml_pipelines.data.split_record.SplitRecord`.
         parameters: the candidate, and the encoding of columns as features.
         seed: of the estimator and its preprocessing.
-        validation: rows to tune a declared threshold on.
+        validation: validation rows; None to only fit the training rows.
 
     Returns:
-        Outputs `model`, a fitted Pipeline for the frames of :mod:`ml_pipelines.modeling.features`, and `training`, a
-        :class:`TrainingRecord`. Values `candidate`, `rows` and `features`, the number of columns.
+        Outputs `model`, a fitted Pipeline for the frames of :mod:`ml_pipelines.modeling.features`, `training`, a
+        :class:`TrainingRecord`, and `predictions` for the validation rows. Values `candidate`, `rows` of the last fit,
+        and `features`, the number of columns.
 
     Raises:
         DataError: the table has no rows, no features, or a target that the task can't use.
-        ModelError: the candidate can't be built or fitted.
+        ModelError: the candidate can't be built or fitted, or can't predict.
     """
     rule = SplitRecord.model_validate(split)
+    fitted, threshold = _fit_rows(table, rule, parameters, seed), None
+    outputs: dict[str, Any] = {}
+    if validation is not None:
+        threshold, outputs["predictions"] = _held_out(fitted, validation, parameters)
+        if parameters.refit:
+            del fitted  # so that two fits are never in memory at once
+            fitted = _fit_rows(
+                pl.concat([table, validation]), rule.model_copy(update={"refit": True}), parameters, seed
+            )
+    outputs |= _described(fitted, threshold, parameters, seed)
+    training = outputs["training"]
+    values: dict[str, JsonValue] = {name: training[name] for name in ("candidate", "rows")}
+    return StepOutput(outputs=outputs, values={**values, "features": len(training["features"])})
+
+
+def _fit_rows(table: pl.LazyFrame, rule: SplitRecord, parameters: TrainParameters, seed: int) -> _Fitted:
+    """Fit the candidate on all rows of a table."""
     y, positive = _target(table, parameters, rule)
     require_two_labels(parameters.threshold, parameters.target, len(np.unique(y)))
     transform = record_transform(parameters.features.transform, _inputs(table, parameters))
@@ -92,7 +129,6 @@ def train(
     caught = _fit(model, frame, y, parameters)
     with _estimator_errors(parameters, "predict"):
         classes = model.classes_.tolist() if parameters.task == "classification" else None
-        importances = _importances(model, frame, y, seed)
         settings = _settings(parameters, estimator)
     training: dict[str, Any] = {
         **settings,
@@ -103,19 +139,34 @@ def train(
         "features": features,
         "transform": transform,
         "formats": {name: form for name, form in parameters.formats.items() if name in table.collect_schema()},
-        "profile": dump_profiles(profile_features(frame, features)),
-        "importances": importances,
         "warnings": [*([adapted] if adapted else []), *caught],
     }
+    return _Fitted(model, frame, y, training)
+
+
+def _held_out(
+    fitted: _Fitted, validation: pl.LazyFrame, parameters: TrainParameters
+) -> tuple[TunedThreshold | None, pl.LazyFrame]:
+    """Return the tuned threshold, and the predictions for the validation rows."""
+    with _estimator_errors(parameters, "predict the validation rows"):
+        target, truth, predicted = predict_held_out(fitted.model, fitted.training, validation, label=parameters.target)
+        return tune_held_out(target, truth, predicted, parameters.threshold), predictions_table(predicted)
+
+
+def _described(
+    fitted: _Fitted, threshold: TunedThreshold | None, parameters: TrainParameters, seed: int
+) -> dict[str, Any]:
+    """Return the outputs `model`, with its threshold, and `training`."""
+    model, frame = fitted.model, fitted.frame
+    training = fitted.training | {"profile": dump_profiles(profile_features(frame, fitted.training["features"]))}
     with _estimator_errors(parameters, "predict"):
-        model, threshold = tune_model(
-            model, training, parameters.threshold, validation=validation, label=parameters.target
-        )
+        importances = permutation_importances(model, frame, fitted.y, seed)
+        if threshold:
+            model = with_threshold(model, threshold.value, training["positive"])
         smoke = _smoke_rows(model, frame, training, seed)
         _check_finite(smoke["predictions"], importances)
-    record = TrainingRecord.model_validate({**training, "smoke": smoke, "threshold": threshold})
-    values: dict[str, JsonValue] = {"candidate": record.candidate, "rows": record.rows, "features": len(features)}
-    return StepOutput(outputs={"model": model, "training": record.document()}, values=values)
+    training |= {"importances": importances, "smoke": smoke, "threshold": threshold}
+    return {"model": model, "training": TrainingRecord.model_validate(training).document()}
 
 
 def publish(work: Publication[TrainParameters, FactsForTraining], services: Services) -> dict[str, JsonValue]:
@@ -261,37 +312,8 @@ def _requirements(parameters: TrainParameters) -> list[str]:
     return [f"airflow-provider-ml-pipelines=={__version__}", *(f"{name}=={version}" for name, version in distributions)]
 
 
-def _importances(model: Pipeline, frame: pd.DataFrame, y: NDArray[Any], seed: int) -> dict[str, float] | None:
-    """Mean increase of the loss of some training rows when a column is shuffled: log loss, or squared error.
-
-    scikit-learn's `permutation_importance` calls the model for every shuffled column. For so few rows the calls take
-    most of the time, so this function makes one call a repeat. None for very wide tables, where it would take longer
-    than the fit.
-    """
-    if frame.shape[1] > IMPORTANCE_FEATURES:
-        return None
-    rows = _sample(len(frame), IMPORTANCE_ROWS, seed)
-    frame, y, rng = frame.iloc[rows], y[rows], np.random.default_rng(seed)
-    loss = _losses(model, frame, y)
-    increases = []
-    for _ in range(IMPORTANCE_REPEATS):
-        shuffled = [frame.assign(**{str(name): frame[name].array[rng.permutation(len(y))]}) for name in frame]
-        losses = _losses(model, pd.concat(shuffled, ignore_index=True), np.tile(y, len(shuffled)))
-        increases.append(losses.reshape(len(shuffled), -1).mean(axis=1) - loss.mean())
-    return dict(zip(frame.columns, np.mean(increases, axis=0).tolist(), strict=True))
-
-
-def _losses(model: Pipeline, frame: pd.DataFrame, y: NDArray[Any]) -> NDArray[np.float64]:
-    """Loss of each row, shape (rows,)."""
-    with threadpool_limits(1):  # so few rows cost less than the start of threads
-        if hasattr(model, "predict_proba"):
-            likelihood = model.predict_proba(frame)[np.arange(len(y)), np.searchsorted(model.classes_, y)]
-            return np.asarray(-np.log(np.maximum(likelihood, np.finfo(likelihood.dtype).eps)), dtype=np.float64)
-        return np.asarray((y - model.predict(frame)) ** 2, dtype=np.float64)
-
-
 def _smoke_rows(model: Pipeline, frame: pd.DataFrame, training: dict[str, Any], seed: int) -> dict[str, Any]:
-    rows = frame.iloc[_sample(len(frame), SMOKE_ROWS, seed)]
+    rows = frame.iloc[sample_rows(len(frame), SMOKE_ROWS, seed)]
     return {
         "rows": frame_to_records(rows),
         "predictions": predict(model, rows, training).tolist(),
@@ -306,7 +328,3 @@ def _check_finite(predictions: list[Any], importances: dict[str, float] | None) 
             expected="a finite number in every row",
             fix="choose another estimator, or parameters with which the estimator converges",
         )
-
-
-def _sample(rows: int, size: int, seed: int) -> NDArray[np.intp]:
-    return np.sort(np.random.default_rng(seed).permutation(rows)[:size])

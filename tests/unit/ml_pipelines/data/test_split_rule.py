@@ -58,6 +58,20 @@ def test_the_record_of_a_split_recognises_exactly_its_training_rows(rule, key, s
     }
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(RULES), st.sampled_from(["id", None]), st.integers(0, 2**32 - 1), st.sampled_from([0.1, 0.2, 0.4])
+)
+def test_after_a_refit_the_record_recognises_the_validation_rows_too(rule, key, seed, test) -> None:
+    parts, record = parts_of(table(), key, seed, test=test, **rule)
+    refit = record.model_copy(update={"refit": True})
+    assert {name: set(learned(part, refit)) for name, part in parts.items()} == {
+        "train": {True},
+        "validation": {True},
+        "test": {False},
+    }
+
+
 def test_with_groups_and_time_the_record_marks_all_training_rows_of_any_later_part_of_the_table() -> None:
     frame = table().with_columns(team=pl.int_range(300) % 150)
     parts, record = parts_of(frame, method="time", column="day", group="team")

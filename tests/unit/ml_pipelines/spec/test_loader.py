@@ -59,8 +59,8 @@ default_args: {retries: 3, retry_delay: 5m, sla: 4h, email_on_retry: no}
 """
 METRICS = "roc_auc, average_precision, accuracy, balanced_accuracy, f1, precision, recall, log_loss, brier"
 TOP_FIELDS = (
-    "kind, name, description, model, data, checks, split, features, candidates, threshold, gate, schedule, runtime, "
-    "default_args, tags, alerts, seed"
+    "kind, name, description, model, data, checks, split, features, candidates, threshold, refit, gate, schedule, "
+    "runtime, default_args, tags, alerts, seed"
 )
 PACKAGES = " or ".join(DEFAULT_PACKAGES)
 COLUMN_FIELDS = "type, format, min, max, above, below, allowed, pattern, max_missing, on_fail"

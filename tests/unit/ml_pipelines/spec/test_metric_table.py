@@ -159,11 +159,14 @@ gate: {metric: matthews, thresholds: {matthews: 0.5}, draws: 200}
     assert parameters.other_metrics == ("matthews",)
     x = np.random.default_rng(0).normal(size=400)
     table = pl.LazyFrame({"x": x, "label": (x > 0).astype(int)})
-    trained = train(table=table, split=split_record(), parameters=TrainParameters.of(spec), seed=1).outputs
+    trained = train(
+        table=table, validation=table, split=split_record(), parameters=TrainParameters.of(spec), seed=1
+    ).outputs
     evaluation = Evaluation.model_validate(
         evaluate(
             models=[lambda: trained["model"]],
             trainings=[trained["training"]],
+            predictions=[trained["predictions"]],
             train=table,
             validation=table,
             test=table,

@@ -13,7 +13,10 @@ from tests.step_values import split_record
 
 from ml_pipelines._utils.canonical_json import dump_json, load_json
 from ml_pipelines.contracts import ArtifactRef, DataPin, Decision, Identity
+from ml_pipelines.evaluation.held_out_predictions import predictions_table
+from ml_pipelines.modeling.features import predict
 from ml_pipelines.modeling.serialization import dump_model, load_model
+from ml_pipelines.modeling.user_transform import model_frame
 from ml_pipelines.pipeline.facts import (
     DecideFacts,
     FactsForRecord,
@@ -79,6 +82,16 @@ class Run:
     def loader(self, ref: ArtifactRef) -> Callable[[], Any]:
         return lambda: load_model(self.services.read(ref))
 
+    @property
+    def predictions(self) -> list[pl.LazyFrame]:
+        """The predictions of each candidate for the validation rows."""
+        models = [self.loader(ref)() for ref in self.models]
+        frames = [model_frame(self.validation, record) for record in self.records]
+        return [
+            predictions_table(predict(model, frame, record))
+            for model, frame, record in zip(models, frames, self.records, strict=True)
+        ]
+
     def parameters(self, **changes: Any) -> EvaluateParameters:
         metric = "r2" if self.task == "regression" else "roc_auc"
         settings = {
@@ -103,6 +116,7 @@ class Run:
         settings = {
             "models": [self.loader(ref) for ref in self.models],
             "trainings": self.records,
+            "predictions": self.predictions,
             "train": self.train,
             "validation": self.validation,
             "test": self.test,

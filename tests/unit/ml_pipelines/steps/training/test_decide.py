@@ -77,7 +77,7 @@ def decided(
     report = QualityReport(verdict="passed", rows=9, quarantined=0, checks=checks).model_dump(mode="json")
     arguments = {"evaluation": document, "report": report, "champion": champion, "guards": guards}
     before, *own = records or (None, {}, {})
-    trainings = [{**record, "candidate": name} for name, record in zip(("linear", "tree"), own, strict=True)]
+    trainings = [{"rows": 9, **record, "candidate": name} for name, record in zip(("linear", "tree"), own, strict=True)]
     expected = {"champion_training": before, "trainings": trainings}
     output = decide(parameters=parameters, seed=1, **{**BY_HAND, **arguments, **expected})
     decision = Decision.model_validate(output.outputs["decision"])
@@ -94,7 +94,7 @@ def test_a_decision_holds_all_its_evidence() -> None:
         {"roc_auc": 0.9}, champion=scored(slices=theirs, roc_auc=0.8), difference=(0.01, 0.2), slices=groups
     )
     decision = decided(document, CHAMPION, guards={"seconds_per_row": 0.001})
-    assert decision.outcome == "promoted"
+    assert (decision.outcome, decision.fitted_rows) == ("promoted", 9)
     assert (decision.metrics, decision.champion_metrics, decision.dummy_metrics) == (
         {"roc_auc": 0.9},
         {"roc_auc": 0.8},

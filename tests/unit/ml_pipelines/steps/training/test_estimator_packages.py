@@ -79,7 +79,7 @@ def fit(**params: float) -> StepOutput:
         candidate=candidate,
         model="churn",
     )
-    return train(table=table(), split=split_record(), parameters=parameters, seed=1)
+    return train(table=table(), validation=table(), split=split_record(), parameters=parameters, seed=1)
 
 
 def test_estimator_of_an_allowed_package_is_trained_evaluated_and_loaded(
@@ -107,6 +107,7 @@ def test_estimator_of_an_allowed_package_is_trained_evaluated_and_loaded(
     evaluation = evaluate(
         models=[lambda: load_model(data)],
         trainings=[training],
+        predictions=[output.outputs["predictions"]],
         train=table(),
         validation=table(),
         test=table(),

@@ -233,7 +233,7 @@ def test_a_regression_target_must_be_finite(make_run: Any) -> None:
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (float("nan"), "the model's predictions are not finite numbers (got 120 of 120 numbers are not finite)"),
+        (float("nan"), "the model's predictions are not finite numbers (got 150 of 150 numbers are not finite)"),
         (ZeroDivisionError("oh"), "the model fails to predict (got ZeroDivisionError: oh)"),
         (
             ZeroDivisionError("a\n<b>\x1b[0m" + "x" * 900),

@@ -30,7 +30,7 @@ F1: dict[str, Any] = {"maximise": "f1"}
 COST = {"minimise_cost": {"false_positive": 1, "false_negative": 5}}
 
 
-def trained(declared: dict[str, Any] | None, kind: str = "binary", **changes: Any) -> Any:
+def trained(declared: dict[str, Any] | None, kind: str = "binary", *, refit: bool = True, **changes: Any) -> Any:
     parameters = TrainParameters(
         task="classification",
         key="id",
@@ -40,6 +40,7 @@ def trained(declared: dict[str, Any] | None, kind: str = "binary", **changes: An
         candidate=Candidate(name="linear", estimator="sklearn.linear_model.LogisticRegression"),
         model=MODEL,
         threshold=Threshold.model_validate(declared) if declared else None,
+        refit=refit,
     )
     rows = {"table": table(kind, 300, seed=0), "validation": table(kind, 120, seed=1), **changes}
     return train(split=split_record(), parameters=parameters, seed=1, **rows)
@@ -52,7 +53,7 @@ def with_models(run: Any, *outputs: Any) -> Any:
 
 
 def test_without_a_threshold_the_outputs_are_the_same_bytes() -> None:
-    plain, validated = trained(None, validation=None), trained(None)
+    plain, validated = trained(None, validation=None), trained(None, refit=False)
     assert dump_json(plain.outputs["training"]) == dump_json(validated.outputs["training"])
     assert dump_model(plain.outputs["model"]) == dump_model(validated.outputs["model"])
     assert "threshold" not in plain.outputs["training"]
