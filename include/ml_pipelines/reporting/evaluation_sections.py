@@ -95,7 +95,7 @@ def candidates_section(data: ReportData) -> Section | None:
 
 
 def _is_refit(training: Mapping[str, Any] | None) -> bool:
-    return bool(training and training["split"].get("refit"))
+    return bool((training or {}).get("split", {}).get("refit"))
 
 
 def _failed_row(failure: CandidateFailure) -> list[Cell]:
