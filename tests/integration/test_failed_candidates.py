@@ -36,7 +36,7 @@ class Faulty(LogisticRegression):
         return super().fit(X, y, sample_weight)
 
     def predict_proba(self, X):
-        if 50 <= len(X) <= 100:  # the rows of the evaluation, but not those of the training
+        if 70 <= len(X) <= 100:  # the test rows, but neither the training nor the validation rows
             self.fail("predict")
         return super().predict_proba(X)
 '''
