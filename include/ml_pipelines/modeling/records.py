@@ -11,7 +11,7 @@ from ml_pipelines.contracts import Contract, JsonValue
 from ml_pipelines.data.split_record import SplitRecord
 from ml_pipelines.spec.metric_table import Task
 
-__all__ = ["Feature", "SmokeRows", "TrainingRecord", "Transform", "TunedThreshold", "data_features"]
+__all__ = ["Feature", "Preprocessing", "SmokeRows", "TrainingRecord", "Transform", "TunedThreshold", "data_features"]
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -58,6 +58,18 @@ class Transform(Contract):
     inputs: tuple[Feature, ...]
 
 
+class Preprocessing(Contract):
+    """The transformer of a declaration, see :mod:`ml_pipelines.modeling.user_preprocessing`.
+
+    Attributes:
+        path: import path of the class or factory.
+        sources: digests of its sources, by file and function.
+    """
+
+    path: str
+    sources: dict[str, dict[str, str]]
+
+
 class TunedThreshold(Contract):
     """The decision threshold of a model, tuned on the validation rows.
 
@@ -95,6 +107,7 @@ class TrainingRecord(Contract):
         split: the rule that chose them.
         features: columns of the model, in order.
         transform: the function that computes them from the columns of the data; None if they are these columns.
+        preprocessing: the user's transformer in the model; None with the built-in preprocessing.
         formats: formats of their dates in text, by name; the default is ISO 8601.
         profile: summary of each feature, see :mod:`ml_pipelines.data.profile`.
         importances: loss of accuracy by feature; None for very wide tables.
@@ -116,6 +129,7 @@ class TrainingRecord(Contract):
     split: SplitRecord
     features: tuple[Feature, ...]
     transform: Transform | None = None
+    preprocessing: Preprocessing | None = Field(default=None, exclude_if=lambda record: record is None)
     formats: dict[str, str] = Field(default={})
     profile: dict[str, dict[str, JsonValue]]
     importances: dict[str, Finite] | None

@@ -34,6 +34,7 @@ REVIEWED_TYPES: tuple[str, ...] = (
     "ml_pipelines.modeling.preprocessing.MedianImputer",
     "ml_pipelines.modeling.preprocessing.NumericConverter",
     "ml_pipelines.modeling.preprocessing.QuantileClipper",
+    "ml_pipelines.modeling.user_preprocessing.UserPreprocessing",
     "numpy.asfortranarray",
     "numpy.dtype",
     "sklearn._loss.loss.HalfTweedieLoss",

@@ -190,7 +190,7 @@ class CompareWithChampionParameters(Parameters):
         estimators = dict.fromkeys(path for candidate in self.candidates for path in candidate.estimators)
         return (
             *estimators,
-            *_present(self.features.transform),
+            *_present(self.features.transform, self.features.preprocessing),
             *_functions(self.checks),
             *_present(*map(metric_function, (self.gate.metric, *self.gate.report))),
         )
@@ -300,7 +300,7 @@ class TrainParameters(Parameters):
 
     @property
     def code(self) -> tuple[str, ...]:
-        return (*self.candidate.estimators, *_present(self.features.transform))
+        return (*self.candidate.estimators, *_present(self.features.transform, self.features.preprocessing))
 
 
 class EvaluateParameters(Parameters):
@@ -308,8 +308,8 @@ class EvaluateParameters(Parameters):
 
     `other_metrics` are the metrics that the gate names and this package does not declare. `report_metrics` are further
     ones that decide nothing. `model` finds the champion.
-    Rows of the same `group` are resampled together. Limits of the gate are absent, because another limit needs no new
-    evaluation.
+    `candidates` are the import paths of the code in the models. Rows of the same `group` are resampled together. Limits
+    of the gate are absent, because another limit needs no new evaluation.
     """
 
     task: Task
@@ -345,7 +345,10 @@ class EvaluateParameters(Parameters):
             draws=gate.draws,
             model=spec.model.name,
             candidates=tuple(
-                sorted({path for candidate in spec.effective_candidates for path in candidate.estimators})
+                sorted(
+                    {path for candidate in spec.effective_candidates for path in candidate.estimators}
+                    | {*_present(spec.features.preprocessing)}
+                )
             ),
             transform=spec.features.transform,
         )

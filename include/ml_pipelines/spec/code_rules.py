@@ -19,7 +19,11 @@ from ml_pipelines.spec.yaml_source import Loc, YamlIssue
 
 __all__ = ["code_paths", "code_rules"]
 
-_LOCATIONS: tuple[Loc, ...] = (("features", "transform"), ("gate", "metric", "function"))
+_LOCATIONS: tuple[Loc, ...] = (
+    ("features", "transform"),
+    ("features", "preprocessing"),
+    ("gate", "metric", "function"),
+)
 
 
 def code_rules(data: Any) -> Iterator[YamlIssue]:

@@ -135,13 +135,24 @@ class Features(Section):
     Attributes:
         transform: function of a frame with the columns beside key, group and target, that returns the features. It
             computes a row from its own cells. Training and scoring apply it.
-        outliers: numbers to clip.
-        max_onehot: text with more levels gets target encoding instead of one-hot encoding.
+        preprocessing: scikit-learn transformer class, or function that returns a transformer. It replaces the built-in
+            preprocessing, is fitted on the training rows, and is part of the model.
+        outliers: numbers to clip. It belongs to the built-in preprocessing.
+        max_onehot: text with more levels gets target encoding instead of one-hot encoding. It belongs to the built-in
+            preprocessing.
     """
 
     transform: CodePath | None = None
+    preprocessing: Annotated[CodePath | None, Field(exclude_if=lambda path: path is None)] = None
     outliers: Outliers | None = None
     max_onehot: Annotated[Count, Field(ge=2)] = 30
+
+    @model_validator(mode="after")
+    def _require_one_preprocessing(self) -> Features:
+        options = (self.outliers, self.max_onehot)
+        if self.preprocessing is not None and options != (None, type(self).model_fields["max_onehot"].default):
+            raise ValueError("expected no outliers and max_onehot with preprocessing, which replaces the built-in one")
+        return self
 
 
 class Candidate(Section):

@@ -49,6 +49,8 @@ def resolve(parameters: EvaluateParameters, inputs: References, services: Servic
         facts["champion_split"] = json_digest(split)
     if transform:
         facts["champion_transform"] = json_digest([transform, _changes(transform["transform"])])
+    if preprocessing := record.get("preprocessing"):
+        facts["champion_preprocessing"] = json_digest(_changes(preprocessing))
     return Resolution(
         inputs={"champion": ref} if ref else {},
         key_facts=facts if ref else {**facts, "champion": status},
@@ -67,10 +69,10 @@ def _transform(record: Mapping[str, Any]) -> dict[str, Any] | None:
     return {name: record[name] for name in ("transform", "features")} if record.get("transform") else None
 
 
-def _changes(transform: Mapping[str, Any]) -> list[str]:
-    """Return why the sources of a transform are not those of its training: the evaluation depends on it."""
+def _changes(code: Mapping[str, Any]) -> list[str]:
+    """Return why the sources of code in a record are not those of its training: the evaluation depends on it."""
     try:
-        return changed_sources(transform["sources"], source_digests([transform["path"]]))
+        return changed_sources(code["sources"], source_digests([code["path"]]))
     except UserCodeError as exc:
         return [exc.summary]
 

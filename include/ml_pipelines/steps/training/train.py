@@ -43,6 +43,7 @@ from ml_pipelines.modeling.records import TrainingRecord, TunedThreshold
 from ml_pipelines.modeling.search_results import best_parameters, discard_search_results
 from ml_pipelines.modeling.threshold import with_threshold
 from ml_pipelines.modeling.trusted_types import trusted_types
+from ml_pipelines.modeling.user_preprocessing import build_user_preprocessing, check_storable, record_preprocessing
 from ml_pipelines.modeling.user_transform import input_columns, record_transform, transform_table
 from ml_pipelines.modeling.weights_and_calibration import calibrate, model_options, row_weights
 from ml_pipelines.pipeline.facts import FactsForTraining
@@ -124,9 +125,16 @@ def _fit_rows(table: pl.LazyFrame, rule: SplitRecord, parameters: TrainParameter
     estimator = build_estimator(parameters.candidate, task=parameters.task, seed=seed)
     adapted = adapt_early_stopping(estimator, y, classes=parameters.task == "classification")
     folds = _folds(y, parameters, seed)
-    columns = build_preprocessor(features, task=parameters.task, outliers=parameters.features.outliers, folds=folds)
+    preprocessing = record_preprocessing(parameters.features.preprocessing)
+    if preprocessing is None:
+        outliers = parameters.features.outliers
+        columns = build_preprocessor(features, task=parameters.task, outliers=outliers, folds=folds)
+    else:
+        columns = build_user_preprocessing(preprocessing, estimator=estimator, seed=seed)
     model = Pipeline([("features", columns), ("model", calibrate(parameters.candidate, estimator, folds))])
     caught = _fit(model, frame, y, parameters)
+    if preprocessing is not None:
+        check_storable(model["features"])
     with _estimator_errors(parameters, "predict"):
         classes = model.classes_.tolist() if parameters.task == "classification" else None
         settings = _settings(parameters, estimator)
@@ -138,6 +146,7 @@ def _fit_rows(table: pl.LazyFrame, rule: SplitRecord, parameters: TrainParameter
         "split": rule,
         "features": features,
         "transform": transform,
+        "preprocessing": preprocessing,
         "formats": {name: form for name, form in parameters.formats.items() if name in table.collect_schema()},
         "warnings": [*([adapted] if adapted else []), *caught],
     }
@@ -307,7 +316,8 @@ def _settings(parameters: TrainParameters, estimator: Any) -> dict[str, Any]:
 
 def _requirements(parameters: TrainParameters) -> list[str]:
     """Distributions that load the model, this package among them, which brings the preprocessing."""
-    modules = dict.fromkeys((*_MODULES, *(top_level(path) for path in parameters.candidate.estimators)))
+    paths = (*parameters.candidate.estimators, *filter(None, [parameters.features.preprocessing]))
+    modules = dict.fromkeys((*_MODULES, *map(top_level, paths)))
     distributions = [pair for module in modules if (pair := find_distribution(module))]
     return [f"airflow-provider-ml-pipelines=={__version__}", *(f"{name}=={version}" for name, version in distributions)]
 
