@@ -19,6 +19,7 @@ _PASSED_VARIABLES = (
     "LD_",
     "MKL_",
     "ML_PIPELINES_CODE_",
+    "ML_PIPELINES_TRUSTED_TYPES",
     "OMP_",
     "OPENBLAS_",
     "PATH",
