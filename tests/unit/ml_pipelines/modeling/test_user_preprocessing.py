@@ -77,7 +77,9 @@ def table(rows: int = 80, seed: int = 0) -> pl.LazyFrame:
     return frame.with_columns(label=(pl.col("x") > 0).cast(pl.Int64))
 
 
-def fit(name: str, estimator: str = "linear_model.LogisticRegression", **options: Any) -> StepOutput:
+def fit(
+    name: str, estimator: str = "linear_model.LogisticRegression", refit: bool = False, **options: Any
+) -> StepOutput:
     path = name if ":" in name else f"shop_prep:{name}"
     parameters = TrainParameters(
         task="classification",
@@ -88,17 +90,19 @@ def fit(name: str, estimator: str = "linear_model.LogisticRegression", **options
         candidate=Candidate(name="one", estimator=f"sklearn.{estimator}"),
         threshold=Threshold(maximise="f1") if options else None,
         model="shop",
+        refit=refit,
     )
     return train(table=options.pop("rows", table()), split=split_record(), parameters=parameters, seed=1, **options)
 
 
-def test_stored_mean_is_that_of_the_training_rows(write: Write) -> None:
+@pytest.mark.parametrize("refit", [False, True])
+def test_stored_mean_is_that_of_the_rows_of_the_fit(write: Write, refit: bool) -> None:
     write(CENTER)
     other = table(40, seed=1).with_columns(x=pl.col("x") + 100)
-    output = fit("Center", validation=other)
+    output = fit("Center", validation=other, refit=refit)
     loaded = load_model(dump_model(output.outputs["model"]))
     model = getattr(loaded, "estimator", loaded)
-    mean = table().collect()["x"].mean()
+    mean = (pl.concat([table(), other]) if refit else table()).collect()["x"].mean()
     assert model["features"].transformer_.mean_ == pytest.approx(mean, rel=1e-12)
     loaded.predict(model_frame(other, output.outputs["training"]))
     assert model["features"].transformer_.mean_ == pytest.approx(mean, rel=1e-12)
