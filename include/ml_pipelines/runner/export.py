@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from numpy.typing import NDArray
 
 from ml_pipelines.contracts import ArtifactRef
 from ml_pipelines.data.column_expressions import column
+from ml_pipelines.data.streaming import count_rows
 from ml_pipelines.errors import ArtifactMissing, RequestError
 from ml_pipelines.escaping import escape_markdown
+from ml_pipelines.evaluation.held_out_predictions import read_predictions
 from ml_pipelines.evaluation.prediction_columns import prediction_columns
 from ml_pipelines.evaluation.target_schema import TargetSchema, validate_predictions
 from ml_pipelines.modeling.estimators import estimator_errors
@@ -68,7 +71,8 @@ def export_run(store: str, services: Services, pipeline: str, run_id: str, folde
         parts = {part: _verified(artifacts, ref, scratch, f"the {part} table", run) for part, ref in run.parts.items()}
         model = _verified(artifacts, run.model, scratch, "the model", run)
         report = _verified(artifacts, run.report, scratch, "the report", run) if run.report else None
-        predictions = _predictions(run, parts, artifacts.read(run.model))
+        held_out = _verified(artifacts, run.predictions, scratch, "the predictions", run)
+        predictions = _predictions(run, parts, artifacts.read(run.model), held_out)
         with _new_folder(folder) as staging:
             files = [_copy_table(parts[part], staging, part, run.parts[part]) for part in parts]
             files.append(_write_predictions(predictions, staging))
@@ -87,24 +91,31 @@ def _verified(store: ArtifactStore, ref: ArtifactRef, scratch: str, name: str, r
         raise missing_artifact(exc, name, run.run_id) from exc
 
 
-def _predictions(run: RunArtifacts, parts: dict[str, Path], model: bytes) -> pl.DataFrame:
-    """Return the predictions of the selected model for the validation and the test rows.
+def _predictions(run: RunArtifacts, parts: dict[str, Path], model: bytes, held_out: Path) -> pl.DataFrame:
+    """Return the predictions of the selected candidate that its evaluation uses.
 
-    The columns are the part, the columns of the data that are no input of the model, and the predictions.
+    Those for the validation rows are of the model before a refit on these rows. The columns are the part, the columns
+    of the data that are no input of the model, and the predictions.
     """
     estimator = load_model(model)
-    tables = (_predict(run, estimator, part, pl.scan_parquet(parts[part], glob=False)) for part in _PREDICTED)
+    target = TargetSchema.of(run.training, []).with_threshold(threshold_of(estimator))
+    validation, test = (pl.scan_parquet(parts[part], glob=False) for part in _PREDICTED)
+    before = read_predictions(target, pl.scan_parquet(held_out, glob=False), count_rows(validation))
+    scored = {"validation": (validation, before), "test": (test, _predict(run, estimator, target, test))}
+    tables = [_table(run, part, table, prediction_columns(target, score)) for part, (table, score) in scored.items()]
     return pl.concat(tables, how="vertical_relaxed")
 
 
-def _predict(run: RunArtifacts, estimator: Any, part: str, table: pl.LazyFrame) -> pl.DataFrame:
-    target = TargetSchema.of(run.training, []).with_threshold(threshold_of(estimator))
+def _predict(run: RunArtifacts, estimator: Any, target: TargetSchema, table: pl.LazyFrame) -> NDArray[Any]:
     frame = model_frame(table, run.training)
     fix = "install the versions of the packages that the training record lists"
     with estimator_errors("the model fails to predict", where=run.winner, params={}, fix=fix):
-        score = validate_predictions(target, predict(estimator, frame, run.training), len(frame))
+        return validate_predictions(target, predict(estimator, frame, run.training), len(frame))
+
+
+def _table(run: RunArtifacts, part: str, table: pl.LazyFrame, predictions: list[pl.Series]) -> pl.DataFrame:
     rows = table.select(column(name) for name in _other_columns(table, run.training)).collect()
-    columns = [pl.Series("part", [part] * len(frame), dtype=pl.String), *prediction_columns(target, score)]
+    columns = [pl.Series("part", [part] * len(predictions[0]), dtype=pl.String), *predictions]
     first, *others = (series.alias(_free_name(series.name, rows.columns)) for series in columns)
     return pl.DataFrame([first, *rows, *others])
 

@@ -26,6 +26,7 @@ class RunArtifacts:
         winner: name of the selected candidate.
         model: model of the selected candidate.
         training: its training record.
+        predictions: its predictions for the validation rows, before a refit on them.
         report: report of the run; None for a run without an entry in the ledger.
     """
 
@@ -35,6 +36,7 @@ class RunArtifacts:
     winner: str
     model: ArtifactRef
     training: dict[str, Any]
+    predictions: ArtifactRef
     report: ArtifactRef | None
 
 
@@ -61,6 +63,7 @@ def find_run_artifacts(store: ArtifactStore, ledger: Ledger, pipeline: str, run_
         winner=evaluation.winner,
         model=trained.outputs["model"],
         training=_document(store, trained.outputs["training"], run_id),
+        predictions=trained.outputs["predictions"],
         report=entry.details.report if entry else None,
     )
 
