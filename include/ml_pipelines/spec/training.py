@@ -136,7 +136,7 @@ class Features(Section):
         transform: function of a frame with the columns beside key, group and target, that returns the features. It
             computes a row from its own cells. Training and scoring apply it.
         preprocessing: scikit-learn transformer class, or function that returns a transformer. It replaces the built-in
-            preprocessing, is fitted on the training rows, and is part of the model.
+            preprocessing, is fitted with the estimator, and is part of the model.
         outliers: numbers to clip. It belongs to the built-in preprocessing.
         max_onehot: text with more levels gets target encoding instead of one-hot encoding. It belongs to the built-in
             preprocessing.
