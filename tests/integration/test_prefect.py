@@ -195,6 +195,12 @@ def session(pid: int) -> int | None:
         return None
 
 
+def interrupted(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process has ended after Ctrl-C, which is sent again: Prefect can miss a signal while it starts."""
+    process.send_signal(signal.SIGINT)
+    return process.poll() is not None
+
+
 def test_deployment_has_the_cron_of_the_declaration(prefect: PrefectEnvironment) -> None:
     weekly = prefect.declare("weekly", schedule=CRON)
     process = prefect.start(prefect.commands / "python", EXAMPLE / "flow.py", "--serve", weekly)
@@ -206,7 +212,6 @@ def test_deployment_has_the_cron_of_the_declaration(prefect: PrefectEnvironment)
         assert schedule["active"] is True
         assert {name: schedule["schedule"][name] for name in CRON} == CRON
         until("run that is due", lambda: [row for row in prefect.query("flow_runs") if row["deployment_id"]])
-        process.send_signal(signal.SIGINT)
-        process.wait(SECONDS)
+        until("end after Ctrl-C", lambda: interrupted(process))
     finally:
         stop_processes(process)
