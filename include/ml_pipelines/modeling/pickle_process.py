@@ -47,6 +47,7 @@ class PickleProcess:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
+        self._is_loaded = False
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the predictions of the estimator for n rows, shape (n,).
@@ -61,11 +62,16 @@ class PickleProcess:
         return self._ask("predict_proba", X)
 
     def _ask(self, method: str, X: Any) -> NDArray[Any]:
+        request = pickle.dumps((method, X), protocol=5)
         with self._lock:
             # A fork has the pipes of its parent, and must not share them.
             if self._process is None or self._owner != os.getpid():
                 self._start()
-            kind, answer = self._exchange(pickle.dumps((method, X), protocol=5))
+            try:
+                kind, answer = self._exchange(request)
+            except BaseException:  # after an interrupt, the pipe would still get the answer of this request
+                self._end()
+                raise
         if kind == ERROR:
             raise ModelError(
                 f"{self._path} fails in the process that loads its pickle",
@@ -85,44 +91,40 @@ class PickleProcess:
             env=environment_without_credentials(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C in the terminal is for this process, which ends the other one
         )
-        self._owner = os.getpid()
-        weakref.finalize(self, _stop, self._process, self._owner)
-        self._send(self._data)
+        self._owner, self._is_loaded = os.getpid(), False
+        weakref.finalize(self, _end, self._process, self._owner)
 
     def _exchange(self, request: bytes) -> tuple[bytes, bytes]:
-        process = self._running()
-        self._send(request)
-        answer = read_message(process.stdout) if process.stdout else None
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        answer = None
+        with contextlib.suppress(BrokenPipeError):  # the process has died
+            if not self._is_loaded:
+                write_message(process.stdin, self._data)
+                self._is_loaded = True
+            write_message(process.stdin, request)
+            answer = read_message(process.stdout)
         if answer is None:
-            raise self._death()
+            raise ModelError(
+                f"the process that loads the pickle of {self._path} has died",
+                expected="predictions",
+                got=f"exit code {process.wait()}; its error output is in the log",
+                fix="correct the code of the estimator; after a kill by the system give the worker more memory",
+            )
         return answer[:1], answer[1:]
 
-    def _send(self, message: bytes) -> None:
-        process = self._running()
-        try:
-            write_message(process.stdin, message)
-        except BrokenPipeError as exc:
-            raise self._death() from exc
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        assert self._process is not None
-        return self._process
-
-    def _death(self) -> ModelError:
-        process, self._process = self._running(), None
-        _stop(process, self._owner)
-        return ModelError(
-            f"the process that loads the pickle of {self._path} has died",
-            expected="predictions",
-            got=f"exit code {process.returncode}; its error output is in the log",
-            fix="correct the code of the estimator; after a kill by the system give the worker more memory",
-        )
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            _end(process, self._owner)
 
 
-def write_message(stream: IO[bytes] | None, message: bytes) -> None:
+def write_message(stream: IO[bytes], message: bytes) -> None:
     """Write a message with its length."""
-    assert stream is not None
     stream.write(_LENGTH.pack(len(message)))
     stream.write(message)
     stream.flush()
@@ -138,13 +140,14 @@ def read_message(stream: IO[bytes]) -> bytes | None:
     return message if len(message) == length else None
 
 
-def _stop(process: subprocess.Popen[bytes], owner: int) -> None:
-    """Close the pipes, at which the process ends. A fork closes its copies and leaves the process to its parent."""
+def _end(process: subprocess.Popen[bytes], owner: int) -> None:
+    """End a process and close its pipes. A fork only closes its copies of the pipes of its parent's process."""
+    if owner == os.getpid():
+        process.kill()
+        process.wait()
+    else:
+        process.returncode = 0  # no warning about a process of the parent
     for stream in (process.stdin, process.stdout):
         with contextlib.suppress(BrokenPipeError):  # unsent bytes
             if stream:
                 stream.close()
-    if owner == os.getpid():
-        process.wait()
-    else:
-        process.returncode = 0  # no warning about a process of the parent

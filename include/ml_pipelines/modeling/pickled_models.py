@@ -91,20 +91,23 @@ class _Pickled(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Return the predictions of the estimator, shape (rows,)."""
-        return self._ask("predict", X).reshape(-1)
+        """Return the predictions of the estimator, shape (rows,).
 
-    def _ask(self, method: str, X: Any) -> NDArray[Any]:
-        answer = self._model().predict(X) if method == "predict" else self._model().predict_proba(X)
-        result = np.asarray(answer)
-        if len(result) != np.shape(X)[0]:
+        Raises:
+            ModelError: the estimator fails, or returns another shape.
+        """
+        answer = np.asarray(self._model().predict(X))
+        self._check_shape(answer, (np.shape(X)[0],), "predict")
+        return answer
+
+    def _check_shape(self, answer: NDArray[Any], shape: tuple[int, ...], method: str) -> None:
+        if answer.shape != shape:
             raise ModelError(
-                f"{self.pickled_class}.{method} returned another number of rows",
-                expected=f"{np.shape(X)[0]} rows",
-                got=f"{len(result)} rows",
-                fix="return one prediction for each row",
+                f"{self.pickled_class}.{method} returned another shape",
+                expected=f"shape {shape}",
+                got=f"shape {answer.shape}",
+                fix="return one prediction for each row, and with predict_proba one column for each label",
             )
-        return result
 
     def _model(self) -> Any:
         """Return the fitted instance, or the process that has it."""
@@ -148,12 +151,26 @@ class PickledClassifier(ClassifierMixin, _Pickled):  # type: ignore[misc]  # sci
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Return the label of each row."""
-        return super().predict(X).astype(self.classes_.dtype)
+        """Return the label of each row, shape (rows,).
+
+        Raises:
+            ModelError: the estimator fails, returns another shape, or a label that the training did not have.
+        """
+        labels = super().predict(X)
+        if (unknown := labels[~np.isin(labels, self.classes_)]).size:
+            raise ModelError(
+                f"{self.pickled_class}.predict returned a label that is not in classes_",
+                expected=f"one of {self.classes_.tolist()}",
+                got=repr(unknown.tolist()[0]),
+                fix="return labels of self.classes_",
+            )
+        return labels.astype(self.classes_.dtype)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return the probability of each class, shape (rows, classes)."""
-        return self._ask("predict_proba", X).astype(np.float64)
+        """Return the probability of each class, shape (rows, classes); raises as :meth:`predict`."""
+        answer = np.asarray(self._model().predict_proba(X), dtype=np.float64)
+        self._check_shape(answer, (np.shape(X)[0], len(self.classes_)), "predict_proba")
+        return answer
 
 
 class PickledRegressor(RegressorMixin, _Pickled):  # type: ignore[misc]  # scikit-learn has no types

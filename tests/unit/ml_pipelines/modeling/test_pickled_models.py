@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from ml_pipelines.spec.training import Candidate
 
 CODE = '''
 import os
+import signal
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -52,12 +54,18 @@ class Nearest(ClassifierMixin, BaseEstimator):
             raise KeyError("vists")
         if self.fault == "dies" and "SHOP_FAULT" not in os.environ:
             os._exit(7)
+        if X[0, 0] > 100:
+            signal.pause()
         weights = [np.exp(-(np.abs(X - mean.value) ** self.power).sum(axis=1)) for mean in self.means_]
         print("predicting")
         result = np.stack(weights, axis=1) / np.sum(weights, axis=0)[:, None]
-        return result[:-1] if self.fault == "rows" and "SHOP_FAULT" not in os.environ else result
+        if "SHOP_FAULT" not in os.environ and self.fault in ("rows", "columns"):
+            return result[:-1] if self.fault == "rows" else result[:, :-1]
+        return result
 
     def predict(self, X):
+        if self.fault == "label":
+            return np.full(len(X), "another")
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
 
@@ -156,7 +164,13 @@ def test_an_estimator_that_can_not_be_stored_fails_in_its_fit(build: Build, faul
 
 
 @pytest.mark.parametrize(
-    ("fault", "got"), [("raises", "shop_nearest.py:"), ("dies", "exit code 7"), ("rows", "59 rows")]
+    ("fault", "got"),
+    [
+        ("raises", "shop_nearest.py:"),
+        ("dies", "exit code 7"),
+        ("rows", "shape (59, 3)"),
+        ("columns", "shape (60, 2)"),
+    ],
 )
 def test_a_failure_in_the_process_of_the_pickle_is_an_error_of_the_model(build: Build, fault: str, got: str) -> None:
     stored = load_model(dump_model(build(fault=fault).fit(X, LABELS["texts"])))
@@ -165,6 +179,34 @@ def test_a_failure_in_the_process_of_the_pickle_is_an_error_of_the_model(build: 
             stored.predict_proba(X)
         assert got in error.value.got
         assert error.value.fix
+
+
+def test_a_label_that_the_training_did_not_have_is_an_error(build: Build) -> None:
+    fitted = build(fault="label").fit(X, LABELS["texts"])
+    for model in (fitted, load_model(dump_model(fitted))):
+        with pytest.raises(ModelError, match="not in classes_") as error:
+            model.predict(X)
+        assert error.value.got == "'another'"
+
+
+def test_an_interrupted_prediction_is_no_answer_to_the_next_one(build: Build) -> None:
+    def expire(number: int, frame: object) -> None:
+        raise TimeoutError
+
+    fitted = build().fit(X, LABELS["texts"])
+    stored = load_model(dump_model(fitted))
+    endless = X.copy()
+    endless[0, 0] = 1000.0
+    earlier = signal.signal(signal.SIGALRM, expire)
+    try:
+        for after in (0.01, 4.0):  # while the process starts, and while it predicts
+            signal.setitimer(signal.ITIMER_REAL, after)
+            with pytest.raises(TimeoutError):
+                stored.predict_proba(endless)
+            assert stored.predict_proba(X[:7]).tolist() == fitted.predict_proba(X[:7]).tolist()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, earlier)
 
 
 def test_what_is_no_pickle_is_an_error_of_the_model(build: Build) -> None:
