@@ -1,7 +1,7 @@
 """The preprocessing of a declaration: a scikit-learn transformer of the user in place of the built-in one.
 
 It is the first step of the model, so each use of the model calls it. :class:`UserPreprocessing` contains it, and checks
-its results and its sources. Only `train` fits a model, on the training rows.
+its results and its sources. Only `train` fits a model, never on test rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ml_pipelines.errors import ModelError, UserCodeError
 from ml_pipelines.modeling.preprocessing import check_columns
 from ml_pipelines.modeling.serialization import dump_model
 from ml_pipelines.modeling.transformer_checks import check_result, check_rows, check_transformer, code_place
-from ml_pipelines.pipeline.user_code import SourceDigests, changed_sources, load_code, source_digests
+from ml_pipelines.pipeline.user_code import SourceDigests, load_code, require_unchanged, source_digests
 from ml_pipelines.pipeline.user_errors import user_code_errors
 
 __all__ = ["KEY", "UserPreprocessing", "build_user_preprocessing", "check_storable", "record_preprocessing"]
@@ -118,15 +118,7 @@ class UserPreprocessing(TransformerMixin, BaseEstimator):  # type: ignore[misc] 
         Raises:
             UserCodeError: it fails, returns another form, or has other sources than in training.
         """
-        if changes := changed_sources(self.sources, source_digests([self.path])):
-            raise UserCodeError(
-                f"{self.path} has changed since the model was trained",
-                where=KEY,
-                expected="the sources that the model was trained with",
-                got="; ".join(changes),
-                fix="train a model with this code, or restore it; put a new version into a new module, so that the old "
-                "one scores until the new model is promoted",
-            )
+        require_unchanged(self.path, self.sources, where=KEY)
         return self._transform(self.transformer_, X)
 
     def _fit(self, X: pd.DataFrame, y: NDArray[Any] | None) -> tuple[Any, Any]:

@@ -19,7 +19,7 @@ from ml_pipelines.errors import UserCodeError
 from ml_pipelines.modeling.features import feature_dtypes, feature_frame
 from ml_pipelines.modeling.row_wise import check_row_wise
 from ml_pipelines.modeling.transform_result import check_result, table_from_frame
-from ml_pipelines.pipeline.user_code import changed_sources, load_code, source_digests
+from ml_pipelines.pipeline.user_code import load_code, require_unchanged, source_digests
 from ml_pipelines.pipeline.user_errors import user_code_errors
 
 __all__ = [
@@ -132,15 +132,7 @@ def user_frame(table: pl.LazyFrame, columns: Sequence[Record]) -> pd.DataFrame:
 def _load(transform: Record) -> Frames:
     """Return the function with its checks."""
     path = transform["path"]
-    if changes := changed_sources(transform["sources"], source_digests([path])):
-        raise UserCodeError(
-            f"{path} has changed since the model was trained",
-            where=KEY,
-            expected="the sources that the model was trained with",
-            got="; ".join(changes),
-            fix="train a model with this code, or restore it; put a new version into a new module, so that the old one "
-            "scores until the new model is promoted",
-        )
+    require_unchanged(path, transform["sources"], where=KEY)
     function = load_code(path, where=KEY)
 
     def apply(frame: pd.DataFrame) -> pd.DataFrame:

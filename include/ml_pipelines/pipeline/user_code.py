@@ -35,6 +35,7 @@ __all__ = [
     "import_path",
     "imported_packages",
     "load_code",
+    "require_unchanged",
     "short_digests",
     "source_digests",
     "source_files",
@@ -120,6 +121,25 @@ def changed_sources(before: Mapping[str, Mapping[str, str]], now: Mapping[str, M
         elif names := [name for name in dict.fromkeys((*new, *old)) if old.get(name) != new.get(name)]:
             texts.append(f"{file}: {', '.join(names)}")
     return texts
+
+
+def require_unchanged(path: str, sources: Mapping[str, Mapping[str, str]], *, where: str) -> None:
+    """Raise UserCodeError if code has changed since a model was trained with it.
+
+    Args:
+        path: import path of the code.
+        sources: digests at the training, of :func:`source_digests`.
+        where: key of the declaration, for the error.
+    """
+    if changes := changed_sources(sources, source_digests([path])):
+        raise UserCodeError(
+            f"{path} has changed since the model was trained",
+            where=where,
+            expected="the sources that the model was trained with",
+            got="; ".join(changes),
+            fix="train a model with this code, or restore it; put a new version into a new module, so that the old one "
+            "scores until the new model is promoted",
+        )
 
 
 def short_digests(sources: SourceDigests) -> str:
