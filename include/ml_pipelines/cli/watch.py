@@ -83,6 +83,8 @@ class _Watched:
         """Return the stamps of the files after the next change."""
         from watchfiles import watch
 
+        if file_stamps(self.files) != stamps:  # a change during the run
+            return self._read()
         names = {path.name for path in self.files}
         for _ in watch(
             *{_existing_folder(path) for path in self.files},
