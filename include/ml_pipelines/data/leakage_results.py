@@ -40,10 +40,10 @@ def leakage_results(leakage: Leakage, target: str, task: Task, check: LeakageChe
 
 
 def _leak(name: str, predicted: str, severity: Severity, measured: tuple[float, float]) -> CheckResult:
-    known = "ignore this warning" if severity == "warn" else "set `checks: {leakage: {on_fail: warn}}`"
+    harmless = "ignore this warning" if severity == "warn" else "set `checks: {leakage: {on_fail: warn}}`"
     remedy = (
         f"If it is only known after the outcome, add it to the declaration: `data: {{ignore: [{quote_yaml(name)}]}}`. "
-        f"If it is known before, {known}."
+        f"If it is known before, {harmless}."
     )
     return CheckResult(
         check="leakage",

@@ -48,8 +48,8 @@ def test_data_behind_a_variable_are_watched(file: Path, monkeypatch: pytest.Monk
 def test_code_that_cannot_be_read_is_watched_with_all_modules_of_the_folder(file: Path) -> None:
     spec = load_spec(file)
     file.with_name("watched_code.py").write_text("def add(")
-    found = {path.name for path in watched_files(file, spec)}
-    assert {"watched_code.py", "dag.py", "m.yaml"} <= found
+    names = {path.name for path in watched_files(file, spec)}
+    assert {"watched_code.py", "dag.py", "m.yaml"} <= names
 
 
 def test_stamps_show_written_replaced_and_removed_files(file: Path) -> None:

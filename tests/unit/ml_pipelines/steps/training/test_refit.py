@@ -55,8 +55,8 @@ def trained(parts: dict[str, Any], candidate: Candidate = LINEAR, **changes: Any
         model=MODEL,
         **changes,
     )
-    given = {"table": parts["train"], "validation": parts["validation"], "split": parts["rule"]}
-    return train(parameters=parameters, seed=1, **given).outputs
+    inputs = {"table": parts["train"], "validation": parts["validation"], "split": parts["rule"]}
+    return train(parameters=parameters, seed=1, **inputs).outputs
 
 
 def count(rows: pl.LazyFrame) -> int:
