@@ -81,11 +81,6 @@ class Parameters(Section):
         """Import paths of the code that the step calls; its sources and versions are part of the key."""
         return ()
 
-    @property
-    def unused_inputs(self) -> frozenset[str]:
-        """Inputs of the step that these parameters do not need; they are neither read nor part of the key."""
-        return frozenset()
-
 
 class IngestParameters(Parameters):
     """The source of the rows, and the types of the declared columns.

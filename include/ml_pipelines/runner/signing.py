@@ -6,7 +6,7 @@ from ml_pipelines.contracts import StepRequest, StepResult
 from ml_pipelines.errors import ArtifactCorrupt
 from ml_pipelines.pipeline.cache_key import components_match
 from ml_pipelines.pipeline.step_table import find_step
-from ml_pipelines.runner.step import used_inputs, validate_parameters
+from ml_pipelines.runner.step import validate_parameters
 from ml_pipelines.store.artifact_store import ArtifactStore
 from ml_pipelines.store.cache_miss import components_key
 from ml_pipelines.store.layout import Manifest
@@ -50,7 +50,7 @@ def _belongs(manifest: Manifest, request: StepRequest, result: StepResult) -> bo
             manifest.components,
             step,
             parameters=parameters.model_dump(mode="json", exclude=set(parameters.not_in_key)),
-            inputs=used_inputs(step, request, parameters),
+            inputs=request.inputs,
             seed=request.seed,
         )
     )

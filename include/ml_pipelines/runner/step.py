@@ -20,7 +20,7 @@ from ml_pipelines.contracts import ArtifactRef, JsonValue, StepRequest, StepResu
 from ml_pipelines.errors import ModelError, RequestError
 from ml_pipelines.pipeline.cache_key import cache_key
 from ml_pipelines.pipeline.facts import NoFacts
-from ml_pipelines.pipeline.step import Publication, References, Resolution, Step, StepOutput
+from ml_pipelines.pipeline.step import Publication, Resolution, Step, StepOutput
 from ml_pipelines.pipeline.step_parameters import Parameters
 from ml_pipelines.pipeline.step_table import find_step
 from ml_pipelines.ports import Services
@@ -36,7 +36,7 @@ from ml_pipelines.runner.artifact_io import (
 )
 from ml_pipelines.store.artifact_store import ArtifactStore
 
-__all__ = ["run_step", "used_inputs", "validate_parameters"]
+__all__ = ["run_step", "validate_parameters"]
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def _resolve(request: StepRequest, services: Services) -> _Job:
     """Validate a request, call the step's `resolve` and derive the key."""
     step = find_step(request.step)
     parameters = validate_parameters(step, request)
-    request = request.model_copy(update={"inputs": used_inputs(step, request, parameters)})
+    _check_inputs(step, request)
     resolution = Resolution()
     if step.resolve is not None:
         resolution = import_object(step.resolve)(parameters, request.inputs, services, request.identity)
@@ -131,14 +131,9 @@ def validate_parameters(step: Step, request: StepRequest) -> Parameters:
         ) from exc
 
 
-def used_inputs(step: Step, request: StepRequest, parameters: Parameters) -> References:
-    """Return the inputs of a request that its parameters need.
-
-    Raises:
-        RequestError: an input is missing.
-    """
-    unused = parameters.unused_inputs
-    if missing := [name for name in step.inputs if name not in request.inputs and name not in unused]:
+def _check_inputs(step: Step, request: StepRequest) -> None:
+    """Raise RequestError if a request lacks an input of the step."""
+    if missing := [name for name in step.inputs if name not in request.inputs]:
         raise RequestError(
             f"step {step.name} has no input {missing[0]!r}",
             where=f"step {step.name}",
@@ -146,7 +141,6 @@ def used_inputs(step: Step, request: StepRequest, parameters: Parameters) -> Ref
             got=", ".join(request.inputs) or "no inputs",
             fix="name the artifacts of the earlier steps in the request",
         )
-    return {name: value for name, value in request.inputs.items() if name not in unused}
 
 
 def _facts(job: _Job) -> Any:
